@@ -176,6 +176,7 @@ export const COMMAND_ERRORS = {
   'key-unknown': { category: 'caller', retryable: false, exit: 2 },
   /** A replica does not answer, or does not know the feature that is to be switched on. */
   'feature-not-everywhere': { category: 'environment', retryable: true, exit: 3 },
+  'members-unknown': { category: 'environment', retryable: true, exit: 3 },
   'key-role': { category: 'caller', retryable: false, exit: 2 },
   'key-in-use': { category: 'caller', retryable: false, exit: 2 },
   'key-file-full': { category: 'caller', retryable: false, exit: 2 },

@@ -53,6 +53,10 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
     async () => (await import('./inspect.js')).inspect,
   ],
   status: ['show the cluster now', async () => (await import('./cluster/status.js')).status],
+  'member list': [
+    'show who the members of the cluster are, according to each replica',
+    async () => (await import('./members/list.js')).list,
+  ],
   doctor: ['check this host, and the cluster as seen from it', async () => (await import('./doctor/doctor.js')).doctor],
   top: ['show the cluster live', async () => (await import('./cluster/top.js')).top],
   'clock list': [

@@ -115,6 +115,8 @@ export interface ReplicaStatusReport {
   readonly outboxDropped: number;
   /** Requests for this report over the network: answered, and refused because too many came. */
   readonly statusRequests: { readonly answered: number; readonly refused: number };
+  /** Questions for the list of members over the network, likewise. Absent: a replica of an earlier version. */
+  readonly membersRequests?: { readonly answered: number; readonly refused: number };
   /** CPU time of the whole process. */
   readonly cpuSeconds: { readonly user: number; readonly system: number };
   readonly eventLoop: { readonly stalls: number; readonly stallMaxUs: number };

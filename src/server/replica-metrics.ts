@@ -205,6 +205,11 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
       'Status questions received over the network, by outcome',
       byLabel('outcome', { ...report.statusRequests }),
     ),
+    count(
+      'members_requests_total',
+      'Questions for the list of members received over the network, by outcome',
+      byLabel('outcome', { ...report.membersRequests }),
+    ),
   ];
 }
 

@@ -10,7 +10,7 @@ import { randomInt } from 'node:crypto';
 import { HostClock, type ClockQuality } from '../clock/host-clock.js';
 import { JitPaxosError, type ErrorCode } from '../errors.js';
 import type { Family } from '../metrics/exposition.js';
-import { loadHash } from '../native/hash64.js';
+import { loadHash, type Hash64 } from '../native/hash64.js';
 import { ForgottenError } from '../protocol/replica/introduction.js';
 import { DEFAULT_LATE } from '../protocol/config.js';
 import { DivergedError } from '../protocol/replica/diverged-error.js';
@@ -21,7 +21,8 @@ import { markDiverged } from '../storage/divergence-mark.js';
 import { DurableStorage } from '../storage/durable-storage.js';
 import type { MemoryStorage } from '../storage/memory-storage.js';
 import type { Address } from '../transport/transport.js';
-import { Status, typeOf, type TypesFor } from '../wire/messages.js';
+import type { MemberList } from '../wire/member-list.js';
+import { AskMembers, Status, typeOf, type TypesFor } from '../wire/messages.js';
 import { AddressBook, unresolved } from '../host/address-book.js';
 import { CHAIN_REMEDY, chainWarning, openChain, showFingerprint } from '../host/chain.js';
 import { listDigest, loadCluster, mergeLimits, type Cluster } from '../host/cluster-config.js';
@@ -32,6 +33,8 @@ import { checkOptions, mergeTimings, type ReplicaOptions } from './replica-optio
 import { DEFAULT_DURABILITY, openStorage } from './storage-choice.js';
 import type { Durability } from '../storage/durability.js';
 import { hasProven } from './status-rates.js';
+import { firstMembers } from './known-members.js';
+import { MembersService } from './members-service.js';
 import { StatusService } from './status-service.js';
 import { transitionLogger, transitionState } from './transition-log.js';
 import {
@@ -62,6 +65,8 @@ export class Replica {
 
   private readonly startedAtMs = performance.now();
   private readonly statusService: StatusService;
+  private readonly membersService: MembersService;
+  private members: MemberList;
   private running = true;
   private closing: Promise<void> | undefined;
   private failure: unknown;
@@ -82,6 +87,7 @@ export class Replica {
     private readonly data: string | undefined,
     private readonly logger: Logger,
     private readonly logLost: boolean,
+    hash: Hash64,
   ) {
     this.statusService = new StatusService(
       () => this.status(),
@@ -92,6 +98,14 @@ export class Replica {
           error,
           next: 'the replica continues; please report this',
         }),
+      loop.datagramBytes,
+    );
+    this.members = firstMembers(cluster, id, storage.identity);
+    this.membersService = new MembersService(
+      () => this.knownMembers(),
+      () => core.state.view,
+      loop.outbox,
+      hash,
       loop.datagramBytes,
     );
     this.closed = new Promise((resolve, reject) => {
@@ -205,6 +219,7 @@ export class Replica {
         options.data,
         logger,
         options.logLost ?? false,
+        hash,
       );
       replica.run();
       if (replica.failure !== undefined) throw replica.failure;
@@ -282,9 +297,18 @@ export class Replica {
       counters: coreCounters(this.core.counters),
       ...loopReport(this.loop, this.cluster.replicas.length, this.id, this.keys?.ring.report()),
       statusRequests: { answered: this.statusService.answered, refused: this.statusService.refused },
+      membersRequests: { answered: this.membersService.answered, refused: this.membersService.refused },
       cpuSeconds: { user: user / 1e6, system: system / 1e6 },
       uptimeSeconds: (performance.now() - this.startedAtMs) / 1000,
     };
+  }
+
+  /** The same object until the list changes. */
+  private knownMembers(): MemberList {
+    const { storage, id } = this;
+    if (this.members.hosts[id]?.identity !== storage.identity)
+      this.members = firstMembers(this.cluster, id, storage.identity);
+    return this.members;
   }
 
   private logAhead(): { readonly logAheadNs?: number } {
@@ -352,7 +376,7 @@ export class Replica {
   }
 
   private run(): void {
-    const { core, loop, statusService } = this;
+    const { core, loop, statusService, membersService } = this;
     this.listenToStorage();
     loop.start({
       receive: (bytes, offset, length, from, now, owner) => {
@@ -360,6 +384,16 @@ export class Replica {
         switch (known) {
           case Status.type:
             statusService.onStatus(
+              bytes,
+              offset,
+              from,
+              now,
+              owner,
+              hasProven(loop.peers, this.keys?.ring, from, owner),
+            );
+            return;
+          case AskMembers.type:
+            membersService.onAskMembers(
               bytes,
               offset,
               from,

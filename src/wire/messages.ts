@@ -308,6 +308,31 @@ export const Challenge = defineMessage('Challenge', 34, { view: 'u32', nonce: 'u
 export const Proof = defineMessage('Proof', 35, { view: 'u32', nonce: 'u64' });
 
 /**
+ * Any process → replica: who are the members of the cluster? The length of the question bounds that of the answer, so
+ * that a forged sender gains nothing: `padding` is as long as the list may be. `digest`: 0 asks for the list from its
+ * beginning; otherwise for the piece from `offset` on of the list that has this digest.
+ */
+export const AskMembers = defineMessage(
+  'AskMembers',
+  36,
+  { view: 'u32', nonce: 'u64', digest: 'u32', offset: 'u16', padding: 'bin16' },
+  5,
+);
+
+/**
+ * Answer to AskMembers, by the replica's host. `view`: the replica's. `epochs`: the epoch in force in the upper 16 bits,
+ * the decided one in the lower. `list`: of the list of members (wire/member-list.ts), `length` bytes long, the part from
+ * `offset` on for which question and datagram have room. `digest` tells lists apart; it is never 0. If it is not the
+ * digest that was asked for, `offset` is 0.
+ */
+export const Members = defineMessage(
+  'Members',
+  37,
+  { view: 'u32', nonce: 'u64', epochs: 'u32', digest: 'u32', length: 'u16', offset: 'u16', list: 'bin16' },
+  5,
+);
+
+/**
  * Which part of the program handles which message. Every message is in at least one group. A message in no group does
  * not exist, and `validate` refuses it. The part that handles a group has a `switch` over its types that ends in
  * `never`, so a message without a handler does not compile. A new message is added in two places: here, and where its
@@ -336,9 +361,9 @@ const GROUPS = {
   /** Handled by the turn loop, before it asks the host or the core (turn-loop.ts). */
   turnLoop: [Challenge, Proof],
   /** Handled by the host of a replica (server/replica.ts). */
-  replicaHost: [Status],
-  /** Handled by a tool that asks for a status (client/status-client.ts). */
-  statusClient: [StatusReply],
+  replicaHost: [Status, AskMembers],
+  /** Handled by a tool that asks replicas about themselves (client/inquiry.ts). */
+  inquiry: [StatusReply, Members],
 } as const satisfies Record<string, readonly Message[]>;
 
 type Groups = typeof GROUPS;

@@ -15,12 +15,14 @@ import { ownedSessionLo } from '../../src/protocol/log/session-owner.js';
 import { Keyring } from '../../src/host/keyring.js';
 import type { KeyFile } from '../../src/host/key-file.js';
 import type { Random } from '../../src/sim/random.js';
+import type { MemberList } from '../../src/wire/member-list.js';
 import { writeProof } from '../../src/wire/address-proofs.js';
 import { DatagramReader } from '../../src/transport/datagram-reader.js';
 import { Peers } from '../../src/wire/peers.js';
 import { WIRE_VERSION } from '../../src/wire/versions.js';
 import { CLIENT_SENDER, SEALED_ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
-import { Challenge, Proof, ReplyStatus, typeOf } from '../../src/wire/messages.js';
+import { AskMembers, Challenge, Proof, ReplyStatus, typeOf } from '../../src/wire/messages.js';
+import { MembersService } from '../../src/server/members-service.js';
 
 export const REPLICAS = 3;
 export const LANES = 4;
@@ -73,6 +75,19 @@ export const hash = loadHash();
 export function envelopeOf(sender: number, ring: Keyring | undefined): Envelope {
   return new Envelope(hash, CLUSTER_HI, CLUSTER_LO, sender, REPLICAS, ring);
 }
+
+/** Longer than one answer, so that pieces are asked for. */
+const MEMBERS: MemberList = {
+  started: 3,
+  decided: 4,
+  hosts: Array.from({ length: 31 }, (_, id) => ({
+    id,
+    address: `${'n'.repeat(60)}-${id}.example:7400`,
+    identity: undefined,
+    votes: id < 3,
+    willVote: id < 5,
+  })),
+};
 
 /** Where the messages of one core go: each becomes a datagram of its own. */
 class FuzzOutbox implements Outbox {
@@ -269,6 +284,22 @@ export class FuzzCluster {
       chain,
     );
     disk.core = core;
+    let questionBytes = 0;
+    const members = new MembersService(
+      () => MEMBERS,
+      () => core.state.view,
+      {
+        get bytes() {
+          return outbox.bytes;
+        },
+        reserve: (to, length) => outbox.reserve(to, length),
+        commit: (length) => {
+          if (length > questionBytes) throw new Error(`an answer of ${length} bytes to a question of ${questionBytes}`);
+          outbox.commit(length);
+        },
+      },
+      hash,
+    );
     const sender = (): number => {
       replica.asked++;
       return this.endpoint;
@@ -277,7 +308,10 @@ export class FuzzCluster {
       replica.heard++;
       if (offset + length > this.end) throw new Error('a message reaches beyond its datagram');
       if (typeOf(bytes, offset) === Proof.type) peers.prove(from, envelope.openedKey, bytes, offset);
-      else core.receive(bytes, offset, length, from, this.now, owner);
+      else if (typeOf(bytes, offset) === AskMembers.type) {
+        questionBytes = length;
+        members.onAskMembers(bytes, offset, from, this.now, owner, peers.isProven(from));
+      } else core.receive(bytes, offset, length, from, this.now, owner);
     };
     const replica: Replica = {
       core,

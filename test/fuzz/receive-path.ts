@@ -52,6 +52,7 @@ const FROM_CLIENTS: readonly Message[] = [
   wire.Probe,
   wire.Plea,
   wire.Proof,
+  wire.AskMembers,
 ];
 const NUMBERS = [0, 1, 2, 3, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff];
 const CAPACITY = 61_000;

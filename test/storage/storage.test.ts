@@ -306,7 +306,7 @@ t.test('the replicas that a cluster was set up with', async (t) => {
       hash.hash64(image, slot, RECORD_BYTES - 8, digest, 0);
       t.same(image.subarray(slot + RECORD_BYTES - 8, slot + RECORD_BYTES), digest);
       t.equal(image.readUInt32BE(slot + 4), 1);
-      t.same([...image.subarray(slot + 40, slot + 56)], new Array(16).fill(0));
+      t.same([...image.subarray(slot + 48, slot + 56)], new Array(8).fill(0));
     }
   });
 

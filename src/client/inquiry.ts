@@ -1,0 +1,337 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+/**
+ * Asks every replica of a cluster file the same question, for tools, and collects the answers. Takes no session and
+ * changes nothing; even a replica that cannot commit anything answers.
+ *
+ * An answer comes in pieces, so that no datagram is longer than every path carries. Pieces belong together if they are
+ * of one edition, a number that the replica gives. A question or piece that was lost is asked for again.
+ */
+import type { Clock } from '../clock/clock.js';
+import { openClock } from '../clock/open.js';
+import { JitPaxosError } from '../errors.js';
+import { loadHash } from '../native/hash64.js';
+import type { Instant } from '../protocol/contract.js';
+import { AddressBook } from '../host/address-book.js';
+import { loadCluster, type Cluster, type ClusterConfig } from '../host/cluster-config.js';
+import type { KeyFile } from '../host/key-file.js';
+import { openKeys } from '../host/keyring.js';
+import { guardedLogger, silentLogger, type Logger } from '../host/logger.js';
+import { checkInteger, checkKeys, optionNames } from '../host/options.js';
+import type { TransportKind } from '../host/transport-choice.js';
+import { TurnLoop } from '../host/turn-loop.js';
+import { explainSilence } from '../transport/silence.js';
+import { CLIENT_SENDER, ENVELOPE_BYTES_MAX } from '../wire/envelope.js';
+import { typeOf } from '../wire/messages.js';
+import { readI32, writeI32 } from '../wire/u64.js';
+
+export interface InquiryOptions {
+  readonly cluster: string | ClusterConfig;
+  readonly keys?: string | KeyFile;
+  readonly transport?: TransportKind;
+  readonly logger?: Logger;
+}
+
+const OPTION_NAMES = optionNames<InquiryOptions>({ cluster: true, keys: true, transport: true, logger: true });
+
+/** A part of an answer, as its message says. */
+export interface Piece {
+  /** Which edition of the whole answer it is a part of; 0: none that can be asked for. */
+  readonly edition: number;
+  /** Length of the whole answer. */
+  readonly wanted: number;
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** One kind of question, and what is known of its answer. */
+export interface Question<T> {
+  /** Length of the question without its padding. */
+  readonly askBytes: number;
+  /** Type and length of the answer's message without the part of the answer; where question and answer have the nonce. */
+  readonly answerType: number;
+  readonly answerBytes: number;
+  readonly nonceInQuestion: number;
+  readonly nonceInAnswer: number;
+  /** The longest answer that is accepted; a longer one is not ours. */
+  readonly bytesMax: number;
+  /** The edition that stands for a new answer, from its beginning. */
+  readonly newest: number;
+  /** Writes the question at `bytes[o]`, all but the nonce and the bytes of its padding. */
+  write(bytes: Uint8Array, o: number, edition: number, offset: number, padding: number): void;
+  readPiece(bytes: Uint8Array, o: number): Piece;
+  /**
+   * The answer of replica `from`; undefined if it is not one.
+   * @param head the message of the first piece, without its part of the answer
+   */
+  decode(whole: Uint8Array, head: Uint8Array, from: number): T | undefined;
+}
+
+export interface Answered<T> {
+  readonly id: number;
+  /** `host:port` as in the cluster file, IPv6 in brackets. */
+  readonly address: string;
+  /** Undefined: no answer in time. */
+  readonly answer: T | undefined;
+  /** If there was no answer: what is known about the silent replicas, and what to do. */
+  readonly silence?: string;
+  /** From a question to its answer, µs. */
+  readonly roundTripUs: number | undefined;
+  /** The newest wire version that it says it speaks; 0: it was not heard. */
+  readonly speaks: number;
+}
+
+const TIMEOUT_MS_MAX = 3_600_000;
+/**
+ * A question without an answer is repeated after this time; for a replica that stays silent, after growing times up to
+ * REPEAT_US_MAX.
+ */
+const REPEAT_US = 100_000;
+/** Longest time between two questions. */
+const REPEAT_US_MAX = 1_000_000;
+/**
+ * Longest question and answer: every path that carries IPv6 carries 1,280 bytes, headers included. This tool is needed
+ * most when the network has trouble.
+ */
+const QUESTION_BYTES_MAX = 1_280 - 48;
+/** A shorter first piece would need too many others. */
+const PIECE_BYTES_MIN = 128;
+
+/** An answer of which some pieces are missing. */
+interface Pieces {
+  readonly edition: number;
+  readonly bytes: Uint8Array;
+  readonly head: Uint8Array;
+  /** By offset. */
+  readonly received: Set<number>;
+  missing: number;
+  readonly roundTripUs: number;
+}
+
+interface Query<T> {
+  readonly answers: Answered<T>[];
+  readonly askedAtUs: Float64Array;
+  /** By replica. */
+  readonly pieces: (Pieces | undefined)[];
+  missing: number;
+  repeatUs: number;
+  nextUs: number;
+  readonly end: () => void;
+}
+
+export class Inquiry<T> {
+  private query: Query<T> | undefined;
+  /** Bytes of room in a question for a piece of an answer. */
+  private readonly room: number;
+  private readonly nonce = new Int32Array(2);
+  private failure: unknown;
+  private isClosed = false;
+
+  private constructor(
+    /** The cluster file, checked. */
+    readonly cluster: Cluster,
+    private readonly name: string,
+    private readonly question: Question<T>,
+    private readonly loop: TurnLoop,
+    private readonly clock: Clock,
+  ) {
+    this.room = Math.min(loop.datagramBytes, QUESTION_BYTES_MAX) - ENVELOPE_BYTES_MAX - question.answerBytes;
+    loop.start({
+      receive: (bytes, offset, _length, from, now) => this.receive(bytes, offset, from, now),
+      tick: (now) => this.repeat(now),
+      unreachable: () => undefined,
+      endTurn: () => undefined,
+      writeWakeUs: (out) => void (out[0] = this.query?.nextUs ?? Infinity),
+      longestQuietUs: Infinity,
+    });
+  }
+
+  /**
+   * Opens sockets; asks nothing yet.
+   *
+   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`,
+   * `key-file-invalid`, `key-file-exposed`, `host-unresolved`, `address-unavailable`.
+   * @param name of the class that asks, for messages
+   */
+  static async open<T>(name: string, options: InquiryOptions, question: Question<T>): Promise<Inquiry<T>> {
+    checkKeys('option-invalid', `${name}.open`, options, OPTION_NAMES);
+    const cluster = loadCluster(options.cluster);
+    const keys = openKeys(cluster, options.cluster, options.keys, 'client');
+    const book = await AddressBook.open(cluster);
+    const logger = guardedLogger(`${name}.open`, options.logger ?? silentLogger);
+    const clock = openClock('monotonic');
+    let inquiry: Inquiry<T> | undefined;
+    let loop: TurnLoop | undefined;
+    try {
+      loop = new TurnLoop({
+        cluster,
+        book,
+        sender: CLIENT_SENDER,
+        transport: options.transport,
+        idle: 'block',
+        datagramBytes: undefined,
+        keys: keys?.ring,
+        wireVersion: undefined,
+        clock,
+        hash: loadHash(),
+        notice: (event, fields) => logger.warn(event, fields),
+        failed: (error) => inquiry?.fail(error),
+      });
+      await loop.open();
+      inquiry = new Inquiry(cluster, name, question, loop, clock);
+      return inquiry;
+    } catch (error) {
+      await loop?.close();
+      clock.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Asks every replica. Resolves with an answer for each, by replica index, as soon as all have answered or the time is
+   * up. That a replica did not answer is not an error.
+   *
+   * Throws JitPaxosError `option-invalid`, `client-closed`, and `busy` while another query is open.
+   */
+  async ask(timeoutMs: number): Promise<readonly Answered<T>[]> {
+    checkInteger('option-invalid', `${this.name}.ask: timeoutMs`, timeoutMs, 1, TIMEOUT_MS_MAX);
+    if (this.isClosed)
+      throw this.failure ?? new JitPaxosError('client-closed', 'the status client is closed; open another');
+    if (this.query !== undefined) throw new JitPaxosError('busy', 'a query is open; wait for its answers');
+    const { replicas } = this.cluster;
+    const answers = replicas.map(
+      ({ host, port }, id): Answered<T> => ({
+        id,
+        address: host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`,
+        answer: undefined,
+        roundTripUs: undefined,
+        speaks: 0,
+      }),
+    );
+    crypto.getRandomValues(this.nonce);
+    const now = this.loop.enter();
+    const askedUs = now.monotonicUs;
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, timeoutMs);
+      this.query = {
+        answers,
+        askedAtUs: new Float64Array(replicas.length),
+        pieces: new Array<Pieces | undefined>(replicas.length).fill(undefined),
+        missing: replicas.length,
+        repeatUs: REPEAT_US,
+        nextUs: now.monotonicUs + REPEAT_US,
+        end: resolve,
+      };
+      this.askMissing(this.query, now);
+    });
+    clearTimeout(timer);
+    this.query = undefined;
+    if (this.failure !== undefined) throw this.failure;
+    const silent = answers.filter(({ answer }) => answer === undefined).map(({ id }) => id);
+    const silence = silent.length === 0 ? '' : explainSilence(this.loop.silence(silent, askedUs));
+    return answers.map((each) => ({
+      ...each,
+      speaks: this.loop.peers.spokenBy(each.id),
+      ...(each.answer === undefined ? { silence } : {}),
+    }));
+  }
+
+  /** Ends an open query with the answers so far. */
+  async close(): Promise<void> {
+    this.isClosed = true;
+    this.query?.end();
+    await this.loop.close();
+    this.clock.close();
+  }
+
+  private askMissing(query: Query<T>, now: Instant): void {
+    for (const { id, answer } of query.answers) {
+      if (answer !== undefined) continue;
+      query.askedAtUs[id] = now.monotonicUs;
+      this.send(id, this.question.newest, 0, this.room);
+    }
+  }
+
+  /** @param part how long the part of the answer may be */
+  private send(id: number, edition: number, offset: number, part: number): void {
+    const { loop, question, nonce } = this;
+    const padding = question.answerBytes + part - question.askBytes;
+    const o = loop.outbox.reserve(id, question.askBytes + padding);
+    if (o < 0) return; // repeated later
+    const { bytes } = loop.outbox;
+    question.write(bytes, o, edition, offset, padding);
+    writeI32(bytes, o + question.nonceInQuestion, nonce[0]!);
+    writeI32(bytes, o + question.nonceInQuestion + 4, nonce[1]!);
+    bytes.fill(0, o + question.askBytes, o + question.askBytes + padding);
+    loop.outbox.commit(question.askBytes + padding);
+  }
+
+  private repeat(now: Instant): void {
+    const { query } = this;
+    if (query === undefined || query.nextUs > now.monotonicUs) return;
+    query.repeatUs = Math.min(REPEAT_US_MAX, 2 * query.repeatUs);
+    query.nextUs = now.monotonicUs + query.repeatUs;
+    this.askMissing(query, now);
+  }
+
+  private receive(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const { query, nonce, question } = this;
+    if (
+      query === undefined ||
+      typeOf(bytes, o) !== question.answerType ||
+      from >= query.answers.length ||
+      query.answers[from]!.answer !== undefined ||
+      readI32(bytes, o + question.nonceInAnswer) !== nonce[0] ||
+      readI32(bytes, o + question.nonceInAnswer + 4) !== nonce[1]
+    )
+      return;
+    const pieces = this.pieceCame(query, from, bytes, o, now.monotonicUs - query.askedAtUs[from]!);
+    if (pieces !== undefined) this.answerCame(query, from, pieces);
+  }
+
+  /** Keeps a piece; after the first one, the others are requested. Returns the complete answer, if it is complete. */
+  private pieceCame(
+    query: Query<T>,
+    from: number,
+    bytes: Uint8Array,
+    o: number,
+    roundTripUs: number,
+  ): Pieces | undefined {
+    const { question } = this;
+    const { edition, wanted, offset, length } = question.readPiece(bytes, o);
+    const partAt = o + question.answerBytes;
+    if (edition === question.newest || wanted > question.bytesMax || length === 0 || offset + length > wanted)
+      return undefined;
+    let pieces = query.pieces[from];
+    if (pieces?.edition !== edition || pieces.bytes.length !== wanted) {
+      if (offset !== 0 || (length < PIECE_BYTES_MIN && length < wanted)) return undefined;
+      query.pieces[from] = pieces = {
+        edition,
+        bytes: new Uint8Array(wanted),
+        head: bytes.slice(o, partAt),
+        received: new Set(),
+        missing: wanted,
+        roundTripUs,
+      };
+      for (let next = length; next < wanted; next += length)
+        this.send(from, edition, next, Math.min(length, this.room));
+    }
+    if (pieces.received.has(offset)) return undefined;
+    pieces.received.add(offset);
+    pieces.bytes.set(bytes.subarray(partAt, partAt + length), offset);
+    return (pieces.missing -= length) === 0 ? pieces : undefined;
+  }
+
+  private answerCame(query: Query<T>, from: number, { bytes, head, roundTripUs }: Pieces): void {
+    const answer = this.question.decode(bytes, head, from);
+    if (answer === undefined) return;
+    query.answers[from] = { ...query.answers[from]!, answer, roundTripUs };
+    if (--query.missing === 0) query.end();
+  }
+
+  private fail(error: unknown): void {
+    this.failure = error;
+    this.isClosed = true;
+    this.query?.end();
+  }
+}
