@@ -57,6 +57,7 @@ export const ERRORS = {
   /** The hard state exists, but none of its copies is intact. */
   'hard-state-corrupt': { category: 'environment', retryable: false },
   /** The data directory was in use, but the file of the replica's promises is gone. */
+  'members-corrupt': { category: 'environment', retryable: false },
   'hard-state-missing': { category: 'environment', retryable: false },
   /** The data directory is empty, or an old copy, but another replica remembers a later state of this one. */
   'promises-forgotten': { category: 'caller', retryable: false },

@@ -21,6 +21,7 @@ import {
 import { defineCommand, type Output } from '../console/command.js';
 import { CliError, Exit } from '../console/exit.js';
 import { Colour, paint, table } from '../console/terminal.js';
+import { roleOf } from './members/agreement.js';
 import { datagramLines, describeDatagram, readDatagram } from './datagram.js';
 
 const DEFAULT_CLUSTER = 'cluster.json';
@@ -183,6 +184,17 @@ function linesOf(found: Inspection, frames: boolean, colours: boolean): string[]
           ],
         ]),
   ]);
+  if (found.members !== null) {
+    const { started, decided, hosts } = found.members;
+    lines.push(
+      '',
+      `members of epoch ${started}${decided === started ? '' : `; epoch ${decided} is decided, and not in force yet`}`,
+      ...table([
+        ['member', 'address', 'role', 'identity'].map(dim),
+        ...hosts.map((host) => [String(host.id), inLine(host.address), roleOf(host), host.identity ?? 'unknown']),
+      ]),
+    );
+  }
   if (torn !== null)
     lines.push(
       `a write ${found.lockedBy === null ? 'was cut off' : 'is under way'} at byte ${torn.offset} of ${torn.file}: it was not acknowledged`,

@@ -87,6 +87,7 @@ export class Replica {
     private readonly data: string | undefined,
     private readonly logger: Logger,
     private readonly logLost: boolean,
+    private readonly storedMembers: MemberList | undefined,
     hash: Hash64,
   ) {
     this.statusService = new StatusService(
@@ -100,7 +101,7 @@ export class Replica {
         }),
       loop.datagramBytes,
     );
-    this.members = firstMembers(cluster, id, storage.identity);
+    this.members = storedMembers ?? firstMembers(cluster, id, storage.identity);
     this.membersService = new MembersService(
       () => this.knownMembers(),
       () => core.state.view,
@@ -122,8 +123,8 @@ export class Replica {
    * `key-file-invalid`, `key-file-exposed`, `chain-secret-missing`, `chain-differs`, `host-unresolved`,
    * `replica-id-out-of-range`, `port-in-use`, `address-unavailable`, `data-directory-locked`,
    * `data-directory-unusable`, `data-directory-foreign`, `cluster-file-changed`, `hard-state-corrupt`,
-   * `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `restore-missing`, `log-diverged`, `state-diverged`,
-   * `storage-failed`; and ClockError.
+   * `hard-state-missing`, `members-corrupt`, `boot-id-unknown`, `limits-too-small`, `restore-missing`, `log-diverged`,
+   * `state-diverged`, `storage-failed`; and ClockError.
    */
   static async start(options: ReplicaOptions): Promise<Replica> {
     checkOptions(options);
@@ -154,7 +155,7 @@ export class Replica {
       });
       opened.push(() => clock.close());
       const durability = options.durability ?? (options.data === undefined ? 'memory' : DEFAULT_DURABILITY);
-      const { storage, lock } = await openStorage({
+      const { storage, lock, members } = await openStorage({
         data: options.data,
         durability,
         cluster,
@@ -219,6 +220,7 @@ export class Replica {
         options.data,
         logger,
         options.logLost ?? false,
+        members,
         hash,
       );
       replica.run();
@@ -305,8 +307,8 @@ export class Replica {
 
   /** The same object until the list changes. */
   private knownMembers(): MemberList {
-    const { storage, id } = this;
-    if (this.members.hosts[id]?.identity !== storage.identity)
+    const { storage, id, storedMembers } = this;
+    if (storedMembers === undefined && this.members.hosts[id]?.identity !== storage.identity)
       this.members = firstMembers(this.cluster, id, storage.identity);
     return this.members;
   }

@@ -13,9 +13,11 @@ import { DirectoryFiles } from '../storage/files.js';
 import { checkFormat } from '../storage/formats.js';
 import { movedReplicas } from '../storage/bootstrap-list.js';
 import { HardStateFile, unusable, type Owner } from '../storage/hard-state.js';
+import { MEMBERS_FILE, readMembers } from '../storage/members-file.js';
 import { NO_BOOT_ID, snapshotName } from '../storage/log-format.js';
 import { readStored, type StoredLog } from '../storage/log-reader.js';
 import { MemoryStorage, VolatileHardState } from '../storage/memory-storage.js';
+import type { MemberList } from '../wire/member-list.js';
 import { readI32 } from '../wire/u64.js';
 import { addressText, type Cluster } from '../host/cluster-config.js';
 import type { Logger } from '../host/logger.js';
@@ -35,6 +37,8 @@ export const SEGMENT_BYTES_MAX = 1 << 30;
 export interface OpenedStorage {
   readonly storage: MemoryStorage | DurableStorage;
   readonly lock: DirectoryLock | undefined;
+  /** The members that the data directory remembers. Undefined: those of the cluster file. */
+  readonly members: MemberList | undefined;
 }
 
 /** Throws JitPaxosError `option-invalid`. */
@@ -71,7 +75,7 @@ export interface StorageOptions {
   readonly chain?: number | undefined;
 }
 
-/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `chain-differs`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `log-diverged`, `state-diverged`, `restore-missing` or `option-invalid`. */
+/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `chain-differs`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `members-corrupt`, `boot-id-unknown`, `limits-too-small`, `log-diverged`, `state-diverged`, `restore-missing` or `option-invalid`. */
 export async function openStorage({
   data,
   durability,
@@ -95,7 +99,7 @@ export async function openStorage({
       replica: id,
       next: 'without a data directory this replica must not be started again while its cluster is in use',
     });
-    return { storage: new MemoryStorage(new VolatileHardState()), lock: undefined };
+    return { storage: new MemoryStorage(new VolatileHardState()), lock: undefined, members: undefined };
   }
   if (durability === 'os' && boot === NO_BOOT_ID) {
     throw new JitPaxosError(
@@ -107,12 +111,14 @@ export async function openStorage({
   const lock = DirectoryLock.acquire(data);
   try {
     const files = new DirectoryFiles(data);
+    const members = await readMembers(files, { owner, hash, directory: data });
+    if (members !== undefined) refuseEpochs(members, data);
     if (durability === 'memory') {
       const promises = HardStateFile.open(data, owner, hash);
       // Another durability may have been used here before.
       if (promises.state === undefined) await readStored(files, { owner, hash, bootId: boot, directory: data });
       sayMoved(promises.addresses, owner, logger);
-      return { storage: new MemoryStorage(promises), lock };
+      return { storage: new MemoryStorage(promises), lock, members };
     }
     refuseDiverged(data);
     const storage = await DurableStorage.open({
@@ -158,11 +164,24 @@ export async function openStorage({
         ...torn,
         next: 'nothing: a crash cut off a write that was not acknowledged',
       });
-    return { storage, lock };
+    return { storage, lock, members };
   } catch (error) {
     lock.release();
     throw error instanceof JitPaxosError ? error : unusable(data, error);
   }
+}
+
+/**
+ * This version counts the replicas of the cluster file. A directory that has seen another epoch has to be left alone: a
+ * replica that counts otherwise than the others could make a quorum that is none. Throws JitPaxosError
+ * `data-directory-unusable`.
+ */
+function refuseEpochs({ started, decided }: MemberList, data: string): void {
+  if (started === 0 && decided === 0) return;
+  throw new JitPaxosError(
+    'data-directory-unusable',
+    `${data}/${MEMBERS_FILE} is of epoch ${Math.max(started, decided)}, and this version of jitpaxos knows only the first, epoch 0; use the version that wrote it, or a newer one`,
+  );
 }
 
 /** The owner of a data directory. */

@@ -157,19 +157,27 @@ export function isSealedWith(bytes: Uint8Array, key: BackupKey): boolean {
   return holdsSeal(bytes, FIELDS_BYTES, HEADER_BYTES, bytes.length - SEAL_BYTES, key);
 }
 
-/** Writes the file `name`, which appears complete and durable or not at all. Rejects with the system's errors. */
-export async function writeWhole(files: Files, name: string, bytes: Uint8Array): Promise<void> {
+/**
+ * Writes the file `name`, which appears complete and durable or not at all. Rejects with the system's errors.
+ * @param aside the name under which it is written
+ */
+export async function writeWhole(
+  files: Files,
+  name: string,
+  bytes: Uint8Array,
+  aside: string = name + UNFINISHED,
+): Promise<void> {
   try {
-    const file = await files.create(name + UNFINISHED);
+    const file = await files.create(aside);
     try {
       await file.write(bytes, bytes.length, 0);
       await file.sync();
     } finally {
       await file.close();
     }
-    await files.rename(name + UNFINISHED, name);
+    await files.rename(aside, name);
   } catch (error) {
-    await files.remove(name + UNFINISHED).catch(() => undefined);
+    await files.remove(aside).catch(() => undefined);
     throw error;
   }
   await files.sync();

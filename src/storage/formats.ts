@@ -22,6 +22,8 @@ export const FORMATS = {
    * anyway.
    */
   log: { oldest: 1, newest: 2, written: 1 },
+  /** members-file.ts */
+  members: { oldest: 1, newest: 1, written: 1 },
   /** backup.ts */
   backup: { oldest: 1, newest: 1, written: 1 },
 } as const satisfies Readonly<Record<string, Format>>;

@@ -7,6 +7,7 @@
 import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
 import { UNKEYED_FINGERPRINT, type HardState } from '../protocol/contract.js';
+import type { MemberList } from '../wire/member-list.js';
 import { toHex } from '../wire/u64.js';
 import { lockHolder } from './directory-lock.js';
 import type { Files } from './files.js';
@@ -22,6 +23,7 @@ import {
   UNFINISHED,
   type FrameHeader,
 } from './log-format.js';
+import { MEMBERS_ASIDE, MEMBERS_FILE, readMembers } from './members-file.js';
 import { readLog, readPromised, type Damage, type Promised, type SegmentReport, type Stored } from './log-reader.js';
 
 /** A replica that writes during the inspection rarely does so twice in the same place. */
@@ -32,6 +34,8 @@ export interface Inspection {
   readonly replica: number;
   /** The identity of the directory; null if its promises are damaged, or an older release wrote them last. */
   readonly identity: string | null;
+  /** The members that the directory remembers; null if its file is damaged, or if they are those of the cluster file. */
+  readonly members: MemberList | null;
   /** Pid of the living process that uses the directory. */
   readonly lockedBy: number | null;
   /** The newest promises on disk; null if their file is damaged and no log has them either. */
@@ -129,7 +133,7 @@ export async function inspect(files: Files, options: InspectionOptions): Promise
 /** The owner of the directory, according to any intact file; undefined if there is none. */
 export async function findOwner(files: Files, hash: Hash64): Promise<Owner | undefined> {
   for (const name of await files.list()) {
-    if (!isReadByInspection(name)) continue;
+    if (!isReadByInspection(name) || name === MEMBERS_FILE) continue;
     const bytes = await files.read(name);
     const owner =
       bytes === undefined ? undefined : name === HARD_STATE_FILE ? ownerOfHardState(bytes, hash) : ownerOf(bytes, hash);
@@ -140,7 +144,9 @@ export async function findOwner(files: Files, hash: Hash64): Promise<Owner | und
 
 /** Whether an inspection reads the content of a file of this name. */
 export function isReadByInspection(name: string): boolean {
-  return name === HARD_STATE_FILE || parseSegmentName(name) !== undefined || isSnapshotName(name);
+  return (
+    name === HARD_STATE_FILE || name === MEMBERS_FILE || parseSegmentName(name) !== undefined || isSnapshotName(name)
+  );
 }
 
 async function inspectOnce(files: Files, options: InspectionOptions): Promise<Inspection | undefined> {
@@ -173,6 +179,12 @@ async function inspectOnce(files: Files, options: InspectionOptions): Promise<In
   } catch (error) {
     damage.push({ file: HARD_STATE_FILE, offset: 0, what: messageOf(error) });
   }
+  let members: MemberList | undefined;
+  try {
+    members = await readMembers(files, of);
+  } catch (error) {
+    damage.push({ file: MEMBERS_FILE, offset: 0, what: messageOf(error) });
+  }
   const stored = await readLog(files, of, promised);
   if (stored.damage !== undefined) damage.push(stored.damage);
   if (stored.forgotten !== undefined)
@@ -193,6 +205,7 @@ async function inspectOnce(files: Files, options: InspectionOptions): Promise<In
     cluster: toHex(owner.clusterHi, owner.clusterLo),
     replica: owner.replica,
     identity: stored.identity ?? null,
+    members: members ?? null,
     lockedBy: lockHolder(directory) ?? null,
     hardState: stored.hardState ?? null,
     log: inspectLog(stored),
@@ -260,10 +273,11 @@ function inspectFrame(offset: number, frame: FrameHeader): FrameInspection {
 }
 
 function whatElse(name: string): Inspection['others'][number]['what'] | undefined {
-  if (name.endsWith(UNFINISHED)) return 'unfinished';
+  if (name.endsWith(UNFINISHED) || name === MEMBERS_ASIDE) return 'unfinished';
   if (name.startsWith(DAMAGED)) return 'set aside';
   if (
     name === HARD_STATE_FILE ||
+    name === MEMBERS_FILE ||
     name === 'lock' ||
     name.startsWith('lock.') ||
     isSnapshotName(name) ||

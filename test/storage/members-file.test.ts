@@ -1,0 +1,198 @@
+// The file `members` of a data directory: what was written is read, whatever the power does; what is damaged, cut, of
+// another cluster or of another format is refused by name.
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { JitPaxosError } from '../../src/errors.js';
+import { silentLogger } from '../../src/host/logger.js';
+import { KvMachine } from '../../src/machine/kv.js';
+import { loadHash } from '../../src/native/hash64.js';
+import { Replica } from '../../src/server/replica.js';
+import { SimulationHasher } from '../../src/sim/hash.js';
+import { Random } from '../../src/sim/random.js';
+import { DirectoryFiles } from '../../src/storage/files.js';
+import { FORMATS } from '../../src/storage/formats.js';
+import type { Inspection } from '../../src/storage/inspection.js';
+import {
+  decodeMembersFile,
+  encodeMembersFile,
+  MEMBERS_ASIDE,
+  MEMBERS_FILE,
+  readMembers,
+  writeMembers,
+} from '../../src/storage/members-file.js';
+import type { MemberList } from '../../src/wire/member-list.js';
+import { writeI32 } from '../../src/wire/u64.js';
+import { jitpaxos } from '../cluster/processes.js';
+import { clusterConfig } from '../server/fixtures.js';
+import { MemoryDisk, MemoryFiles } from './memory-files.js';
+
+const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+t.comment(`SEED=${SEED} replays the random contents`);
+const CLUSTER = { clusterHi: 0x12345678, clusterLo: -5 };
+const hash = loadHash();
+
+const listOf = (epoch: number, voters = 3): MemberList => ({
+  started: epoch,
+  decided: epoch,
+  hosts: Array.from({ length: voters }, (_, id) => ({
+    id,
+    address: `10.0.${epoch}.${id}:7400`,
+    identity: 'ab'.repeat(8),
+    votes: true,
+    willVote: true,
+  })),
+});
+
+t.test('what was written is read', async (t) => {
+  const directory = directoryOf(t);
+  const files = new DirectoryFiles(directory);
+  t.equal(await readMembers(files, { owner: CLUSTER, hash, directory }), undefined, 'a new directory has none');
+  for (const list of [listOf(0), listOf(7, 13), listOf(8, 1)]) {
+    await writeMembers(files, list, CLUSTER, hash);
+    t.strictSame(await readMembers(files, { owner: CLUSTER, hash, directory }), list);
+    t.same(readdirSync(directory), [MEMBERS_FILE]);
+  }
+});
+
+t.test('whatever the power does during a write, the list before it or the new one is there', async (t) => {
+  const random = new Random(SEED);
+  const simulated = new SimulationHasher();
+  const seen = { before: 0, after: 0, errors: 0 };
+  for (let round = 0; round < 300; round++) {
+    const disk = new MemoryDisk(random.fork('disk'));
+    const files = new MemoryFiles(disk, random.fork('files'));
+    await writeMembers(files, listOf(round), CLUSTER, simulated);
+    const from = disk.operations;
+    const cutAt = from + 1 + random.below(6);
+    let done = false;
+    let failed = false;
+    if (random.chance(0.3)) disk.fails = () => (random.chance(0.3) ? 'ENOSPC' : undefined);
+    disk.before = (operations) => void (operations === cutAt && disk.cutPower());
+    const writing = writeMembers(files, listOf(round + 1), CLUSTER, simulated).then(
+      () => void (done = true),
+      () => void (failed = true),
+    );
+    await Promise.race([writing, new Promise((resolve) => setImmediate(resolve))]);
+    if (done || failed) disk.cutPower();
+    disk.before = () => undefined;
+    disk.fails = () => undefined;
+    const found = await readMembers(new MemoryFiles(disk, random.fork('look')), {
+      owner: CLUSTER,
+      hash: simulated,
+      directory: 'disk',
+    });
+    const epoch = found?.started;
+    if (epoch !== round + 1 && (epoch !== round || done))
+      t.fail(`SEED=${SEED}, round ${round}: epoch ${epoch}, and the write had ${done ? '' : 'not '}ended`);
+    if (epoch === round) seen.before++;
+    else seen.after++;
+    if (failed) seen.errors++;
+  }
+  t.ok(seen.before > 20 && seen.after > 20 && seen.errors > 5, JSON.stringify(seen));
+});
+
+t.test('every byte counts', (t) => {
+  const good = encodeMembersFile(listOf(3), CLUSTER, hash);
+  const refused = (bytes: Uint8Array, code: string, message: RegExp, what: string): void => {
+    t.throws(() => decodeMembersFile(bytes, CLUSTER, hash, 'dir/members'), { code, message }, what);
+  };
+  for (let bit = 0; bit < good.length * 8; bit++) {
+    const bytes = good.slice();
+    bytes[bit >> 3]! ^= 1 << (bit & 7);
+    try {
+      decodeMembersFile(bytes, CLUSTER, hash, 'dir/members');
+      t.fail(`bit ${bit} may be anything`);
+    } catch (error) {
+      if (!(error instanceof JitPaxosError)) throw error;
+    }
+  }
+  for (let length = 0; length < good.length; length++)
+    try {
+      decodeMembersFile(good.slice(0, length), CLUSTER, hash, 'dir/members');
+      t.fail(`${length} bytes are a list`);
+    } catch (error) {
+      if (!(error instanceof JitPaxosError) || error.code !== 'members-corrupt') throw error;
+    }
+  refused(
+    good.slice(0, 9),
+    'members-corrupt',
+    /^dir\/members has 9 bytes, and is cut off, so this replica does not know/,
+    'cut',
+  );
+  refused(new Uint8Array(20_000), 'members-corrupt', /no list of members is that long/, 'too long');
+  refused(new Uint8Array(99), 'members-corrupt', /does not begin as a list of members does/, 'zeros');
+  refused(
+    encodeMembersFile(listOf(3), { ...CLUSTER, clusterLo: 6 }, hash),
+    'data-directory-foreign',
+    /^dir\/members is of cluster 1234567800000006, not of cluster 12345678fffffffb/,
+    'of another cluster',
+  );
+  const renumbered = good.slice();
+  writeI32(renumbered, 4, FORMATS.members.newest + 1);
+  hash.hash64(renumbered, 0, good.length - 8, renumbered, good.length - 8);
+  refused(renumbered, 'data-directory-unusable', /was written in format 2.*use the version that wrote it/, 'newer');
+  // Whole by its checksum, and yet no list: somebody made it.
+  const nobody = encodeMembersFile({ started: 0, decided: 0, hosts: [] }, CLUSTER, hash);
+  refused(nobody, 'members-corrupt', /holds no list of members/, 'nobody');
+  t.end();
+});
+
+t.test('a replica reads it at its start, answers with it, and refuses what it cannot count with', async (t) => {
+  const directory = directoryOf(t);
+  const cluster = await clusterConfig(1);
+  const owner = {
+    clusterHi: parseInt(cluster.id.slice(0, 8), 16) | 0,
+    clusterLo: parseInt(cluster.id.slice(8), 16) | 0,
+  };
+  const options = { cluster, id: 0, data: directory, machine: new KvMachine(), logger: silentLogger } as const;
+  const files = new DirectoryFiles(directory);
+  const start = (durability: 'memory' | 'os'): Promise<Replica> =>
+    Replica.start({ ...options, machine: new KvMachine(), durability });
+  for (const durability of ['memory', 'os'] as const) {
+    await writeMembers(files, listOf(1), owner, hash);
+    await t.rejects(start(durability), {
+      code: 'data-directory-unusable',
+      message: /members is of epoch 1, and this version/,
+    });
+    writeFileSync(join(directory, MEMBERS_FILE), readFileSync(join(directory, MEMBERS_FILE)).subarray(0, 50));
+    await t.rejects(start(durability), { code: 'members-corrupt', message: /--log-lost/ });
+  }
+  const learner = { ...listOf(0, 1).hosts[0]!, id: 5, address: '10.9.9.9:7400', votes: false, willVote: false };
+  await writeMembers(files, { ...listOf(0, 1), hosts: [...listOf(0, 1).hosts, learner] }, owner, hash);
+  const replica = await start('os');
+  t.teardown(() => replica.close());
+  writeFileSync(join(directory, 'cluster.json'), JSON.stringify(cluster));
+  const shown = await jitpaxos(['member', 'list', '--json', '--timeout', '20s'], { cwd: directory });
+  t.equal(shown.code, 0, shown.stderr);
+  t.match(JSON.parse(shown.stdout), { members: [{ id: 0 }, { id: 5, address: '10.9.9.9:7400', votes: false }] });
+
+  const inspected = await jitpaxos(['inspect', directory, '--json']);
+  const found = JSON.parse(inspected.stdout) as Inspection;
+  t.match(found.members, { started: 0, hosts: [{ id: 0 }, { id: 5 }] });
+  t.same(
+    found.others.map(({ name }) => name),
+    ['cluster.json'],
+    'it is a file of a replica',
+  );
+  t.match(
+    (await jitpaxos(['inspect', directory])).stdout,
+    /members of epoch 0\n.*\n0 +10\.0\.0\.0:7400 +voter .*\n5 +10\.9\.9\.9:7400 +learner/,
+  );
+  writeFileSync(join(directory, MEMBERS_ASIDE), '');
+  writeFileSync(join(directory, MEMBERS_FILE), 'rot');
+  const damaged = await jitpaxos(['inspect', directory, '--json']);
+  t.equal(damaged.code, 1);
+  t.match(JSON.parse(damaged.stdout), {
+    members: null,
+    damage: [{ file: 'members', what: /is cut off/ }],
+    others: [{ name: 'cluster.json' }, { name: MEMBERS_ASIDE, what: 'unfinished' }],
+  });
+});
+
+function directoryOf(t: Test): string {
+  const path = mkdtempSync(join(tmpdir(), 'jitpaxos-members-'));
+  t.teardown(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
