@@ -3,6 +3,7 @@
 import t from 'tap';
 import { Instant } from '../../src/protocol/contract.js';
 import { ReplicaClocks } from '../../src/protocol/replica/suspicion/replica-clocks.js';
+import { Views } from '../../src/protocol/views.js';
 import { BusyHosts } from './busy-hosts.js';
 
 const SECOND_US = 1_000_000;
@@ -127,7 +128,7 @@ t.test('busy hosts: what an acknowledgement says is known to half of its round t
 
 t.test('a replica that does not say what its clock shows is neither right nor off', (t) => {
   const now = new Instant();
-  const clocks = new ReplicaClocks(0, 3, 100_000_000);
+  const clocks = new ReplicaClocks(0, new Views(3), 100_000_000);
   now.wallLo = 5;
   for (let i = 0; i < 20; i++) {
     now.monotonicUs += 250_000;

@@ -1,5 +1,6 @@
 // View → (primary, quorum): "View numbers enumerate all N·C(N−1,f) pairs evenly."
 import t from 'tap';
+import { Configuration } from '../../src/protocol/configuration.js';
 import { MAX_REPLICAS, MAX_VIEW, Views } from '../../src/protocol/views.js';
 
 function choose(n: number, k: number): number {
@@ -106,5 +107,78 @@ t.test('a cluster has an odd number of replicas from 1 to MAX_REPLICAS', (t) => 
       .size,
     13 * choose(12, 6),
   );
+  t.end();
+});
+
+/** Voters with ids and slots that are not their ranks. */
+const someVoters = (n: number): Configuration =>
+  new Configuration(
+    3,
+    Array.from({ length: n }, (_, rank) => 100 + 7 * rank),
+    Array.from({ length: n }, (_, rank) => (11 * rank + 5) % 31),
+    1000,
+    1000 + 1_000_000,
+  );
+
+t.test('with an even number of voters, too, every pair comes once a cycle, and votes and quorums meet', (t) => {
+  for (let n = 1; n <= 8; n++) {
+    const c = someVoters(n);
+    t.strictSame([c.n, c.quorum, c.votes], [n, Math.floor(n / 2) + 1, n - Math.floor(n / 2)]);
+    t.equal(c.f, Math.min(n - c.quorum, c.votes - 1), 'so many may fail');
+    t.ok(c.quorum + c.votes > n, 'any quorum and any set of votes have a voter in common');
+    t.equal(c.cycle, n * choose(n - 1, c.quorum - 1));
+    const slots = Array.from({ length: n }, (_, rank) => (11 * rank + 5) % 31);
+    t.equal(c.voters, maskOf(slots));
+    const seen = new Set<string>();
+    for (let view = c.first; view < c.first + c.cycle; view++) {
+      const mask = c.memberMask(view);
+      const primary = c.primary(view);
+      t.equal(primary, slots[(view - c.first) % n], 'the primary is the next one in the order of ids');
+      t.ok(
+        ((mask >>> primary) & 1) === 1 &&
+          (mask & ~c.voters) === 0 &&
+          slots.filter((s) => (mask >>> s) & 1).length === c.quorum,
+      );
+      t.equal(c.memberMask(view + c.cycle), mask);
+      seen.add(`${primary}:${mask}`);
+    }
+    t.equal(seen.size, c.cycle, `N = ${n}`);
+  }
+  t.end();
+});
+
+t.test('no view is chosen beyond the last one of its epoch', (t) => {
+  for (const n of [1, 2, 3, 5]) {
+    const { ids, voters } = someVoters(n);
+    const slots = ids.map((_, rank) => (11 * rank + 5) % 31);
+    const c = new Configuration(3, ids, slots, 1000, 1010);
+    t.notOk(c.has(999) || c.has(1011));
+    t.ok(c.has(1000) && c.has(1010));
+    let view = c.next(0, voters, -1, voters);
+    t.equal(view, 1000, 'the first one comes behind views of other epochs');
+    for (let above = view; above <= 1012; above++) {
+      view = c.next(above, voters, -1, voters);
+      t.equal(view, above < 1010 ? above + 1 : -1, `${n} voters, above ${above}`);
+    }
+  }
+  t.end();
+});
+
+t.test('a configuration lists its voters in ascending order, each once', (t) => {
+  const made = (ids: number[], slots: number[]) => () => new Configuration(1, ids, slots, 0, 9);
+  for (const [ids, slots] of [
+    [[], []],
+    [
+      [2, 1],
+      [0, 1],
+    ],
+    [
+      [1, 1],
+      [0, 1],
+    ],
+    [[1, 2], [0]],
+    [Array.from({ length: 14 }, (_, i) => i), Array.from({ length: 14 }, (_, i) => i)],
+  ] as const)
+    t.throws(made([...ids], [...slots]), { name: 'InvariantError' }, ids.join());
   t.end();
 });

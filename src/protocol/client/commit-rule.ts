@@ -53,7 +53,7 @@ export class CommitRule {
     this.primary = views.primary(view);
     this.members = views.memberMask(view);
     invariant(
-      count(this.members) === views.f + 1 && this.isMember(this.primary),
+      count(this.members) === views.present.quorum && this.isMember(this.primary),
       'the quorum of a view is its primary and f others',
     );
     for (let slot = 0; slot < this.slots; slot++) this.acks.clear(slot);

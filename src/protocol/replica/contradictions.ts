@@ -6,9 +6,10 @@
  * replica, whatever it says, stops another.
  */
 import { toHex } from '../../wire/u64.js';
+import { SLOTS } from '../configuration.js';
 import type { Instant } from '../contract.js';
 import { Counter } from '../counters.js';
-import { count, namesOf } from '../masks.js';
+import { count, lowest, namesOf } from '../masks.js';
 import { DivergedError, OTHERS_GO_ON } from './diverged-error.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './replica-sender.js';
@@ -41,11 +42,10 @@ export class Contradictions {
     private readonly sender: Sender,
     private readonly compared: (index: number) => ChainValue | undefined,
   ) {
-    const { n } = state;
-    this.last = new Array<Contradiction | undefined>(n).fill(undefined);
-    this.answeredUs = new Float64Array(n).fill(-Infinity);
-    this.named = new Array<string>(n).fill('');
-    this.namedUs = new Float64Array(n).fill(-Infinity);
+    this.last = new Array<Contradiction | undefined>(SLOTS).fill(undefined);
+    this.answeredUs = new Float64Array(SLOTS).fill(-Infinity);
+    this.named = new Array<string>(SLOTS).fill('');
+    this.namedUs = new Float64Array(SLOTS).fill(-Infinity);
   }
 
   /**
@@ -96,7 +96,7 @@ export class Contradictions {
         replicas |= 1 << r;
     });
     this.replicas = replicas;
-    if (count(replicas) <= state.views.f) return;
+    if (count(replicas) <= state.configuration.f) return;
     throw new DivergedError(
       'log-diverged',
       `what replica ${state.id} takes for committed is not what replicas ${namesOf(replicas)} committed: ${this.last
@@ -131,7 +131,7 @@ export class Contradictions {
   private answer(from: number, index: number, now: Instant): void {
     if (now.monotonicUs - this.answeredUs[from]! < ANSWER_US) return;
     this.answeredUs[from] = now.monotonicUs;
-    for (let r = 0; r < this.state.n; r++) if (r !== this.state.id) this.sendChain(r, index);
+    for (let rest = this.state.hosts.others; rest !== 0; rest &= rest - 1) this.sendChain(lowest(rest), index);
   }
 
   private sendChain(to: number, index: number): void {

@@ -32,7 +32,7 @@ import { Probe, ProbeReply, ReplicaCondition, ReplicaStatus } from '../../wire/m
 import { readI32, readIndex } from '../../wire/u64.js';
 import type { FirstStart, Instant } from '../contract.js';
 import { invariant } from '../invariant.js';
-import { count } from '../masks.js';
+import { count, lowest } from '../masks.js';
 import { OtherLists } from './other-lists.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './replica-sender.js';
@@ -135,7 +135,7 @@ export class Introduction {
 
   onProbe(bytes: Uint8Array, o: number, from: number): void {
     const at = Probe.at;
-    if (from >= this.state.n) return;
+    if (!this.state.hosts.has(from)) return;
     this.lists.compare(from, readI32(bytes, o + at.list));
     this.state.remember(from, readI32(bytes, o + at.incarnation), readI32(bytes, o + at.life));
   }
@@ -196,16 +196,16 @@ export class Introduction {
 
   /** Others that have not answered in this life. */
   private get unheard(): number {
-    return ((1 << this.state.n) - 1) & ~(this.heard | (1 << this.state.id));
+    return this.state.hosts.others & ~this.heard;
   }
 
   private ask(now: Instant): void {
     const { state } = this;
     this.askedUs = now.monotonicUs;
     // While it is starting, the newest answer of each counts.
-    const others = ((1 << state.n) - 1) & ~(1 << state.id);
+    const { others } = state.hosts;
     const asked = state.starting ? others : state.alone ? others & ~this.begun : this.unheard;
-    for (let r = 0; r < state.n; r++) if (((asked >>> r) & 1) === 1) this.sender.probe(r, this.nonce);
+    for (let rest = asked; rest !== 0; rest &= rest - 1) this.sender.probe(lowest(rest), this.nonce);
   }
 
   private decide(now: Instant): void {
@@ -232,10 +232,10 @@ export class Introduction {
     }
     if (remembered > 0 && this.first() !== 'log-lost') throw new ForgottenError(state.id, by, remembered, 0);
     if (!inUse) {
-      if (this.enoughUs === Infinity && met >= state.views.f) this.enoughUs = now.monotonicUs;
-      if (met < state.n - 1 && !(now.monotonicUs - this.enoughUs >= REST_US)) return;
+      if (this.enoughUs === Infinity && met >= state.configuration.f) this.enoughUs = now.monotonicUs;
+      if (met < count(state.hosts.others) && !(now.monotonicUs - this.enoughUs >= REST_US)) return;
       state.beginNew();
-    } else if (intact > state.views.f && highest + VIEW_LEAP <= MAX_VIEW) {
+    } else if (intact > state.configuration.f && highest + VIEW_LEAP <= MAX_VIEW) {
       state.beginWithoutMemory(highest + VIEW_LEAP, remembered + INCARNATION_LEAP);
       for (const answer of this.answers.values())
         invariant(

@@ -13,7 +13,8 @@ export class OtherLists {
   /** @param list what replica `from` says that its cluster file lists; 0: a version of the wire that does not say */
   compare(from: number, list: number): void {
     const { state } = this;
-    const { n, list: own } = state;
+    const { list: own } = state;
+    const n = state.config.replicas;
     const replicas = list >>> 28;
     const isSame = replicas === n && (list === own || (list & DIGEST) === 0 || (own & DIGEST) === 0);
     if (list === 0 || !state.others.noteList(from, !isSame)) return;

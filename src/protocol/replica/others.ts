@@ -27,10 +27,9 @@ export class OtherReplicas {
 
   constructor(
     private readonly id: number,
-    replicas: number,
     private readonly views: Views,
   ) {
-    this.known = new Array<number>(replicas).fill(0);
+    this.known = new Array<number>(views.n).fill(0);
     this.lives = this.known;
   }
 

@@ -190,7 +190,7 @@ export class ReplicaCore {
     this.enter(now);
     const { state } = this;
     const type = typeOf(bytes, offset);
-    if (from < state.n && this.otherChains.refuses(type, bytes, offset, from)) return;
+    if (state.hosts.has(from) && this.otherChains.refuses(type, bytes, offset, from)) return;
     if (state.starting) {
       this.receiveWhileStarting(type, bytes, offset, from, now);
       return;
@@ -217,7 +217,8 @@ export class ReplicaCore {
         return;
       default:
         // All other types are between replicas.
-        if (from < state.n && from !== state.id && length > 0) this.receiveFromReplica(known, bytes, offset, from, now);
+        if (state.hosts.has(from) && from !== state.id && length > 0)
+          this.receiveFromReplica(known, bytes, offset, from, now);
         else state.counters[Counter.ignored]!++;
     }
   }
@@ -287,7 +288,7 @@ export class ReplicaCore {
     if (type === wire.Probe.type) {
       this.introduction.onProbe(bytes, offset, from);
       this.suspicion.onProbe(bytes, offset, from, now);
-    } else if (type === wire.ProbeReply.type && from < this.state.n && from !== this.state.id)
+    } else if (type === wire.ProbeReply.type && this.state.hosts.has(from) && from !== this.state.id)
       this.introduction.onProbeReply(bytes, offset, from, now);
     else this.state.counters[Counter.ignored]!++;
   }

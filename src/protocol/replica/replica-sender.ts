@@ -143,13 +143,14 @@ export class Sender extends MessageWriter {
     writeI32(bytes, o + at.incarnation, state.incarnation);
     writeIndex(bytes, o + at.lastIndex, state.log.lastIndex);
     writeIndex(bytes, o + at.committedIndex, state.committed);
-    writeI32(bytes, o + at.knownIncarnation, to < state.n ? state.others.known[to]! : 0);
-    writeI32(bytes, o + at.knownLife, to < state.n ? state.others.lives[to]! : 0);
+    writeI32(bytes, o + at.knownIncarnation, state.hosts.has(to) ? state.others.known[to]! : 0);
+    writeI32(bytes, o + at.knownLife, state.hosts.has(to) ? state.others.lives[to]! : 0);
     writeI32(bytes, o + at.life, state.life);
     bytes[o + at.condition] =
       (state.others.lostLogs === 0 ? 0 : wire.ReplicaCondition.majorityLost) |
       (state.starting
-        ? wire.ReplicaCondition.starting | (to < state.n && state.others.hasMet(to) ? wire.ReplicaCondition.met : 0)
+        ? wire.ReplicaCondition.starting |
+          (state.hosts.has(to) && state.others.hasMet(to) ? wire.ReplicaCondition.met : 0)
         : 0);
     writeI32(bytes, o + at.list, state.list);
     writeI32(bytes, o + at.fingerprint, state.chain.fingerprint);

@@ -13,6 +13,7 @@ import type { StateMachine } from '../../machine/state-machine.js';
 import { ReplicaStatus } from '../../wire/messages.js';
 import { BucketCounts } from '../bucket-counts.js';
 import type { ReplicaConfig } from '../config.js';
+import type { Configuration } from '../configuration.js';
 import type { Chain, HardState, Outbox, Recovered, ReplicaObserver, Snapshot, Storage } from '../contract.js';
 import { COUNTER_NAMES, Counter } from '../counters.js';
 import { DurableBatch } from './durable-batch.js';
@@ -26,6 +27,7 @@ import { appendEntry, Log } from '../log/log.js';
 import { REGISTER_BYTES, type SessionBounds } from '../log/sessions.js';
 import { featuresIn, installBase, snapshotFault } from '../log/snapshots.js';
 import { TailIndex } from '../log/tail-index.js';
+import { Hosts } from './hosts.js';
 import { OtherReplicas } from './others.js';
 import { Views } from '../views.js';
 
@@ -47,8 +49,11 @@ const SLACK_BOUNDS_US = [
 ];
 
 export class ReplicaState {
+  /** This replica's slot: its bit in masks, and its place in tables. */
   readonly id: number;
-  readonly n: number;
+  /** Who else there is. */
+  readonly hosts: Hosts;
+  /** Primary and quorum of every view. */
   readonly views: Views;
   /** What the cluster file lists, as Probe and answers to clients say it. */
   readonly list: number;
@@ -106,10 +111,10 @@ export class ReplicaState {
   ) {
     const { limits } = config;
     this.id = config.id;
-    this.n = config.replicas;
     this.list = (config.replicas << 28) | ((config.list ?? 0) & 0x0fffffff);
+    this.hosts = new Hosts(config.id, config.replicas);
     this.views = new Views(config.replicas);
-    this.others = new OtherReplicas(config.id, config.replicas, this.views);
+    this.others = new OtherReplicas(config.id, this.views);
     this.log = new Log(limits.logEntries, limits.logBytes, Math.max(limits.operationBytes, REGISTER_BYTES), chain);
     this.tail = new TailIndex(this.log);
     this.execution = new Execution(this.log, this.tail, machine, limits, this.counters, chain, config.features ?? 0);
@@ -147,6 +152,12 @@ export class ReplicaState {
     return this.execution.executed;
   }
 
+  /** Who votes in the epoch of the present view. */
+  get configuration(): Configuration {
+    return this.views.present;
+  }
+
+  /** The slot of the present view's primary. */
   get primary(): number {
     return this.views.primary(this.view);
   }
@@ -276,12 +287,12 @@ export class ReplicaState {
       this.view === 0 &&
       this.status === ReplicaStatus.normal &&
       this.log.lastIndex === 0 &&
-      this.views.f > 0;
+      this.configuration.n > 1;
   }
 
   /** This many others have begun, and know that this replica has. */
   othersBegan(count: number): void {
-    if (count >= this.views.f) this.alone = false;
+    if (count >= this.configuration.f) this.alone = false;
   }
 
   // What is known of other replicas.
@@ -293,7 +304,7 @@ export class ReplicaState {
     if (wasKnown || this.others.lostLogs === 0) return;
     this.transition(
       'majority-lost',
-      `${lostCount} of ${this.n} replicas lost their logs at once, more than the ${this.views.f} that this cluster survives: it stays stopped unless one of them returns with its log; see docs/operate/operations.md`,
+      `${lostCount} of ${this.configuration.n} replicas lost their logs at once, more than the ${this.configuration.f} that this cluster survives: it stays stopped unless one of them returns with its log; see docs/operate/operations.md`,
     );
   }
 

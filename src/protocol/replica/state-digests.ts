@@ -16,10 +16,11 @@
  * a number drawn for it. Limits that come without it are only a reason to ask.
  */
 import { readI32, toHex } from '../../wire/u64.js';
+import { SLOTS } from '../configuration.js';
 import type { Hasher, Instant, Snapshot } from '../contract.js';
 import { Counter } from '../counters.js';
 import { DOUBLE_ZERO } from '../double-zero.js';
-import { count, namesOf } from '../masks.js';
+import { count, lowest, namesOf } from '../masks.js';
 import {
   areComparable,
   comparedPart,
@@ -92,8 +93,8 @@ export class StateDigests {
     private readonly hasher: Hasher,
     private readonly stops: (error: DivergedError, now: Instant) => void,
   ) {
-    this.heard = new DigestsHeard(state.n);
-    this.differedAt = new Float64Array(state.n).fill(-1);
+    this.heard = new DigestsHeard(SLOTS);
+    this.differedAt = new Float64Array(SLOTS).fill(-1);
     // A different number in each life, so that answers to an earlier life do not count in this one.
     this.nonce = (state.config.seed ^ 0x51ed270b) & 0x7fffffff || 1;
   }
@@ -180,7 +181,7 @@ export class StateDigests {
 
   private say(said: DigestAt, isEcho: boolean, now: Instant): Own | undefined {
     const { state } = this;
-    if (state.n === 1) return undefined;
+    if (state.hosts.others === 0) return undefined;
     const own: Own = {
       ...said,
       heard: (1 << state.id) | this.heard.heardOf(said.index),
@@ -206,7 +207,8 @@ export class StateDigests {
     /** Replicas by what they have in place of what this one has; masks. */
     const differing = new Map<string, number>();
     let agreeing = 1;
-    for (let r = 0; r < state.n; r++) {
+    for (let rest = state.hosts.listed; rest !== 0; rest &= rest - 1) {
+      const r = lowest(rest);
       const said = this.heard.of(r, own.index);
       if (said === undefined || !areComparable(own, said)) continue;
       if (comparedPart(said) === comparedPart(own)) {
@@ -216,9 +218,10 @@ export class StateDigests {
         differing.set(comparedPart(said), (differing.get(comparedPart(said)) ?? 0) | (1 << r));
       }
     }
-    for (const replicas of differing.values()) if (count(replicas) > state.views.f) this.stopBy(own, replicas, now);
     for (const replicas of differing.values())
-      for (let r = 0; r < state.n; r++) if (((replicas >>> r) & 1) === 1) this.differs(own, r, agreeing);
+      if (count(replicas) > state.configuration.f) this.stopBy(own, replicas, now);
+    for (const replicas of differing.values())
+      for (let rest = replicas; rest !== 0; rest &= rest - 1) this.differs(own, lowest(rest), agreeing);
   }
 
   private settle(own: Own, r: number): void {
@@ -234,7 +237,7 @@ export class StateDigests {
 
   /** Replica `r` differs. Said when it is found, and again when it becomes known which replica is in the wrong. */
   private differs(own: Own, r: number, agreeing: number): void {
-    const isDecided = agreeing > this.state.views.f;
+    const isDecided = agreeing > this.state.configuration.f;
     const known = own.index === 0 ? this.limits : this.states;
     const isNews = ((known >>> r) & 1) === 0 || (isDecided && ((this.decided >>> r) & 1) === 0);
     if (isDecided) this.decided |= 1 << r;
@@ -277,7 +280,7 @@ export class StateDigests {
     // from.
     if (own.isEcho) this.sendToAll(own, false);
     const others = namesOf(replicas);
-    const first = 31 - Math.clz32(replicas & -replicas);
+    const first = lowest(replicas);
     const said = this.heard.of(first, own.index)!;
     this.stops(
       own.index === 0
@@ -303,15 +306,15 @@ export class StateDigests {
       this.nonce = (this.nonce + 1) & 0x7fffffff || 1;
       this.askedUs = now.monotonicUs;
     }
-    for (let r = 0; r < state.n; r++) {
-      if (((own.heard >>> r) & 1) === 1) continue;
+    for (let rest = state.hosts.listed & ~own.heard; rest !== 0; rest &= rest - 1) {
+      const r = lowest(rest);
       if (own.isEcho) this.sender.stateDigest(r, own.index, own.chainHi, own.chainLo, 0, 0, true, 0);
       else this.send(r, own, true);
     }
   }
 
   private sendToAll(own: Own, asks: boolean): void {
-    for (let r = 0; r < this.state.n; r++) if (r !== this.state.id) this.send(r, own, asks);
+    for (let rest = this.state.hosts.others; rest !== 0; rest &= rest - 1) this.send(lowest(rest), own, asks);
   }
 
   /** @param nonce of the question that this answers */
@@ -330,7 +333,7 @@ export class StateDigests {
 
   /** All others have said something of that index. */
   private isHeard(own: Own): boolean {
-    return own.heard === (1 << this.state.n) - 1;
+    return (this.state.hosts.listed & ~own.heard) === 0;
   }
 
   private pauseUs(repeats: number): number {

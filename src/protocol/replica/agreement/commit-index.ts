@@ -6,8 +6,10 @@
  * replica that is not the primary takes for committed what its primary says is, and only as far as its own log is known
  * to equal the primary's.
  */
+import { SLOTS } from '../../configuration.js';
 import { Counter } from '../../counters.js';
 import { invariant } from '../../invariant.js';
+import { lowest } from '../../masks.js';
 import type { ReplicaState } from '../replica-state.js';
 
 export class CommitIndex {
@@ -19,8 +21,8 @@ export class CommitIndex {
   private heard = 0;
 
   constructor(private readonly state: ReplicaState) {
-    this.matched = new Float64Array(state.n);
-    this.needed = new Float64Array(state.n);
+    this.matched = new Float64Array(SLOTS);
+    this.needed = new Float64Array(SLOTS);
   }
 
   /** What was confirmed in an earlier view says nothing of this one. */
@@ -48,15 +50,15 @@ export class CommitIndex {
     let committed = state.log.lastIndex;
     let needed = Infinity;
     let members = 1;
-    for (let r = 0; r < state.n; r++) {
-      if (r === state.id) continue;
+    for (let rest = state.hosts.others; rest !== 0; rest &= rest - 1) {
+      const r = lowest(rest);
       if (state.views.isMember(state.view, r)) {
         members++;
         if (matched[r]! < committed) committed = matched[r]!;
       }
       if (this.needed[r]! < needed) needed = this.needed[r]!;
     }
-    invariant(members === state.views.f + 1, 'what is committed is in the log of every member of the quorum');
+    invariant(members === state.configuration.quorum, 'what is committed is in the log of every member of the quorum');
     state.keepFrom(needed);
     const before = state.committed;
     state.commitTo(committed);
@@ -85,8 +87,8 @@ export class CommitIndex {
   agreed(): number {
     const { state } = this;
     let agreed = state.log.lastIndex;
-    for (let r = 0; r < state.n; r++)
-      if (r !== state.id && state.views.isMember(state.view, r)) agreed = Math.min(agreed, this.matched[r]!);
+    for (let rest = this.otherMembers; rest !== 0; rest &= rest - 1)
+      agreed = Math.min(agreed, this.matched[lowest(rest)]!);
     return agreed;
   }
 
@@ -98,8 +100,13 @@ export class CommitIndex {
     const { state } = this;
     let mask = 0;
     if (!state.isPrimary || state.log.lastIndex === 0) return mask;
-    for (let r = 0; r < state.n; r++)
-      if (r !== state.id && state.views.isMember(state.view, r) && this.matched[r] === 0) mask |= 1 << r;
+    for (let rest = this.otherMembers; rest !== 0; rest &= rest - 1)
+      if (this.matched[lowest(rest)] === 0) mask |= rest & -rest;
     return mask;
+  }
+
+  private get otherMembers(): number {
+    const { state } = this;
+    return state.views.memberMask(state.view) & ~(1 << state.id);
   }
 }

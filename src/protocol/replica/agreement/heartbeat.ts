@@ -3,7 +3,9 @@
  * and what follows from silence is decided in suspicion/.
  */
 import type { Instant } from '../../contract.js';
+import { SLOTS } from '../../configuration.js';
 import { Counter } from '../../counters.js';
+import { lowest } from '../../masks.js';
 import { Silence } from '../../silence.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { Sender } from '../replica-sender.js';
@@ -46,8 +48,8 @@ export class Heartbeat {
     private readonly sender: Sender,
     private readonly listener: SyncListener,
   ) {
-    this.ackedUs = new Float64Array(state.n);
-    this.ackedSequence = new Int32Array(state.n);
+    this.ackedUs = new Float64Array(SLOTS);
+    this.ackedSequence = new Int32Array(SLOTS);
   }
 
   viewStarted(now: Instant): void {
@@ -91,7 +93,7 @@ export class Heartbeat {
     state.counters[Counter.syncs]!++;
     this.sequence = (this.sequence + 1) & 0x7fffffff || 1;
     this.listener.sent(this.sequence, now);
-    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.sync(r, this.sequence);
+    for (let rest = state.hosts.others; rest !== 0; rest &= rest - 1) this.sender.sync(lowest(rest), this.sequence);
     return true;
   }
 
@@ -137,8 +139,8 @@ export class Heartbeat {
   answering(now: Instant): number {
     const { state } = this;
     let mask = 1 << state.id;
-    for (let r = 0; r < state.n; r++)
-      if (now.monotonicUs - this.ackedUs[r]! < state.config.timings.suspectUs) mask |= 1 << r;
+    for (let rest = state.hosts.others; rest !== 0; rest &= rest - 1)
+      if (now.monotonicUs - this.ackedUs[lowest(rest)]! < state.config.timings.suspectUs) mask |= rest & -rest;
     return mask;
   }
 }

@@ -11,6 +11,7 @@ import { DOUBLE_ZERO } from '../../double-zero.js';
 import type { Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
 import { ORDER_RECORD_BYTES } from '../../log/log.js';
+import { lowest } from '../../masks.js';
 import { ORDERS_MAX } from './order-buffer.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { Sender } from '../replica-sender.js';
@@ -58,10 +59,10 @@ export class OrderPush {
     const first = Math.max(this.pushed, log.baseIndex);
     for (let base = first; base < log.lastIndex; base += this.entriesMax) {
       const last = Math.min(log.lastIndex, base + this.entriesMax);
-      for (let r = 0; r < state.n; r++) {
-        if (r === state.id || !state.views.isMember(state.view, r)) continue;
+      const members = state.views.memberMask(state.view) & ~(1 << state.id);
+      for (let rest = members; rest !== 0; rest &= rest - 1) {
         state.counters[Counter.orders_pushed]!++;
-        this.sender.order(r, base, last);
+        this.sender.order(lowest(rest), base, last);
       }
     }
     this.pushed = log.lastIndex;

@@ -47,7 +47,7 @@ export class BetterView {
   forClients(alive: number, withLog: number, now: Instant): number {
     const { state, pleas } = this;
     this.reason = ViewReason.plea;
-    this.why = `for clients that do not hear ${maskToString(pleas.avoided(now), state.n)}`;
+    this.why = `for clients that do not hear ${maskToString(pleas.avoided(now), state.hosts.end)}`;
     return pleas.better(state.view, alive, withLog, now);
   }
 
@@ -68,7 +68,7 @@ export class BetterView {
     const mask = answers.lag.withoutSlow(synchronization.commitIndex.matched, now);
     if (mask === 0) return -1;
     this.reason = ViewReason.slow;
-    this.why = `slow members; as fast as the best spare ${maskToString(mask, state.n)}`;
+    this.why = `slow members; as fast as the best spare ${maskToString(mask, state.hosts.end)}`;
     return state.views.next(state.view, mask & ~this.avoided(now), state.id, 0);
   }
 

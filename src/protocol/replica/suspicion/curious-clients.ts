@@ -1,4 +1,5 @@
 /** Clients that asked while no view served them: they are told when one starts here. May be changed freely. */
+import type { Hosts } from '../hosts.js';
 import type { Sender } from '../replica-sender.js';
 
 /** Clients that are remembered; those beyond have to ask again. */
@@ -9,14 +10,14 @@ export class CuriousClients {
   private count = 0;
 
   constructor(
-    private readonly replicas: number,
+    private readonly hosts: Hosts,
     private readonly sender: Sender,
   ) {}
 
   /** Ignores an endpoint that is a replica's, and one for which there is no room. */
   remember(endpoint: number): void {
     if (
-      endpoint < this.replicas ||
+      this.hosts.has(endpoint) ||
       this.count === CURIOUS_MAX ||
       this.endpoints.subarray(0, this.count).includes(endpoint)
     )

@@ -14,7 +14,9 @@
  * entry is appended no request is held up, and the bar is one step higher.
  */
 import { DOUBLE_ZERO } from '../../double-zero.js';
+import { SLOTS } from '../../configuration.js';
 import type { Instant } from '../../contract.js';
+import { lowest } from '../../masks.js';
 import { Experience } from './experience.js';
 import type { ReplicaState } from '../replica-state.js';
 
@@ -60,12 +62,11 @@ export class MemberLag {
   private readonly changes = new Experience(CHANGES_MAX, CALMS_MAX);
 
   constructor(private readonly state: ReplicaState) {
-    const { n } = state;
-    this.lagUs = new Float64Array(n);
-    this.samples = new Int32Array(n);
-    this.answered = new Int32Array(n);
-    this.slowUs = new Float64Array(n).fill(Infinity);
-    this.prompt = new Float64Array(n).fill(1);
+    this.lagUs = new Float64Array(SLOTS);
+    this.samples = new Int32Array(SLOTS);
+    this.answered = new Int32Array(SLOTS);
+    this.slowUs = new Float64Array(SLOTS).fill(Infinity);
+    this.prompt = new Float64Array(SLOTS).fill(1);
   }
 
   /** Another view: its Syncs are counted anew. What changes brought so far is remembered. */
@@ -100,8 +101,9 @@ export class MemberLag {
   keepingUp(matched: Float64Array): number {
     const { state } = this;
     let mask = 1 << state.id;
-    for (let r = 0; r < state.n; r++)
-      if (matched[r]! >= state.committed - SPARE_SYNCS_BEHIND * state.config.timings.syncEntries) mask |= 1 << r;
+    for (let rest = state.hosts.others; rest !== 0; rest &= rest - 1)
+      if (matched[lowest(rest)]! >= state.committed - SPARE_SYNCS_BEHIND * state.config.timings.syncEntries)
+        mask |= rest & -rest;
     return mask;
   }
 
@@ -137,7 +139,8 @@ export class MemberLag {
     if (slowAfterUs === 0 || now.monotonicUs < this.checkUs) return 0;
     this.checkUs = now.monotonicUs + CHECK_INTERVAL_US;
     let spareUs = Infinity;
-    for (let r = 0; r < state.n; r++) {
+    for (let rest = state.configuration.voters; rest !== 0; rest &= rest - 1) {
+      const r = lowest(rest);
       if (state.views.isMember(state.view, r) || matched[r]! < state.committed - SPARE_SYNCS_BEHIND * syncEntries)
         continue;
       spareUs = Math.min(spareUs, this.of(r, now));
@@ -147,7 +150,8 @@ export class MemberLag {
     const afterUs = this.slowForUs(now);
     let due = false;
     let mask = 0;
-    for (let r = 0; r < state.n; r++) {
+    for (let rest = state.configuration.voters; rest !== 0; rest &= rest - 1) {
+      const r = lowest(rest);
       const member = r === state.id || state.views.isMember(state.view, r);
       const us = r === state.id ? 0 : this.of(r, now);
       // A member of which too little is known is not slow: it was not there, or its answers are lost (`suspectUs`).

@@ -5,6 +5,7 @@
 import { ReplicaStatus } from '../../../wire/messages.js';
 import type { Instant } from '../../contract.js';
 import { Jitter } from '../../jitter.js';
+import { lowest } from '../../masks.js';
 import type { Synchronization } from '../agreement/synchronization.js';
 import type { ReplicaState } from '../replica-state.js';
 import { Experience } from './experience.js';
@@ -66,9 +67,9 @@ export class Patience {
     const { heartbeat } = this.synchronization;
     if (!state.isPrimary) return heartbeat.primaryHeardUs;
     let silent = Infinity;
-    for (let r = 0; r < state.n; r++) {
-      if (r !== state.id && state.views.isMember(state.view, r) && heartbeat.ackedUs[r]! < silent)
-        silent = heartbeat.ackedUs[r]!;
+    for (let rest = state.views.memberMask(state.view) & ~(1 << state.id); rest !== 0; rest &= rest - 1) {
+      const r = lowest(rest);
+      if (heartbeat.ackedUs[r]! < silent) silent = heartbeat.ackedUs[r]!;
     }
     return silent;
   }

@@ -19,6 +19,7 @@
  * together 8 and 12.
  */
 import { TriggerBudget } from '../trigger-budget.js';
+import { SLOTS } from '../../configuration.js';
 import type { Instant } from '../../contract.js';
 import { count } from '../../masks.js';
 import type { ReplicaState } from '../replica-state.js';
@@ -82,7 +83,7 @@ export class Pleas {
         heardUs: now.monotonicUs,
         sinceUs: now.monotonicUs,
         view: state.view,
-        namedUs: new Float64Array(state.n).fill(-Infinity),
+        namedUs: new Float64Array(SLOTS).fill(-Infinity),
         budget: new TriggerBudget(CLIENT_CHANGES, CLIENT_REFILL_US),
       };
       this.complaints.push(complaint);
@@ -93,7 +94,8 @@ export class Pleas {
     complaint.heardUs = now.monotonicUs;
     if (!this.canServe(complaint.mask) || !complaint.budget.has(now) || !this.all.has(now)) return false;
     if (state.isPrimary) return true;
-    const behind = (state.id - state.primary + state.n) % state.n;
+    const { end } = state.hosts;
+    const behind = (state.id - state.primary + end) % end;
     return ((mask >>> state.primary) & 1) === 1 && now.monotonicUs - complaint.sinceUs >= GRACE_US * behind;
   }
 
@@ -108,7 +110,7 @@ export class Pleas {
     if (present === 0) return -1;
     let best = -1;
     let least = Infinity;
-    for (let view = above + 1; view <= above + views.cycle; view++) {
+    for (let view = above + 1; view <= Math.min(above + views.cycle, views.present.last); view++) {
       const members = views.memberMask(view);
       if ((members & alive) !== members || ((withLog >>> views.primary(view)) & 1) === 0 || !this.relieves(view, now))
         continue;
@@ -167,7 +169,7 @@ export class Pleas {
   private add(complaint: Complaint, mask: number, now: Instant): void {
     const { namedUs } = complaint;
     complaint.mask = 0;
-    for (let r = 0; r < this.state.n; r++) {
+    for (let r = 0; r < SLOTS; r++) {
       if (((mask >>> r) & 1) === 1) namedUs[r] = now.monotonicUs;
       if (now.monotonicUs - namedUs[r]! < ADDS_UP_US) complaint.mask |= 1 << r;
     }
@@ -175,8 +177,8 @@ export class Pleas {
 
   /** Without these replicas enough are left for a view. */
   private canServe(mask: number): boolean {
-    const { n, views } = this.state;
-    return n - count(mask & ((1 << n) - 1)) >= views.f + 1;
+    const { voters, quorum } = this.state.configuration;
+    return count(voters & ~mask) >= quorum;
   }
 
   private forgetOldest(): void {

@@ -9,7 +9,9 @@
 import { DOUBLE_ZERO } from '../../double-zero.js';
 import { ProbeReply, ReplicaCondition, ReplicaStatus } from '../../../wire/messages.js';
 import { readI32 } from '../../../wire/u64.js';
+import { SLOTS } from '../../configuration.js';
 import type { Instant } from '../../contract.js';
+import { lowest } from '../../masks.js';
 import { Experience } from './experience.js';
 import type { ReplicaState } from '../replica-state.js';
 
@@ -43,7 +45,7 @@ export class ProbeRound {
   constructor(private readonly state: ReplicaState) {
     // A different number in each life, so that answers to the probes of an earlier life do not count in this one.
     this.nonce = state.config.seed & 0x3fffffff;
-    this.saidUs = new Float64Array(state.n).fill(-Infinity);
+    this.saidUs = new Float64Array(SLOTS).fill(-Infinity);
   }
 
   /** Begins another round; returns its nonce. */
@@ -95,7 +97,10 @@ export class ProbeRound {
   /** Each of the others has answered or is gone. */
   allAnswered(): boolean {
     const { state } = this;
-    for (let r = 0; r < state.n; r++) if (r !== state.id && !this.answers.has(r) && !this.isGone(r)) return false;
+    for (let rest = state.hosts.others; rest !== 0; rest &= rest - 1) {
+      const r = lowest(rest);
+      if (!this.answers.has(r) && !this.isGone(r)) return false;
+    }
     return true;
   }
 
@@ -162,8 +167,8 @@ export class ProbeRound {
   private goneMembers(): number {
     const { state } = this;
     let mask = 0;
-    for (let r = 0; r < state.n; r++)
-      if (r !== state.id && state.views.isMember(state.view, r) && this.isGone(r)) mask |= 1 << r;
+    for (let rest = state.views.memberMask(state.view) & ~(1 << state.id); rest !== 0; rest &= rest - 1)
+      if (this.isGone(lowest(rest))) mask |= rest & -rest;
     return mask;
   }
 }

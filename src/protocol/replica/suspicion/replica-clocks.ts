@@ -11,8 +11,10 @@
 import { DOUBLE_ZERO } from '../../double-zero.js';
 import { differenceU64 } from '../../../wire/u64.js';
 import { ClockOffsets } from '../../clock-offsets.js';
+import { SLOTS } from '../../configuration.js';
 import type { Instant } from '../../contract.js';
-import { count } from '../../masks.js';
+import { count, lowest } from '../../masks.js';
+import type { Views } from '../../views.js';
 
 /** What clocks may differ by, as a part of `maxAheadNs`. */
 const OFF_PART = 0.5;
@@ -37,10 +39,10 @@ export class ReplicaClocks {
 
   constructor(
     private readonly id: number,
-    private readonly n: number,
+    private readonly views: Views,
     maxAheadNs: number,
   ) {
-    this.offsets = new ClockOffsets(n);
+    this.offsets = new ClockOffsets(SLOTS);
     this.toleranceUs = (maxAheadNs / 1000) * OFF_PART;
   }
 
@@ -64,17 +66,19 @@ export class ReplicaClocks {
     if (now.monotonicUs < this.checkUs) return false;
     this.checkUs = now.monotonicUs + CHECK_INTERVAL_US;
     this.offsets.heard(this.id, 0, 0, now.monotonicUs);
+    const { voters, n } = this.views.present;
     let known = 0;
     let agreeing = 0;
-    for (let r = 0; r < this.n; r++) {
+    for (let rest = voters; rest !== 0; rest &= rest - 1) {
+      const r = lowest(rest);
       if (Number.isNaN(this.offsets.offsetUs(r))) continue;
       known |= 1 << r;
       const with_ = this.agreeingWith(r);
       if (count(with_) > count(agreeing) || (count(with_) === count(agreeing) && r === this.id)) agreeing = with_;
     }
-    const majority = count(agreeing) > this.n / 2;
+    const majority = count(agreeing) > n / 2;
     const off = majority ? known & ~agreeing : 0;
-    const divided = !majority && count(known) > this.n / 2;
+    const divided = !majority && count(known) > n / 2;
     if (off !== this.pendingOff || divided !== this.pendingDivided) {
       this.pendingOff = off;
       this.pendingDivided = divided;
@@ -96,9 +100,9 @@ export class ReplicaClocks {
   /** For people. */
   describe(): string {
     const of = (mask: number): number[] =>
-      Array.from({ length: this.n }, (_, r) => r).filter((r) => ((mask >>> r) & 1) === 1);
+      Array.from({ length: SLOTS }, (_, r) => r).filter((r) => ((mask >>> r) & 1) === 1);
     if (this.divided) {
-      const others = of((1 << this.n) - 1).filter((r) => r !== this.id && !Number.isNaN(this.offsetUs(r)));
+      const others = of(this.views.present.voters).filter((r) => r !== this.id && !Number.isNaN(this.offsetUs(r)));
       return `no majority of the replicas' clocks agree: against that of replica ${this.id}, ${others.map((r) => `replica ${r} ${this.offsetUs(r) < 0 ? '−' : '+'}${amount(this.offsetUs(r))}`).join(', ')}`;
     }
     if (this.off === 0) return 'the clocks of the replicas agree';
@@ -114,7 +118,8 @@ export class ReplicaClocks {
   private agreeingWith(replica: number): number {
     const { offsets } = this;
     let mask = 0;
-    for (let r = 0; r < this.n; r++) {
+    for (let rest = this.views.present.voters; rest !== 0; rest &= rest - 1) {
+      const r = lowest(rest);
       const openUs = (offsets.roundTripUs(r) + offsets.roundTripUs(replica)) / 2;
       if (Math.abs(offsets.offsetUs(r) - offsets.offsetUs(replica)) <= this.toleranceUs + openUs) mask |= 1 << r;
     }

@@ -12,6 +12,7 @@ import { readI32 } from '../../../wire/u64.js';
 import type { Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
 import { NO_OWNER } from '../../log/session-owner.js';
+import { lowest } from '../../masks.js';
 import type { Synchronization } from '../agreement/synchronization.js';
 import type { Sender } from '../replica-sender.js';
 import type { ReplicaState } from '../replica-state.js';
@@ -71,7 +72,7 @@ export class Suspicion implements ViewListener {
     this.round = new ProbeRound(state);
     this.patience = new Patience(state, synchronization);
     this.verdict = new Verdict(state, sender, synchronization, viewChanges, this.round, this.patience, this.better);
-    this.curious = new CuriousClients(state.n, sender);
+    this.curious = new CuriousClients(state.hosts, sender);
   }
 
   /** After recovery: nothing is known of the others yet. */
@@ -158,7 +159,7 @@ export class Suspicion implements ViewListener {
     // heard by the replicas that are to begin beside it. A replica that asks from another view has to learn of this one: two
     // such primaries would be silent to each other for ever.
     if (
-      from < state.n &&
+      state.hosts.has(from) &&
       this.synchronization.heartbeat.unheard &&
       !state.alone &&
       readI32(bytes, o + Probe.at.view) === state.view
@@ -167,7 +168,8 @@ export class Suspicion implements ViewListener {
     this.sender.probeReply(from, readI32(bytes, o + Probe.at.nonce), this.patience.heardPrimary(now));
     if (state.status !== ReplicaStatus.normal) this.curious.remember(from);
     // A replica that asks from an older view learns of this one by its primary's Sync.
-    if (from < state.n && state.isPrimary && readI32(bytes, o + Probe.at.view) < state.view) this.sender.sync(from, 0);
+    if (state.hosts.has(from) && state.isPrimary && readI32(bytes, o + Probe.at.view) < state.view)
+      this.sender.sync(from, 0);
   }
 
   onProbeReply(bytes: Uint8Array, o: number, from: number, now: Instant): void {
@@ -214,7 +216,7 @@ export class Suspicion implements ViewListener {
    */
   unreachable(replica: number, now: Instant): void {
     const { state, synchronization } = this;
-    if (replica < 0 || replica >= state.n || replica === state.id) return;
+    if (replica < 0 || !state.hosts.has(replica) || replica === state.id) return;
     state.counters[Counter.unreachable]!++;
     this.round.hostSays(replica, now);
     if (this.probing) {
@@ -299,15 +301,15 @@ export class Suspicion implements ViewListener {
     this.lookedUs = now.monotonicUs;
     if (!state.isPrimary) this.sender.probe(state.primary, 0);
     else
-      for (let r = 0; r < state.n; r++)
-        if (r !== state.id && state.views.isMember(state.view, r)) this.sender.probe(r, 0);
+      for (let rest = state.views.memberMask(state.view) & ~(1 << state.id); rest !== 0; rest &= rest - 1)
+        this.sender.probe(lowest(rest), 0);
   }
 
   /** Something is wrong: ask all replicas how they are. */
   private suspect(now: Instant): void {
     const { state } = this;
     this.round.sentUs = now.monotonicUs;
-    if (state.n === 1) {
+    if (state.hosts.others === 0) {
       if (state.status === ReplicaStatus.recovering) state.noteLost(1, 1);
       return;
     }
@@ -317,7 +319,7 @@ export class Suspicion implements ViewListener {
     this.hinted = false;
     const nonce = this.round.begin();
     this.patience.probeRounds++;
-    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.probe(r, nonce);
+    for (let rest = state.hosts.others; rest !== 0; rest &= rest - 1) this.sender.probe(lowest(rest), nonce);
   }
 
   /** The answers are in, or time is up. */

@@ -15,7 +15,7 @@ export class SyncAnswers implements SyncListener {
 
   constructor(state: ReplicaState) {
     this.lag = new MemberLag(state);
-    this.clocks = new ReplicaClocks(state.id, state.n, state.config.timings.maxAheadNs);
+    this.clocks = new ReplicaClocks(state.id, state.views, state.config.timings.maxAheadNs);
   }
 
   reset(): void {

@@ -7,7 +7,7 @@
  */
 import { ReplicaStatus, ViewReason } from '../../../wire/messages.js';
 import type { Instant } from '../../contract.js';
-import { count, maskToString } from '../../masks.js';
+import { count, lowest, maskToString } from '../../masks.js';
 import type { Synchronization } from '../agreement/synchronization.js';
 import type { Sender } from '../replica-sender.js';
 import type { ReplicaState } from '../replica-state.js';
@@ -69,7 +69,7 @@ export class Verdict {
     const view = this.choose(above, alive, withLog, now);
     if (view < 0) return pleaOpen;
     const reason = !isNormal ? ViewReason.unknown : round.someoneGone() ? ViewReason.gone : ViewReason.silence;
-    this.askFor(view, `alive ${maskToString(alive, state.n)}`, reason);
+    this.askFor(view, `alive ${maskToString(alive, state.hosts.end)}`, reason);
     this.accuse();
     if (!isRecovering) this.viewChanges.promise(view, 'own suspicion', now, reason);
     return pleaOpen && state.view !== view;
@@ -152,10 +152,11 @@ export class Verdict {
     return this.round.highestNormal() >= state.view || above > state.view;
   }
 
-  /** Enough replicas with a log are alive for some view. */
+  /** Enough replicas are alive for some view, and enough of them have a log that it could start from. */
   private enoughFor(withLog: number, alive: number): boolean {
     const { state, patience } = this;
-    const isEnough = count(withLog) >= state.views.f + 1;
+    const { voters, quorum, votes } = state.configuration;
+    const isEnough = count(alive & voters) >= quorum && count(withLog & voters) >= votes;
     patience.undecided = isEnough ? 0 : patience.undecided + 1;
     if (!isEnough && state.isPrimary) this.stopLeading(alive);
     return isEnough;
@@ -204,20 +205,23 @@ export class Verdict {
     const { ackedUs } = this.synchronization.heartbeat;
     const sinceUs = this.patience.silentFromUs();
     let silent = 0;
-    for (let r = 0; r < state.n; r++)
-      if (
-        r !== state.id &&
-        state.views.isMember(state.view, r) &&
-        (state.isPrimary ? ackedUs[r] === sinceUs : r === state.primary)
-      )
-        silent |= 1 << r;
+    for (let rest = this.otherMembers; rest !== 0; rest &= rest - 1) {
+      const r = lowest(rest);
+      if (state.isPrimary ? ackedUs[r] === sinceUs : r === state.primary) silent |= 1 << r;
+    }
     this.round.accuse(state.status === ReplicaStatus.normal ? silent : 0, sinceUs);
+  }
+
+  private get otherMembers(): number {
+    const { state } = this;
+    return state.views.memberMask(state.view) & ~(1 << state.id);
   }
 
   private askFor(view: number, why: string, reason: number): void {
     const { state } = this;
     state.transition('ask-view', `view ${view}; ${why}`);
-    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.viewChange(r, view, reason);
+    for (let rest = state.hosts.others; rest !== 0; rest &= rest - 1)
+      this.sender.viewChange(lowest(rest), view, reason);
   }
 
   /**
@@ -231,15 +235,15 @@ export class Verdict {
     heartbeat.unheard = true;
     // A replica that starts first is alone for a while: it has lost none.
     if (heartbeat.heardAnyone())
-      state.transition('unheard', `only ${maskToString(alive, state.n)} answer: no Sync until more do`);
+      state.transition('unheard', `only ${maskToString(alive, state.hosts.end)} answer: no Sync until more do`);
   }
 
   /** At the primary: the members that were silent did answer; they are alive, if slow. */
   private membersAnswered(now: Instant): boolean {
     const { state } = this;
     const { heartbeat } = this.synchronization;
-    for (let r = 0; r < state.n; r++) {
-      if (r === state.id || !state.views.isMember(state.view, r)) continue;
+    for (let rest = this.otherMembers; rest !== 0; rest &= rest - 1) {
+      const r = lowest(rest);
       const answer = this.round.answers.get(r);
       if (this.round.isGone(r)) return false;
       if (now.monotonicUs - heartbeat.ackedUs[r]! < state.config.timings.suspectUs) continue;

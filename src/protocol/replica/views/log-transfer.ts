@@ -62,7 +62,7 @@ export class LogTransfer {
   ) {
     this.staged = new StagedLog(state.log, state.chain);
     this.pace = new TransferPace(state.config.timings);
-    this.unusable = new UnusableSnapshots(state.id, state.n);
+    this.unusable = new UnusableSnapshots(state.id, state.hosts);
   }
 
   begin(target: Target, now: Instant): void {

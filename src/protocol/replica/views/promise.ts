@@ -10,6 +10,7 @@ import { ReplicaStatus, ViewReason } from '../../../wire/messages.js';
 import type { Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
 import { invariant } from '../../invariant.js';
+import { lowest } from '../../masks.js';
 import { MAX_VIEW } from '../../views.js';
 import type { Contradictions } from '../contradictions.js';
 import type { Sender } from '../replica-sender.js';
@@ -56,7 +57,8 @@ export class Promises {
   /** Asks the others for the promised view again, and votes again; as long as the view has not started. */
   repeat(reason: number, now: Instant): void {
     const { state } = this;
-    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.viewChange(r, state.view, reason);
+    for (let rest = state.hosts.others; rest !== 0; rest &= rest - 1)
+      this.sender.viewChange(lowest(rest), state.view, reason);
     this.vote();
     this.viewStart.choose(now);
   }

@@ -2,6 +2,7 @@
  * Snapshots that were of no use, by the replica that offered them, and whom to ask instead. May be changed freely: it decides
  * only who is asked. The source may have a better one later.
  */
+import type { Hosts } from '../hosts.js';
 import type { Offered } from './arriving-snapshot.js';
 
 /** A snapshot that came damaged this many times was damaged before it left. */
@@ -20,7 +21,7 @@ export class UnusableSnapshots {
 
   constructor(
     private readonly id: number,
-    private readonly n: number,
+    private readonly hosts: Hosts,
   ) {}
 
   /** The snapshot came from `source` with another digest than was offered. */
@@ -44,8 +45,8 @@ export class UnusableSnapshots {
    */
   sourceFor(primary: number): number {
     if (!this.isSpoilt(primary)) return primary;
-    const sources = Array.from({ length: this.n }, (_, r) => r).filter(
-      (r) => r !== this.id && (r === primary || !this.isSpoilt(r)),
+    const sources = Array.from({ length: this.hosts.end }, (_, r) => r).filter(
+      (r) => r !== this.id && this.hosts.has(r) && (r === primary || !this.isSpoilt(r)),
     );
     return sources[this.turns++ % sources.length]!;
   }

@@ -92,7 +92,11 @@ export class ViewStart {
   /** The primary of the promised view chooses the starting log, once it has f+1 votes. */
   choose(now: Instant): void {
     const { state } = this;
-    if (state.status !== ReplicaStatus.viewChange || this.chosen !== undefined || this.votes.size < state.views.f + 1)
+    if (
+      state.status !== ReplicaStatus.viewChange ||
+      this.chosen !== undefined ||
+      this.votes.size < state.configuration.votes
+    )
       return;
     const { vote, committed, claimant } = chooseVote(this.votes, this.failed, state.views, state.id);
     invariant(
