@@ -7,9 +7,40 @@
 #include <napi.h>
 #include <sys/mman.h>
 
+#include <iterator>
+#include <map>
 #include <memory>
+#include <type_traits>
+#include <utility>
+
+#include "arguments.h"
 
 namespace jitpaxos {
+
+// The memory of this thread's shared arrays of bytes, so that one part of the addon can work in the memory of another.
+class OwnMemory {
+ public:
+  static void Note(const std::shared_ptr<uint8_t>& memory, size_t length) {
+    Map& all = All();
+    for (auto one = all.begin(); one != all.end();) one = one->second.first.expired() ? all.erase(one) : std::next(one);
+    all[memory.get()] = {memory, length};
+  }
+
+  // Null unless the bytes are the whole of such an array.
+  static std::shared_ptr<uint8_t> Find(const ByteSpan& bytes) {
+    const auto found = All().find(bytes.data);
+    if (found == All().end() || found->second.second != bytes.length) return nullptr;
+    return found->second.first.lock();
+  }
+
+ private:
+  using Map = std::map<const uint8_t*, std::pair<std::weak_ptr<uint8_t>, size_t>>;
+
+  static Map& All() {
+    static thread_local Map all;
+    return all;
+  }
+};
 
 template <typename T>
 class SharedArray {
@@ -19,7 +50,9 @@ class SharedArray {
   explicit SharedArray(size_t length) : length_(length) {
     const size_t bytes = length * sizeof(T);
     void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mapped != MAP_FAILED) data_ = std::shared_ptr<T>(static_cast<T*>(mapped), [bytes](T* data) { munmap(data, bytes); });
+    if (mapped == MAP_FAILED) return;
+    data_ = std::shared_ptr<T>(static_cast<T*>(mapped), [bytes](T* data) { munmap(data, bytes); });
+    if constexpr (std::is_same_v<T, uint8_t>) OwnMemory::Note(data_, length);
   }
 
   T* data() const { return data_.get(); }

@@ -32,7 +32,7 @@ const timers = [];
 const ports = [];
 const unixes = [];
 const slots = [0];
-const ciphers = [];
+const tables = [];
 const arenas = [];
 const ids = Object.values(addon.systemClocks);
 /** Connected to itself: it receives what it sends. */
@@ -174,11 +174,36 @@ const CALLS_BY_NAME = {
       arena?.hash();
     },
   ],
-  AeadStream: [() => ciphers.push(new addon.AeadStream(below(3) === 0 ? bytes() : Uint8Array.from(FRAME, (at) => (below(8) === 0 ? byte() : at)), pick([true, false, true, false, 1])))],
-  'AeadStream.setKey': [() => pick(ciphers)?.setKey(below(3) === 0 ? bytes() : new Uint8Array(16).fill(byte()))],
-  'AeadStream.seal': [() => pick(ciphers)?.seal(bytes(), number(64), number(200)), () => pick(ciphers)?.seal(new Uint8Array(100), ...range())],
-  'AeadStream.open': [() => pick(ciphers)?.open(bytes(), number(64), number(200)), () => pick(ciphers)?.open(new Uint8Array(100).fill(byte()), ...range())],
-  'AeadStream.forget': [() => (ciphers.length > KEPT ? ciphers.shift() : pick(ciphers))?.forget()],
+  aeadTable: [
+    () => {
+      const memory = pick([undefined, undefined, bytes(), arenas[0]?.bytes]);
+      const table = addon.aeadTable(below(3) === 0 ? bytes() : Uint8Array.from(FRAME, (at) => (below(8) === 0 ? byte() : at)), pick([true, false, true, false, 1]), memory);
+      tables.push({ ...table, slots: [-1] });
+      if (tables.length > KEPT) tables.shift();
+    },
+    () => {
+      const table = pick(tables);
+      table?.slots.push(table.setKey(below(3) === 0 ? number(4) : pick(table.slots), below(3) === 0 ? bytes() : new Uint8Array(16).fill(byte())));
+      if (table?.slots.length > 8) table.slots.splice(1, 1);
+    },
+    () => {
+      const table = pick(tables);
+      table?.run(below(4) === 0 ? number(4) : pick(table.slots), bytes(), number(64), number(200));
+    },
+    () => {
+      const table = pick(tables);
+      table?.run(pick(table.slots), new Uint8Array(100).fill(byte()), ...range());
+    },
+    () => {
+      const table = pick(tables);
+      table?.fields.set(below(4) === 0 ? [int32(), int32(), int32()] : [pick(table.slots), below(50), below(52) + 40]);
+      table?.runInMemory();
+    },
+    () => {
+      const table = pick(tables);
+      table?.forget(below(4) === 0 ? number(4) : pick(table.slots));
+    },
+  ],
   hmacOpen: [() => slots.push(addon.hmacOpen(below(3) === 0 ? bytes() : new Uint8Array(32)))],
   hmac128: [() => addon.hmac128(below(3) === 0 ? number(8) : pick(slots), bytes(), number(64), number(64), bytes(), number(64))],
   hmacClose: [() => addon.hmacClose(slots.length > 64 ? slots.shift() : number(64))],
@@ -248,12 +273,13 @@ function checkCalls() {
   unix.send(new Uint8Array(8));
   if (unix.receive(new Uint8Array(8)) !== 8) throw new Error('fuzz-incomplete: the datagram socket does not receive what it sent');
   addon.hashArena(100, new Uint8Array(16)).hash();
-  const datagram = new Uint8Array(100);
+  const datagram = addon.hashArena(100).bytes;
   for (const seals of [true, false]) {
-    const cipher = new addon.AeadStream(FRAME, seals);
-    cipher.setKey(new Uint8Array(16));
-    if (seals) cipher.seal(datagram, 0, 100);
-    else if (!cipher.open(datagram, 0, 100)) throw new Error('fuzz-incomplete: a sealed datagram does not open');
+    const { setKey, fields, runInMemory, run } = addon.aeadTable(FRAME, seals, datagram);
+    const slot = setKey(-1, new Uint8Array(16));
+    fields.set([slot, 0, 100]);
+    if (seals) runInMemory();
+    else if (!run(slot, datagram, 0, 100)) throw new Error('fuzz-incomplete: a sealed datagram does not open');
   }
 }
 

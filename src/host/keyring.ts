@@ -9,7 +9,7 @@ import { createHash, createHmac } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { JitPaxosError } from '../errors.js';
-import { openCipher, type StreamCipher } from '../native/aead.js';
+import { openCiphers, type CipherSource, type DatagramMemory, type StreamCipher } from '../native/aead.js';
 import { openMac, type Mac } from '../native/mac.js';
 import { NO_OWNER } from '../protocol/log/session-owner.js';
 import { CLIENT_SENDER, SEALED_FRAME, type Keyring as WireKeyring } from '../wire/envelope.js';
@@ -59,6 +59,7 @@ export class Keyring implements WireKeyring {
   own = -1;
   /** Who is told of removed keys. */
   private readonly watchers: ((slot: number) => void)[] = [];
+  private ciphers: CipherSource | undefined;
   private described: KeysReport = { use: 0, loaded: [], fingerprint: '' };
 
   /**
@@ -140,8 +141,14 @@ export class Keyring implements WireKeyring {
     this.open[slot]!.streams.mac128(identity, 0, identity.length, out, 0);
   }
 
+  /** Says where the datagrams lie, before the first cipher is made. Not needed, but then a datagram costs more. */
+  useMemory(memory: DatagramMemory): void {
+    this.ciphers = openCiphers(SEALED_FRAME, memory);
+  }
+
   cipher(seals: boolean): StreamCipher {
-    return openCipher(SEALED_FRAME, seals);
+    this.ciphers ??= openCiphers(SEALED_FRAME);
+    return this.ciphers.cipher(seals);
   }
 
   draw(target: Int32Array<ArrayBuffer>): void {

@@ -222,6 +222,7 @@ export class TurnLoop {
     });
     const { keys } = options;
     this.keys = keys;
+    if (this.transport.memory !== undefined) keys?.useMemory(this.transport.memory);
     const endpoints = isClient ? CLIENT_ENDPOINTS : DEFAULT_TRANSPORT.endpoints;
     this.now = new Now(options.clock);
     const { instant } = this.now;

@@ -55,11 +55,11 @@ export interface NativeAddon {
   hmacClose(slot: number): void;
   /** See Mac. */
   hmac128(slot: number, bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
-  /** AES-128-GCM under one key: see StreamCipher. Throws an Error with code `aead-unavailable` or `aead-failed`. */
-  readonly AeadStream: new (
-    frame: Uint8Array,
-    seals: boolean,
-  ) => AeadStreamHandle;
+  /**
+   * AES-128-GCM for streams of datagrams in one direction: see aead.ts. `frame` is a packed AeadFrame. `memory` is an
+   * array that this addon made in this thread. Throws an Error with code `aead-unavailable`.
+   */
+  aeadTable(frame: Uint8Array, seals: boolean, memory?: Uint8Array): AeadTable;
   /** Clock ids that are always open, by name. */
   readonly systemClocks: Readonly<Record<'realtime' | 'tai' | 'monotonic' | 'monotonic-raw', number>>;
   /**
@@ -100,13 +100,34 @@ export interface NativeAddon {
   ) => TimerHandle;
 }
 
-/** See StreamCipher. */
-export interface AeadStreamHandle {
-  setKey(key: Uint8Array): void;
-  seal(bytes: Uint8Array, offset: number, length: number): void;
-  open(bytes: Uint8Array, offset: number, length: number): boolean;
-  forget(): void;
+/** Streams of datagrams in one direction, each with a key of its own. A stream is named by a slot. */
+export interface AeadTable {
+  /** Input and output of `runInMemory`: see AeadField. */
+  readonly fields: Int32Array;
+  /**
+   * Gives a stream a key of 16 bytes, which is copied, in the place of the one before. Returns its slot. A slot of −1
+   * makes a new stream. Throws an Error with code `aead-limit` (8,192 streams) or `aead-failed`.
+   */
+  readonly setKey: (slot: number, key: Uint8Array) => number;
+  /** Wipes the key. The slot belongs to nobody then. */
+  readonly forget: (slot: number) => void;
+  /**
+   * Seals or opens a datagram in place. False if it is not authentic. Throws an Error with code `aead-failed` if sealing
+   * fails.
+   */
+  readonly run: (slot: number, bytes: Uint8Array, offset: number, length: number) => boolean;
+  /** The same for a datagram in the table's memory. Costs less: the call has no arguments. */
+  readonly runInMemory: () => void;
 }
+
+/** Fields of an AeadTable. */
+export const AeadField = Object.freeze({
+  slot: 0,
+  offset: 1,
+  length: 2,
+  /** Output: 1 if the datagram was sealed, or is authentic. */
+  intact: 3,
+});
 
 /** An open PTP hardware clock; the descriptor is closed by `close` or when the handle is collected. */
 export interface PhcHandle {
@@ -205,7 +226,7 @@ const EXPORTS: Readonly<Record<keyof NativeAddon, 'function' | 'object' | 'strin
   hmacOpen: 'function',
   hmacClose: 'function',
   hmac128: 'function',
-  AeadStream: 'function',
+  aeadTable: 'function',
   systemClocks: 'object',
   clockReadBigInt: 'function',
   clockWriteBE: 'function',

@@ -53,6 +53,8 @@ export class DatagramOutbox implements Outbox {
   /** Where the open reservation is: a position in the tables above, or `alone`. −1: there is no reservation. */
   private reserved = -1;
   private readonly alone: number;
+  /** The array of which all lent ones are views, if there is one. */
+  private readonly transmit: Uint8Array | undefined;
   private aloneTo = 0;
   /**
    * A message to several replicas that cannot share a datagram of one length and version, and its recipients. 0: there
@@ -79,6 +81,7 @@ export class DatagramOutbox implements Outbox {
     this.destinations = new Int32Array(OPEN_MAX + 1).fill(-1);
     this.written = new Uint8Array(OPEN_MAX + 1);
     this.alone = OPEN_MAX;
+    this.transmit = transport.memory?.transmit;
   }
 
   reserve(to: number, messageLength: number): number {
@@ -294,7 +297,7 @@ export class DatagramOutbox implements Outbox {
   /** Seals once for all: replicas share one key, this process's own, and their addresses count as proven. */
   private sealEach(bytes: Uint8Array, length: number, to: number): void {
     const last = (to >>> EACH_LAST_SHIFT) & EACH_LAST_MASK;
-    if (!this.envelope.seal(bytes, 0, length, this.peers.keyFor(last), WIRE_VERSION)) {
+    if (!this.sealUnder(this.peers.keyFor(last), bytes, length, WIRE_VERSION)) {
       this.transport.release(bytes);
       this.unsealed++;
       return;
@@ -318,12 +321,19 @@ export class DatagramOutbox implements Outbox {
   }
 
   private leaveUnder(key: number, bytes: Uint8Array, length: number, to: number, version: number): void {
-    if (this.envelope.seal(bytes, 0, length, key, version)) {
+    if (this.sealUnder(key, bytes, length, version)) {
       this.transport.send(bytes, length, to);
     } else {
       this.transport.release(bytes);
       this.unsealed++;
     }
+  }
+
+  private sealUnder(key: number, bytes: Uint8Array, length: number, version: number): boolean {
+    const { transmit } = this;
+    return transmit === undefined
+      ? this.envelope.seal(bytes, 0, length, key, version)
+      : this.envelope.seal(transmit, bytes.byteOffset, length, key, version);
   }
 
   /** Replaces a datagram that is too long for an endpoint that has not proven its address. */

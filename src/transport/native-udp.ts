@@ -8,6 +8,7 @@
  */
 import { getSystemErrorName } from 'node:util';
 import type { NativeAddon } from '../native/addon.js';
+import type { DatagramMemory } from '../native/aead.js';
 import { NATIVE_IDLE, UdpEntry, UdpState, type UdpPort } from '../native/udp-port.js';
 import { MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { ArrayPool } from './array-pool.js';
@@ -38,6 +39,7 @@ export class NativeUdpTransport implements Transport {
   readonly kind = 'native';
   readonly batches = true;
   readonly counters: Float64Array;
+  readonly memory: DatagramMemory;
   readonly idle: IdleStrategy;
   port = 0;
 
@@ -89,6 +91,7 @@ export class NativeUdpTransport implements Transport {
     });
     const { received, entries, state, counters, transmit } = this.udp;
     this.received = received;
+    this.memory = { received, transmit };
     this.entries = entries;
     this.state = state;
     this.sends = this.udp.sends;

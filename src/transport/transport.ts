@@ -9,6 +9,8 @@
  * directly into the array that is sent.
  */
 
+import type { DatagramMemory } from '../native/aead.js';
+
 /** Called for each datagram. The bytes are valid only during the call. The receiver may overwrite them. */
 export type Receiver = (bytes: Uint8Array, offset: number, length: number) => void;
 
@@ -81,6 +83,8 @@ export interface Transport {
   readonly port: number;
   /** Named by TRANSPORT_COUNTER_NAMES. */
   readonly counters: Float64Array;
+  /** Where all received datagrams lie, and the array of which every array that `acquire` lends is a view. */
+  readonly memory?: DatagramMemory;
   /** Throws JitPaxosError `port-in-use` or `address-unavailable`. */
   open(): Promise<void>;
   /** An array for a datagram of `length` bytes (at most MAX_DATAGRAM_BYTES), or undefined if all are in use. */

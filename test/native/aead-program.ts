@@ -3,7 +3,7 @@
  * of call made, as JSON. Run by aead.test.ts. `hmacOpen` is the control: it allocates.
  */
 import { randomBytes } from 'node:crypto';
-import { AEAD_KEY_BYTES, openCipher } from '../../src/native/aead.js';
+import { AEAD_KEY_BYTES, openCiphers } from '../../src/native/aead.js';
 import { native } from '../../src/native/addon.js';
 import { writeI32 } from '../../src/wire/u64.js';
 
@@ -13,21 +13,23 @@ const addon = native.addon!;
 const allocations = (): number => addon.kernelClock().maxErrorUs;
 
 const key = randomBytes(AEAD_KEY_BYTES);
-const sealer = openCipher(FRAME, true);
-const opener = openCipher(FRAME, false);
+const memory = addon.hashArena(1432).bytes;
+const ciphers = openCiphers(FRAME, { received: memory, transmit: memory });
+const sealer = ciphers.cipher(true);
+const opener = ciphers.cipher(false);
 sealer.setKey(key);
 opener.setKey(key);
 const datagram = new Uint8Array(1432).fill(7);
 let counter = 0;
 
-function seal(length: number): void {
-  writeI32(datagram, 11, ++counter);
-  sealer.seal(datagram, 0, length);
+function seal(length: number, bytes: Uint8Array = datagram): void {
+  writeI32(bytes, 11, ++counter);
+  sealer.seal(bytes, 0, length);
 }
-function open(length: number, isGood: boolean): void {
-  seal(length);
-  if (!isGood) datagram[70]! ^= 1;
-  if (opener.open(datagram, 0, length) !== isGood) throw new Error(`open did not say ${isGood}`);
+function open(length: number, isGood: boolean, bytes: Uint8Array = datagram): void {
+  seal(length, bytes);
+  if (!isGood) bytes[70]! ^= 1;
+  if (opener.open(bytes, 0, length) !== isGood) throw new Error(`open did not say ${isGood}`);
 }
 const calls: Record<string, () => void> = {
   sealShort: () => seal(100),
@@ -35,6 +37,8 @@ const calls: Record<string, () => void> = {
   openShort: () => open(100, true),
   openLong: () => open(1432, true),
   openForged: () => open(100, false),
+  inMemory: () => open(1432, true, memory),
+  forgedInMemory: () => open(100, false, memory),
   otherKey: () => {
     sealer.setKey(key);
     opener.setKey(key);

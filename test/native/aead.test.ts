@@ -5,10 +5,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { familySync, MUSL } from 'detect-libc';
 import t, { type Test } from 'tap';
-import { native, type NativeBinding } from '../../src/native/addon.js';
-import { AEAD_KEY_BYTES, openCipher, type AeadFrame, type StreamCipher } from '../../src/native/aead.js';
+import { AeadField, native, type AeadTable, type NativeBinding } from '../../src/native/addon.js';
+import { AEAD_KEY_BYTES, openCiphers, type AeadFrame, type StreamCipher } from '../../src/native/aead.js';
 
 const WITHOUT_ADDON: NativeBinding = { available: false, addon: null, reason: 'it is left out by a test' };
 const hex = (text: string): Buffer => Buffer.from(text, 'hex');
@@ -76,10 +78,11 @@ function datagramOf(frame: AeadFrame, clear: Buffer, nonce: Buffer, tag: Buffer,
 
 /** As a datagram of the wire: 8 bytes of nonce within what is authenticated. */
 const FRAME: AeadFrame = { nonceAt: 7, nonceBytes: 8, tagAt: 25, headBytes: 25, tailAt: 59, tailBytes: 3, bodyAt: 62 };
+const PACKED = Uint8Array.of(7, 8, 25, 25, 59, 3, 62);
 
 function behaves(t: Test, binding: NativeBinding): void {
   const open = (frame: AeadFrame, seals: boolean, key: Uint8Array): StreamCipher => {
-    const cipher = openCipher(frame, seals, binding);
+    const cipher = openCiphers(frame, undefined, binding).cipher(seals);
     cipher.setKey(key);
     return cipher;
   };
@@ -177,7 +180,7 @@ function behaves(t: Test, binding: NativeBinding): void {
   refuses('invalid-argument', () => openers[0]!.seal(bytes, 0, bytes.length));
   refuses('invalid-argument', () => copied.setKey(new Uint8Array(15)));
   refuses('invalid-argument', () => copied.setKey('k'.repeat(16) as never));
-  refuses('invalid-argument', () => openCipher(FRAME, true, binding).seal(bytes, 0, bytes.length));
+  refuses('invalid-argument', () => openCiphers(FRAME, undefined, binding).cipher(true).seal(bytes, 0, bytes.length));
   copied.forget();
   copied.forget();
   refuses('invalid-argument', () => copied.seal(bytes, 0, bytes.length));
@@ -192,11 +195,110 @@ t.test('with the addon', { skip: native.available ? false : native.reason }, asy
   behaves(t, native);
   const { addon } = native as Extract<NativeBinding, { available: true }>;
   const refuses = (call: () => void): void => void t.throws(call, { code: 'invalid-argument' });
-  refuses(() => new addon.AeadStream(Uint8Array.of(7, 8, 25, 25, 59, 3), true));
-  refuses(() => new addon.AeadStream(Uint8Array.of(7, 13, 25, 25, 59, 3, 62), true));
-  refuses(() => new addon.AeadStream(Uint8Array.of(7, 8, 47, 25, 59, 3, 62), true));
-  refuses(() => new addon.AeadStream(Uint8Array.of(7, 8, 25, 62, 59, 3, 62), true));
-  refuses(() => new addon.AeadStream(Uint8Array.of(7, 8, 25, 25, 59, 3, 62), 1 as never));
+  refuses(() => addon.aeadTable(Uint8Array.of(7, 8, 25, 25, 59, 3), true));
+  refuses(() => addon.aeadTable(Uint8Array.of(7, 13, 25, 25, 59, 3, 62), true));
+  refuses(() => addon.aeadTable(Uint8Array.of(7, 8, 47, 25, 59, 3, 62), true));
+  refuses(() => addon.aeadTable(Uint8Array.of(7, 8, 25, 62, 59, 3, 62), true));
+  refuses(() => addon.aeadTable(PACKED, 1 as never));
+  refuses(() => addon.aeadTable(PACKED, true, new Uint8Array(100)));
+  refuses(() => addon.aeadTable(PACKED, true, addon.hashArena(100).bytes.subarray(1)));
+  refuses(() => addon.aeadTable(PACKED, true, 'memory' as never));
+
+  // A slot belongs to a stream from its first key until it is forgotten, and then to another one.
+  const { setKey, forget, run } = addon.aeadTable(PACKED, true);
+  const datagram = new Uint8Array(80);
+  const first = setKey(-1, new Uint8Array(AEAD_KEY_BYTES));
+  const second = setKey(-1, new Uint8Array(AEAD_KEY_BYTES));
+  t.not(first, second);
+  t.equal(setKey(first, randomBytes(AEAD_KEY_BYTES)), first, 'another key, the same slot');
+  for (const slot of [2, -1, -2, 0.5, NaN, 2 ** 32, '0' as never]) refuses(() => run(slot, datagram, 0, 80));
+  forget(first);
+  refuses(() => run(first, datagram, 0, 80));
+  refuses(() => forget(first));
+  refuses(() => setKey(first, new Uint8Array(AEAD_KEY_BYTES)));
+  t.equal(run(second, datagram, 0, 80), true);
+  t.equal(setKey(-1, new Uint8Array(AEAD_KEY_BYTES)), first, 'the context is used again');
+  for (let open = 2; open < 8192; open++) setKey(-1, new Uint8Array(AEAD_KEY_BYTES));
+  t.throws(() => setKey(-1, new Uint8Array(AEAD_KEY_BYTES)), { code: 'aead-limit' });
+  forget(second);
+  t.equal(setKey(-1, new Uint8Array(AEAD_KEY_BYTES)), second);
+});
+
+t.test("in the addon's memory", { skip: native.available ? false : native.reason }, async (t) => {
+  const { addon } = native as Extract<NativeBinding, { available: true }>;
+  const key = randomBytes(AEAD_KEY_BYTES);
+  const cipherIn = (memory: Uint8Array | undefined, seals: boolean, binding: NativeBinding = native): StreamCipher => {
+    const where = memory === undefined ? undefined : { received: memory, transmit: memory };
+    const cipher = openCiphers(FRAME, where, binding).cipher(seals);
+    cipher.setKey(key);
+    return cipher;
+  };
+  const memory = addon.hashArena(70_000).bytes;
+  const sealer = cipherIn(memory, true);
+  const opener = cipherIn(memory, false);
+  const reference = cipherIn(undefined, true, WITHOUT_ADDON);
+  let counter = 0;
+  for (const body of [0, 1, 15, 16, 17, 449, 1_370, 59_938]) {
+    const plain = randomBytes(FRAME.bodyAt + body);
+    plain.writeBigUInt64BE(BigInt(++counter), FRAME.nonceAt);
+    const at = randomInt(1, 9);
+    memory.fill(0xee);
+    memory.set(plain, at);
+    sealer.seal(memory, at, plain.length);
+    const sealed = Buffer.from(memory.subarray(at, at + plain.length));
+    const expected = Buffer.from(plain);
+    reference.seal(expected, 0, expected.length);
+    t.equal(sealed.toString('hex'), expected.toString('hex'), `${body} bytes: as without the addon`);
+    memory[at + 30]! ^= 1;
+    t.equal(opener.open(memory, at, plain.length), false, 'another tag');
+    memory.set(sealed, at);
+    t.equal(opener.open(memory, at, plain.length), true);
+    t.equal(
+      Buffer.from(memory.subarray(at + 62, at + plain.length)).toString('hex'),
+      plain.toString('hex', 62),
+      'opened again',
+    );
+    const around = [...memory.subarray(0, at), ...memory.subarray(at + plain.length)];
+    t.ok(
+      around.every((byte) => byte === 0xee),
+      'nothing else was written',
+    );
+    // The same stream elsewhere.
+    t.equal(opener.open(sealed, 0, sealed.length), true);
+  }
+
+  const refuses = (code: string, call: () => void): void =>
+    void t.throws(call, { code, category: 'caller', retryable: false });
+  const before = Buffer.from(memory);
+  refuses('out-of-bounds', () => sealer.seal(memory, -1, 100));
+  refuses('out-of-bounds', () => sealer.seal(memory, 0, 61));
+  refuses('out-of-bounds', () => sealer.seal(memory, 0, -1));
+  refuses('out-of-bounds', () => sealer.seal(memory, 1, memory.length));
+  refuses('out-of-bounds', () => sealer.seal(memory, memory.length + 1, 100));
+  refuses('out-of-bounds', () => opener.open(memory, 69_950, 62));
+  refuses('invalid-argument', () => sealer.open(memory, 0, 100));
+  refuses('invalid-argument', () => opener.seal(memory, 0, 100));
+  sealer.forget();
+  refuses('invalid-argument', () => sealer.seal(memory, 0, 100));
+  t.ok(before.equals(memory), 'nothing was written');
+  const { fields, runInMemory } = addon.aeadTable(PACKED, true);
+  fields.set([0, 0, 100]);
+  refuses('invalid-argument', runInMemory);
+  fields.set([-1, 0, 100]);
+  refuses('invalid-argument', runInMemory);
+
+  // The memory stays while a table works in it, also if JavaScript holds no array of it any more.
+  const alone = (): AeadTable => addon.aeadTable(PACKED, false, addon.hashArena(1 << 20).bytes);
+  const table = alone();
+  table.fields.set([table.setKey(-1, key), 1000, 100_000]);
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  for (let i = 0; i < 3; i++) {
+    collect();
+    await new Promise((resolve) => setImmediate(resolve)); // finalizers run
+  }
+  table.runInMemory();
+  t.equal(table.fields[AeadField.intact], 0, 'zeros are not authentic');
 });
 
 const compiler = ['cc', 'gcc', 'clang'].find((command) => spawnSync(command, ['--version']).status === 0);

@@ -7,7 +7,7 @@
 import { native } from '../../src/native/addon.js';
 import { openDeadlineTimer } from '../../src/clock/deadline-timer.js';
 import { openClock } from '../../src/clock/open.js';
-import { openCipher } from '../../src/native/aead.js';
+import { openCiphers } from '../../src/native/aead.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { loadSipHash } from '../../src/native/siphash.js';
 import { writeI32 } from '../../src/wire/u64.js';
@@ -28,15 +28,17 @@ const slowHash = loadHash({ available: false, addon: null, reason: 'measured' })
 const addon = native.addon!;
 
 const frame = { nonceAt: 7, nonceBytes: 8, tagAt: 25, headBytes: 25, tailAt: 59, tailBytes: 3, bodyAt: 62 };
-const sealer = openCipher(frame, true);
-const opener = openCipher(frame, false);
+const memory = addon.hashArena(200).bytes;
+const ciphers = openCiphers(frame, { received: memory, transmit: memory });
+const sealer = ciphers.cipher(true);
+const opener = ciphers.cipher(false);
 sealer.setKey(new Uint8Array(16));
 opener.setKey(new Uint8Array(16));
 const datagram = new Uint8Array(200);
 let counter = 0;
-const seal = (): void => {
-  writeI32(datagram, 11, ++counter);
-  sealer.seal(datagram, 0, datagram.length);
+const seal = (bytes: Uint8Array): void => {
+  writeI32(bytes, 11, ++counter);
+  sealer.seal(bytes, 0, bytes.length);
 };
 
 const timer = openDeadlineTimer(() => undefined);
@@ -50,10 +52,14 @@ const functions: Record<string, () => void> = {
   sipHash64WithoutAddon: () => slowKeyed.hash64(bytes, 0, 64, out, 8),
   writeBE: () => clock.writeBE(out, 3),
   writeHalves: () => clock.writeHalves(halves, 0),
-  aeadSeal: seal,
+  aeadSeal: () => seal(datagram),
   aeadSealAndOpen: () => {
-    seal();
+    seal(datagram);
     opener.open(datagram, 0, datagram.length);
+  },
+  aeadInMemory: () => {
+    seal(memory);
+    opener.open(memory, 0, memory.length);
   },
   clockReadBigInt: () => void (kept[0] = addon.clockReadBigInt(0)),
   timerArm: () => timer.arm((farUs[0]! += 1.5), 0),
