@@ -73,7 +73,7 @@ class PlainSource implements StreamSource {
 const drawing = (random: Random) => (target: Int32Array<ArrayBuffer>) =>
   target.forEach((_, i) => (target[i] = random.below(2 ** 32) | 0));
 
-t.test('a million restarts and rotations: no stream key with one counter twice', async (t) => {
+t.test('a million restarts, ended streams and rotated keys: no stream key with one counter twice', async (t) => {
   const seed = randomInt(1, 1_000_000);
   t.comment(`seed ${seed}`);
   const STREAMS = 1_000_000;
@@ -85,12 +85,16 @@ t.test('a million restarts and rotations: no stream key with one counter twice',
   ]) {
     const random = new Random(seed + 1);
     const source = new PlainSource(draw);
-    // Direction, sender and shared key are always the same, so the salt alone makes the stream's key.
+    // Direction, sender and secret are always the same, also after a rotation, which may bring a key back under another
+    // slot. So the salt alone makes the stream's key.
     source.streamKey = (_, identity, out) => out.set(identity.subarray(3, 19));
     const keys = new Set<string>();
     const datagram = new Uint8Array(SEALED_ENVELOPE_BYTES);
     let streams = 0;
     let repeated = 0;
+    let restarts = 0;
+    let ended = 0;
+    let rotations = 0;
     for (let incarnation = 1; streams < STREAMS / 2; incarnation++) {
       source.watchers.length = 0;
       const sending = new SendingStreams(source, isReplica ? 1 : CLIENT_SENDER, isReplica, LIMIT);
@@ -98,8 +102,15 @@ t.test('a million restarts and rotations: no stream key with one counter twice',
       const direction = isReplica ? Direction.toClient : Direction.toReplica;
       let last = '';
       let counter = 0;
+      let slot = 7;
+      restarts++;
       for (let left = 1 + random.below(4 * LIMIT); left > 0; left--) {
-        sending.seal(7, direction, datagram, 0, datagram.length);
+        if (random.below(6) === 0) {
+          for (const forget of source.watchers) forget(slot);
+          slot++;
+          rotations++;
+        } else if (counter === LIMIT) ended++;
+        sending.seal(slot, direction, datagram, 0, datagram.length);
         const key = Buffer.from(datagram.subarray(25, 41)).toString('latin1');
         if (key !== last) {
           if (keys.has(key)) repeated++;
@@ -114,6 +125,8 @@ t.test('a million restarts and rotations: no stream key with one counter twice',
     }
     t.equal(repeated, 0, `${name}: ${streams} streams`);
     t.equal(keys.size, streams);
+    for (const times of [restarts, ended, rotations])
+      t.ok(times > STREAMS / 20, `${restarts} restarts, ${ended} streams at their end, ${rotations} rotations`);
   }
 });
 
