@@ -4,6 +4,7 @@
  *
  *   npm run bench:authentication -- [--rounds 7] [--seconds 2s] [--json]
  *   npm run bench:authentication -- --chain the keyed chain's share: with keys, compared with the older chain
+ *   npm run bench:authentication -- --envelope only sealing and opening datagrams, in seconds: see envelope-cost.ts
  */
 import { OurCluster } from '../src/measure/compare/cluster.js';
 import type { Contestant, Measured } from '../src/measure/compare/contestant.js';
@@ -15,7 +16,9 @@ import { formatCount, formatDuration } from '../src/console/units.js';
 import { version } from '../src/host/version.js';
 import { DEFAULT_DATAGRAM_BYTES } from '../src/wire/envelope.js';
 import { PREVIOUS_WIRE_VERSION } from '../src/wire/versions.js';
+import { envelopeCosts, envelopeRow, envelopeTable } from './envelope-cost.js';
 import { goalsTable, judged, type RowResult } from './goals/row.js';
+import type { Output } from '../src/console/command.js';
 import { program } from './program.js';
 
 const OPEN = 512;
@@ -26,6 +29,7 @@ const RATE_GOAL = 0.93;
 const ETHERNET_GOAL = 0.9;
 const HMAC_GOAL = 1.08;
 const CHAIN_GOAL = 0.97;
+const ENVELOPE_ROUNDS = 41;
 
 const pointOf = (open: number): Point => ({
   replicas: 3,
@@ -72,79 +76,23 @@ await program(
         help: 'how long it runs before: V8 compiles beside the load',
       },
       chain: { kind: 'switch', help: 'instead: with keys and the keyed chain, beside keys and the chain of before' },
+      envelope: { kind: 'switch', help: 'instead: only what sealing and opening one datagram costs' },
       strict: { kind: 'switch', help: 'exit with 4 when a goal is missed' },
     },
     examples: [
       'npm run bench:authentication',
       'npm run bench:authentication -- --chain --rounds 15',
+      'npm run bench:authentication -- --envelope',
       'npm run bench:authentication -- --rounds 15 --json',
     ],
   },
-  async ({ rounds, seconds, warmup, chain, strict }, output) => {
-    const contestants = chain
-      ? [
-          contestant(`${OPEN} open, keys, chain of before`, OPEN, true, { unkeyedChain: true }),
-          contestant(`${OPEN} open, keys, keyed chain`, OPEN, true),
-        ]
-      : [
-          contestant('1 open', 1, false),
-          contestant('1 open, keys', 1, true),
-          contestant(`${OPEN} open`, OPEN, false),
-          contestant(`${OPEN} open, keys`, OPEN, true),
-          contestant(`${OPEN} open, HMAC`, OPEN, true, { wireVersion: PREVIOUS_WIRE_VERSION }),
-          contestant(`${OPEN} open, 1,432 bytes`, OPEN, false, { datagramBytes: ETHERNET_BYTES }),
-          contestant(`${OPEN} open, 1,432 bytes, keys`, OPEN, true, { datagramBytes: ETHERNET_BYTES }),
-        ];
+  async ({ rounds, seconds, warmup, chain, envelope, strict }, output) => {
+    if (chain && envelope)
+      throw new CliError('flag-invalid', '--chain and --envelope are two measurements; give one of them');
     const startedMs = performance.now();
-    const measured = await runRounds(
-      contestants,
-      pointOf(1),
-      { warmupMs: warmup / 1e6, ms: seconds / 1e6 },
-      rounds,
-      (round, name, run) =>
-        output.note(
-          `round ${round + 1} of ${rounds}: ${name}: p50 ${formatDuration(p50(run))}, ${formatCount(run.opsPerSecond)}/s`,
-        ),
-    );
-    const of = (index: number): readonly Measured[] => measured.get(contestants[index]!.name)!;
-    const rows = chain
-      ? [
-          rateRow(
-            `chain-${OPEN}`,
-            `${OPEN} open, keys: operations/s with the keyed chain ÷ with that of before`,
-            CHAIN_GOAL,
-            ['keyed', 'before'],
-            of(1),
-            of(0),
-          ),
-        ]
-      : [
-          latencyRow(of(1), of(0)),
-          rateRow(
-            `authentication-${OPEN}`,
-            `${OPEN} open: operations/s with keys ÷ without`,
-            RATE_GOAL,
-            ['keys', 'none'],
-            of(3),
-            of(2),
-          ),
-          rateRow(
-            `authentication-${OPEN}-ethernet`,
-            `${OPEN} open, datagrams of 1,432 bytes: operations/s with keys ÷ without`,
-            ETHERNET_GOAL,
-            ['keys', 'none'],
-            of(6),
-            of(5),
-          ),
-          rateRow(
-            `encryption-${OPEN}`,
-            `${OPEN} open: operations/s encrypted ÷ with an HMAC`,
-            HMAC_GOAL,
-            ['encrypted', 'hmac'],
-            of(3),
-            of(4),
-          ),
-        ];
+    const costs = chain ? [] : envelopeCosts(ENVELOPE_ROUNDS);
+    const rows = envelope ? [] : await clusterRows(chain, { rounds, seconds, warmup }, output);
+    if (!chain) rows.push(envelopeRow(costs));
     const result = {
       schema: 'jitpaxos.authentication/1',
       rows,
@@ -154,11 +102,93 @@ await program(
       host: hostInfo(),
       version: version(),
     };
-    output.line(output.json ? JSON.stringify(result) : goalsTable(rows, result.seconds));
+    if (output.json) output.line(JSON.stringify(result));
+    else {
+      if (!chain) output.line(`${envelopeTable(costs)}\n`);
+      output.line(goalsTable(rows, result.seconds));
+    }
     if (strict && result.missed.length > 0)
       throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
   },
 );
+
+interface ClusterEffort {
+  readonly rounds: number;
+  /** ns */
+  readonly seconds: number;
+  readonly warmup: number;
+}
+
+/** The rows that compare whole clusters. */
+async function clusterRows(
+  chain: boolean,
+  { rounds, seconds, warmup }: ClusterEffort,
+  output: Output,
+): Promise<RowResult[]> {
+  const contestants = chain
+    ? [
+        contestant(`${OPEN} open, keys, chain of before`, OPEN, true, { unkeyedChain: true }),
+        contestant(`${OPEN} open, keys, keyed chain`, OPEN, true),
+      ]
+    : [
+        contestant('1 open', 1, false),
+        contestant('1 open, keys', 1, true),
+        contestant(`${OPEN} open`, OPEN, false),
+        contestant(`${OPEN} open, keys`, OPEN, true),
+        contestant(`${OPEN} open, HMAC`, OPEN, true, { wireVersion: PREVIOUS_WIRE_VERSION }),
+        contestant(`${OPEN} open, 1,432 bytes`, OPEN, false, { datagramBytes: ETHERNET_BYTES }),
+        contestant(`${OPEN} open, 1,432 bytes, keys`, OPEN, true, { datagramBytes: ETHERNET_BYTES }),
+      ];
+  const measured = await runRounds(
+    contestants,
+    pointOf(1),
+    { warmupMs: warmup / 1e6, ms: seconds / 1e6 },
+    rounds,
+    (round, name, run) =>
+      output.note(
+        `round ${round + 1} of ${rounds}: ${name}: p50 ${formatDuration(p50(run))}, ${formatCount(run.opsPerSecond)}/s`,
+      ),
+  );
+  const of = (index: number): readonly Measured[] => measured.get(contestants[index]!.name)!;
+  return chain
+    ? [
+        rateRow(
+          `chain-${OPEN}`,
+          `${OPEN} open, keys: operations/s with the keyed chain ÷ with that of before`,
+          CHAIN_GOAL,
+          ['keyed', 'before'],
+          of(1),
+          of(0),
+        ),
+      ]
+    : [
+        latencyRow(of(1), of(0)),
+        rateRow(
+          `authentication-${OPEN}`,
+          `${OPEN} open: operations/s with keys ÷ without`,
+          RATE_GOAL,
+          ['keys', 'none'],
+          of(3),
+          of(2),
+        ),
+        rateRow(
+          `authentication-${OPEN}-ethernet`,
+          `${OPEN} open, datagrams of 1,432 bytes: operations/s with keys ÷ without`,
+          ETHERNET_GOAL,
+          ['keys', 'none'],
+          of(6),
+          of(5),
+        ),
+        rateRow(
+          `encryption-${OPEN}`,
+          `${OPEN} open: operations/s encrypted ÷ with an HMAC`,
+          HMAC_GOAL,
+          ['encrypted', 'hmac'],
+          of(3),
+          of(4),
+        ),
+      ];
+}
 
 function latencyRow(keys: readonly Measured[], none: readonly Measured[]): RowResult {
   const ratio = ratioOf(keys, none, p50);

@@ -29,7 +29,7 @@ t.test('all rows are measured, with clusters that commit', async (t) => {
   }
   const { schema, rows, missed } = JSON.parse(stdout) as {
     schema: string;
-    rows: [Row, Row, Row, Row];
+    rows: [Row, Row, Row, Row, Row];
     missed: string[];
   };
   t.equal(schema, 'jitpaxos.authentication/1');
@@ -37,7 +37,7 @@ t.test('all rows are measured, with clusters that commit', async (t) => {
     missed,
     rows.filter(({ holds }) => !holds).map(({ name }) => name),
   );
-  const [one, many, ethernet, hmac] = rows;
+  const [one, many, ethernet, hmac, envelope] = rows;
   t.equal(
     one.values.ratio,
     one.values.p50Ns['keys']! / one.values.p50Ns['none']!,
@@ -48,6 +48,42 @@ t.test('all rows are measured, with clusters that commit', async (t) => {
   t.equal(many.holds, many.values.ratio >= 0.93);
   t.equal(ethernet.values.ratio, ethernet.values.opsPerSecond['keys']! / ethernet.values.opsPerSecond['none']!);
   t.equal(hmac.values.ratio, hmac.values.opsPerSecond['encrypted']! / hmac.values.opsPerSecond['hmac']!);
+  t.equal(envelope.name, 'envelope-1400');
+});
+
+t.test('datagrams of each length are sealed and opened in each way', async (t) => {
+  const { code, stdout, stderr } = await runNode([authentication, '--envelope', '--json']);
+  t.equal(code, 0, stderr);
+  interface Cost {
+    readonly how: string;
+    readonly bytes: number;
+    readonly sealNs: number;
+    readonly openNs: number;
+  }
+  const { rows } = JSON.parse(stdout) as {
+    rows: { name: string; holds: boolean; figures: { value: number }[]; values: { costs: Cost[] } }[];
+  };
+  t.equal(rows.length, 1);
+  const [{ name, holds, figures, values }] = rows as [(typeof rows)[number]];
+  t.equal(name, 'envelope-1400');
+  const { costs } = values;
+  t.same(
+    costs.map(({ how, bytes }) => `${how} ${bytes}`),
+    ['encrypted', 'HMAC of version 4', 'checksum, no keys'].flatMap((how) =>
+      [64, 128, 512, 1400, 8900].map((bytes) => `${how} ${bytes}`),
+    ),
+  );
+  t.ok(costs.every(({ sealNs, openNs }) => sealNs > 0 && openNs > 0));
+  const judged = costs.find(({ how, bytes }) => how === 'encrypted' && bytes === 1400)!;
+  t.same(
+    figures.map(({ value }) => value),
+    [judged.sealNs, judged.openNs],
+  );
+  t.equal(holds, judged.sealNs <= 500 && judged.openNs <= 500);
+
+  const both = await runNode([authentication, '--envelope', '--chain']);
+  t.equal(both.code, 2);
+  t.match(both.stderr, /^flag-invalid: --chain and --envelope/);
 });
 
 t.test('the keyed chain is measured beside the one of before', async (t) => {
