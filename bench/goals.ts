@@ -11,7 +11,7 @@ import { EchoProgram } from '../src/measure/compare/c-echo.js';
 import { CliError } from '../src/console/exit.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
 import { version } from '../src/host/version.js';
-import { allocationRow } from './goals/allocation-row.js';
+import { allocationRows } from './goals/allocation-row.js';
 import { latencyRows, throughputRows } from './goals/baseline-rows.js';
 import { halfPeakRows, oneRoundTripRow, slowMemberRows } from './goals/load-rows.js';
 import { goalsTable, type RowResult } from './goals/row.js';
@@ -36,7 +36,7 @@ await program(
         default: '10000000',
         min: 1000,
         max: 1e10,
-        help: 'operations of the row `allocation`, which ends after two minutes in any case',
+        help: 'operations of the rows `allocation`, each of which ends after two minutes in any case',
       },
       strict: { kind: 'switch', help: 'exit with 4 when a goal is missed' },
     },
@@ -47,7 +47,7 @@ await program(
     const groups = [
       ...latencyRows(echo),
       throughputRows(echo),
-      allocationRow,
+      ...allocationRows,
       oneRoundTripRow,
       halfPeakRows,
       slowMemberRows,

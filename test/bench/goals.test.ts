@@ -14,6 +14,7 @@ const ROWS = [
   'dgram-512',
   'kv',
   'allocation',
+  'allocation-encrypted',
   'clients-10k',
   'half-peak-p50',
   'half-peak-slow',
@@ -62,13 +63,15 @@ t.test('every row is measured, and the verdicts follow from the figures', async 
     t.ok(rate > 0, `${name}: ${rate}`);
     t.equal(row(name).holds, rate >= least, name);
   }
-  const bytes = row('allocation').values['bytesPerOperation'] as Record<string, number>;
-  t.same(Object.keys(bytes), ['client', 'primary', 'member']);
-  t.ok(
-    Object.values(bytes).every((value) => value >= 0),
-    JSON.stringify(bytes),
-  );
-  t.equal(row('allocation').values['operations'], 3000);
+  for (const name of ['allocation', 'allocation-encrypted']) {
+    const bytes = row(name).values['bytesPerOperation'] as Record<string, number>;
+    t.same(Object.keys(bytes), ['client', 'primary', 'member']);
+    t.ok(
+      Object.values(bytes).every((value) => value >= 0),
+      JSON.stringify(bytes),
+    );
+    t.equal(row(name).values['operations'], 3000);
+  }
   const share = row('clients-10k').values['share'] as number;
   t.ok(share >= 0 && share <= 1, `${share}`);
 });
