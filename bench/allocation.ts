@@ -1,7 +1,7 @@
 /**
  * Measures how many bytes this project's code allocates on the JavaScript heap for one operation: replica core (primary
- * and member) and client core, driven through in-memory outboxes in one process, without sockets and without dgram's
- * own allocations.
+ * and member) and client core, in one process. Without sockets and without dgram's own allocations: messages travel in
+ * encrypted datagrams over queues in memory, or, with `--wire none`, each by itself and without an envelope.
  *
  * Operations go in batches: the client submits on all its lanes, then the primary takes the whole batch, then the
  * member, then the client takes the answers. The size of the used heap is read before and after each step, so each role
@@ -9,7 +9,7 @@
  * shrank contained a collection and is left out; collections are forced between batches so that this is rare. At the
  * start, objects of known size check the instrument: if it does not see them, the bench fails.
  *
- *   npm run bench:allocation -- [--ops 1000000] [--json]
+ *   npm run bench:allocation -- [--ops 1000000] [--wire none] [--json]
  */
 import { randomBytes } from 'node:crypto';
 import v8 from 'node:v8';
@@ -31,6 +31,7 @@ const OPERATION_BYTES = 64;
 const BATCHES_BETWEEN_COLLECTIONS = 16;
 const CALIBRATION_STEPS = 200;
 const CALIBRATION_ROUNDS = 41;
+const WIRES = ['encrypted', 'none'] as const;
 
 /** Sums of heap growth for one kind of step. */
 class Meter {
@@ -93,7 +94,7 @@ function calibrate(collect: () => void): number {
 await program(
   {
     name: 'npm run bench:allocation --',
-    summary: 'Bytes allocated an operation by the replica core and the client core, without sockets.',
+    summary: 'Bytes allocated an operation by replicas and client, encryption included, without sockets.',
     positionals: [],
     flags: {
       ops: {
@@ -109,11 +110,17 @@ await program(
         default: KEYED_CHAIN,
         help: 'what chains the log: with keys, or without',
       },
+      wire: {
+        kind: 'choice',
+        choices: WIRES,
+        default: 'encrypted',
+        help: 'encrypted: messages travel in encrypted datagrams; none: the cores alone',
+      },
       warmup: { kind: 'count', default: '200000', max: 1e9, help: 'operations before these, for the compiler' },
     },
-    examples: ['npm run bench:allocation -- --ops 1000000 --json'],
+    examples: ['npm run bench:allocation -- --ops 1000000 --json', 'npm run bench:allocation -- --wire none'],
   },
-  async ({ ops, warmup, chain }, output) => {
+  async ({ ops, warmup, chain, wire }, output) => {
     const collect = (globalThis as { gc?: () => void }).gc;
     if (collect === undefined)
       throw new CliError(
@@ -129,6 +136,7 @@ await program(
       clients: 1,
       sessions: 1,
       operation: () => bytes,
+      encrypted: wire === 'encrypted',
       ...(chain === KEYED_CHAIN
         ? { chain: chainOf(loadSipHash(randomBytes(SIP_SECRET_BYTES)), UNKEYED_FINGERPRINT + 1) }
         : {}),
@@ -137,6 +145,7 @@ await program(
     const { steps } = rig;
     for (let done = 0; done < warmup; done += LANES) for (const step of steps) step();
     const meters = steps.map(() => new Meter());
+    const datagramsBefore = rig.datagrams();
     const [committedBefore, fastBefore] = rig.counts as unknown as [number, number];
     const batches = Math.ceil(ops / LANES);
     for (let batch = 0; batch < batches; batch++) {
@@ -152,6 +161,9 @@ await program(
       operations: batches * LANES,
       warmupOperations: warmup,
       chain,
+      wire,
+      /** Encrypted ones that were read. */
+      datagrams: rig.datagrams() - datagramsBefore,
       committed,
       fastPathRatio: committed === 0 ? null : fast / committed,
       allocatedBytesPerOp: { client: perOp(0, 4), primary: perOp(1), member: perOp(2), spare: perOp(3) },
@@ -168,7 +180,7 @@ await program(
     else {
       const { client, primary, member, spare } = result.allocatedBytesPerOp;
       output.line(
-        `${formatCount(result.operations)} operations of ${OPERATION_BYTES} bytes, ${((100 * fast) / committed).toFixed(1)} % in one round trip, ${result.stepsLeftOut} of ${batches * steps.length} steps left out (collection inside)`,
+        `${formatCount(result.operations)} operations of ${OPERATION_BYTES} bytes, ${wire === 'none' ? 'without datagrams' : `in ${formatCount(result.datagrams)} encrypted datagrams`}, ${((100 * fast) / committed).toFixed(1)} % in one round trip, ${result.stepsLeftOut} of ${batches * steps.length} steps left out (collection inside)`,
       );
       output.line(
         `bytes allocated an operation: client ${client}, primary ${primary}, member ${member}, spare ${spare} (goal: below ${GOAL_BYTES} each)`,

@@ -21,6 +21,7 @@ import { ReplicaCore } from '../src/protocol/replica/replica-core.js';
 import type { StateMachine } from '../src/machine/state-machine.js';
 import { wordsOf } from '../src/wire/copy.js';
 import { ReplyStatus, validate } from '../src/wire/messages.js';
+import { DatagramEnd, Queue } from './datagram-end.js';
 
 /** Messages that a host passes on in one turn. */
 const MESSAGES_A_TURN = 16;
@@ -46,62 +47,37 @@ export interface CoreRigOptions {
   readonly operation: () => Uint8Array;
   /** What chains the logs. Default: the chain without keys. */
   readonly chain?: Chain;
-}
-
-/** Messages to one destination, in preallocated memory. */
-class Queue {
-  readonly bytes: Uint8Array;
-  readonly words: DataView;
-  readonly offsets: Int32Array;
-  readonly lengths: Int32Array;
-  readonly senders: Int32Array;
-  count = 0;
-  end = 0;
-
-  constructor(messages: number) {
-    this.bytes = new Uint8Array(messages * 256);
-    this.words = wordsOf(this.bytes);
-    this.offsets = new Int32Array(messages);
-    this.lengths = new Int32Array(messages);
-    this.senders = new Int32Array(messages);
-  }
-
-  clear(): void {
-    this.count = 0;
-    this.end = 0;
-  }
+  /** Messages travel in encrypted datagrams. Default: each message travels alone, without an envelope. */
+  readonly encrypted?: boolean;
 }
 
 /** Puts messages into the queues of their destinations. */
 class MemoryOutbox implements Outbox {
   bytes: Uint8Array;
   words: DataView;
+  private readonly allWords: readonly DataView[];
   private to = 0;
 
   constructor(
     private readonly queues: readonly Queue[],
     private readonly from: number,
   ) {
+    this.allWords = queues.map(({ bytes }) => wordsOf(bytes));
     this.bytes = queues[0]!.bytes;
-    this.words = queues[0]!.words;
+    this.words = this.allWords[0]!;
   }
 
   reserve(to: number, length: number): number {
     const queue = this.queues[to]!;
-    if (queue.count === queue.offsets.length || queue.end + length > queue.bytes.length) return -1;
+    if (!queue.hasRoom(length)) return -1;
     this.to = to;
     this.bytes = queue.bytes;
-    this.words = queue.words;
+    this.words = this.allWords[to]!;
     return queue.end;
   }
 
   commit(length: number): void {
-    const queue = this.queues[this.to]!;
-    queue.offsets[queue.count] = queue.end;
-    queue.lengths[queue.count] = length;
-    queue.senders[queue.count] = this.from;
-    queue.count += 1;
-    queue.end += length;
+    this.queues[this.to]!.add(length, this.from);
   }
 }
 
@@ -123,13 +99,15 @@ export class CoreRig {
   /** Submit, replica 0, replica 1, …, take the answers. */
   readonly steps: readonly (() => void)[];
   private readonly queues: Queue[];
+  /** By endpoint; empty unless messages travel in datagrams. */
+  private readonly ends: DatagramEnd[] = [];
+  private readonly hash = loadHash();
   private readonly now = new Instant();
   private clients: ClientCore[] = [];
   private nextSession = 1;
 
   constructor(private readonly options: CoreRigOptions) {
     const { replicas, lanes, clients, machine } = options;
-    const hash = loadHash();
     const toReplica = lanes * 4 + SPARE_MESSAGES;
     const toClient = (lanes / clients) * (replicas + 1) + 64;
     const endpoints = Math.max(clients, REGISTRATIONS);
@@ -142,10 +120,10 @@ export class CoreRig {
       const storage = new NoStorage();
       const core = new ReplicaCore(
         { id, replicas, seed: id + 1, limits, timings: DEFAULT_TIMINGS },
-        new MemoryOutbox(this.queues, id),
+        this.outboxOf(id),
         storage,
         machine(),
-        hash,
+        this.hash,
         { transition: () => {} },
         options.chain,
       );
@@ -167,6 +145,11 @@ export class CoreRig {
     for (let left = sessions - clients; left > 0; left -= REGISTRATIONS)
       this.registerClients(Math.min(left, REGISTRATIONS), 1);
     this.registerClients(clients, lanes / clients);
+  }
+
+  /** Encrypted datagrams that all processes have read. */
+  datagrams(): number {
+    return this.ends.reduce((sum, { encrypted }) => sum + encrypted, 0);
   }
 
   private registerClients(count: number, lanes: number): void {
@@ -197,7 +180,7 @@ export class CoreRig {
           limits: clientLimits,
           timings: DEFAULT_CLIENT_TIMINGS,
         },
-        new MemoryOutbox(this.queues, replicas + index),
+        this.outboxOf(replicas + index),
         events,
       );
     });
@@ -214,6 +197,25 @@ export class CoreRig {
       throw new CliError('worker-failed', `registration ended with status ${refused}; run npm test`);
   }
 
+  private outboxOf(endpoint: number): Outbox {
+    const { replicas, encrypted } = this.options;
+    if (encrypted !== true) return new MemoryOutbox(this.queues, endpoint);
+    const end = new DatagramEnd(
+      this.queues,
+      endpoint,
+      replicas,
+      this.hash,
+      this.now,
+      endpoint < replicas
+        ? (bytes, offset, length, from, owner) =>
+            this.replicas[endpoint]!.receive(bytes, offset, length, from, this.now, owner)
+        : (bytes, offset, length, from) =>
+            this.clients[endpoint - replicas]!.receive(bytes, offset, length, from, this.now),
+    );
+    this.ends[endpoint] = end;
+    return end.outbox;
+  }
+
   /** Submits on every lane. */
   private submitAll(): void {
     const { clients } = this;
@@ -225,10 +227,16 @@ export class CoreRig {
         clients[i]!.submit(lane, bytes, 0, bytes.length, Infinity, this.now);
       }
     }
+    for (let i = 0; i < clients.length; i++) this.ends[this.options.replicas + i]?.outbox.flush();
   }
 
   private runReplica(id: number): void {
     const core = this.replicas[id]!;
+    const end = this.ends[id];
+    if (end !== undefined) {
+      this.runReplicaEnd(core, end);
+      return;
+    }
     const queue = this.queues[id]!;
     for (let i = 0; i < queue.count; i++) {
       const offset = queue.offsets[i]!;
@@ -243,12 +251,36 @@ export class CoreRig {
     core.flush(this.now);
   }
 
-  private runClients(): void {
-    for (let index = 0; index < this.clients.length; index++)
-      this.runClient(this.clients[index]!, this.queues[this.options.replicas + index]!);
+  private runReplicaEnd(core: ReplicaCore, end: DatagramEnd): void {
+    let messages = 0;
+    for (let i = 0; i < end.waiting; i++) {
+      messages += end.read(i);
+      if (messages < MESSAGES_A_TURN) continue;
+      messages = 0;
+      core.flush(this.now);
+      end.outbox.flush();
+    }
+    end.clear();
+    if (core.wakeAtUs <= this.now.monotonicUs) core.tick(this.now);
+    core.flush(this.now);
+    end.outbox.flush();
   }
 
-  private runClient(client: ClientCore, queue: Queue): void {
+  private runClients(): void {
+    for (let index = 0; index < this.clients.length; index++)
+      this.runClient(this.clients[index]!, this.options.replicas + index);
+  }
+
+  private runClient(client: ClientCore, endpoint: number): void {
+    const end = this.ends[endpoint];
+    if (end !== undefined) {
+      for (let i = 0; i < end.waiting; i++) end.read(i);
+      end.clear();
+      if (client.wakeAtUs <= this.now.monotonicUs) client.tick(this.now);
+      end.outbox.flush();
+      return;
+    }
+    const queue = this.queues[endpoint]!;
     for (let i = 0; i < queue.count; i++) {
       const offset = queue.offsets[i]!;
       const length = queue.lengths[i]!;

@@ -218,25 +218,33 @@ t.test('first light', async (t) => {
 });
 
 t.test('allocation', async (t) => {
-  const { code, stdout, stderr } = await runNode([
-    '--expose-gc',
-    '--max-semi-space-size=64',
-    bench('allocation'),
-    '--ops',
-    '20000',
-    '--warmup',
-    '2000',
-    '--json',
-  ]);
-  t.equal(code, 0, stderr);
-  const result = JSON.parse(stdout) as {
-    operations: number;
-    committed: number;
-    allocatedBytesPerOp: Record<string, number>;
-  };
-  t.equal(result.committed, result.operations);
-  t.same(Object.keys(result.allocatedBytesPerOp), ['client', 'primary', 'member', 'spare']);
-  t.ok(Object.values(result.allocatedBytesPerOp).every((bytes) => bytes >= 0));
+  for (const wire of ['encrypted', 'none']) {
+    const { code, stdout, stderr } = await runNode([
+      '--expose-gc',
+      '--max-semi-space-size=64',
+      bench('allocation'),
+      '--ops',
+      '20000',
+      '--warmup',
+      '2000',
+      '--wire',
+      wire,
+      '--json',
+    ]);
+    t.equal(code, 0, stderr);
+    const result = JSON.parse(stdout) as {
+      operations: number;
+      committed: number;
+      wire: string;
+      datagrams: number;
+      allocatedBytesPerOp: Record<string, number>;
+    };
+    t.equal(result.committed, result.operations);
+    t.equal(result.wire, wire);
+    t.equal(result.datagrams > 0, wire === 'encrypted', `${result.datagrams} encrypted datagrams were read`);
+    t.same(Object.keys(result.allocatedBytesPerOp), ['client', 'primary', 'member', 'spare']);
+    t.ok(Object.values(result.allocatedBytesPerOp).every((bytes) => bytes >= 0));
+  }
   const without = await runNode([bench('allocation'), '--ops', '20000']);
   t.equal(without.code, 2);
   t.match(without.stderr, /^argument-invalid: .*--expose-gc/);
