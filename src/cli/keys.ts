@@ -45,9 +45,9 @@ export const add = defineCommand(
       ...FILES,
       role: {
         kind: 'choice',
-        choices: ['client', 'read-only', 'replica'],
+        choices: ['client', 'operator', 'read-only', 'replica'],
         default: 'client',
-        help: 'what the key is for: a client that may write, a client that only reads, or the replicas (first step of a rotation)',
+        help: 'what the key is for: a client that may write, an operator who may also change the members, a client that only reads, or the replicas (first step of a rotation)',
       },
       for: {
         kind: 'text',

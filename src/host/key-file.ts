@@ -22,8 +22,11 @@ import { checkKeys, show } from './options.js';
 
 export const KEYS_SCHEMA = 'jitpaxos.keys/1';
 
-/** `replica`: speaks for any replica. `client`: reads and writes. `read-only`: registers a session and reads. */
-const KEY_ROLES = ['replica', 'client', 'read-only'] as const;
+/**
+ * `replica`: speaks for any replica. `client`: reads and writes. `operator`: a client that may also ask for changes of the
+ * members. `read-only`: registers a session and reads.
+ */
+const KEY_ROLES = ['replica', 'client', 'operator', 'read-only'] as const;
 export type KeyRole = (typeof KEY_ROLES)[number];
 
 /** Most keys in a file: half of what the addon can hold open, so that a replacement file fits beside it. */
@@ -70,7 +73,7 @@ export function loadKeys(
   const own = file.keys.find(({ id }) => id === file.use)!;
   if (speaksFor !== undefined && (own.role === 'replica') !== (speaksFor === 'replica')) {
     throw invalid(
-      `${where}: key ${own.id}, which "use" names, has the role "${own.role}"; ${speaksFor === 'replica' ? 'a replica needs one with the role "replica"' : 'a client needs one with the role "client" or "read-only"; a replica\'s key is not for clients'}`,
+      `${where}: key ${own.id}, which "use" names, has the role "${own.role}"; ${speaksFor === 'replica' ? 'a replica needs one with the role "replica"' : 'a client needs one with the role "client", "operator" or "read-only"; a replica\'s key is not for clients'}`,
     );
   }
   if (speaksFor === 'client' && file.chainSecret !== undefined)

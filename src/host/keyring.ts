@@ -125,6 +125,11 @@ export class Keyring implements WireKeyring {
     return this.roleOf(slot) !== 'read-only';
   }
 
+  mayConfigure(slot: number): boolean {
+    const role = this.roleOf(slot);
+    return role === 'operator' || role === 'replica';
+  }
+
   ownerOf(slot: number): number {
     return this.open[slot]?.owner ?? NO_OWNER;
   }

@@ -3,7 +3,7 @@
  * their end, and each refusal is counted by its reason.
  */
 import { CLIENT_SENDER, DROP_REASON_NAMES, UNPROVEN, type Envelope, type Keyring } from '../wire/envelope.js';
-import { isReadOnly, Proof, typeOf, validate } from '../wire/messages.js';
+import { isConfiguring, isReadOnly, Proof, typeOf, validate } from '../wire/messages.js';
 import type { Peers } from '../wire/peers.js';
 import { Translator } from '../wire/translation.js';
 import { WIRE_VERSION } from '../wire/versions.js';
@@ -40,7 +40,7 @@ export class DatagramReader {
     private readonly acceptClients: boolean,
     private readonly handle: MessageHandler,
     private readonly peers: Pick<Peers, 'heard'>,
-    private readonly ring?: Pick<Keyring, 'mayWrite' | 'ownerOf'>,
+    private readonly ring?: Pick<Keyring, 'mayWrite' | 'mayConfigure' | 'ownerOf'>,
     private readonly hello?: (endpoint: number) => void,
     private readonly challenge?: (endpoint: number, key: number, newest: number) => void,
     private readonly replicaHeard?: (replica: number) => void,
@@ -63,6 +63,7 @@ export class DatagramReader {
     const { ring } = this;
     const { openedKey, openedVersion, openedNewest, openedBytes } = this.envelope;
     const mayWrite = ring === undefined || ring.mayWrite(openedKey);
+    const mayConfigure = ring === undefined || ring.mayConfigure(openedKey);
     const owner = ring === undefined ? 0 : ring.ownerOf(openedKey);
     if (!this.peers.heard(from, openedKey, openedNewest, length))
       return this.readProofs(bytes, offset, length, from, owner);
@@ -70,13 +71,14 @@ export class DatagramReader {
     const end = offset + length;
     if (openedVersion !== WIRE_VERSION) {
       this.previous[sender === CLIENT_SENDER ? 1 : 0]!++;
-      return this.readPrevious(bytes, offset + openedBytes, end, from, owner, mayWrite);
+      return this.readPrevious(bytes, offset + openedBytes, end, from, owner, mayWrite, mayConfigure);
     }
     let messages = 0;
     for (let at = offset + openedBytes; at < end; messages++) {
       const messageLength = validate(bytes, at, end);
       if (messageLength < 0) return this.drop(-messageLength, messages);
-      if (!mayWrite && !isReadOnly(bytes, at)) return this.drop(ROLE_REFUSED, messages);
+      if ((!mayWrite && !isReadOnly(bytes, at)) || (!mayConfigure && isConfiguring(bytes, at)))
+        return this.drop(ROLE_REFUSED, messages);
       this.handle(bytes, at, messageLength, from, owner);
       at += messageLength;
     }
@@ -111,13 +113,16 @@ export class DatagramReader {
     from: number,
     owner: number,
     mayWrite: boolean,
+    mayConfigure: boolean,
   ): number {
     const { translator } = this;
     let messages = 0;
     for (let at = offset; at < end; messages++) {
       const messageLength = translator.read(bytes, at, end);
       if (messageLength < 0) return this.drop(-messageLength, messages);
-      if (!mayWrite && !isReadOnly(translator.bytes, translator.offset)) return this.drop(ROLE_REFUSED, messages);
+      const { bytes: message, offset: o } = translator;
+      if ((!mayWrite && !isReadOnly(message, o)) || (!mayConfigure && isConfiguring(message, o)))
+        return this.drop(ROLE_REFUSED, messages);
       this.handle(translator.bytes, translator.offset, translator.length, from, owner);
       at += messageLength;
     }

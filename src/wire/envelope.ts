@@ -48,6 +48,8 @@ export interface Keyring extends StreamSource {
   ownerOf(slot: number): number;
   /** False for a read-only key: see isReadOnly in messages.ts. */
   mayWrite(slot: number): boolean;
+  /** Whether its holder may ask for a change of the members: see isConfiguring in messages.ts. */
+  mayConfigure(slot: number): boolean;
   /** The id of the key in a slot, or 0 if it was removed. */
   idOf(slot: number): number;
   /**

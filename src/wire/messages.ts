@@ -382,6 +382,8 @@ export const RequestFlag = {
   query: 2,
   /** The operation switches a feature on (protocol/log/features.ts); it is not for the state machine. */
   feature: 4,
+  /** The operation changes who the hosts are (protocol/membership/), once the feature `membership` is on. */
+  configure: 8,
 } as const;
 
 /** Most lanes of a session that is registered under a read-only key. */
@@ -398,6 +400,11 @@ export function isReadOnly(bytes: Uint8Array, offset: number): boolean {
     readU16(bytes, offset + Request.at.operation) < REGISTER_LANES + 2 ||
     readU16(bytes, offset + Request.size + REGISTER_LANES) <= READ_ONLY_LANES
   );
+}
+
+/** Whether this (validated) message asks for a change of the members: a client needs an operator's key for it. */
+export function isConfiguring(bytes: Uint8Array, offset: number): boolean {
+  return typeOf(bytes, offset) === Request.type && (bytes[offset + Request.at.flags]! & RequestFlag.configure) !== 0;
 }
 
 export const ReplyStatus = {

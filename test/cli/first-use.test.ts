@@ -212,6 +212,10 @@ t.test('a key file has one flag with every command, and the variable is never ig
   const put = (args: string[], env: NodeJS.ProcessEnv = {}): Promise<Ended> =>
     jitpaxos(['kv', 'put', 'a', 'b', '--timeout', '30s', ...args], { cwd, env });
   t.match(await put([]), { code: 0 });
+  const added = await jitpaxos(['keys', 'add', '--role', 'operator', '--out', 'operator.keys'], { cwd });
+  t.match(added, { code: 0, stdout: /^key \d+ \(operator\) is in replica\.keys; the client's file is operator\.keys/ });
+  replicas.forEach((replica) => replica.reloadKeys());
+  t.match(await put(['--key-file', 'operator.keys']), { code: 0 }, 'an operator may what a client may');
   for (const flag of ['--key-file', '--keys'])
     t.match(await put([flag, 'reader.keys']), { code: 2, stderr: /^read-only: / }, flag);
   t.match(await put([], { JITPAXOS_KEYS: 'reader.keys' }), { code: 2, stderr: /^read-only: / }, 'the variable');
@@ -265,6 +269,7 @@ t.test('a key file has one flag with every command, and the variable is never ig
       { role: 'replica', inUse: true },
       { id: own, role: 'client' },
       { id: reader, role: 'read-only' },
+      { role: 'operator' },
     ],
   });
   const secrets = ['replica.keys', 'client.keys', 'reader.keys'].flatMap((name) =>

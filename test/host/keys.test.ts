@@ -23,6 +23,7 @@ const REPLICAS = 3;
 const REPLICA_KEY = 1;
 const CLIENT_KEY = 2;
 const READER_KEY = 3;
+const OPERATOR_KEY = 4;
 const hash = loadHash();
 
 const entry = (id: number, role: KeyRole): KeyEntry => ({ id, role, secret: randomBytes(32).toString('hex') });
@@ -46,14 +47,15 @@ function datagram(
   slot: number,
   flags: number,
   message: typeof Request | typeof Read = Request,
+  version = WIRE_VERSION,
 ): Uint8Array {
   const envelope = envelopeOf(sender, ring);
-  const head = envelope.bytesIn(WIRE_VERSION);
+  const head = envelope.bytesIn(version);
   const bytes = new Uint8Array(head + message.size + 5);
   begin(message, bytes, head);
   if (message === Request) bytes[head + Request.at.flags] = flags;
   writeU16(bytes, head + message.at.operation, 5);
-  if (!envelope.seal(bytes, 0, bytes.length, slot)) throw new Error('not sealed');
+  if (!envelope.seal(bytes, 0, bytes.length, slot, version)) throw new Error('not sealed');
   return bytes;
 }
 
@@ -106,6 +108,23 @@ t.test('who is heard', async (t) => {
     'a reader whose read goes through the log',
   );
   t.equal(hear(replicas, true, datagram(CLIENT_SENDER, reader, reader.own, 0)), 'role', 'a reader that writes');
+  const operatorKey = entry(OPERATOR_KEY, 'operator');
+  const operators = new Keyring(file(REPLICA_KEY, [...ALL, operatorKey]), true);
+  const operator = clientRing(operatorKey);
+  for (const version of [PREVIOUS_WIRE_VERSION, WIRE_VERSION])
+    for (const flags of [0, RequestFlag.register, RequestFlag.configure, 0xff]) {
+      const sent = (ring: Keyring): string => {
+        const bytes = datagram(CLIENT_SENDER, ring, ring.own, flags, undefined, version);
+        return hear(operators, true, bytes);
+      };
+      const asks = (flags & RequestFlag.configure) !== 0;
+      const what = `flags ${flags}, version ${version}`;
+      t.equal(sent(operator), heard, `an operator, ${what}`);
+      t.equal(sent(client), asks ? 'role' : heard, `a client, ${what}`);
+      t.equal(sent(reader), asks || flags === 0 ? 'role' : heard, `a reader, ${what}`);
+    }
+  t.equal(hear(operators, true, datagram(1, operator, operator.own, 0)), 'role', 'an operator that plays a replica');
+  for (const ring of [operators, operator]) ring.close();
   t.equal(hear(client, false, datagram(1, replicas, replicas.find(CLIENT_KEY), 0)), heard, 'an answer, at the client');
   t.equal(
     hear(client, false, datagram(1, replicas, replicas.find(READER_KEY), 0)),
