@@ -309,6 +309,16 @@ export class ClientHost {
     return this.sessions.counters();
   }
 
+  /** Operations that may be on their way at once. */
+  get window(): number {
+    return Math.floor(this.sessions.core.window.size);
+  }
+
+  /** Open operations that are not sent yet, because the window is full. */
+  get unsent(): number {
+    return this.sessions.core.window.waiting;
+  }
+
   get transport(): TurnLoop['transport'] {
     return this.loop.transport;
   }

@@ -55,8 +55,18 @@ export function clientMetrics(stats: ClientStats, executeUs: BucketSnapshot, que
     counter(name('client_retransmitted_total'), 'Requests sent again', stats.retransmitted),
     counter(name('client_view_changes_total'), 'Changes of the client to a newer view', stats.viewChanges),
     gauge(name('client_view'), 'View that the client sends to', stats.view),
-    gauge(name('client_operations_open'), 'Operations sent and not answered yet', stats.openOperations),
+    gauge(name('client_operations_open'), 'Operations on a lane and not answered yet', stats.openOperations),
+    gauge(
+      name('client_operations_unsent'),
+      'Of these, operations that are not sent yet because the window is full',
+      stats.unsentOperations,
+    ),
     gauge(name('client_operations_waiting'), 'Operations that wait for a lane', stats.waitingOperations),
+    gauge(
+      name('client_window'),
+      'Operations that may be on their way at once; it shrinks when replicas are too busy',
+      stats.window,
+    ),
     gauge(
       name('client_clock_offset_seconds'),
       "A replica's clock minus the client's, from its replies; absent if it has not replied recently",

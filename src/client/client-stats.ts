@@ -11,6 +11,10 @@ export interface ClientStats {
   readonly lanes: number;
   readonly openOperations: number;
   readonly waitingOperations: number;
+  /** Operations that may be on their way at once. It follows the path, and shrinks when replicas are too busy. */
+  readonly window: number;
+  /** Open operations that are not sent yet, because the window is full. */
+  readonly unsentOperations: number;
   readonly commits: number;
   /** Committed in one round trip. */
   readonly fastCommits: number;
@@ -47,6 +51,8 @@ export function clientStats(host: ClientHost, openOperations: number, waitingOpe
     lanes: host.lanes,
     openOperations,
     waitingOperations,
+    window: host.window,
+    unsentOperations: host.unsent,
     commits: counters[ClientCounter.commits]!,
     fastCommits: counters[ClientCounter.commits_fast]!,
     orderedCommits: counters[ClientCounter.commits_ordered]!,

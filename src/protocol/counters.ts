@@ -68,6 +68,7 @@ export const Counter = Object.freeze(Object.fromEntries(COUNTER_NAMES.map((name,
 /** Client: names by index. */
 export const CLIENT_COUNTER_NAMES = [
   'submitted',
+  'waited',
   'commits',
   'commits_fast',
   'commits_ordered',

@@ -1,6 +1,7 @@
 // The client: stamps, sends, and says committed when the commit rule holds. Of three: view 0 = primary 0, member 1; 1 = 1, 2.
 import t from 'tap';
 import type { ClientConfig, ClientTimings } from '../../src/protocol/config.js';
+import { LEAST } from '../../src/protocol/client/send-window.js';
 import { Outcome } from '../../src/protocol/contract.js';
 import { ClientCounter } from '../../src/protocol/counters.js';
 import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
@@ -920,5 +921,97 @@ t.test('with replicas: two clients whose requests cross are reconciled, and exec
       ['R', 'R', 'a', 'b'],
     ],
   );
+  t.end();
+});
+
+/** A client of which replicas said `busy` again and again: LEAST of 40 operations are on their way, the others wait. */
+function besieged(): { readonly lone: Lone; readonly sent: readonly Packet[] } {
+  const lone = new Lone(3, {}, { lanes: 40 });
+  lone.client.submit('first');
+  const [first] = lone.client.sent(Request);
+  for (let round = 0; round < 4; round++) {
+    lone.reject(1, RejectReason.busy, first!);
+    lone.client.submit('probe', 1); // a round ends with a request that was sent in it
+    const request = lone.client.sent(Request)[0]!.values['request']!;
+    for (const from of [0, 1]) lone.reply(from, 3 + round, 90 + round, { lane: 1, request });
+  }
+  t.equal(Math.floor(lone.client.core.window.size), LEAST);
+  for (let lane = 1; lane < 40; lane++) lone.client.submit(`operation ${lane}`, lane);
+  return { lone, sent: lone.client.sent(Request).filter(({ to }) => to === 0) };
+}
+
+t.test('busy: fewer operations are on their way, and the others wait in order until there is room', (t) => {
+  const { lone, sent } = besieged();
+  const { core } = lone.client;
+  t.strictSame(
+    sent.map(({ values }) => values['lane']),
+    Array.from({ length: LEAST - 1 }, (_, i) => i + 1),
+    'beside the one on lane 0',
+  );
+  t.equal(core.window.waiting, 40 - LEAST);
+  t.equal(core.openLanes, 40);
+  t.equal(lone.count('waited'), 40 - LEAST);
+  lone.c.pass(500);
+  for (const from of [0, 1]) lone.reply(from, 20, 200, { lane: 3, request: 1 });
+  const [next, ...others] = lone.client.sent(Request).filter(({ to }) => to === 0);
+  t.match(next!.values, { lane: LEAST, request: 1, operation: bytes(`operation ${LEAST}`) }, 'the first that waits');
+  t.ok((next!.values['timestamp'] as bigint) >= lone.c.wallNs, 'stamped when it is sent');
+  t.ok(others.length <= 1, 'one for one that ended, and now and then one more');
+  t.end();
+});
+
+t.test('what waits in the client ends like anything else: deadline, cancel, another view, a lost session', (t) => {
+  const { lone } = besieged();
+  const { core } = lone.client;
+  core.cancel(39);
+  t.match(lone.client.completions.at(-1)!, { lane: 39, outcome: Outcome.unknown });
+  lone.client.submit('in time', 39, 2_000);
+  t.equal(core.window.waiting, 40 - LEAST);
+  lone.c.pass(2_000);
+  t.match(lone.client.completions.at(-1)!, { lane: 39, outcome: Outcome.unknown }, 'its deadline');
+  t.equal(core.window.waiting, 39 - LEAST);
+  lone.client.sent();
+
+  lone.client.receive(ProbeReply, { view: 1, status: ReplicaStatus.normal }, 1);
+  const again = lone.client.sent(Request).filter(({ to }) => to === 1);
+  t.equal(again.length, LEAST, 'what was on its way is sent in the view, what waits is not');
+
+  // Each that is cancelled makes room for one that waits; no message has to come for that.
+  for (let lane = 1; lane < LEAST; lane++) core.cancel(lane);
+  t.ok(core.wakeAtUs <= lone.c.now.monotonicUs, 'at once');
+  lone.c.pass(1);
+  t.equal(lone.client.sent(Request).filter(({ to }) => to === 1).length, LEAST - 1);
+
+  const ended = lone.client.completions.length;
+  lone.reject(1, RejectReason.sessionUnknown, again[0]!, { view: 1 });
+  t.ok(core.sessionLost);
+  lone.c.pass(1_000);
+  const lost = lone.client.completions.slice(ended);
+  t.equal(lost.length, 40 - LEAST);
+  t.ok(lost.every(({ outcome }) => outcome === Outcome.sessionLost));
+  t.equal(core.window.waiting + core.window.onWay, 0);
+  t.strictSame(lone.client.sent(Request), [], 'nothing is sent any more');
+  t.end();
+});
+
+t.test('a Register that is refused as busy says nothing of the window', (t) => {
+  const c = new Cluster(3, { replicas: false });
+  const client = c.client(40);
+  client.register();
+  const [register] = client.sent(Request);
+  const { timestamp, request } = register!.values;
+  client.receive(
+    Reject,
+    {
+      session: BigInt(client.endpoint),
+      lane: REGISTER_LANE,
+      request: request!,
+      reason: RejectReason.busy,
+      timestamp: timestamp!,
+    },
+    0,
+  );
+  t.equal(client.core.counters[ClientCounter.rejected_busy]!, 1);
+  t.ok(client.core.window.size >= 40);
   t.end();
 });

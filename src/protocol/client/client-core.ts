@@ -6,6 +6,7 @@
  * - commit-rule.ts (S) decides whether a request is committed.
  * - slots.ts holds the open request of each lane; a lane has one open at a time.
  * - timestamps.ts, lead.ts and margins.ts choose timestamps; retries.ts says when a request may be sent again.
+ * - send-window.ts says how many are on their way at once; the others wait here.
  * - view-search.ts finds the view that runs; registration.ts begins the session.
  *
  * All state lies in typed arrays: `submit`, `receive` and `tick` allocate nothing.
@@ -36,6 +37,7 @@ import { LeadControl } from './lead.js';
 import { OtherLists } from './other-lists.js';
 import { Registration } from './registration.js';
 import { Retries } from './retries.js';
+import { SendWindow } from './send-window.js';
 import { Pace, Slots } from './slots.js';
 import { Timestamps } from './timestamps.js';
 import { ViewSearch } from './view-search.js';
@@ -57,6 +59,9 @@ export class ClientCore {
   readonly lists: OtherLists;
   readonly lead: LeadControl;
   readonly clock: ClientClock;
+
+  /** How many requests are on their way. */
+  readonly window: SendWindow;
 
   private readonly rule: CommitRule;
   private readonly slots: Slots;
@@ -93,6 +98,7 @@ export class ClientCore {
     this.lists = new OtherLists(replicas);
     this.rule = new CommitRule(slots, new Views(replicas), this.lists);
     this.slots = new Slots(lanes, this.retries, jitter, config.flags ?? 0);
+    this.window = new SendWindow(lanes);
     this.lead = new LeadControl(timings.leadNs, timings.maxLeadNs, replicas);
     this.timestamps = new Timestamps(slots, config);
     this.clock = this.timestamps.clock;
@@ -122,7 +128,7 @@ export class ClientCore {
 
   /** Monotonic µs at which `tick` should be called next. */
   get wakeAtUs(): number {
-    return Math.min(this.slots.wakeAtUs, this.registration.atUs);
+    return this.window.isDue ? 0 : Math.min(this.slots.wakeAtUs, this.registration.atUs);
   }
 
   isIdle(lane: number): boolean {
@@ -212,19 +218,20 @@ export class ClientCore {
     switch (known) {
       case wire.Reply.type:
         this.onReply(bytes, offset, from, now);
-        return;
+        break;
       case wire.Reject.type:
         this.onReject(bytes, offset, from, now);
-        return;
+        break;
       case wire.ReadReply.type:
         this.onReadReply(bytes, offset, from, now);
-        return;
+        break;
       case wire.ProbeReply.type:
         this.onProbeReply(bytes, offset, from, now);
-        return;
+        break;
       default:
         known satisfies never; // each message for a client has its case; others are ignored
     }
+    if (this.window.isDue) this.sendWaiting(now);
   }
 
   /** The operating system of a replica's host reports that no process listens there. */
@@ -249,6 +256,7 @@ export class ClientCore {
       if (slots.endOrder(slot, now)) this.settle(slot, now);
       slots.wakeFor(slot);
     }
+    if (this.window.isDue) this.sendWaiting(now);
   }
 
   private accept(lane: number, bytes: Uint8Array, offset: number, length: number): void {
@@ -279,8 +287,30 @@ export class ClientCore {
       this.slots.expire(slot, now);
       return;
     }
+    const { window } = this;
+    if (slot !== this.slots.registration) {
+      if (window.waiting > 0 || window.isFull) {
+        this.counters[ClientCounter.waited]!++;
+        window.wait(slot);
+        this.slots.wakeFor(slot);
+        return;
+      }
+      window.depart(slot);
+    }
     if (!isRead) this.timestamps.stamp(slot, this.lead.leadNs, now);
     this.send(slot, now);
+  }
+
+  /** Sends what waited for the window. */
+  private sendWaiting(now: Instant): void {
+    const { window, slots } = this;
+    while (window.isDue) {
+      const slot = window.first;
+      window.depart(slot);
+      slots.depart(slot, now);
+      if (slots.isWrite(slot)) this.timestamps.stamp(slot, this.lead.leadNs, now);
+      this.send(slot, now);
+    }
   }
 
   /** The lane is near the end of its numbers. At the end, if the session was not replaced in time, it is given up. */
@@ -423,7 +453,10 @@ export class ClientCore {
     const pace = slots.paceOf(slot);
     this.search.committed(now);
     if (slots.isRepeated(slot)) this.retries.committedAgain(slots.sentUs, slot, now);
-    else this.retries.committed(slots.sentUs, slot, now);
+    else {
+      this.retries.committed(slots.sentUs, slot, now);
+      this.window.committed(slots.sentUs, slot, now);
+    }
     if (pace === Pace.one) this.lead.committedFast(slots.sentUs, slot, now);
     if (slot === slots.registration) {
       slots.end(slot);
@@ -510,6 +543,8 @@ export class ClientCore {
         if (isPrimary) this.complete(slot, Outcome.refused, ReplyStatus.badRequest);
         return;
       case RejectReason.busy:
+        if (slot !== slots.registration) this.window.busy();
+        return; // it is sent again after the wait for an answer
       case RejectReason.notInQuorum:
         return; // it is sent again after the wait for an answer
       default:
@@ -583,7 +618,7 @@ export class ClientCore {
     this.lead.forget();
     this.counters[ClientCounter.view_changes]!++;
     for (let slot = 0; slot < slots.count; slot++) {
-      if (slots.isIdle(slot) || this.sessionLost) continue;
+      if (slots.isIdle(slot) || this.window.isWaiting(slot) || this.sessionLost) continue;
       slots.enterView(slot, now);
       this.send(slot, now);
     }
@@ -604,6 +639,7 @@ export class ClientCore {
     if (ending === Outcome.unknown) this.counters[ClientCounter.unknown]!++;
     if (ending === Outcome.refused) this.counters[ClientCounter.refused]!++;
     slots.end(slot);
+    this.window.end(slot);
     if (slot === slots.registration)
       this.events.registered(status === ReplyStatus.ok ? ReplyStatus.sessionUnknown : status);
     else this.events.completed(slot, ending, status, fast);

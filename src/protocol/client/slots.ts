@@ -142,6 +142,11 @@ export class Slots {
     return ++this.request[slot]!;
   }
 
+  /** The request waited in the client, and is sent now. */
+  depart(slot: number, now: Instant): void {
+    this.sentUs[slot] = now.monotonicUs;
+  }
+
   /** The numbers of the lane are used up: its request has the last one. */
   useUp(slot: number, last: number): void {
     this.request[slot] = last;
