@@ -84,9 +84,10 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
  */
 const ROOMS: Readonly<Record<string, readonly string[]>> = {
   protocol: [],
-  'protocol/log': ['protocol'],
+  'protocol/membership': ['protocol'],
+  'protocol/log': ['protocol', 'protocol/membership'],
   'protocol/client': ['protocol', 'protocol/log'],
-  'protocol/replica': ['protocol', 'protocol/log'],
+  'protocol/replica': ['protocol', 'protocol/membership', 'protocol/log'],
   'protocol/replica/agreement': ['protocol', 'protocol/log', 'protocol/replica'],
   'protocol/replica/views': ['protocol', 'protocol/log', 'protocol/replica', 'protocol/replica/agreement'],
   'protocol/replica/suspicion': [
@@ -98,6 +99,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   ],
   'protocol/replica/requests.ts': [
     'protocol',
+    'protocol/membership',
     'protocol/log',
     'protocol/replica',
     'protocol/replica/agreement',

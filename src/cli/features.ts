@@ -9,7 +9,7 @@ import { openChain } from '../host/chain.js';
 import { loadKeys } from '../host/key-file.js';
 import { keyFileBeside } from '../host/keyring.js';
 import { loadHash } from '../native/hash64.js';
-import { FEATURE_NAMES, featureOperation, type FeatureName } from '../protocol/log/features.js';
+import { FEATURE_NAMES, featureOperation, OFFERED_FEATURES, type FeatureName } from '../protocol/log/features.js';
 import { defineCommand, type Output } from '../console/command.js';
 import { CliError, Exit } from '../console/exit.js';
 import type { Flags } from '../console/flags.js';
@@ -54,7 +54,7 @@ export const list = defineCommand(
   async ({ values }, output) => {
     const { answers } = await ask(values, output);
     const names = new Set<string>([
-      ...FEATURE_NAMES,
+      ...OFFERED_FEATURES,
       ...answers.flatMap(({ report }) => report?.features?.known ?? []),
     ]);
     if (output.json)
@@ -90,9 +90,9 @@ export const enable = defineCommand(
     examples: ['jitpaxos features enable session-quotas'],
   },
   async ({ values, positionals: [name] }, output) => {
-    const number = FEATURE_NAMES.indexOf(name as FeatureName) + 1;
+    const number = OFFERED_FEATURES.includes(name as FeatureName) ? FEATURE_NAMES.indexOf(name as FeatureName) + 1 : 0;
     if (number === 0)
-      throw new CliError('flag-invalid', `${name} is not a feature; this version knows ${FEATURE_NAMES.join(', ')}`);
+      throw new CliError('flag-invalid', `${name} is not a feature; this version knows ${OFFERED_FEATURES.join(', ')}`);
     const { client, answers } = await ask(values, output);
     const { cluster } = client;
     const notYet = answers.filter(({ report }) => report?.features?.known.includes(name!) !== true);

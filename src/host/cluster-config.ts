@@ -13,7 +13,7 @@ import type { Hash64 } from '../wire/envelope.js';
 import { readI32 } from '../wire/u64.js';
 import { MAX_REPLICAS } from '../protocol/views.js';
 import type { Address } from '../transport/transport.js';
-import { FEATURE_NAMES, type FeatureName } from '../protocol/log/features.js';
+import { OFFERED_FEATURES, type FeatureName } from '../protocol/log/features.js';
 import { CHAIN_FUNCTIONS, KEYED_CHAIN, type ChainFunction } from './chain.js';
 import { readRegularText } from '../storage/regular-file.js';
 import { checkInteger, checkKeys, show } from './options.js';
@@ -179,9 +179,9 @@ function checkCluster(where: string, value: unknown): Cluster {
     throw invalid(
       `${where}: "chain" is "${KEYED_CHAIN}", which is keyed, and "authentication" is "none"; leave "chain" out, or use the cluster file that jitpaxos init wrote`,
     );
-  if (!Array.isArray(features) || features.some((name) => !FEATURE_NAMES.includes(name as FeatureName)))
+  if (!Array.isArray(features) || features.some((name) => !OFFERED_FEATURES.includes(name as FeatureName)))
     throw invalid(
-      `${where}: "features" is ${show(features)}; this version knows ${FEATURE_NAMES.map((name) => `"${name}"`).join(', ')}. Use the cluster file that jitpaxos init wrote, with that version or a newer one`,
+      `${where}: "features" is ${show(features)}; this version knows ${OFFERED_FEATURES.map((name) => `"${name}"`).join(', ')}. Use the cluster file that jitpaxos init wrote, with that version or a newer one`,
     );
   const checked = replicas.map((text, index) => parseHostAndPort(`${where}: "replicas"[${index}]`, text));
   const first = new Map<string, number>();

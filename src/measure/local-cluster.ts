@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { KEYED_CHAIN } from '../host/chain.js';
-import { FEATURE_NAMES, type FeatureName } from '../protocol/log/features.js';
+import { OFFERED_FEATURES, type FeatureName } from '../protocol/log/features.js';
 import { CLUSTER_SCHEMA, type ClusterConfig } from '../host/cluster-config.js';
 import { freePorts } from '../host/free-ports.js';
 import { CliError } from '../console/exit.js';
@@ -285,7 +285,7 @@ function lastWords(log: string): string {
 
 /** The features of a cluster file. Without any the field is left out, because a program of an earlier version refuses it. */
 function featuresOf({ features, program }: LocalClusterOptions): Pick<ClusterConfig, 'features'> {
-  const from = features ?? (program === undefined ? FEATURE_NAMES : []);
+  const from = features ?? (program === undefined ? OFFERED_FEATURES : []);
   return from.length === 0 ? {} : { features: from };
 }
 

@@ -22,6 +22,9 @@ export const SLOTS = 31;
  * days.
  */
 export const MAX_VIEW = 0x7fffffff;
+/** Views of an epoch: the first one of epoch e is e · EPOCH_VIEWS. */
+export const EPOCH_VIEWS = 1 << 18;
+export const EPOCH_MAX = Math.floor(MAX_VIEW / EPOCH_VIEWS);
 
 export class Configuration {
   /** Failures tolerated: N = 2f + 1, or 2f + 2. */

@@ -14,7 +14,7 @@ import { loadHash, type Hash64 } from '../native/hash64.js';
 import { ForgottenError } from '../protocol/replica/introduction.js';
 import { DEFAULT_LATE } from '../protocol/config.js';
 import { DivergedError } from '../protocol/replica/diverged-error.js';
-import { featureNames, featuresNamed, KNOWN_FEATURES } from '../protocol/log/features.js';
+import { featureNames, featuresNamed, OFFERED_FEATURES } from '../protocol/log/features.js';
 import { ReplicaCore } from '../protocol/replica/replica-core.js';
 import type { DirectoryLock } from '../storage/directory-lock.js';
 import { markDiverged } from '../storage/divergence-mark.js';
@@ -289,7 +289,7 @@ export class Replica {
         ? {}
         : { clusterFileDiffers: this.replicasOf(this.core.state.others.otherList) }),
       features: {
-        known: featureNames(KNOWN_FEATURES),
+        known: OFFERED_FEATURES,
         on: this.running ? featureNames(this.core.state.execution.features) : [],
       },
       durability: this.durability,

@@ -140,16 +140,16 @@ t.test('a snapshot carries the features, and without any is what it was before',
   const { c } = registered();
   const { log, execution } = c.replica(0).state;
   const machine = Uint8Array.of(1, 2, 3);
-  const without = encodeSnapshot(log, 1, 0, execution.sessions, machine);
+  const without = encodeSnapshot(log, 1, 0, execution.membership, execution.sessions, machine);
   t.equal(without.bytes[3], 1, 'version 1');
-  const snapshot = encodeSnapshot(log, 1, sessionQuotas, execution.sessions, machine);
+  const snapshot = encodeSnapshot(log, 1, sessionQuotas, execution.membership, execution.sessions, machine);
   t.equal(snapshot.bytes[3], 2, 'version 2');
   t.equal(snapshot.bytes.length, without.bytes.length + 4);
   t.same(snapshot.bytes.subarray(44), without.bytes.subarray(40));
   t.equal(featuresIn(decodeSnapshot(snapshot.bytes)!), sessionQuotas);
   t.equal(featuresIn(decodeSnapshot(without.bytes)!), 0);
   t.equal(snapshotFault(decodeSnapshot(snapshot.bytes)!, TEST_LIMITS), undefined);
-  const newer = encodeSnapshot(log, 1, 1 << (UNKNOWN - 1), execution.sessions, machine);
+  const newer = encodeSnapshot(log, 1, 1 << (UNKNOWN - 1), execution.membership, execution.sessions, machine);
   t.match(
     snapshotFault(decodeSnapshot(newer.bytes)!, TEST_LIMITS),
     /feature 31 is on, which only a newer version knows/,
@@ -176,7 +176,14 @@ t.test('features come back from the disk, and unknown ones stop the start', (t) 
   t.equal(c.replica(1).state.log.baseIndex, disk.snapshot.index);
   t.equal(on(c, 1), sessionQuotas, 'from a snapshot');
   const { log, execution } = c.replica(1).state;
-  disk.snapshot = encodeSnapshot(log, disk.snapshot.index, 1 << (UNKNOWN - 1), execution.sessions, new Uint8Array(0));
+  disk.snapshot = encodeSnapshot(
+    log,
+    disk.snapshot.index,
+    1 << (UNKNOWN - 1),
+    execution.membership,
+    execution.sessions,
+    new Uint8Array(0),
+  );
   c.replica(1).crash();
   t.throws(() => c.replica(1).start(), FeatureUnknownError);
   t.end();

@@ -119,7 +119,7 @@ t.test('a format that is not known is refused with the name of the file and what
     t.match(
       (error as Error).message,
       new RegExp(
-        `${data}/${file}.* format \\d, and this version of jitpaxos reads (format 1|formats 1 to 2); use the version that wrote it, or a newer one`,
+        `${data}/${file}.* format \\d, and this version of jitpaxos reads (format 1|formats 1 to [23]); use the version that wrote it, or a newer one`,
       ),
     );
     t.same(new Uint8Array(readFileSync(join(data, file))), bytes, 'it is left as it was, for who can read it');
@@ -133,8 +133,9 @@ t.test('a format that is not known is refused with the name of the file and what
 });
 
 t.test('a format is read one release before it is written', (t) => {
+  // Each feature that a snapshot has to say something of has a format of its own, written once it is on.
   for (const [name, { oldest, newest, written }] of Object.entries({ ...FORMATS, snapshot: SNAPSHOT_FORMAT }))
-    t.ok(oldest <= written && written <= newest && newest - oldest <= 1, name);
+    t.ok(oldest <= written && written <= newest && newest - oldest <= (name === 'snapshot' ? 2 : 1), name);
   t.end();
 });
 

@@ -10,16 +10,29 @@
 import type { ApplyContext, Operation, Reply as MachineReply, StateMachine } from '../../machine/state-machine.js';
 import { REGISTER_LANES, ReplyStatus, RequestFlag } from '../../wire/messages.js';
 import { LastWords } from '../../wire/copy.js';
-import { compareU64, readI32, readU16 } from '../../wire/u64.js';
+import { compareU64, readI32, readU16, writeU16 } from '../../wire/u64.js';
 import type { Limits } from '../config.js';
 import type { Hasher, Snapshot } from '../contract.js';
 import { Counter } from '../counters.js';
 import { RecordAt, type Log } from './log.js';
 import { invariant } from '../invariant.js';
+import { change } from '../membership/changes.js';
+import type { Membership } from '../membership/membership.js';
+import { decodeOperation } from '../membership/operations.js';
 import { Feature, featureOf, FeatureUnknownError, maskOf, unknownIn } from './features.js';
 import { Executed, REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, Session, SessionTable } from './sessions.js';
-import { decodeSnapshot, encodeSnapshot, featuresIn, machineBytes, restoreSessions } from './snapshots.js';
+import {
+  decodeSnapshot,
+  encodeSnapshot,
+  featuresIn,
+  machineBytes,
+  membershipIn,
+  restoreSessions,
+} from './snapshots.js';
 import type { TailIndex } from './tail-index.js';
+
+/** Of the result of a change of membership. */
+const OUTCOME_BYTES = 7;
 
 export class Execution {
   readonly sessions: SessionTable;
@@ -27,6 +40,10 @@ export class Execution {
   executed = 0;
   /** Features that are on behind that entry, a mask (features.ts). */
   features: number;
+  /** Who the hosts are behind that entry (membership/). */
+  membership: Membership;
+  /** The same behind the committed entries: nobody acts upon another (C2). */
+  committedMembership: Membership;
   /** The newest snapshot whose index is committed. */
   stable: Snapshot;
   /** A newer snapshot whose index is not committed yet. */
@@ -45,9 +62,12 @@ export class Execution {
   /** A snapshot is taken after each entry whose index is a multiple of this; the next one after `snapshotAt`. */
   private pitch = Infinity;
   private snapshotAt = Infinity;
+  /** What executed entries made of the membership that are not known to be committed, oldest first. */
+  private changesAhead: { readonly index: number; readonly membership: Membership }[] = [];
   private readonly operation: Operation;
   /** Where the machine writes a result, unless it points to its own memory. */
   private readonly results: Uint8Array;
+  private readonly outcome = new Uint8Array(OUTCOME_BYTES);
   private readonly replies = new LastWords();
   private readonly done = new Executed();
   private readonly context: ApplyContext = { timestampHi: 0, timestampLo: 0, index: 0 };
@@ -62,14 +82,17 @@ export class Execution {
     private readonly chain: Hasher,
     /** Features that are on before the first entry, a mask. */
     features: number,
+    /** Who the hosts are before the first entry that changes it. */
+    private readonly firstMembership: Membership,
   ) {
     this.features = features;
+    this.membership = this.committedMembership = firstMembership;
     this.sessions = new SessionTable(limits.maxSessions, limits.maxLanes, limits.keptResultBytes);
     this.sessions.setQuotas((features & Feature.sessionQuotas) !== 0);
     this.results = new Uint8Array(limits.resultBytes);
     this.reply = { bytes: this.results, offset: 0, capacity: limits.resultBytes, length: 0 };
     this.operation = { bytes: log.bytes, offset: 0, length: 0 };
-    this.stable = encodeSnapshot(log, 0, features, this.sessions, machine.snapshot());
+    this.stable = encodeSnapshot(log, 0, features, firstMembership, this.sessions, machine.snapshot());
   }
 
   /** Executes up to `index`, oldest first. */
@@ -102,6 +125,8 @@ export class Execution {
   /** `committed` advanced: a provisional snapshot may have become stable. */
   committedTo(committed: number): void {
     this.committed = committed;
+    while (this.changesAhead.length > 0 && this.changesAhead[0]!.index <= committed)
+      this.committedMembership = this.changesAhead.shift()!.membership;
     if (this.provisional === undefined || this.provisional.index > committed) return;
     this.stable = this.provisional;
     this.provisional = undefined;
@@ -129,8 +154,8 @@ export class Execution {
   /** Takes a snapshot of the present state, unless there is one of that index. */
   takeSnapshot(committed: number): void {
     if (this.executed === this.stable.index || this.executed === this.provisional?.index) return;
-    const { log, executed, features, sessions } = this;
-    this.provisional = encodeSnapshot(log, executed, features, sessions, this.machine.snapshot());
+    const { log, executed, features, membership, sessions } = this;
+    this.provisional = encodeSnapshot(log, executed, features, membership, sessions, this.machine.snapshot());
     this.counters[Counter.snapshots_taken]!++;
     this.committedTo(committed);
   }
@@ -174,6 +199,7 @@ export class Execution {
     this.stable = snapshot;
     this.committed = snapshot.index;
     this.restored(snapshot);
+    this.committedMembership = this.membership;
     this.tail.clear();
     return undefined;
   }
@@ -188,6 +214,8 @@ export class Execution {
   /** The machine has restored its part. */
   private restored(snapshot: Snapshot): void {
     this.setFeatures(featuresIn(snapshot));
+    this.membership = membershipIn(snapshot) ?? this.firstMembership;
+    this.changesAhead = [];
     restoreSessions(snapshot, this.sessions);
     this.executed = snapshot.index;
     this.aim();
@@ -209,7 +237,7 @@ export class Execution {
       readI32(bytes, record + RecordAt.session + 4),
     );
     if (session === undefined) {
-      this.lastStatus = ReplyStatus.sessionUnknown;
+      this.lastStatus = this.executeOfPrimary(index, flags) ? ReplyStatus.ok : ReplyStatus.sessionUnknown;
       return;
     }
     const lane = readU16(bytes, record + RecordAt.lane);
@@ -229,6 +257,11 @@ export class Execution {
     this.context.index = index;
     if (flags === RequestFlag.feature) {
       if (!this.executeFeature(index)) {
+        this.lastStatus = ReplyStatus.badRequest;
+        return;
+      }
+    } else if (flags === RequestFlag.configure && (this.features & Feature.membership) !== 0) {
+      if (!this.executeChange(index, false)) {
         this.lastStatus = ReplyStatus.badRequest;
         return;
       }
@@ -267,6 +300,35 @@ export class Execution {
     if (number === 0) return false;
     if (unknownIn(maskOf(number)) !== 0) throw new FeatureUnknownError(number, `entry ${index} of the log switches on`);
     this.setFeatures(this.features | maskOf(number));
+    return true;
+  }
+
+  /** True if the entry is one that a view's primary writes by itself, in session 0. */
+  private executeOfPrimary(index: number, flags: number): boolean {
+    const { log, operation } = this;
+    if (flags !== RequestFlag.configure || (log.sessionHi(index) | log.sessionLo(index)) !== 0) return false;
+    if ((this.features & Feature.membership) === 0) return false;
+    operation.offset = log.operationOffset(index);
+    operation.length = log.operationLength(index);
+    return this.executeChange(index, true);
+  }
+
+  /** False if the operation is none that changes who the hosts are. Its result: outcome u8 | id u16 | started u16 | decided u16. */
+  private executeChange(index: number, byPrimary: boolean): boolean {
+    const { operation, reply, outcome } = this;
+    const decoded = decodeOperation(operation.bytes, operation.offset, operation.length);
+    if (decoded === undefined) return false;
+    const changed = change(this.membership, decoded, index, byPrimary);
+    if (changed.membership !== this.membership) {
+      this.membership = changed.membership;
+      this.changesAhead.push({ index, membership: changed.membership });
+    }
+    outcome[0] = changed.outcome;
+    writeU16(outcome, 1, changed.id);
+    writeU16(outcome, 3, this.membership.started);
+    writeU16(outcome, 5, this.membership.decided);
+    reply.bytes = outcome;
+    reply.length = Math.min(OUTCOME_BYTES, reply.capacity);
     return true;
   }
 

@@ -2,13 +2,15 @@
  * A snapshot's bytes: everything that results from the entries up to its index. All big-endian.
  *
  *     version u32 | index u64 | chain u64 | key of that entry: timestamp u64, session u64 | sessions' length u32 |
- *     features u32, in version 2 only | sessions | machine state
+ *     features u32, from version 2 on | membership's length u32 | membership, both in version 3 only | sessions |
+ *     machine state
  *
- * Version 2 is written once a feature is on (features.ts), and then all replicas read it. Without features it stays
- * version 1, byte for byte.
+ * Version 3 is written once the feature `membership` is on (features.ts), version 2 once another one is, and then all
+ * replicas read it. Without features it stays version 1, byte for byte.
  */
 import { readI32, readIndex, writeI32, writeIndex } from '../../wire/u64.js';
 import type { Snapshot } from '../contract.js';
+import { decodeMembership, encodeMembership, type Membership } from '../membership/membership.js';
 import { Feature, unknownIn } from './features.js';
 import { keyFollows, type Log } from './log.js';
 import { sessionsFault, type SessionBounds, type SessionTable } from './sessions.js';
@@ -17,28 +19,38 @@ import { invariant } from '../invariant.js';
 /**
  * All replicas of a cluster must write the same version: see docs/internals/decisions/versions.md before raising it.
  */
-export const SNAPSHOT_FORMAT = { oldest: 1, newest: 2, written: 1 } as const;
+export const SNAPSHOT_FORMAT = { oldest: 1, newest: 3, written: 1 } as const;
 /** Longest snapshot that can be handed to another replica: its offsets are read as int32. */
 export const SNAPSHOT_BYTES_MAX = 0x7fffffff;
 const HEADER_BYTES = 40;
 const FEATURES_AT = 40;
+const MEMBERSHIP_AT = 44;
 /** Offset of the key in the header, as in an entry. */
 const KEY = 20;
 
-/** @param features that are on behind entry `index`, a mask */
+/**
+ * @param features that are on behind entry `index`, a mask
+ * @param membership behind that entry; it counts with the feature `membership` only
+ */
 export function encodeSnapshot(
   log: Log,
   index: number,
   features: number,
+  membership: Membership,
   sessions: SessionTable,
   machine: Uint8Array,
 ): Snapshot {
   const sessionBytes = sessions.encodedLength();
-  const version = features === 0 ? SNAPSHOT_FORMAT.written : SNAPSHOT_FORMAT.newest;
-  const start = headerBytes(version);
+  const hosts = (features & Feature.membership) === 0 ? undefined : encodeMembership(membership);
+  const version = features === 0 ? SNAPSHOT_FORMAT.written : hosts === undefined ? 2 : SNAPSHOT_FORMAT.newest;
+  const start = headerBytes(version) + (hosts === undefined ? 0 : hosts.length);
   const bytes = new Uint8Array(start + sessionBytes + machine.length);
   writeI32(bytes, 0, version);
   if (features !== 0) writeI32(bytes, FEATURES_AT, features);
+  if (hosts !== undefined) {
+    writeI32(bytes, MEMBERSHIP_AT, hosts.length);
+    bytes.set(hosts, MEMBERSHIP_AT + 4);
+  }
   writeIndex(bytes, 4, index);
   writeI32(bytes, 12, log.chainHi(index));
   writeI32(bytes, 16, log.chainLo(index));
@@ -62,19 +74,42 @@ export function decodeSnapshot(bytes: Uint8Array): Snapshot | undefined {
   if (bytes.length < HEADER_BYTES) return undefined;
   const version = readI32(bytes, 0);
   if (version < SNAPSHOT_FORMAT.oldest || version > SNAPSHOT_FORMAT.newest) return undefined;
+  if (bytes.length < headerBytes(version)) return undefined;
   const index = readIndex(bytes, 4);
   const sessionBytes = readI32(bytes, 36);
-  if (!(index >= 0) || sessionBytes < 0 || headerBytes(version) + sessionBytes > bytes.length) return undefined;
+  if (
+    !(index >= 0) ||
+    sessionBytes < 0 ||
+    hostsLength(bytes) < 0 ||
+    startOfSessions(bytes) + sessionBytes > bytes.length
+  )
+    return undefined;
   return { index, chainHi: readI32(bytes, 12), chainLo: readI32(bytes, 16), bytes };
 }
 
 function headerBytes(version: number): number {
-  return version === 1 ? HEADER_BYTES : HEADER_BYTES + 4;
+  return version === 1 ? HEADER_BYTES : version === 2 ? FEATURES_AT + 4 : MEMBERSHIP_AT + 4;
+}
+
+function hostsLength(bytes: Uint8Array): number {
+  return readI32(bytes, 0) < 3 ? 0 : readI32(bytes, MEMBERSHIP_AT);
+}
+
+function startOfSessions(bytes: Uint8Array): number {
+  return headerBytes(readI32(bytes, 0)) + hostsLength(bytes);
 }
 
 /** Where the sessions begin. */
 function sessionsAt({ bytes }: Snapshot): number {
-  return headerBytes(readI32(bytes, 0));
+  return startOfSessions(bytes);
+}
+
+/**
+ * Who the hosts are behind its last entry; undefined if its version does not say, or if it says what cannot be. Takes a
+ * snapshot that `decodeSnapshot` read.
+ */
+export function membershipIn({ bytes }: Snapshot): Membership | undefined {
+  return readI32(bytes, 0) < 3 ? undefined : decodeMembership(bytes, MEMBERSHIP_AT + 4, startOfSessions(bytes));
 }
 
 /** Features that are on behind its last entry, a mask. */
@@ -95,6 +130,12 @@ export function snapshotFault(snapshot: Snapshot, bounds: SessionBounds): string
   const { bytes, index } = snapshot;
   const unknown = unknownIn(featuresIn(snapshot));
   if (unknown !== 0) return `feature ${unknown} is on, which only a newer version knows`;
+  if (((featuresIn(snapshot) & Feature.membership) !== 0) !== (readI32(bytes, 0) === 3))
+    return 'it does not say who the hosts are, or says it without the feature membership';
+  if (readI32(bytes, 0) === 3) {
+    const membership = membershipIn(snapshot);
+    if (membership === undefined || membership.index > index) return 'its hosts cannot be those of a cluster';
+  }
   const start = sessionsAt(snapshot);
   return sessionsFault(
     bytes,

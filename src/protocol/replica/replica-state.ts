@@ -22,6 +22,7 @@ import { Execution } from '../log/execution.js';
 import { invariant } from '../invariant.js';
 import { LogCapacity } from './log-capacity.js';
 import type { Entry } from '../log/entry.js';
+import { firstMembership } from '../membership/membership.js';
 import { FeatureUnknownError, unknownIn } from '../log/features.js';
 import { appendEntry, Log } from '../log/log.js';
 import { REGISTER_BYTES, type SessionBounds } from '../log/sessions.js';
@@ -117,7 +118,16 @@ export class ReplicaState {
     this.others = new OtherReplicas(config.id, this.views);
     this.log = new Log(limits.logEntries, limits.logBytes, Math.max(limits.operationBytes, REGISTER_BYTES), chain);
     this.tail = new TailIndex(this.log);
-    this.execution = new Execution(this.log, this.tail, machine, limits, this.counters, chain, config.features ?? 0);
+    this.execution = new Execution(
+      this.log,
+      this.tail,
+      machine,
+      limits,
+      this.counters,
+      chain,
+      config.features ?? 0,
+      firstMembership(config.replicas),
+    );
     this.capacity = new LogCapacity(this.log, this.execution, limits, storage.keepsLog);
     this.out = new DurableOutbox(outbox);
     this.takeRole();

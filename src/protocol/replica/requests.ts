@@ -26,7 +26,9 @@ import { Counter } from '../counters.js';
 import type { HoldBack } from './hold-back.js';
 import { invariant } from '../invariant.js';
 import { KnownRequests } from './known-requests.js';
-import { featureOf, maskOf, unknownIn } from '../log/features.js';
+import { EPOCH_VIEWS } from '../configuration.js';
+import { Feature, featureOf, maskOf, unknownIn } from '../log/features.js';
+import { decodeOperation } from '../membership/operations.js';
 import { isForeign } from '../log/session-owner.js';
 import { REGISTER_BYTES, REGISTER_LANE } from '../log/sessions.js';
 import { NO_RESULT } from './message-writer.js';
@@ -111,6 +113,7 @@ export class Requests {
     if (!isRegister && session === undefined) fault = this.unknownSession(arrived);
     else if (!isRegister && lane >= session!.lanes) fault = RejectReason.badRequest;
     if (arrived.flags === RequestFlag.feature && !this.knowsFeature(arrived)) fault = RejectReason.badRequest;
+    if (arrived.flags === RequestFlag.configure && !this.mayChange(arrived)) fault = RejectReason.badRequest;
     if (fault !== 0) {
       this.reject(arrived, fault, now);
       return;
@@ -186,6 +189,21 @@ export class Requests {
   private knowsFeature({ operationBytes, operationOffset, operationLength }: ArrivedRequest): boolean {
     const number = featureOf(operationBytes, operationOffset, operationLength, this.state.chain);
     return number !== 0 && unknownIn(maskOf(number)) === 0;
+  }
+
+  /**
+   * The request changes who the hosts are, as an operator can ask for it. Where the feature `membership` is off, its flag
+   * means nothing.
+   *
+   * Rule S (`overflow` in the model): an epoch is decided only by members in a view of the one right below, so that no
+   * view of it was ever anything else.
+   */
+  private mayChange({ operationBytes, operationOffset, operationLength }: ArrivedRequest): boolean {
+    const { state } = this;
+    if ((state.execution.features & Feature.membership) === 0) return true;
+    const operation = decodeOperation(operationBytes, operationOffset, operationLength);
+    if (operation === undefined || operation.kind === 'go') return false;
+    return operation.kind !== 'change' || operation.to === Math.floor(state.view / EPOCH_VIEWS) + 1;
   }
 
   /** The request is of a session that was not executed here. 0: its Register is in the log. */
