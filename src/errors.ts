@@ -174,6 +174,8 @@ export const COMMAND_ERRORS = {
   'backup-unauthenticated': { category: 'environment', retryable: false, exit: 1 },
   'backup-other': { category: 'caller', retryable: false, exit: 2 },
   'cluster-running': { category: 'environment', retryable: false, exit: 1 },
+  'loss-not-accepted': { category: 'caller', retryable: false, exit: 1 },
+  'recovery-needless': { category: 'caller', retryable: false, exit: 1 },
   'key-unknown': { category: 'caller', retryable: false, exit: 2 },
   /** A replica does not answer, or does not know the feature that is to be switched on. */
   'feature-not-everywhere': { category: 'environment', retryable: true, exit: 3 },

@@ -108,7 +108,7 @@ export const backup = defineCommand(
       );
     const keys = sealingKeys(values.cluster, values['replica-keys'], owner);
     const sealed = typeof keys === 'object';
-    const bytes = encodeBackup(log, owner, hash, sealed ? keyOf(keys) : undefined);
+    const bytes = encodeBackup(log, owner, hash, sealed ? sealingKey(keys) : undefined);
     const { id, lastIndex } = decodeBackup(bytes, hash, out);
     if (lastIndex === 0)
       throw new CliError(
@@ -363,7 +363,7 @@ function sealingKeys(
 }
 
 /** The key for the backups of a cluster with these keys. */
-function keyOf({ cluster, chainSecret, keys, use }: KeyFile): BackupKey {
+export function sealingKey({ cluster, chainSecret, keys, use }: KeyFile): BackupKey {
   return chainSecret === undefined
     ? backupKey(cluster, use, keys.find(({ id }) => id === use)!.secret)
     : backupKey(cluster, CHAIN_SECRET_KEY, chainSecret);

@@ -48,6 +48,10 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
     'make a data directory for a replica of a new cluster from a backup',
     async () => (await import('./backup.js')).restore,
   ],
+  recover: [
+    'after a majority is lost for good: write what is left to a backup for a new cluster',
+    async () => (await import('./recover.js')).recover,
+  ],
   inspect: [
     'show what is in a data directory, or in a captured datagram',
     async () => (await import('./inspect.js')).inspect,

@@ -200,7 +200,8 @@ function checkPositionals(command: CommandShape<Flags>, positionals: readonly st
       `${required[positionals.length]} is missing; use ${[command.name, ...command.positionals].join(' ')}`,
     );
   }
-  if (positionals.length > command.positionals.length) {
+  // A last name that ends in … stands for one or more.
+  if (positionals.length > command.positionals.length && command.positionals.at(-1)?.endsWith('…') !== true) {
     throw new CliError(
       'argument-invalid',
       `"${positionals[command.positionals.length]}" is one argument too many; use ${[command.name, ...command.positionals].join(' ')}`,

@@ -100,6 +100,11 @@ export interface StoredOwner {
   readonly bootId: string;
   /** Where the files are, for messages. */
   readonly directory: string;
+  /**
+   * For a forced recovery: a log whose frames are intact is returned although a start would count it as lost, because
+   * its end may be missing. Called with each reason for that.
+   */
+  readonly salvage?: (reason: string) => void;
   /** Called for each intact frame that is read, for tools. */
   readonly frame?: (segment: string, offset: number, frame: FrameHeader) => void;
 }
@@ -174,7 +179,7 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
   for (const generation of generations) {
     const own = segments.filter((segment) => segment.generation === generation);
     const replayed = replay(own, of, reports);
-    if (promised === undefined) {
+    if (promised === undefined && of.salvage === undefined) {
       const evidence = evidenceOfUse(replayed, own);
       if (evidence !== undefined)
         return {
@@ -197,18 +202,21 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
     const { log } = replayed;
     const { last } = log;
     const { hardState } = last;
+    const doubts: string[] = [];
     if (
       promised !== undefined &&
       (hardState.incarnation < promised.state.incarnation ||
         hardState.view < promised.state.view ||
         hardState.logView < promised.state.logView)
     ) {
-      return lost(
+      doubts.push(
         `the log ends with view ${hardState.view}, incarnation ${hardState.incarnation}, and the replica's promises are at view ${promised.state.view}, incarnation ${promised.state.incarnation}: its end is missing, or it is from an earlier use of this directory`,
       );
     }
     if (isFromAnotherBoot(log, of))
-      return lost('the host was restarted since, and in mode os the log survives the process, not the host');
+      doubts.push('the host was restarted since, and in mode os the log survives the process, not the host');
+    if (doubts.length > 0 && of.salvage === undefined) return lost(doubts[0]!);
+    for (const doubt of doubts) of.salvage!(doubt);
     // A replica that waits for another replica's log has an empty log. It is intact, but does not count (rule R1).
     if (hardState.logView < 0)
       return lost('it was lost at an earlier start, and no other log was installed since', undefined, hardState);
