@@ -7,7 +7,8 @@
  * member, then the client takes the answers. The size of the used heap is read before and after each step, so each role
  * has its own figure. The cost of reading itself is measured in empty steps and subtracted. A step in which the heap
  * shrank contained a collection and is left out; collections are forced between batches so that this is rare. At the
- * start, objects of known size check the instrument: if it does not see them, the bench fails.
+ * start, objects of known size check the instrument: if it does not see them, the bench fails. The spare keeps up with
+ * the others, as over a network: see `exchanges` in core-rig.ts.
  *
  *   npm run bench:allocation -- [--ops 1000000] [--wire none] [--json]
  */
@@ -31,6 +32,8 @@ const OPERATION_BYTES = 64;
 const BATCHES_BETWEEN_COLLECTIONS = 16;
 const CALIBRATION_STEPS = 200;
 const CALIBRATION_ROUNDS = 41;
+/** The spare fetches some 170 entries in each, more than LANES in all. */
+const EXCHANGES = 8;
 const WIRES = ['encrypted', 'none'] as const;
 
 /** Sums of heap growth for one kind of step. */
@@ -137,6 +140,7 @@ await program(
       sessions: 1,
       operation: () => bytes,
       encrypted: wire === 'encrypted',
+      exchanges: EXCHANGES,
       ...(chain === KEYED_CHAIN
         ? { chain: chainOf(loadSipHash(randomBytes(SIP_SECRET_BYTES)), UNKEYED_FINGERPRINT + 1) }
         : {}),
@@ -156,6 +160,7 @@ await program(
     const fast = rig.counts[1]! - fastBefore;
     const perOp = (...which: number[]): number =>
       Number(which.reduce((sum, i) => sum + Math.max(0, meters[i]!.perStep() - cost) / LANES, 0).toFixed(2));
+    const exchanged = (which: 0 | 1): number[] => Array.from({ length: EXCHANGES }, (_, i) => 4 + 2 * i + which);
     const result = {
       schema: 'jitpaxos.allocation/1',
       operations: batches * LANES,
@@ -166,7 +171,12 @@ await program(
       datagrams: rig.datagrams() - datagramsBefore,
       committed,
       fastPathRatio: committed === 0 ? null : fast / committed,
-      allocatedBytesPerOp: { client: perOp(0, 4), primary: perOp(1), member: perOp(2), spare: perOp(3) },
+      allocatedBytesPerOp: {
+        client: perOp(0, steps.length - 1),
+        primary: perOp(1),
+        member: perOp(2, ...exchanged(0)),
+        spare: perOp(3, ...exchanged(1)),
+      },
       goalBytesPerOp: GOAL_BYTES,
       stepsLeftOut: meters.reduce((sum, meter) => sum + meter.leftOut, 0),
       host: hostInfo(),

@@ -47,6 +47,12 @@ export interface CoreRigOptions {
   readonly operation: () => Uint8Array;
   /** What chains the logs. Default: the chain without keys. */
   readonly chain?: Chain;
+  /**
+   * How often a member and the spare exchange messages within a batch, besides once with all others. A spare fetches what
+   * it lacks in pieces, from a member. A batch lasts many round trips of a network, so without these exchanges the spare
+   * falls behind until only a snapshot helps. Default 0.
+   */
+  readonly exchanges?: number;
   /** Messages travel in encrypted datagrams. Default: each message travels alone, without an envelope. */
   readonly encrypted?: boolean;
 }
@@ -96,7 +102,7 @@ export class CoreRig {
   readonly replicas: ReplicaCore[];
   /** committed, fast: written on every completion, so a typed array. */
   readonly counts = new Float64Array(2);
-  /** Submit, replica 0, replica 1, …, take the answers. */
+  /** Submit, replica 0, replica 1, …; for each exchange replica 1 and the spare; take the answers. */
   readonly steps: readonly (() => void)[];
   private readonly queues: Queue[];
   /** By endpoint; empty unless messages travel in datagrams. */
@@ -133,6 +139,10 @@ export class CoreRig {
     this.steps = [
       () => this.submitAll(),
       ...this.replicas.map((_, id) => () => this.runReplica(id)),
+      ...Array.from({ length: options.exchanges ?? 0 }, () => [
+        () => this.runReplica(1),
+        () => this.runReplica(replicas - 1),
+      ]).flat(),
       () => this.runClients(),
     ];
     this.setTime(1_000_000);
