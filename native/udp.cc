@@ -239,7 +239,9 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     };
     const int64_t endpoints = number("endpoints"), transmit = number("transmitBytes"), sends = number("sends");
     const int64_t datagram = number("datagramBytes"), idle = number("idle"), spin_ns = number("spinNs");
+    const int64_t strangers = number("strangersAtOnce"), strangers_per_second = number("strangersPerSecond");
     if (endpoints < 1 || endpoints > 65536 || (endpoints & (endpoints - 1)) != 0) return false;
+    if (strangers < 0 || strangers > INT32_MAX || strangers_per_second < 0 || strangers_per_second > INT32_MAX) return false;
     if (transmit < 1 || transmit > INT32_MAX || sends < 1 || sends > 65536 || datagram < 1 || idle < 0 || idle > 2 || spin_ns < 0) return false;
     if (Napi::Value filter = given.Get("filter"); !filter.IsUndefined()) {
       ByteSpan bytes;
@@ -252,6 +254,8 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     options->transmit_bytes = static_cast<size_t>(transmit);
     options->sends = static_cast<size_t>(sends);
     options->datagram_bytes = static_cast<size_t>(datagram);
+    options->strangers_at_once = static_cast<uint64_t>(strangers);
+    options->strangers_per_second = static_cast<uint64_t>(strangers_per_second);
     options->idle = static_cast<Idle>(idle);
     options->spin_ns = static_cast<uint64_t>(spin_ns);
     return true;
@@ -276,6 +280,7 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     counters->receive_errors = find("receive_errors");
     counters->endpoint_unknown = find("endpoint_unknown");
     counters->endpoints_evicted = find("endpoints_evicted");
+    counters->strangers_dropped = find("strangers_dropped");
     counters->spins_paid = find("spins_paid");
     counters->spins_wasted = find("spins_wasted");
     return complete;

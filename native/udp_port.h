@@ -23,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "allowance.h"
 #include "arguments.h"
 #include "callback.h"
 #include "deadlines.h"
@@ -63,7 +64,7 @@ constexpr int kQuietPolls = 8;
 struct Counters {
   double* at = nullptr;
   size_t datagrams_received, bytes_received, datagrams_sent, bytes_sent, datagrams_fragmented, datagrams_segmented, send_errors, receive_errors,
-      endpoint_unknown, endpoints_evicted, spins_paid, spins_wasted;
+      endpoint_unknown, endpoints_evicted, strangers_dropped, spins_paid, spins_wasted;
 
   void Add(size_t counter, double amount) { at[counter] += amount; }
 };
@@ -110,6 +111,9 @@ struct PortOptions {
   uint64_t spin_ns = 0;
   // Decides in the kernel which datagrams are received; empty: all.
   std::vector<sock_filter> filter;
+  // Datagrams from unknown addresses that JavaScript gets; 0 a second: all.
+  uint64_t strangers_at_once = 0;
+  uint64_t strangers_per_second = 0;
 };
 
 // The part that outlives its JavaScript object until libuv is done with it.
@@ -119,6 +123,7 @@ class UdpPort {
       : env_(env),
         options_(std::move(options)),
         table_(options_.replicas, options_.endpoints),
+        strangers_(options_.strangers_at_once, options_.strangers_per_second),
         received(kReceiveSlots * kSlotBytes),
         entries(kReceivedMax * kEntryFields),
         transmit(options_.transmit_bytes),
@@ -129,6 +134,7 @@ class UdpPort {
   Napi::Env env_;
   const PortOptions options_;
   EndpointTable table_;
+  Allowance strangers_;
 
   const SharedArray<uint8_t> received;
   const SharedArray<int32_t> entries;
@@ -323,12 +329,12 @@ class UdpPort {
     }
     int passed = 0;
     for (int batch = 0; batch < kBatchesPerPass && passed < kDatagramsPerPass; batch++) {
-      const int received = Receive(socket);
-      if (received == 0) return;
-      passed += received;
-      Dispatch(received);
+      const int taken = Receive(socket);
+      if (taken == 0) return;
+      passed += entered_;
+      if (entered_ > 0) Dispatch(entered_);
       // If one came alone, it was the only one; after several, more have arrived meanwhile.
-      if (closed_ || received == 1) return;
+      if (closed_ || taken == 1) return;
     }
   }
 
@@ -410,20 +416,21 @@ class UdpPort {
     return false;
   }
 
-  // Takes and passes on what waits in the port's sockets now. Returns the number of datagrams.
+  // Takes and passes on what waits in the port's sockets now. Returns the number of datagrams that were passed on.
   int Poll() {
-    int received = 0;
+    int passed = 0;
     for (Socket& socket : sockets_) {
       if (!socket.channel.open()) continue;
-      const int some = Receive(socket, socket.calm);
-      socket.calm = some == 0 && socket.gave_one;
-      if (some == 0) continue;
-      socket.gave_one = some == 1;
-      received += some;
-      Dispatch(some);
+      const int taken = Receive(socket, socket.calm);
+      socket.calm = taken == 0 && socket.gave_one;
+      if (taken == 0) continue;
+      socket.gave_one = taken == 1;
+      if (entered_ == 0) continue;
+      passed += entered_;
+      Dispatch(entered_);
       if (closed_) break;
     }
-    return received;
+    return passed;
   }
 
   // Ports that were started and not closed.
@@ -438,8 +445,11 @@ class UdpPort {
     else uv_idle_stop(&idle_);
   }
 
-  // Takes what waits in one socket, or a single message of it. Returns the number of entries, which are datagrams.
+  // Takes what waits in one socket, or a single message of it. Returns the number of datagrams. `entered_` of them have
+  // entries; the others were strangers' beyond their allowance, and are dropped here: the rest of a run then costs nothing
+  // more.
   int Receive(Socket& socket, bool one = false) {
+    entered_ = 0;
     const int received = one ? socket.channel.ReceiveOne(this->received.data()) : socket.channel.Receive(this->received.data());
     if (received < 0) {
       // The error is reported once; its cause stays in the error queue, which wakes the loop (OnReady).
@@ -448,12 +458,18 @@ class UdpPort {
     }
     double bytes = 0;
     size_t datagrams = 0;
+    size_t dropped = 0;
     for (int slot = 0; slot < received; slot++) {
-      const size_t end = slot * kSlotBytes + socket.channel.LengthOf(slot);
+      const size_t whole = socket.channel.LengthOf(slot);
       const size_t segment = socket.channel.SegmentBytesOf(slot);
       const int32_t endpoint = table_.FindSender(socket.channel.SourceOf(slot));
+      const size_t end = slot * kSlotBytes + whole;
+      const size_t count = whole == 0 ? 1 : (whole + segment - 1) / segment;
+      const size_t passed = endpoint == EndpointTable::kUnknown ? strangers_.Take(count) : count;
+      bytes += static_cast<double>(whole);
+      dropped += count - passed;
       size_t at = slot * kSlotBytes;
-      do {  // at least once: a datagram may be empty
+      for (size_t i = 0; i < passed; i++) {
         const size_t length = segment < end - at ? segment : end - at;
         if (datagrams == kReceivedMax) {
           counters.Add(counters.receive_errors, 1);  // the rest of a run is lost, as on the network
@@ -465,13 +481,14 @@ class UdpPort {
         entry[2] = endpoint;
         slots_[datagrams++] = slot;
         at += length;
-      } while (at < end);
-      bytes += static_cast<double>(socket.channel.LengthOf(slot));
+      }
     }
     sources_ = &socket.channel.SourceOf(0);
-    counters.Add(counters.datagrams_received, static_cast<double>(datagrams));
+    entered_ = static_cast<int>(datagrams);
+    counters.Add(counters.datagrams_received, static_cast<double>(datagrams + dropped));
+    counters.Add(counters.strangers_dropped, static_cast<double>(dropped));
     counters.Add(counters.bytes_received, bytes);
-    return static_cast<int>(datagrams);
+    return static_cast<int>(datagrams + dropped);
   }
 
   void Dispatch(int count) {
@@ -590,6 +607,7 @@ class UdpPort {
   std::array<Socket, 2> sockets_;  // IPv4, IPv6
   const SocketAddress* sources_ = nullptr;
   std::array<int, kReceivedMax> slots_;  // of each entry
+  int entered_ = 0;                      // entries of the last Receive
   std::array<mmsghdr, kSendBatch> send_headers_;
   std::array<SegmentControl, kSendBatch> send_controls_;
   std::array<iovec, kSendPieces> send_iovecs_;

@@ -15,7 +15,7 @@ import { join } from 'node:path';
 const [addonPath, directory, ...fuzzerArguments] = process.argv.slice(2);
 const addon = createRequire(import.meta.url)(addonPath);
 
-const COUNTERS = ['datagrams_received', 'bytes_received', 'datagrams_sent', 'bytes_sent', 'datagrams_fragmented', 'datagrams_segmented', 'send_errors', 'receive_errors', 'endpoint_unknown', 'endpoints_evicted', 'spins_paid', 'spins_wasted'];
+const COUNTERS = ['datagrams_received', 'bytes_received', 'datagrams_sent', 'bytes_sent', 'datagrams_fragmented', 'datagrams_segmented', 'send_errors', 'receive_errors', 'endpoint_unknown', 'endpoints_evicted', 'strangers_dropped', 'spins_paid', 'spins_wasted'];
 /** Objects of each kind that are kept alive; the oldest leaves. */
 const KEPT = 4;
 /** Inputs between two collections, so that finalizers are fuzzed as well. */
@@ -120,7 +120,9 @@ function newPort() {
     idle: below(4),
     spinNs: pick([0, 1_000, 50_000, -1, '1', undefined]),
     filter: pick([undefined, undefined, filter(), bytes()]),
-    counters: below(8) === 0 ? COUNTERS.slice(below(12)) : COUNTERS,
+    strangersAtOnce: pick([0, 1, 128, -1, number(200)]),
+    strangersPerSecond: pick([0, 1, 20_000, 2 ** 31 - 1, 2 ** 31, undefined]),
+    counters: below(8) === 0 ? COUNTERS.slice(below(13)) : COUNTERS,
   });
   keep(ports, port);
   return port;
@@ -128,7 +130,7 @@ function newPort() {
 
 /** An open port that knows two replicas, neither of which exists. */
 function goodPort() {
-  const port = new addon.UdpPort({ hosts: ['127.0.0.1', '::1'], ports: [9, 9], endpoints: 4, transmitBytes: 2_000, sends: 16, datagramBytes: 500, idle: below(3), spinNs: 1_000, counters: COUNTERS });
+  const port = new addon.UdpPort({ hosts: ['127.0.0.1', '::1'], ports: [9, 9], endpoints: 4, transmitBytes: 2_000, sends: 16, datagramBytes: 500, idle: below(3), spinNs: 1_000, strangersAtOnce: below(8), strangersPerSecond: pick([0, 1, 2 ** 31 - 1]), counters: COUNTERS });
   port.start(
     () => onBatch(port),
     () => undefined,

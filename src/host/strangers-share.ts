@@ -3,10 +3,14 @@
  * cannot wait in the fair queue, since anyone can make up addresses by the million. The rule: all strangers together
  * have one share, and what exceeds it is dropped unread. A new client's hello is among them; it is repeated.
  *
+ * - The native transport hands over STRANGERS, and drops the others before JavaScript sees them.
  * - In a crowd (turn-loop.ts) they have CROWD_BYTES between two looks at the queue: four turns of one client.
  * - Long datagrams are limited at any time, because the longer a datagram is, the longer checking it takes.
  */
 import { DOUBLE_ZERO } from '../protocol/double-zero.js';
+
+/** Checking one takes one to two µs, so this is some hundredths of a processor, and no pause of more than 0.2 ms. */
+export const STRANGERS = { atOnce: 64, perSecond: 20_000 } as const;
 
 /** Bytes between two looks at the queue. A datagram counts for at least LEAST_BYTES, as in the queue. */
 const CROWD_BYTES = 6_000;

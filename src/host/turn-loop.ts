@@ -17,7 +17,7 @@ import type { Instant } from '../protocol/contract.js';
 import { writeProof } from '../wire/address-proofs.js';
 import { DatagramOutbox } from '../transport/datagram-outbox.js';
 import { FairQueue } from '../transport/fair-queue.js';
-import { LONG_BYTES, StrangersShare } from './strangers-share.js';
+import { LONG_BYTES, STRANGERS, StrangersShare } from './strangers-share.js';
 import { DatagramReader } from '../transport/datagram-reader.js';
 import { datagramBytesFor } from '../transport/datagram-bytes.js';
 import {
@@ -219,6 +219,7 @@ export class TurnLoop {
             newest: WIRE_VERSION, // which it reads even if it is held back
             keyed: options.keys !== undefined,
           }),
+      strangers: isClient ? undefined : STRANGERS,
     });
     const { keys } = options;
     this.keys = keys;

@@ -55,6 +55,12 @@ export interface UdpPortOptions {
   readonly spinNs: number;
   /** A program of classic BPF: which datagrams the kernel delivers. Undefined: all. */
   readonly filter?: Uint8Array | undefined;
+  /**
+   * Most datagrams from addresses that have no number and are no replica's: at once, and a second; 0 a second: any number.
+   * The others are dropped and counted.
+   */
+  readonly strangersAtOnce: number;
+  readonly strangersPerSecond: number;
   /** Names of `counters`; the addon finds those that it counts. */
   readonly counters: readonly string[];
 }

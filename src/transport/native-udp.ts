@@ -87,6 +87,8 @@ export class NativeUdpTransport implements Transport {
       idle: NATIVE_IDLE[options.idle],
       spinNs: SPIN_NS,
       filter: options.filter,
+      strangersAtOnce: options.strangers?.atOnce ?? 0,
+      strangersPerSecond: options.strangers?.perSecond ?? 0,
       counters: TRANSPORT_COUNTER_NAMES,
     });
     const { received, entries, state, counters, transmit } = this.udp;

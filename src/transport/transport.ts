@@ -50,6 +50,11 @@ export interface TransportOptions {
   readonly unreachable?: (replicas: number) => void;
   /** Which datagrams the kernel delivers (wire/kernel-filter.ts). Used by transports that can. Undefined: all. */
   readonly filter?: Uint8Array | undefined;
+  /**
+   * How many datagrams of strangers, whose addresses are unknown, are handed over. Used by transports that can drop the
+   * others at less cost than the receiver. Undefined: all.
+   */
+  readonly strangers?: { readonly atOnce: number; readonly perSecond: number } | undefined;
   /** Used by transports that have a choice. */
   readonly idle: IdleStrategy;
   readonly notice: Notice;
@@ -139,6 +144,7 @@ export const TRANSPORT_COUNTER_NAMES = [
   'receive_errors',
   'endpoint_unknown',
   'endpoints_evicted',
+  'strangers_dropped',
   'spins_paid',
   'spins_wasted',
   'datagrams_queued',

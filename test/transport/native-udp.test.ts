@@ -223,6 +223,8 @@ t.test('the port refuses what is no argument', { skip: withoutNative }, async (t
     datagramBytes: 100,
     idle: 0,
     spinNs: 0,
+    strangersAtOnce: 0,
+    strangersPerSecond: 0,
     counters: TRANSPORT_COUNTER_NAMES,
   };
   for (const bad of [
@@ -243,6 +245,10 @@ t.test('the port refuses what is no argument', { skip: withoutNative }, async (t
     { endpoints: 2 ** 32 + 4 },
     { idle: NaN },
     { spinNs: 0.5 },
+    { strangersAtOnce: -1 },
+    { strangersAtOnce: undefined },
+    { strangersPerSecond: 2 ** 31 },
+    { strangersPerSecond: 0.5 },
     { counters: ['bytes_sent'] },
   ]) {
     t.throws(() => new UdpPort({ ...good, ...bad } as never), { code: 'invalid-argument' }, JSON.stringify(bad));

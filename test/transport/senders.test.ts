@@ -97,3 +97,60 @@ t.test(
     }
   },
 );
+
+t.test(
+  'strangers beyond their allowance are dropped and counted, also in runs; nobody else is',
+  { skip: withoutNative },
+  async (t) => {
+    const [own, replica] = [await freeAddress(4), await freeAddress(4)];
+    const atOnce = 24;
+    const marks: number[] = [];
+    let intern = true;
+    const receiver = nativeTransport({
+      replicas: [own, replica],
+      listen: own,
+      strangers: { atOnce, perSecond: 1 },
+      receive: (bytes, offset) => {
+        marks.push(bytes[offset]!);
+        if (intern) receiver.sender();
+      },
+    });
+    const [known, stranger] = [nativeTransport({ replicas: [own] }), nativeTransport({ replicas: [own] })];
+    const fromReplica = nativeTransport({ replicas: [own], listen: replica });
+    for (const transport of [receiver, known, stranger, fromReplica]) {
+      await transport.open();
+      t.teardown(() => transport.close());
+    }
+    const received = (): number => receiver.counters[TransportCounter.datagrams_received]!;
+    const send = async (sender: typeof known, count: number, mark: number): Promise<void> => {
+      const before = received();
+      for (let i = 0; i < count; i++) {
+        const bytes = sender.acquire(20)!;
+        bytes[0] = mark;
+        sender.send(bytes, 20, 0);
+      }
+      sender.flush();
+      await until(() => received() === before + count, `${count} were received`);
+    };
+    const heard = (mark: number): number => marks.filter((each) => each === mark).length;
+    const beganMs = performance.now();
+    await send(known, 1, 1);
+    intern = false;
+    await send(stranger, 10, 2);
+    t.equal(heard(2), 10);
+    await send(stranger, 100, 2);
+    await send(known, 100, 1);
+    await send(fromReplica, 100, 3);
+    await send(stranger, 1, 2);
+    t.same([heard(1), heard(3)], [101, 100], 'all of a known client, and of a replica');
+    const earned = Math.ceil((performance.now() - beganMs) / 1_000);
+    // The first datagram of the known client was a stranger's.
+    t.ok(heard(2) >= atOnce - 1 && heard(2) <= atOnce - 1 + earned, `${heard(2)} of 111`);
+    t.equal(receiver.counters[TransportCounter.strangers_dropped], 111 - heard(2));
+    t.comment(`${stranger.counters[TransportCounter.datagrams_segmented]} of the stranger's were sent as runs`);
+    await until(() => performance.now() - beganMs > 1_000 * (earned + 1), 'another one was earned');
+    marks.length = 0;
+    await send(stranger, 1, 2);
+    t.equal(heard(2), 1, 'time earns another one');
+  },
+);
