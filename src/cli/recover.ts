@@ -23,7 +23,7 @@ import { decodeBackup, encodeBackup, writeWhole } from '../storage/backup.js';
 import { lockHolder } from '../storage/directory-lock.js';
 import { DirectoryFiles } from '../storage/files.js';
 import { findOwner } from '../storage/inspection.js';
-import { readLog, readPromised, type Promised, type StoredLog } from '../storage/log-reader.js';
+import { readLog, readPromised, setAsideIn, type Promised, type StoredLog } from '../storage/log-reader.js';
 import { defineCommand, type Output } from '../console/command.js';
 import { CliError, Exit } from '../console/exit.js';
 import { checkWritable } from '../console/output-file.js';
@@ -185,7 +185,11 @@ async function read(directory: string, cluster: Cluster): Promise<Survivor> {
     doubts.push('its promises are damaged');
   }
   if (promised === undefined && doubts.length === 0) doubts.push('its promises are missing');
-  const { log, lost } = await readLog(files, of, promised);
+  const stored = await readLog(files, of, promised);
+  const aside = stored.log === undefined ? await readLog(setAsideIn(files), of, promised) : undefined;
+  if (aside?.log !== undefined) doubts.push('the replica was started again, and set it aside');
+  const log = stored.log ?? aside?.log;
+  const { lost } = stored;
   return {
     directory,
     replica: found.replica,

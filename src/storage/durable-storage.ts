@@ -33,6 +33,7 @@ import {
   FRAME_HEADER_BYTES,
   FRAME_RESET,
   isSnapshotName,
+  LOST,
   parseSegmentName,
   snapshotName,
   SNAPSHOT_HEADER_BYTES,
@@ -136,8 +137,8 @@ export class DurableStorage implements Storage {
   private cut: Snapshot | undefined;
   private background: Promise<void> = Promise.resolve();
   private cleanedBase = 0;
-  /** There is a damaged log to set aside. */
-  private setAside: boolean;
+  /** The prefix under which the log that was found is set aside: it is damaged, or its end may be missing. */
+  private setAside: string | undefined;
   private hardStateFile: OpenFile | undefined;
   private hardStateSequence: number;
   private storedHardState: HardState | undefined;
@@ -166,7 +167,7 @@ export class DurableStorage implements Storage {
     const { log } = stored;
     this.base = log?.snapshot ?? { index: 0, chainHi: 0, chainLo: 0 };
     this.lastGeneration = stored.lastGeneration;
-    this.setAside = stored.damage !== undefined;
+    this.setAside = stored.damage !== undefined ? DAMAGED : stored.lacksEnd ? LOST : undefined;
     this.hardStateSequence = stored.hardStateSequence;
     this.presentIdentity = stored.identity ?? drawIdentity(options.random);
   }
@@ -393,25 +394,31 @@ export class DurableStorage implements Storage {
     this.storedHardState = state;
   }
 
-  /** Removes files that only an older generation needed. Renames a damaged log, to keep it for inspection. */
+  /**
+   * Removes files that only an older generation needed. Renames a damaged log, to keep it for inspection, and one whose
+   * end may be missing, for a forced recovery: that one until a start finds a log.
+   */
   private async removeOthers(generation: number): Promise<void> {
     const { files } = this.options;
     const { setAside } = this;
     const names = await files.list();
     const base = snapshotName(this.base.index, this.base.chainHi, this.base.chainLo);
+    for (const name of names)
+      if (
+        name.endsWith(UNFINISHED) ||
+        (setAside !== undefined && name.startsWith(setAside)) ||
+        (name.startsWith(LOST) && this.stored.log !== undefined)
+      )
+        await files.remove(name);
     for (const name of names) {
       const old = parseSegmentName(name);
       if (old !== undefined && old.generation !== generation)
-        await (setAside ? files.rename(name, DAMAGED + name) : files.remove(name));
-      else if (
-        name.endsWith(UNFINISHED) ||
-        (isSnapshotName(name) && name !== base) ||
-        (setAside && name.startsWith(DAMAGED))
-      )
-        await files.remove(name);
+        await (setAside === undefined ? files.remove(name) : files.rename(name, setAside + name));
+      else if (isSnapshotName(name) && name !== base)
+        await (setAside === LOST ? files.rename(name, LOST + name) : files.remove(name));
     }
     await files.sync();
-    this.setAside = false;
+    this.setAside = undefined;
     this.cleanedBase = this.base.index;
   }
 

@@ -18,6 +18,7 @@ import {
   FRAME_CLEAN,
   FRAME_RESET,
   isSnapshotName,
+  LOST,
   ownerOf,
   parseSegmentName,
   UNFINISHED,
@@ -274,7 +275,7 @@ function inspectFrame(offset: number, frame: FrameHeader): FrameInspection {
 
 function whatElse(name: string): Inspection['others'][number]['what'] | undefined {
   if (name.endsWith(UNFINISHED) || name === MEMBERS_ASIDE) return 'unfinished';
-  if (name.startsWith(DAMAGED)) return 'set aside';
+  if (name.startsWith(DAMAGED) || name.startsWith(LOST)) return 'set aside';
   if (
     name === HARD_STATE_FILE ||
     name === MEMBERS_FILE ||

@@ -53,6 +53,8 @@ export const ENTRY_LENGTH_BYTES = 4;
 export const UNFINISHED = '.new';
 /** Prefix of segments of a damaged log. */
 export const DAMAGED = 'damaged-';
+/** Prefix of the files of a log that is intact, and counts as lost because its end may be missing. */
+export const LOST = 'lost-';
 
 /** Frames before this one do not count: the log begins after `baseIndex`. */
 export const FRAME_RESET = 1;

@@ -22,6 +22,7 @@ import {
   FRAME_CLEAN,
   FRAME_HEADER_BYTES,
   FRAME_RESET,
+  LOST,
   NO_BOOT_ID,
   parseSegmentName,
   SECTOR_BYTES,
@@ -73,6 +74,8 @@ export interface Stored {
   readonly log: StoredLog | undefined;
   /** Why the log is lost. Undefined if it is not lost, or if there never was one. */
   readonly lost: string | undefined;
+  /** It is lost because its end may be missing; what there is of it is intact. */
+  readonly lacksEnd: boolean;
   /** Where the log was damaged, if that is the reason. */
   readonly damage: Damage | undefined;
   /** Where a crash cut off a write. This is normal after a crash. */
@@ -86,6 +89,17 @@ export interface Stored {
    * promised. Undefined if there is no such evidence.
    */
   readonly forgotten: string | undefined;
+}
+
+/** The files of a directory, for reading. */
+type ReadableFiles = Pick<Files, 'list' | 'read'>;
+
+/** The log that a start set aside, because its end may be missing, under the names that it had. */
+export function setAsideIn(files: ReadableFiles): ReadableFiles {
+  return {
+    list: async () => (await files.list()).flatMap((name) => (name.startsWith(LOST) ? [name.slice(LOST.length)] : [])),
+    read: (name) => files.read(LOST + name),
+  };
 }
 
 /** The promises in the hard state file. */
@@ -129,7 +143,7 @@ type Replayed =
  * Throws JitPaxosError `hard-state-corrupt`, `hard-state-missing`, `data-directory-foreign`, `chain-differs`,
  * `data-directory-unusable`. A damaged log is not an error. It counts as lost, and other replicas have the entries.
  */
-export async function readStored(files: Files, of: StoredOwner): Promise<Stored> {
+export async function readStored(files: ReadableFiles, of: StoredOwner): Promise<Stored> {
   const stored = await readLog(files, of, await readPromised(files, of));
   if (stored.forgotten === undefined) return stored;
   throw new JitPaxosError(
@@ -140,7 +154,7 @@ export async function readStored(files: Files, of: StoredOwner): Promise<Stored>
 }
 
 /** Reads the promises. Throws the same errors as `readStored`. */
-export async function readPromised(files: Files, { owner, hash, directory }: StoredOwner): Promise<Promised> {
+export async function readPromised(files: ReadableFiles, { owner, hash, directory }: StoredOwner): Promise<Promised> {
   const bytes = await files.read(HARD_STATE_FILE);
   return bytes === undefined ? undefined : decodeHardState(bytes, owner, hash, `${directory}/${HARD_STATE_FILE}`);
 }
@@ -149,7 +163,7 @@ export async function readPromised(files: Files, { owner, hash, directory }: Sto
  * The log that belongs to these promises. Throws the errors of `readStored`, except `hard-state-corrupt` and
  * `hard-state-missing`.
  */
-export async function readLog(files: Files, of: StoredOwner, promised: Promised): Promise<Stored> {
+export async function readLog(files: ReadableFiles, of: StoredOwner, promised: Promised): Promise<Stored> {
   const { owner, hash, directory } = of;
   const segments = await readSegments(files, of);
   const reports = new Map<string, { frames: number; usedBytes: number }>();
@@ -160,6 +174,7 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
     addresses: promised?.addresses,
     lastGeneration: generations[0] ?? 0,
     torn: undefined,
+    lacksEnd: false,
     damage: undefined,
     forgotten: undefined,
   };
@@ -215,7 +230,7 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
     }
     if (isFromAnotherBoot(log, of))
       doubts.push('the host was restarted since, and in mode os the log survives the process, not the host');
-    if (doubts.length > 0 && of.salvage === undefined) return lost(doubts[0]!);
+    if (doubts.length > 0 && of.salvage === undefined) return { ...lost(doubts[0]!), lacksEnd: hardState.logView >= 0 };
     for (const doubt of doubts) of.salvage!(doubt);
     // A replica that waits for another replica's log has an empty log. It is intact, but does not count (rule R1).
     if (hardState.logView < 0)
@@ -286,7 +301,7 @@ function isFromAnotherBoot(log: Replay, of: StoredOwner): boolean {
   return log.unsynced && (log.last.flags & FRAME_CLEAN) === 0 && (log.bootId !== of.bootId || of.bootId === NO_BOOT_ID);
 }
 
-async function readSegments(files: Files, { owner, hash, directory, chain }: StoredOwner): Promise<Segment[]> {
+async function readSegments(files: ReadableFiles, { owner, hash, directory, chain }: StoredOwner): Promise<Segment[]> {
   const segments: Segment[] = [];
   for (const name of await files.list()) {
     const place = parseSegmentName(name);

@@ -175,14 +175,16 @@ interface Made {
   readonly clusterId?: string;
 }
 
-/** A directory as a killed replica left it. */
-async function make(home: string, replica: number, made: Made): Promise<string> {
-  const { logView = 0, last, committed, mark = 0, mode = 'fsync', boot = bootDigits(), clusterId = CLUSTER_ID } = made;
-  const directory = join(home, `made-${replica}`);
-  const target = join(home, `replica-${replica}-${logView}-${last}`);
-  mkdirSync(directory);
-  const entries = entriesOf(last, mark);
-  const storage = await DurableStorage.open({
+function open(
+  directory: string,
+  replica: number,
+  {
+    boot,
+    mode,
+    clusterId = CLUSTER_ID,
+  }: { readonly boot: string; readonly mode: LogMode; readonly clusterId?: string },
+): Promise<DurableStorage> {
+  return DurableStorage.open({
     files: new DirectoryFiles(directory),
     directory,
     owner: {
@@ -198,34 +200,73 @@ async function make(home: string, replica: number, made: Made): Promise<string> 
     random: () => 7,
     later: () => undefined,
   });
-  const write = (token: number, hardState: HardState, from: number): Promise<void> =>
-    new Promise((done, failed) => {
-      storage.events = {
-        persisted: () => done(),
-        failed,
-        broken: failed,
-        rewrite: () => undefined,
-        healed: () => undefined,
-      };
-      storage.persist(token, {
-        hardState,
-        entriesFrom: from,
-        lastIndex: last,
-        committed,
-        snapshot: undefined,
-        entryBytes: (index) => entries[index - 1]!.length,
-        readEntry: (index, bytes, offset) => (bytes.set(entries[index - 1]!, offset), entries[index - 1]!.length),
-      });
+}
+
+/** Resolves when the entries from `from` on are durable. */
+function write(
+  storage: DurableStorage,
+  token: number,
+  hardState: HardState,
+  entries: readonly Uint8Array[],
+  from: number,
+  committed: number,
+): Promise<void> {
+  return new Promise((done, failed) => {
+    storage.events = {
+      persisted: () => done(),
+      failed,
+      broken: failed,
+      rewrite: () => undefined,
+      healed: () => undefined,
+    };
+    storage.persist(token, {
+      hardState,
+      entriesFrom: from,
+      lastIndex: entries.length,
+      committed,
+      snapshot: undefined,
+      entryBytes: (index) => entries[index - 1]!.length,
+      readEntry: (index, bytes, offset) => (bytes.set(entries[index - 1]!, offset), entries[index - 1]!.length),
     });
-  await write(1, { view: logView, logView, incarnation: 1 }, 1);
+  });
+}
+
+/** A directory as a killed replica left it. */
+async function make(home: string, replica: number, made: Made): Promise<string> {
+  const { logView = 0, last, committed, mark = 0, mode = 'fsync', boot = bootDigits(), clusterId = CLUSTER_ID } = made;
+  const directory = join(home, `made-${replica}`);
+  const target = join(home, `replica-${replica}-${logView}-${last}`);
+  mkdirSync(directory);
+  const entries = entriesOf(last, mark);
+  const storage = await open(directory, replica, { boot, mode, clusterId });
+  await write(storage, 1, { view: logView, logView, incarnation: 1 }, entries, 1, committed);
   copyOf(directory, target);
   if (made.promised !== undefined) {
-    await write(2, { view: made.promised, logView, incarnation: 1 }, last + 1);
+    await write(storage, 2, { view: made.promised, logView, incarnation: 1 }, entries, last + 1, committed);
     cpSync(join(directory, 'hard-state'), join(target, 'hard-state'));
   }
   await storage.close();
   rmSync(directory, { recursive: true });
   return target;
+}
+
+/** A start on a directory whose log counts as lost: it begins a log that is empty. */
+async function begin(
+  directory: string,
+  replica: number,
+  { boot, mode }: { readonly boot: string; readonly mode: LogMode },
+): Promise<void> {
+  const storage = await open(directory, replica, { boot, mode });
+  t.equal(storage.recovered().log, undefined);
+  await write(
+    storage,
+    1,
+    { view: 0, logView: -1, incarnation: storage.recovered().hardState!.incarnation + 1 },
+    [],
+    1,
+    0,
+  );
+  await storage.close();
 }
 
 const CLUSTER_ID = '00c0ffee12345678';
@@ -285,6 +326,22 @@ t.test('directories of killed replicas', async (t) => {
     t.match(after, { code: 0, stdout: /may lack its end: the host was restarted since/ }, after.stderr);
     t.same(operationsIn(after.file), operations(12, 3));
     t.match(await recover(long, late, restarted), { code: 0 }, 'such a log is none that is whole');
+
+    // The host is up again, and so was its replica, twice, before anybody looked.
+    for (const boot of [bootDigits(), 'cd'.repeat(16)]) {
+      await begin(restarted, 3, { boot, mode: 'os' });
+      t.ok(
+        readdirSync(restarted).some((name) => name.startsWith('lost-log-')),
+        readdirSync(restarted).join(' '),
+      );
+    }
+    const aside = await recover(restarted);
+    t.match(
+      aside,
+      { code: 0, stdout: /may lack its end: the replica was started again, and set it aside/ },
+      aside.stderr,
+    );
+    t.same(operationsIn(aside.file), operations(12, 3));
 
     const cut = await make(home, 4, { logView: 2, last: 9, committed: 9, mark: 4, promised: 5 });
     t.match(await recover(cut), { code: 0, stdout: /may lack its end: the log ends with view 2/ });
