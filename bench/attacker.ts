@@ -25,6 +25,8 @@ export interface Attack {
   readonly view: number;
   /** Replicas that get each request. */
   readonly targets: readonly number[];
+  /** Replicas that get it that many ms later. */
+  readonly later?: { readonly targets: readonly number[]; readonly ms: number };
   readonly perSecond: number;
   /** How far ahead of this host's clock each request is stamped. */
   readonly aheadMs: number;
@@ -61,6 +63,7 @@ export class Attacker {
   private readonly head: number;
   private request = 0;
   private ended: () => void = () => {};
+  private closed = false;
 
   private constructor(
     private readonly addresses: readonly { readonly host: string; readonly port: number }[],
@@ -86,7 +89,7 @@ export class Attacker {
     await once(attacker.socket, 'listening');
     const length = attacker.writeRegister(lanes);
     for (let times = 0; times < 5; times++) {
-      for (const target of addresses.keys()) attacker.throwAt(target, length);
+      for (const target of addresses.keys()) attacker.throwAt(target, attacker.bytes, length);
       await sleep(100);
     }
     attacker.sent = 0;
@@ -94,10 +97,11 @@ export class Attacker {
   }
 
   start(attack: Attack): void {
-    const { registers, targets, perSecond } = attack;
+    const { registers, targets, later, perSecond } = attack;
     this.ended = paced(perSecond, () => {
       const length = registers === undefined ? this.writeRequest(attack) : this.writeNextRegister(registers);
-      for (const target of targets) this.throwAt(target, length);
+      for (const target of targets) this.throwAt(target, this.bytes, length);
+      if (later !== undefined) this.throwLater(later, this.bytes.slice(0, length));
     });
   }
 
@@ -107,6 +111,7 @@ export class Attacker {
 
   close(): void {
     this.stop();
+    this.closed = true;
     this.socket.close();
   }
 
@@ -161,8 +166,14 @@ export class Attacker {
     return o + Request.size;
   }
 
-  private throwAt(target: number, length: number): void {
-    const datagram = this.bytes.slice(0, length); // sealed in place
+  private throwLater({ targets, ms }: NonNullable<Attack['later']>, request: Uint8Array): void {
+    setTimeout(() => {
+      if (!this.closed) for (const target of targets) this.throwAt(target, request, request.length);
+    }, ms);
+  }
+
+  private throwAt(target: number, bytes: Uint8Array, length: number): void {
+    const datagram = bytes.slice(0, length); // sealed in place
     if (!this.envelope.seal(datagram, 0, length, this.slot)) throw new Error('the attacker has no key');
     const { host, port } = this.addresses[target]!;
     this.socket.send(datagram, port, host);

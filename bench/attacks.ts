@@ -30,7 +30,7 @@ import { namesOf, program } from './program.js';
 import { residentBytes } from './resident.js';
 import { SlowConnections } from './slow-connections.js';
 
-type To = 'member' | 'primary' | 'all';
+type To = 'member' | 'primary' | 'all' | 'member first' | 'primary first';
 type Role = 'client' | 'read-only';
 
 /** What attacks, from its beginning until it is stopped. */
@@ -57,6 +57,15 @@ const SESSION_LANES = 4_096;
 const SLOW_CONNECTIONS = 40;
 /** Room for a hello or a question. */
 const SHORT_BYTES = 256;
+/** How much later a request reaches the other replica, if it is to reach one first. */
+const LATER_MS = 5;
+const WAYS: Readonly<Record<To, string>> = {
+  member: 'to the member only',
+  primary: 'to the primary only',
+  all: 'to all replicas',
+  'member first': `to the member, and ${LATER_MS} ms later to the primary`,
+  'primary first': `to the primary, and ${LATER_MS} ms later to the member`,
+};
 
 const KINDS: readonly Kind[] = [
   ahead('ahead-10', 'read-only', 'member', 10, 95),
@@ -67,6 +76,9 @@ const KINDS: readonly Kind[] = [
   ahead('near-20', 'client', 'member', 20, 1.9),
   ahead('near-500', 'client', 'member', 500, 1.9),
   ahead('member-only', 'client', 'member', 500, 0),
+  ahead('primary-only', 'client', 'primary', 500, 0),
+  ahead('member-first', 'client', 'member first', 500, 0),
+  ahead('primary-first', 'client', 'primary first', 500, 0),
   {
     name: 'lanes',
     what: 'a client of ours under a key of its own, with 4,096 operations open, always',
@@ -131,7 +143,7 @@ const SHARE_GOAL = 0.9;
 const P99_GOAL = 3;
 
 function ahead(name: string, role: Role, to: To, perSecond: number, aheadMs: number): Kind {
-  const what = `${perSecond} requests a second under a ${role} key, to the ${to} only${aheadMs > 0 ? `, stamped ${aheadMs} ms ahead` : ''}`;
+  const what = `${perSecond} requests a second under a ${role} key, ${WAYS[to]}${aheadMs > 0 ? `, stamped ${aheadMs} ms ahead` : ''}`;
   return { name, what, begin: (bench) => bench.requests(role, to, { perSecond, aheadMs }) };
 }
 
@@ -254,7 +266,7 @@ class Bench {
     const attacker = await Attacker.open(this.load.cluster.clusterFile, this.keys.get(role), lanes);
     attacker.start({
       view,
-      targets: this.targets(to, members, primary),
+      ...this.targets(to, members, primary),
       perSecond: 0,
       aheadMs: 0,
       queries: role === 'read-only',
@@ -402,9 +414,11 @@ class Bench {
     return this.load.cluster.replicas.map(({ ready }) => new URL(ready!.health!));
   }
 
-  private targets(to: To, members: readonly number[], primary: number): readonly number[] {
-    if (to === 'all') return [...this.load.cluster.replicas.keys()];
-    return [to === 'member' ? members.find((id) => id !== primary)! : primary];
+  private targets(to: To, members: readonly number[], primary: number): Pick<Attack, 'targets' | 'later'> {
+    if (to === 'all') return { targets: [...this.load.cluster.replicas.keys()] };
+    const member = members.find((id) => id !== primary)!;
+    const [first, other] = to.startsWith('member') ? [member, primary] : [primary, member];
+    return { targets: [first], ...(to.endsWith('first') ? { later: { targets: [other], ms: LATER_MS } } : {}) };
   }
 }
 

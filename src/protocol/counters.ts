@@ -32,6 +32,7 @@ export const COUNTER_NAMES = [
   'registers_refused',
   'ignored',
   'requests_held',
+  'requests_apart',
   'reads',
   'reconciles',
   'repairs',

@@ -21,6 +21,8 @@ const COUNTER_HELP: Partial<Record<CounterName, string>> = {
   reads: 'Quorum reads received',
   requests_duplicate: 'Repeated requests that were already known and answered again',
   requests_held: 'Requests held back until their timestamp was due',
+  requests_apart:
+    "Requests of owners that are out of step: they waited at a member for the primary's order, or at the primary for its next batch",
   entries_appended: 'Entries appended to the log, from clients or replicas',
   entries_committed:
     'Entries committed while this replica was the primary; the sum over all replicas is what the cluster committed',

@@ -4,7 +4,7 @@
  * hears, so much of what it sends is nearly right. It may not forge others' datagrams, or touch keys by which the
  * others' history is judged.
  *
- * Where the world says so it does one thing only: it stamps its requests ahead, and sends each to one replica.
+ * Where the world says so it does one thing only: it sends each request to one replica, and to the others later or never.
  */
 import { encodeDelete, encodeIncrement, encodePut } from '../machine/kv-codec.js';
 import { Instant } from '../protocol/contract.js';
@@ -57,6 +57,12 @@ const REMEMBERED_MAX = 32;
 const HOARDED = 32;
 const MAX_AHEAD_NS = 100_000_000;
 const encoder = new TextEncoder();
+
+interface LateRequest {
+  readonly targets: readonly number[];
+  readonly fields: { readonly [field: string]: number | readonly [number, number] };
+  readonly operation: Uint8Array;
+}
 
 interface Session {
   readonly hi: number;
@@ -121,10 +127,15 @@ export class Enemy implements EventHandler {
     network.release(datagram);
   }
 
-  handle(): void {
+  /** @param late a request for the other members, if that is what was scheduled */
+  handle(_kind: number, late: unknown): void {
     if (this.stopped) return;
     const { random, queue, clock } = this.around;
     clock.read(queue.nowUs, this.now);
+    if (late !== undefined) {
+      this.sendLate(late as LateRequest);
+      return;
+    }
     // Several at once arrive in one turn.
     for (let count = random.chance(0.2) ? random.between(2, 6) : 1; count > 0; count--) this.act();
     this.outbox.flush();
@@ -188,8 +199,8 @@ export class Enemy implements EventHandler {
     for (let i = 0; i < HOARDED; i++) this.register(everybody, [addHi(wallHi, wallLo, i), addLo(wallLo, i)]);
   }
 
-  /** Sends a request that is ahead to one replica. Now and then it registers, in time and with all. */
-  private goAhead({ role, aheadNs }: AheadPlan): void {
+  /** Sends a request to one replica, and to the others later or never. Now and then it registers, in time and with all. */
+  private goAhead({ role, aheadNs, laterUs }: AheadPlan): void {
     const { random, replicas } = this.around;
     const { wallHi, wallLo } = this.now;
     const everybody = Array.from({ length: replicas }, (_, replica) => replica);
@@ -201,19 +212,29 @@ export class Enemy implements EventHandler {
     const members = this.views.members(this.view).filter((replica) => replica !== primary);
     const target = role === 'primary' ? primary : random.pick(role === 'member' ? members : everybody);
     const session = random.pick(this.own);
-    this.write(
-      Request,
-      target,
-      {
-        view: this.view,
-        session: [session.hi, session.lo],
-        lane: random.below(session.lanes),
-        request: ++session.request,
-        flags: random.pick([0, RequestFlag.query]),
-        timestamp: [addHi(wallHi, wallLo, aheadNs), addLo(wallLo, aheadNs)],
-      },
-      this.writeOperation(),
-    );
+    const fields = {
+      view: this.view,
+      session: [session.hi, session.lo],
+      lane: random.below(session.lanes),
+      request: ++session.request,
+      flags: random.pick([0, RequestFlag.query]),
+      timestamp: [addHi(wallHi, wallLo, aheadNs), addLo(wallLo, aheadNs)],
+    } as const;
+    const length = this.writeOperation();
+    this.write(Request, target, fields, length);
+    if (laterUs === 0) return;
+    const late: LateRequest = {
+      targets: this.views.members(this.view).filter((replica) => replica !== target),
+      fields,
+      operation: this.operation.slice(0, length),
+    };
+    this.around.queue.schedule(this.around.queue.nowUs + laterUs, this, 0, late);
+  }
+
+  private sendLate({ targets, fields, operation }: LateRequest): void {
+    this.operation.set(operation);
+    for (const target of targets) this.write(Request, target, fields, operation.length);
+    this.outbox.flush();
   }
 
   /** One replica, some, or all. */

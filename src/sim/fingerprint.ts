@@ -30,6 +30,8 @@ const IGNORED = new Set([
   'context',
   'reply',
   'lastStatus',
+  // Decides nothing before more repairs than a walk has room for (REPAIRS_FREE).
+  'outOfStep',
 ]);
 
 const encoder = new TextEncoder();

@@ -28,7 +28,8 @@ export const WORLD_FAULTS = {
     'no path carries a datagram that is longer than what the hosts were told, and nobody is told of one that was lost',
   standstill: 'replicas stand still while they apply, write and read snapshots, in proportion to the state',
   enemy: 'a client that holds a key sends anything well-formed under it, to any replica, at any time',
-  ahead: 'a client that holds a key stamps its requests 1.9 to 95 ms ahead, and sends each to one replica only',
+  ahead:
+    'a client that holds a key sends each request to one replica, and to the others later or never; it stamps them in time or 1.9 to 95 ms ahead',
   'busy-host': 'all processes wait for the processor for 5 to 200 ms again and again, for good',
   'first-start':
     'the cluster is new: replicas start with nothing on disk, each in its own time, and ask each other who they are',
@@ -119,10 +120,12 @@ export interface EnemyPlan {
   readonly hoards?: boolean;
 }
 
-/** Instead of anything else, the enemy sends requests that are stamped ahead, each to one replica. */
+/** Instead of anything else, the enemy sends each request to one replica first, or to that one only. */
 export interface AheadPlan extends EnemyPlan {
   readonly role: (typeof ROLES)[number];
   readonly aheadNs: number;
+  /** How much later the other members get it, µs. 0: never. */
+  readonly laterUs: number;
 }
 
 export interface Scheduling {
@@ -211,7 +214,8 @@ export function drawWorld(seed: number, allowed: ReadonlySet<string>, bounds: Wo
         rate,
         rateAfter: Math.min(rate, 50),
         role: random.pick(ROLES),
-        aheadNs: random.pick([1_900_000, 20_000_000, 95_000_000]),
+        aheadNs: random.pick([1_900_000, 20_000_000, 95_000_000]) * (random.chance(0.5) ? 1 : 0),
+        laterUs: random.pick([0, 0, 300, 5_000]),
       };
     }),
     scheduling: part(
@@ -323,7 +327,9 @@ export function describeWorld(world: World, replicas: number): string {
     );
   if (enemy !== undefined) parts.push(`enemy ${enemy.rate}/s, then ${enemy.rateAfter}/s`);
   if (ahead !== undefined)
-    parts.push(`ahead ${ahead.rate}/s by ${ahead.aheadNs / 1e6} ms to one replica (${ahead.role})`);
+    parts.push(
+      `ahead ${ahead.rate}/s by ${ahead.aheadNs / 1e6} ms to one replica (${ahead.role})${ahead.laterUs > 0 ? `, ${ms(ahead.laterUs)} later to the others` : ''}`,
+    );
   if (scheduling !== undefined)
     parts.push(`busy-host up to ${ms(scheduling.waitMaxUs)} every ${ms(scheduling.awakeUs)}`);
   if (firstStarts !== undefined) parts.push(`first-start ${describeFirstStarts(firstStarts)}`);

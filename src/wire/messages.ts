@@ -97,7 +97,9 @@ export const Sync = defineMessage('Sync', 6, {
 /**
  * Replica → primary: my log equals yours up to `matchedIndex`; I may still ask for anything after `neededIndex`.
  * `sequence`: of the newest Sync heard. `differed`: 1 if the log of this member differed, or may have, since its last
- * SyncAck; the primary then pushes its order. `clock`: the sender's clock when it wrote this, ns; 0 if not given.
+ * SyncAck; the primary then pushes its order. 2 or 3: the request of the entry behind `matchedIndex` has not arrived here
+ * (2), or had to wait here for the primary's order (3); the primary may then serve its owner apart. `clock`: the sender's
+ * clock when it wrote this, ns; 0 if not given.
  */
 export const SyncAck = defineMessage('SyncAck', 7, {
   view: 'u32',
@@ -434,6 +436,16 @@ export const RejectReason = {
 } as const;
 
 export type RejectReasonCode = (typeof RejectReason)[keyof typeof RejectReason];
+
+/** What SyncAck says in `differed`. */
+export const Differed = {
+  no: 0,
+  differs: 1,
+  lacks: 2,
+  awaits: 3,
+} as const;
+
+export type DifferedCode = (typeof Differed)[keyof typeof Differed];
 
 /** Bits of ProbeReply's `condition`. */
 export const ReplicaCondition = {

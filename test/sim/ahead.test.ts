@@ -1,7 +1,6 @@
 /**
- * One client that stamps its requests ahead and sends them to one member only: the others commit in one round trip about
- * as
- * often as without it, and no longer so where such requests are appended at once.
+ * One client whose requests reach one replica and the others late or never, stamped ahead or in time: the others commit in
+ * one round trip about as often as without it, and no longer so where such requests are appended at once.
  */
 import t, { type Test } from 'tap';
 import type { FaultName } from '../../src/sim/faults.js';
@@ -11,7 +10,7 @@ import type { World } from '../../src/sim/world.js';
 import { broken, WORLD_MUTATIONS } from './world-mutations.js';
 
 const SEEDS = [1, 2, 3, 4, 5, 6];
-const AHEAD: Partial<World> = { ahead: { rate: 20, rateAfter: 20, role: 'member', aheadNs: 95_000_000 } };
+const AHEAD: Partial<World> = { ahead: { rate: 20, rateAfter: 20, role: 'member', aheadNs: 95_000_000, laterUs: 0 } };
 const mutation = WORLD_MUTATIONS.find(({ name }) => name === 'ahead-at-once')!;
 
 /** Share of commits in one round trip over all seeds. */

@@ -12,6 +12,7 @@
  *      | timestamp | session | request | lane | flags | 0 | operation …
  */
 import { readI32, readU16 } from '../../wire/u64.js';
+import { NO_OWNER } from './owners.js';
 
 /** Bytes of an entry before its operation, on the wire and on disk. */
 export const ENTRY_HEADER_BYTES = 24;
@@ -36,6 +37,8 @@ export class Entry {
   operationLength = 0;
   /** The client's endpoint by which it came, or −1. */
   replyTo = -1;
+  /** Owner of the key that it came under (session-owner.ts). NO_OWNER if another replica sent it. */
+  owner = NO_OWNER;
 
   /** Points at an entry in wire form; `length` includes its header. */
   pointAtEntry(bytes: Uint8Array, offset: number, length: number): this {
@@ -44,6 +47,7 @@ export class Entry {
     this.operationOffset = offset + ENTRY_HEADER_BYTES;
     this.operationLength = length - ENTRY_HEADER_BYTES;
     this.replyTo = -1;
+    this.owner = NO_OWNER;
     return this;
   }
 

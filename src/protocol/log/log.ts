@@ -49,7 +49,16 @@ const RECORD_HEADER_BYTES = RecordAt.operation;
  * An entry's row of int32: what is known of it besides its record, side by side, so that one cache line holds all of it.
  * `laneBefore` is a distance; 0: no entry. tail-index.ts owns `hash` and `laneBefore`.
  */
-const Row = { place: 0, operationLength: 1, chainHi: 2, chainLo: 3, replyTo: 4, laneBefore: 5, hash: 6 } as const;
+const Row = {
+  place: 0,
+  operationLength: 1,
+  chainHi: 2,
+  chainLo: 3,
+  replyTo: 4,
+  laneBefore: 5,
+  hash: 6,
+  owner: 7,
+} as const;
 const ROW_SHIFT = 3;
 
 /** The least that is used of the arena, bytes, and of the rows, unless they are smaller. */
@@ -206,6 +215,7 @@ export class Log {
     entry.operationOffset = at + RecordAt.operation;
     entry.operationLength = this.operationLength(index);
     entry.replyTo = this.replyTo(index);
+    entry.owner = this.rows[this.row(index) + Row.owner]!;
     return entry;
   }
 
@@ -287,6 +297,7 @@ export class Log {
     rows[row + Row.chainLo] = fields[HashField.lo]!;
     rows[row + Row.replyTo] = entry.replyTo;
     rows[row + Row.laneBefore] = 0;
+    rows[row + Row.owner] = entry.owner;
     this.head = at + need;
     this.recordBytes += need;
     this.lastIndex = last + 1;

@@ -8,7 +8,6 @@ import { Read, Reconcile, Request, RequestFlag } from '../../wire/messages.js';
 import { differenceU64, readI32, readU16 } from '../../wire/u64.js';
 import type { Instant } from '../contract.js';
 import { Entry } from '../log/entry.js';
-import { NO_OWNER } from '../log/session-owner.js';
 
 const INT32_MAX = 0x7fffffff;
 
@@ -21,8 +20,6 @@ export class ArrivedRequest extends Entry {
   slackUs = 0;
   /** How long it was held back before it was handled, whole µs. `slackUs` includes it. */
   heldUs = 0;
-  /** Owner of the key that it came under (session-owner.ts). */
-  owner = NO_OWNER;
   /** Where the message begins, in `operationBytes`. */
   messageOffset = 0;
 

@@ -112,6 +112,10 @@ export class HoldBack {
     return this.count;
   }
 
+  get hasPlaces(): boolean {
+    return this.capacity > 0;
+  }
+
   /** Whether the clock by which requests are held is trusted. */
   trustClock(trusted: boolean): void {
     this.limitNs = Math.max(trusted ? this.maxHoldNs : Math.min(this.maxHoldNs, UNTRUSTED_HOLD_NS), this.leastNs);

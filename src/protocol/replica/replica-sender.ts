@@ -7,6 +7,7 @@
  * replica that promised a view and has its log votes (`Promise`).
  */
 import * as wire from '../../wire/messages.js';
+import { Differed, type DifferedCode } from '../../wire/messages.js';
 import { writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
 import type { Instant } from '../contract.js';
 import { invariant } from '../invariant.js';
@@ -39,22 +40,40 @@ export class Sender extends MessageWriter {
   /** Tells the primary up to where this log equals its own, and whether it differed behind. */
   syncAck(to: number, now: Instant): void {
     const { state } = this;
+    if (this.acknowledge(to, state.synced, state.differed ? Differed.differs : Differed.no, now))
+      state.forgetDifference();
+  }
+
+  /**
+   * Tells the primary that the entry behind `matched`, up to which this log equals its own, is of an owner that is out of
+   * step (out-of-step.ts).
+   */
+  outOfStep(to: number, matched: number, how: typeof Differed.lacks | typeof Differed.awaits, now: Instant): void {
+    this.acknowledge(to, matched, how, now);
+  }
+
+  /** False when there was no room. */
+  private acknowledge(to: number, matched: number, differed: DifferedCode, now: Instant): boolean {
+    const { state } = this;
     invariant(
-      state.status === wire.ReplicaStatus.normal && !state.isPrimary && state.synced <= state.log.lastIndex,
+      state.status === wire.ReplicaStatus.normal &&
+        !state.isPrimary &&
+        matched <= state.synced &&
+        state.synced <= state.log.lastIndex,
       'what a replica confirms to its primary stands in its log, in a running view',
     );
     const o = this.open(wire.SyncAck, to, 0);
-    if (o < 0) return;
+    if (o < 0) return false;
     const bytes = state.out.bytes;
     const at = wire.SyncAck.at;
     writeI32(bytes, o + at.sequence, state.syncHeard);
-    bytes[o + at.differed] = state.differed ? 1 : 0;
-    state.forgetDifference();
-    writeIndex(bytes, o + at.matchedIndex, state.synced);
-    writeIndex(bytes, o + at.neededIndex, Math.min(state.synced, state.committed));
+    bytes[o + at.differed] = differed;
+    writeIndex(bytes, o + at.matchedIndex, matched);
+    writeIndex(bytes, o + at.neededIndex, Math.min(matched, state.committed));
     writeI32(bytes, o + at.clock, now.wallHi);
     writeI32(bytes, o + at.clock + 4, now.wallLo);
     state.out.commit(wire.SyncAck.size);
+    return true;
   }
 
   /** The order of the entries behind `base` up to `last`, without their operations. */

@@ -14,8 +14,9 @@ import {
   ReplicaStatus,
   RequestFlag,
 } from '../../wire/messages.js';
-import { compareU64, differenceU64, readI32, readIndex, readU16 } from '../../wire/u64.js';
+import { addHi, addLo, compareU64, differenceU64, readI32, readIndex, readU16 } from '../../wire/u64.js';
 import type { CatchUp } from './agreement/catch-up.js';
+import { BATCH_US, type OutOfStep } from './agreement/out-of-step.js';
 import type { Repair } from './agreement/repair.js';
 import type { Synchronization } from './agreement/synchronization.js';
 import { ArrivedRequest } from './arrived-request.js';
@@ -51,6 +52,7 @@ export class Requests {
   private readonly registers = new RegisterRate();
   private readonly catchUp: CatchUp;
   private readonly time: ClusterTime;
+  private readonly outOfStep: OutOfStep;
   /** Points at the message that is handled now. */
   private readonly arrived = new ArrivedRequest();
   private readonly received = new LastWords();
@@ -67,6 +69,7 @@ export class Requests {
     this.rejections = new Rejections(state, answers);
     this.known = new KnownRequests(state, answers);
     this.time = synchronization.time;
+    this.outOfStep = repair.outOfStep;
     this.restamping = new Restamping(state, this.time);
   }
 
@@ -219,6 +222,10 @@ export class Requests {
    */
   private placeInTime(arrived: ArrivedRequest, now: Instant): typeof HELD | typeof RejectReason.tooFarAhead | 0 {
     const { state, holdBack, time } = this;
+    if (state.isPrimary && this.outOfStep.isApart(arrived) && this.mayBatch(arrived)) {
+      this.batch(arrived, now);
+      return HELD;
+    }
     const { timestampHi, timestampLo } = arrived;
     const isAhead = compareU64(timestampHi, timestampLo, now.wallHi, now.wallLo) > 0;
     holdBack.arrive(isAhead, now.monotonicUs);
@@ -263,7 +270,12 @@ export class Requests {
       // Its own timestamp, which is not to be taken, would put it back behind the order: under none it comes in by the
       // primary's alone.
       if (misplaced !== 0) arrived.stamp(0, 0);
+      this.outOfStep.at(now);
       if (!this.repair.hold(arrived, this.catchUp.isPushed(now))) this.catchUp.fetch(now);
+      return;
+    }
+    if (!state.isPrimary && this.outOfStep.isApart(arrived)) {
+      this.awaitOrder(arrived, misplaced, now);
       return;
     }
     if (
@@ -278,6 +290,7 @@ export class Requests {
       return;
     }
     if (arrived.isRegister) this.registers.spend(arrived.owner, now);
+    this.outOfStep.appended(arrived);
     const index = log.lastIndex;
     const from = arrived.replyTo;
     const slackUs = arrived.slackUs - arrived.heldUs;
@@ -289,6 +302,34 @@ export class Requests {
     execution.executeTo(index);
     invariant(execution.executed === log.lastIndex, 'a primary has executed its whole log when it answers');
     this.answers.answer(from, index, execution.lastStatus, slackUs, state.pushing ? 1 : 0, execution.reply);
+  }
+
+  /**
+   * Whether this request of an owner that is out of step waits for the next batch. It is late then: a Register may be
+   * refused for that, and under `late: reject` any request.
+   */
+  private mayBatch(arrived: ArrivedRequest): boolean {
+    return !arrived.isRegister && this.restamping.lateGetOne && this.holdBack.hasPlaces;
+  }
+
+  /** At the primary: holds a request until the next batch of requests that are out of step. */
+  private batch(arrived: ArrivedRequest, now: Instant): void {
+    const { state, holdBack } = this;
+    const dueUs = (Math.floor(now.monotonicUs / BATCH_US) + 1) * BATCH_US;
+    const aheadNs = Math.round((dueUs - now.monotonicUs) * 1000);
+    // Requests are held in the order of their timestamps.
+    arrived.stamp(addHi(now.wallHi, now.wallLo, aheadNs), addLo(now.wallLo, aheadNs));
+    if (holdBack.hold(arrived, now.monotonicUs, dueUs)) state.counters[Counter.requests_apart]!++;
+    else this.reject(arrived, RejectReason.busy, now);
+  }
+
+  /** At a member: a request of an owner that is out of step comes in by the primary's order only. */
+  private awaitOrder(arrived: ArrivedRequest, misplaced: RejectReasonCode | 0, now: Instant): void {
+    const { catchUp } = this;
+    this.state.counters[Counter.requests_apart]!++;
+    if (misplaced !== 0) arrived.stamp(0, 0);
+    this.repair.remember(arrived);
+    if (!catchUp.isPushed(now)) catchUp.lateRequest(now);
   }
 
   /** The key of a new request is not above the last one of the log (`late`), or is ahead and cannot be held (`tooFarAhead`). */

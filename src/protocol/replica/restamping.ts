@@ -32,7 +32,7 @@ export const LATE_REGISTER_US = 100_000;
 
 export class Restamping {
   /** Late requests get another key (`late: restamp`); otherwise only Registers do. */
-  private readonly lateGetOne: boolean;
+  readonly lateGetOne: boolean;
   private readonly lateRegisters = new TriggerBudget(LATE_REGISTERS, LATE_REGISTER_US);
 
   constructor(

@@ -57,7 +57,8 @@ export class CatchUp {
     out[0] = at;
   }
 
-  tick(now: Instant): void {
+  /** True if what was expected for `repairDelayUs` has not come. */
+  tick(now: Instant): boolean {
     const { state } = this;
     const { timings } = state.config;
     if (this.fetching && now.monotonicUs - this.fetchSentUs >= timings.fetchTimeoutUs) {
@@ -70,10 +71,10 @@ export class CatchUp {
       if (state.log.lastIndex < this.behindIndex || state.synced < Math.min(state.log.lastIndex, this.behindIndex))
         this.fetch(now);
     }
-    if (now.monotonicUs - this.doubtUs >= timings.repairDelayUs) {
-      this.doubtUs = Infinity;
-      if (state.isMember) this.fetch(now);
-    }
+    if (now.monotonicUs - this.doubtUs < timings.repairDelayUs) return false;
+    this.doubtUs = Infinity;
+    if (state.isMember) this.fetch(now);
+    return true;
   }
 
   /** The primary's log ends at `lastIndex` and is committed up to `committed`. */

@@ -5,6 +5,9 @@
  * the last one of the log and its request is not in the log already, nor executed. An acknowledgement that was sent for
  * it earlier named another chain, so it counts for no commit any more; one that is sent from here on covers the log as it
  * is then.
+ *
+ * Which requests go back is speed only. Those of an owner that is out of step (out-of-step.ts) stay in the cache until the
+ * primary names them.
  */
 import { readI32 } from '../../../wire/u64.js';
 import { Counter } from '../../counters.js';
@@ -12,17 +15,22 @@ import { invariant } from '../../invariant.js';
 import { Entry } from '../../log/entry.js';
 import { REGISTER_BORN, REGISTER_LANE } from '../../log/sessions.js';
 import type { ReplicaState } from '../replica-state.js';
+import type { OutOfStep } from './out-of-step.js';
 import type { RequestCache } from './request-cache.js';
 
 export class KeptTail {
   /** Number in the cache of the first request that goes back, or −1. */
   private from = -1;
+  /** The entries that were cut from the log have these numbers, the second one not included. */
+  private cutFrom = 0;
+  private cutTo = 0;
   /** Points at the entry of the log or of the cache that is moved now. */
   private readonly moved = new Entry();
 
   constructor(
     private readonly state: ReplicaState,
     private readonly cache: RequestCache,
+    private readonly outOfStep: OutOfStep,
   ) {}
 
   /** Something is to go back. */
@@ -33,6 +41,7 @@ export class KeptTail {
   /** Nothing goes back. The requests stay in the cache. */
   forget(): void {
     this.from = -1;
+    this.cutFrom = this.cutTo;
   }
 
   /** From here on, what is put into the cache goes back into the log. */
@@ -44,7 +53,9 @@ export class KeptTail {
   keepBehind(index: number): void {
     const { log } = this.state;
     this.open();
+    this.cutFrom = this.cache.end;
     for (let i = index + 1; i <= log.lastIndex; i++) this.cache.put(log.pointAt(i, this.moved));
+    this.cutTo = this.cache.end;
   }
 
   /** Appends the kept requests that may go back, in the order in which they were kept. */
@@ -53,6 +64,7 @@ export class KeptTail {
     const { log } = state;
     const { synced } = state;
     const end = cache.end;
+    this.countOvertaken();
     for (let number = cache.from(this.from); number < end; number++) {
       const slot = cache.slotOf(number);
       if (slot < 0 || !this.mayGoBack(slot)) continue;
@@ -66,9 +78,40 @@ export class KeptTail {
     );
   }
 
+  /**
+   * Counts the requests that the primary's order overtook: those that stood in this log before one that the order has, that
+   * it does not have, and that do not go back.
+   */
+  private countOvertaken(): void {
+    const { cache, moved, outOfStep } = this;
+    const first = cache.from(this.cutFrom);
+    let isBefore = false;
+    outOfStep.beginRepair();
+    for (let number = this.cutTo - 1; number >= first; number--) {
+      const slot = cache.slotOf(number);
+      if (slot < 0) continue;
+      cache.pointAt(slot, moved);
+      if (this.isOrdered(moved)) isBefore = true;
+      else if (isBefore && !this.mayGoBack(slot)) cache.overtakenUs[slot] = outOfStep.overtaken(moved);
+    }
+    this.cutFrom = this.cutTo;
+  }
+
+  /** The repaired part of the log has just this request, or it was executed last of its lane. */
+  private isOrdered({ sessionHi, sessionLo, lane, request }: Entry): boolean {
+    const { log, tail, execution } = this.state;
+    let index = tail.find(sessionHi, sessionLo, lane);
+    while (log.has(index) && log.request(index) > request) index = log.laneBefore(index);
+    if (log.has(index)) return log.request(index) === request;
+    const session = execution.sessions.find(sessionHi, sessionLo);
+    if (session === undefined) return false;
+    return lane === REGISTER_LANE || (lane < session.lanes && session.lastRequest(lane) === request);
+  }
+
   private mayGoBack(slot: number): boolean {
     const { state, cache, moved } = this;
     cache.pointAt(slot, moved);
+    if (this.outOfStep.isApart(moved)) return false;
     const { sessionHi, sessionLo, lane, request } = moved;
     if (state.log.compareToLast(moved.timestampHi, moved.timestampLo, sessionHi, sessionLo) <= 0) return false;
     const newest = state.tail.find(sessionHi, sessionLo, lane);

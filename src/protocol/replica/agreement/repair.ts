@@ -25,11 +25,13 @@ import type { ClientAnswers } from '../client-answers.js';
 import type { Contradictions } from '../contradictions.js';
 import type { ReplicaState } from '../replica-state.js';
 import { KeptTail } from './kept-tail.js';
+import { OutOfStep } from './out-of-step.js';
 import { endsAs, lastOfOrder, entriesOfOrder, OrderBuffer, Taken } from './order-buffer.js';
 import { RequestCache } from './request-cache.js';
 
 export class Repair {
   readonly cache: RequestCache;
+  readonly outOfStep: OutOfStep;
   private readonly tail: KeptTail;
   private readonly order = new OrderBuffer();
   /** Entries that were put back and whose clients do not know where they stand; none when `quietFrom > quietTo`. */
@@ -47,7 +49,8 @@ export class Repair {
   ) {
     const { cachedRequests, cachedBytes } = state.config.limits;
     this.cache = new RequestCache(cachedRequests, cachedBytes);
-    this.tail = new KeptTail(state, this.cache);
+    this.outOfStep = new OutOfStep(state);
+    this.tail = new KeptTail(state, this.cache, this.outOfStep);
   }
 
   /** The primary's order goes on behind the log, with a request that is not here. */
@@ -59,6 +62,7 @@ export class Repair {
   reset(): void {
     this.order.forget();
     this.tail.forget();
+    this.outOfStep.reset();
     this.quietFrom = 1;
     this.quietTo = 0;
   }
@@ -224,6 +228,9 @@ export class Repair {
     state.counters[Counter.entries_ordered]!++;
     this.confirm(index);
     this.acknowledge(index);
+    const overtakenUs = cache.overtakenUs[slot]!;
+    if (overtakenUs !== 0) this.outOfStep.caughtUp(placed, overtakenUs);
+    this.outOfStep.ordered(placed, index);
     return true;
   }
 

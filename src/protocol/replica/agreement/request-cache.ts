@@ -24,6 +24,10 @@ export class RequestCache {
   readonly flags: Uint8Array;
   /** The client's endpoint by which it came, or −1. */
   readonly replyTo: Int32Array;
+  /** See Entry. */
+  readonly owner: Int32Array;
+  /** When the primary's order overtook it (out-of-step.ts); 0: it did not. */
+  readonly overtakenUs: Float64Array;
 
   private readonly lengths: Int32Array;
   /** Virtual offset in the ring of bytes; physical offset = start mod capacity. */
@@ -54,6 +58,8 @@ export class RequestCache {
     this.lane = new Uint16Array(capacity);
     this.flags = new Uint8Array(capacity);
     this.replyTo = new Int32Array(capacity);
+    this.owner = new Int32Array(capacity);
+    this.overtakenUs = new Float64Array(capacity);
     this.lengths = new Int32Array(capacity).fill(DEAD);
     this.starts = new Float64Array(capacity);
     this.table = new Int32Array(capacity * 2);
@@ -89,6 +95,7 @@ export class RequestCache {
     entry.operationOffset = this.starts[slot]! % this.bytes.length;
     entry.operationLength = this.lengths[slot]!;
     entry.replyTo = this.replyTo[slot]!;
+    entry.owner = this.owner[slot]!;
     return entry;
   }
 
@@ -120,6 +127,8 @@ export class RequestCache {
     this.lane[slot] = lane;
     this.flags[slot] = entry.flags;
     this.replyTo[slot] = entry.replyTo;
+    this.owner[slot] = entry.owner;
+    this.overtakenUs[slot] = 0;
     copyBytes(entry.operationBytes, entry.operationOffset, this.bytes, start % size, length);
     this.table[this.locate(sessionHi, sessionLo, lane, request)] = slot + 1;
   }

@@ -6,10 +6,11 @@
  * changes then is repair.ts, what is committed commit-index.ts. When a replica asks is catch-up.ts, when the primary speaks
  * heartbeat.ts; both may be changed freely.
  */
-import { Chunk, Order, ReplicaStatus, Sync, SyncAck } from '../../../wire/messages.js';
+import { Chunk, Differed, Order, ReplicaStatus, Sync, SyncAck } from '../../../wire/messages.js';
 import { readI32, readIndex } from '../../../wire/u64.js';
 import type { Instant } from '../../contract.js';
 import { invariant } from '../../invariant.js';
+import { Entry } from '../../log/entry.js';
 import type { ClientAnswers } from '../client-answers.js';
 import { ClusterTime } from '../cluster-time.js';
 import type { Contradictions } from '../contradictions.js';
@@ -30,6 +31,8 @@ export class Synchronization {
   /** What is now, as far as the primary's log shows it. */
   readonly time: ClusterTime;
   private readonly waiting: WaitingClients;
+  /** Points at the entry of which a member says that its request is out of step. */
+  private readonly reported = new Entry();
 
   constructor(
     private readonly state: ReplicaState,
@@ -79,8 +82,9 @@ export class Synchronization {
   tick(now: Instant): void {
     const { state } = this;
     if (state.status !== ReplicaStatus.normal) return;
-    if (!state.isPrimary) this.catchUp.tick(now);
-    else if (now.monotonicUs >= this.heartbeat.dueUs) this.sync(now);
+    if (!state.isPrimary) {
+      if (this.catchUp.tick(now) && this.repair.waits) this.reportLack(now);
+    } else if (now.monotonicUs >= this.heartbeat.dueUs) this.sync(now);
   }
 
   /** End of a turn at the primary: sends its order if members differ, and a Sync after every `syncEntries` entries. */
@@ -93,6 +97,7 @@ export class Synchronization {
   /** Primary: tells all replicas where the log ends and what is committed. */
   sync(now: Instant): void {
     if (this.heartbeat.beat(now)) this.commitIndex.advance();
+    this.repair.outOfStep.tick(now);
   }
 
   /** At the primary: a replica says up to where its log equals this one. */
@@ -110,7 +115,37 @@ export class Synchronization {
       now,
     );
     this.commitIndex.confirmed(from, matched, readIndex(bytes, o + at.neededIndex));
-    if (bytes[o + at.differed] === 1 && state.views.isMember(state.view, from)) this.pushOrder(now);
+    const differed = bytes[o + at.differed]!;
+    if (differed === Differed.no || !state.views.isMember(state.view, from)) return;
+    if (differed !== Differed.differs) this.outOfStep(matched + 1, differed === Differed.awaits);
+    this.pushOrder(now);
+  }
+
+  /** At the primary: a member lacks the request of entry `index`, or makes it wait for the order. */
+  private outOfStep(index: number, awaits: boolean): void {
+    const { log } = this.state;
+    const { outOfStep } = this.repair;
+    if (!log.has(index)) return;
+    log.pointAt(index, this.reported);
+    if (awaits) {
+      outOfStep.awaitedBy(this.reported);
+      return;
+    }
+    outOfStep.beginRepair();
+    outOfStep.overtaken(this.reported);
+  }
+
+  /** At a member: the request that the primary's order names next has not come. */
+  private reportLack(now: Instant): void {
+    const { state } = this;
+    if (this.repair.outOfStep.lacks(state.synced + 1))
+      this.sender.outOfStep(state.primary, state.synced, Differed.lacks, now);
+  }
+
+  /** At a member: a request that had to wait for the primary's order was ordered. */
+  private reportAwaited(now: Instant): void {
+    const index = this.repair.outOfStep.reportDue(now);
+    if (index > 0) this.sender.outOfStep(this.state.primary, index - 1, Differed.awaits, now);
   }
 
   /** Primary: a member differs, or a late request suggests that it may. */
@@ -138,6 +173,7 @@ export class Synchronization {
       this.repair.confirm(lastIndex);
     else if (log.matches(committed, committedHi, committedLo)) this.repair.confirm(committed);
     this.time.learn(now);
+    this.repair.outOfStep.tick(now);
     this.commitIndex.hear(committed);
     this.catchUp.hear(lastIndex, committed, now);
     this.sender.syncAck(from, now);
@@ -154,6 +190,7 @@ export class Synchronization {
     )
       return;
     catchUp.orderHeard(now);
+    repair.outOfStep.at(now);
     const follows = repair.take(bytes, o, true);
     this.time.learn(now);
     this.commitIndex.follow();
@@ -161,6 +198,7 @@ export class Synchronization {
     if (!follows) catchUp.fetch(now);
     else if (repair.waits) catchUp.orderWaits(now);
     else catchUp.settled();
+    this.reportAwaited(now);
     catchUp.tellPrimary(now);
   }
 
@@ -173,6 +211,7 @@ export class Synchronization {
     if (readI32(bytes, o + at.view) !== state.view || readI32(bytes, o + at.logView) !== state.logView) return;
     const base = readIndex(bytes, o + at.baseIndex);
     if (!log.matches(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) return;
+    repair.outOfStep.at(now);
     const end = repair.apply(bytes, o, base, from, now);
     this.time.learn(now);
     const follows = repair.settle(catchUp.isPushed(now));

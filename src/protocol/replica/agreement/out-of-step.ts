@@ -1,0 +1,224 @@
+/**
+ * Owners (session-owner.ts) whose requests are *out of step*: they reach one replica of the quorum early and the others late
+ * or never. May be changed freely: a request that has to wait is ordered later, and nothing else.
+ *
+ * A request that one member alone has makes its log differ until the primary's order arrives. What others send meanwhile
+ * needs one and a half round trips. A client that does this five hundred times a second takes the fast path from all others.
+ * So an owner that does it more often than the others do is served apart for a while:
+ * - A member takes the owner's requests by the primary's order only (requests.ts, repair.ts).
+ * - The primary appends those that reach it in batches (BATCH_US). Then the logs differ once for each batch, and not for
+ *   each request.
+ *
+ * What each replica goes by:
+ * - A *member* counts requests that it appended and that the primary's order *overtook*: the order has an entry that stood
+ *   behind the request in this member's log, and does not have the request (kept-tail.ts). If the order names it within
+ *   `repairDelayUs`, the two only crossed on their ways, and it does not count.
+ * - The *primary* counts requests for which a member waited in vain (`lacks`). It also believes a member that it makes an
+ *   owner's requests wait (`awaits`), for a short while after each such report.
+ * - Late requests happen to honest clients too. An owner that has not many more of them than the others is left alone, and
+ *   so is one that has only a few, or none beside it.
+ *
+ * A member stops reporting some time before it takes requests directly again. By then the primary does too. Otherwise the
+ * batches of the primary would look like lateness to the member, and its reports would keep up the batches.
+ *
+ * Owners share buckets by a hash that is seeded for each life of a replica. Without keys a session stands for its owner.
+ */
+import type { Instant } from '../../contract.js';
+import { DOUBLE_ZERO } from '../../double-zero.js';
+import type { Entry } from '../../log/entry.js';
+import { NO_OWNER } from '../../log/session-owner.js';
+import type { ReplicaState } from '../replica-state.js';
+
+/** The primary appends the requests of owners that are out of step this often. */
+export const BATCH_US = 25_000;
+/** Repairs that one owner may cause at once before it can be out of step. */
+export const REPAIRS_FREE = 8;
+/** And this part of its requests may be overtaken. */
+export const OVERTAKEN_PART = 1 / 16;
+/** An owner is out of step only if its part of overtaken requests is this many times that of all others together. */
+const TIMES_OTHERS = 4;
+/** The time by which it counts. */
+export const PERIOD_US = 50_000;
+/** Counts are halved after this many periods, … */
+const HALVE_PERIODS = 20;
+/** … an owner that was found to be out of step is served apart for this many, … */
+export const APART_PERIODS = 40;
+/** … in the last of which a member reports nothing, … */
+const SILENT_PERIODS = 3;
+/** … and at a primary that heard of it from a member for this many. */
+const BELIEVED_PERIODS = 2;
+/** A member reports at most this often that requests wait. */
+const REPORT_US = 10_000;
+const BUCKET_BITS = 10;
+const BUCKETS = 1 << BUCKET_BITS;
+
+export class OutOfStep {
+  /** Periods for which the owners of each bucket are still served apart. */
+  private readonly periods = new Uint8Array(BUCKETS);
+  /** Requests that were appended here directly, those of them that were overtaken, and repairs in which any were. */
+  private readonly appends = new Int32Array(BUCKETS);
+  private readonly overtakes = new Int32Array(BUCKETS);
+  private readonly repairs = new Int32Array(BUCKETS);
+  /** The last repair that each bucket's owners were counted for. */
+  private readonly lastRepair = new Int32Array(BUCKETS);
+  private allAppends = 0;
+  private allOvertakes = 0;
+  private repair = 0;
+  private apart = 0;
+  private age = 0;
+  private nowUs = DOUBLE_ZERO;
+  private nextPeriodUs = DOUBLE_ZERO;
+  /** Index of an entry that had to wait for the primary's order and whose owner was not reported yet; 0: none. */
+  private awaitedIndex = 0;
+  private reportedUs = -Infinity;
+  private lackedIndex = 0;
+
+  constructor(private readonly state: ReplicaState) {}
+
+  /** A view was joined or given up: the paths between clients and replicas that count are others. */
+  reset(): void {
+    this.periods.fill(0);
+    this.appends.fill(0);
+    this.overtakes.fill(0);
+    this.repairs.fill(0);
+    this.allAppends = 0;
+    this.allOvertakes = 0;
+    this.apart = 0;
+    this.awaitedIndex = 0;
+    this.lackedIndex = 0;
+  }
+
+  /** The owner of this request is served apart. */
+  isApart(request: Entry): boolean {
+    return this.periods[this.bucketOf(request)] !== 0;
+  }
+
+  /** A request was appended as it came. */
+  appended(request: Entry): void {
+    this.appends[this.bucketOf(request)]!++;
+    this.allAppends++;
+  }
+
+  /** A repair may follow, or go on. */
+  at(now: Instant): void {
+    this.nowUs = now.monotonicUs;
+  }
+
+  /** Requests that are counted from here on were overtaken in one repair. */
+  beginRepair(): void {
+    this.repair = (this.repair + 1) | 0;
+  }
+
+  /**
+   * A request was overtaken by the primary's order; at a primary: a member waited for it in vain.
+   * @returns when that was, monotonic µs; negative for the first request of its owner in this repair
+   */
+  overtaken(request: Entry): number {
+    const { overtakes, repairs, lastRepair, nowUs } = this;
+    const bucket = this.bucketOf(request);
+    overtakes[bucket]!++;
+    this.allOvertakes++;
+    const isFirst = lastRepair[bucket] !== this.repair;
+    if (isFirst) {
+      lastRepair[bucket] = this.repair;
+      repairs[bucket]!++;
+    }
+    const mine = overtakes[bucket]!;
+    const appended = this.appends[bucket]!;
+    const othersAppended = this.allAppends - appended;
+    const others = this.allOvertakes - mine;
+    if (
+      this.state.config.timings.orderHoldUs > 0 &&
+      repairs[bucket]! > REPAIRS_FREE &&
+      mine > appended * OVERTAKEN_PART &&
+      mine * othersAppended > TIMES_OTHERS * others * appended
+    )
+      this.setApart(bucket, APART_PERIODS);
+    return isFirst ? -nowUs : nowUs;
+  }
+
+  /**
+   * The primary's order names a request that it overtook.
+   * @param overtakenUs as returned by `overtaken`
+   */
+  caughtUp(request: Entry, overtakenUs: number): void {
+    if (this.nowUs - Math.abs(overtakenUs) > this.state.config.timings.repairDelayUs) return;
+    const bucket = this.bucketOf(request);
+    if (this.overtakes[bucket]! > 0) {
+      this.overtakes[bucket]!--;
+      this.allOvertakes--;
+    }
+    if (overtakenUs < 0 && this.repairs[bucket]! > 0) this.repairs[bucket]!--;
+  }
+
+  /** At a primary: a member says that it makes requests of this one's owner wait. */
+  awaitedBy(request: Entry): void {
+    this.setApart(this.bucketOf(request), BELIEVED_PERIODS);
+  }
+
+  /** At a member: entry `index` had to wait for the primary's order, if its owner is served apart. */
+  ordered(request: Entry, index: number): void {
+    if (this.apart > 0 && this.periods[this.bucketOf(request)]! > SILENT_PERIODS) this.awaitedIndex = index;
+  }
+
+  /** At a member: index of an entry by which the primary is told now whose requests wait here; 0: nothing to tell. */
+  reportDue(now: Instant): number {
+    const index = this.awaitedIndex;
+    if (index === 0 || now.monotonicUs - this.reportedUs < REPORT_US) return 0;
+    this.awaitedIndex = 0;
+    this.reportedUs = now.monotonicUs;
+    return index;
+  }
+
+  /** At a member: it waits in vain for the request of entry `index`. False if the primary was told already. */
+  lacks(index: number): boolean {
+    if (index <= this.lackedIndex) return false;
+    this.lackedIndex = index;
+    return true;
+  }
+
+  /** Called every few milliseconds. */
+  tick(now: Instant): void {
+    if (now.monotonicUs < this.nextPeriodUs) return;
+    this.nextPeriodUs = now.monotonicUs + PERIOD_US;
+    if (this.apart > 0) this.countDown();
+    if (++this.age % HALVE_PERIODS === 0) this.halve();
+  }
+
+  private setApart(bucket: number, periods: number): void {
+    if (this.periods[bucket] === 0) this.apart++;
+    if (this.periods[bucket]! < periods) this.periods[bucket] = periods;
+  }
+
+  private countDown(): void {
+    const { periods } = this;
+    for (let bucket = 0; bucket < BUCKETS; bucket++) {
+      if (periods[bucket] === 0 || --periods[bucket]! > 0) continue;
+      this.apart--;
+      // It begins anew: what it did before is paid for.
+      this.allAppends -= this.appends[bucket]!;
+      this.allOvertakes -= this.overtakes[bucket]!;
+      this.appends[bucket] = 0;
+      this.overtakes[bucket] = 0;
+      this.repairs[bucket] = 0;
+    }
+  }
+
+  private halve(): void {
+    const { appends, overtakes, repairs } = this;
+    let allAppends = 0;
+    let allOvertakes = 0;
+    for (let bucket = 0; bucket < BUCKETS; bucket++) {
+      allAppends += appends[bucket]! >>= 1;
+      allOvertakes += overtakes[bucket]! >>= 1;
+      repairs[bucket]! >>= 1;
+    }
+    this.allAppends = allAppends;
+    this.allOvertakes = allOvertakes;
+  }
+
+  private bucketOf({ owner, sessionHi, sessionLo }: Entry): number {
+    const party = owner !== NO_OWNER ? owner : sessionHi ^ Math.imul(sessionLo, 0x9e3779b1);
+    return Math.imul(party ^ this.state.config.seed, 0x85ebca6b) >>> (32 - BUCKET_BITS);
+  }
+}

@@ -1,0 +1,313 @@
+// Owners whose requests reach one replica of the quorum and the others late or never: served apart, so that the others keep
+// their one round trip. View 0 of three: primary 0, member 1, spare 2.
+import t from 'tap';
+import {
+  APART_PERIODS,
+  BATCH_US,
+  OVERTAKEN_PART,
+  PERIOD_US,
+  REPAIRS_FREE,
+} from '../../src/protocol/replica/agreement/out-of-step.js';
+import { Differed, Order, Reject, RejectReason, Reply, Request, SyncAck } from '../../src/wire/messages.js';
+import { Cluster, encode, TEST_LIMITS, type ClusterOptions, type HandClient, type Packet } from './harness.js';
+
+/** Long enough for every owner to be served as all others are again. */
+const PEACE_US = (APART_PERIODS + 3) * PERIOD_US;
+const ROUNDS = 4 * REPAIRS_FREE;
+const REST_US = 1_000;
+
+/** A cluster with two honest clients, and one that may do otherwise. */
+class Scene {
+  readonly c: Cluster;
+  readonly alice: HandClient;
+  readonly bob: HandClient;
+  readonly mallory: HandClient;
+  private numbers = new Map<HandClient, number>();
+
+  constructor(options: ClusterOptions = {}) {
+    this.c = new Cluster(3, { late: 'restamp', ...options, timings: { orderHoldUs: 1_000_000, ...options.timings } });
+    [this.alice, this.bob, this.mallory] = [this.c.hand(), this.c.hand(), this.c.hand()];
+    for (const [i, client] of [this.alice, this.bob, this.mallory].entries())
+      this.c.give(client, Request, client.registration(10 + i), 0, 1);
+    this.c.run(10_000);
+    this.c.lose();
+  }
+
+  /** A request that is stamped now. */
+  next(client: HandClient, options: { lane?: number } = {}): ReturnType<HandClient['request']> {
+    const number = (this.numbers.get(client) ?? 0) + 1;
+    this.numbers.set(client, number);
+    this.c.pass(1);
+    return client.request(Number(this.c.wallNs), number, `${client.endpoint}-${number}`, options);
+  }
+
+  /** The client sends its next request to both members. True if that commits in one round trip. */
+  commits(client: HandClient): boolean {
+    const request = this.next(client);
+    const answers = [0, 1].map((id) =>
+      this.c
+        .replica(id)
+        .receive(Request, request, client.endpoint)
+        .find(({ message, to }) => message === Reply && to === client.endpoint),
+    );
+    return answers[0] !== undefined && answers[1]?.values['chain'] === answers[0].values['chain'];
+  }
+
+  /** `client` sends a request to these replicas only; then Alice commits, and all messages arrive. Alice's round trip. */
+  round(client: HandClient, ...to: number[]): boolean {
+    this.c.give(client, Request, this.next(client), ...to);
+    const fast = this.commits(this.alice);
+    this.c.settle();
+    this.c.run(REST_US);
+    return fast;
+  }
+
+  rounds(count: number, client: HandClient, ...to: number[]): number {
+    let fast = 0;
+    for (let i = 0; i < count; i++) if (this.round(client, ...to)) fast++;
+    return fast;
+  }
+
+  apart(id: number, client: HandClient): boolean {
+    return this.c.replica(id).core['repair'].outOfStep.isApart(
+      Object.assign(this.c.replica(id).core['requests']['arrived'], {
+        owner: 0,
+        sessionHi: 0,
+        sessionLo: Number(client.session),
+      }),
+    );
+  }
+
+  reports(): [number, bigint][] {
+    return this.c.history
+      .filter(({ message, values }) => message === SyncAck && Number(values['differed']) > Differed.differs)
+      .map(({ values }) => [Number(values['differed']), values['matchedIndex'] as bigint]);
+  }
+}
+
+t.test(
+  'requests that only a member gets: after a few repairs they wait there for the order, which never names them',
+  (t) => {
+    const s = new Scene();
+    const before = s.rounds(REPAIRS_FREE + 1, s.mallory, 1);
+    t.equal(before, 0, 'each costs Alice her one round trip');
+    t.equal(s.apart(1, s.mallory), true);
+    t.equal(s.rounds(ROUNDS, s.mallory, 1), ROUNDS, 'then none does');
+    t.equal(s.commits(s.bob), true);
+    t.equal(s.c.replica(1).counter('requests_apart'), ROUNDS);
+    t.equal(s.apart(1, s.alice) || s.apart(1, s.bob) || s.apart(0, s.mallory), false);
+    t.same(s.c.replica(1).operations, s.c.replica(0).operations);
+    s.c.run(PEACE_US);
+    t.equal(s.apart(1, s.mallory), false, 'not for ever');
+    t.equal(s.commits(s.mallory), true, 'and then it commits as all others do');
+    t.end();
+  },
+);
+
+t.test('its requests that do reach the primary are acknowledged by the primary’s order, and reported', (t) => {
+  const s = new Scene();
+  s.rounds(REPAIRS_FREE + 1, s.mallory, 1);
+  const request = s.next(s.mallory);
+  t.strictSame(s.c.replica(1).receive(Request, request, s.mallory.endpoint), [], 'the member waits');
+  const { values } = s.c
+    .replica(0)
+    .receive(Request, request, s.mallory.endpoint)
+    .find(({ message }) => message === Reply)!;
+  s.c.deliver({ message: Order });
+  const [acknowledged] = s.c.take({ from: 1, to: s.mallory.endpoint, message: Reply });
+  t.match(acknowledged!.values, { index: values['index'], chain: values['chain'], ordered: 1 });
+  t.strictSame(s.reports(), [[Differed.awaits, (values['index'] as bigint) - 1n]]);
+  t.equal(s.apart(0, s.mallory), false);
+  s.c.settle();
+  t.equal(s.apart(0, s.mallory), true, 'the primary believes it');
+  t.end();
+});
+
+t.test('the primary appends requests that are out of step in batches', (t) => {
+  const s = new Scene();
+  s.rounds(REPAIRS_FREE + 1, s.mallory, 1);
+  s.round(s.mallory, 0, 1);
+  t.equal(s.apart(0, s.mallory), true);
+  s.c.run(BATCH_US - (s.c.now.monotonicUs % BATCH_US) + 1);
+  s.c.lose();
+  const last = s.c.replica(0).last;
+  let fast = 0;
+  for (let lane = 0; lane < 4; lane++) {
+    s.c.give(s.mallory, Request, s.next(s.mallory, { lane }), 0, 1);
+    if (s.commits(s.alice)) fast++;
+  }
+  t.equal(fast, 4, 'those of others are not touched');
+  t.equal(s.c.replica(0).last, last + 4);
+  s.c.run(BATCH_US + 2_000);
+  t.equal(s.c.replica(0).last, last + 8, 'then all of them at once');
+  t.equal(s.c.replica(1).chain(last + 8), s.c.replica(0).chain(last + 8));
+  const heard = s.c.history.filter(
+    ({ from, to, message, values }) =>
+      from === 1 && to === s.mallory.endpoint && message === Reply && Number(values['index']) > last,
+  );
+  t.strictSame(new Set(heard.map(({ values }) => values['index'])).size, 4, 'and the client hears of each');
+  t.end();
+});
+
+t.test('requests that only the primary gets: the member reports each once, and the primary batches them', (t) => {
+  const s = new Scene();
+  for (let i = 0; i < 2 * REPAIRS_FREE && !s.apart(0, s.mallory); i++) {
+    s.round(s.mallory, 0);
+    s.c.run(3_000);
+  }
+  const reports = s.reports();
+  t.equal(s.apart(0, s.mallory), true, `${reports.length} reports`);
+  t.ok(reports.length > REPAIRS_FREE && reports.length <= REPAIRS_FREE + 2);
+  t.ok(reports.every(([how]) => how === Differed.lacks));
+  t.equal(new Set(reports.map(([, index]) => index)).size, reports.length);
+  t.equal(s.apart(1, s.mallory), false);
+  s.c.run(BATCH_US - (s.c.now.monotonicUs % BATCH_US) + 1);
+  let fast = 0;
+  for (let i = 0; i < 8; i++) {
+    s.c.give(s.mallory, Request, s.next(s.mallory, { lane: i % 4 }), 0);
+    if (s.commits(s.alice)) fast++;
+    s.c.settle();
+    s.c.run(500);
+  }
+  t.equal(fast, 8);
+  s.c.run(2 * BATCH_US);
+  t.same(s.c.replica(1).operations, s.c.replica(0).operations, 'and the member has them all in the end');
+  t.end();
+});
+
+t.test('whose requests are lost to the primary now and then is left alone', (t) => {
+  const s = new Scene();
+  const every = 2 / OVERTAKEN_PART;
+  for (let i = 0; i < 8 * every; i++) {
+    if (i % every === 0) s.round(s.mallory, 1);
+    else {
+      t.equal(s.commits(s.mallory), true);
+      if (i % 8 === 0) s.c.settle();
+    }
+  }
+  t.equal(s.apart(1, s.mallory), false);
+  t.end();
+});
+
+t.test('an owner beside whom there is no other is left alone', (t) => {
+  const c = new Cluster(3, { late: 'restamp', timings: { orderHoldUs: 1_000_000 } });
+  const alice = c.hand();
+  c.give(alice, Request, alice.registration(10), 0, 1);
+  c.run(10_000);
+  let timestamp = Number(c.wallNs);
+  for (let number = 1; number < 4 * ROUNDS; number += 2) {
+    c.pass(10);
+    timestamp = Number(c.wallNs);
+    c.give(alice, Request, alice.request(timestamp - 2, number, 'x'), 1);
+    c.give(alice, Request, alice.request(timestamp - 1, number + 1, 'y', { lane: 1 }), 0, 1);
+    c.settle();
+  }
+  t.ok(c.replica(1).counter('entries_cut') > ROUNDS);
+  t.equal(c.replica(1).counter('requests_apart'), 0);
+  t.end();
+});
+
+t.test('of two that overtake each other alike, neither is served apart', (t) => {
+  const s = new Scene();
+  for (let i = 0; i < 2 * ROUNDS; i++) {
+    const [first, second] = i % 2 === 0 ? [s.bob, s.mallory] : [s.mallory, s.bob];
+    const [a, b] = [s.next(first), s.next(second)];
+    s.c.give(first, Request, a, 1);
+    s.c.give(second, Request, b, 0, 1);
+    s.c.settle();
+    s.c.give(first, Request, a, 0);
+    s.c.settle();
+    s.c.run(REST_US);
+  }
+  t.equal(s.apart(1, s.bob) || s.apart(1, s.mallory), false);
+  t.equal(s.c.replica(1).counter('requests_apart'), 0);
+  t.end();
+});
+
+t.test('the owner of a key counts as one, whatever sessions it uses', (t) => {
+  const s = new Scene();
+  const owner = 77;
+  const sessions = Array.from({ length: 12 }, () => s.c.hand());
+  const give = (client: HandClient, values: Record<string, number | bigint | Uint8Array>, ...to: number[]): void => {
+    const bytes = encode(Request, values);
+    for (const id of to) {
+      s.c.replica(id).core.receive(bytes, 0, bytes.length, client.endpoint, s.c.now, owner);
+      s.c.replica(id).core.flush(s.c.now);
+    }
+  };
+  for (const session of sessions) {
+    s.c.pass(1);
+    give(session, session.registration(Number(s.c.wallNs), { nonce: (BigInt(owner) << 32n) | session.session }), 0, 1);
+  }
+  s.c.run(10_000);
+  for (const session of sessions) {
+    give(session, s.next(session), 1);
+    s.commits(s.alice);
+    s.c.settle();
+    s.c.run(REST_US);
+  }
+  t.equal(s.c.replica(1).counter('requests_apart'), sessions.length - REPAIRS_FREE - 1);
+  t.end();
+});
+
+t.test('a path that works again: the owner is served as all others are, at the primary and at the member', (t) => {
+  const s = new Scene();
+  s.rounds(REPAIRS_FREE + 1, s.mallory, 1);
+  // The batches of the primary make its requests late there. That must not keep them apart.
+  for (let us = 0; us < PEACE_US; us += 4 * REST_US) {
+    s.round(s.mallory, 0, 1);
+    s.c.run(3 * REST_US);
+  }
+  t.equal(s.apart(0, s.mallory) || s.apart(1, s.mallory), false);
+  for (let i = 0; i < 8; i++) {
+    t.equal(s.commits(s.mallory), true);
+    s.c.settle();
+  }
+  t.end();
+});
+
+t.test('another view begins anew', (t) => {
+  const s = new Scene();
+  s.rounds(REPAIRS_FREE + 1, s.mallory, 1);
+  t.equal(s.apart(1, s.mallory), true);
+  s.c.isolate(0);
+  s.c.run(400_000);
+  t.ok(s.c.replica(1).state.view > 0);
+  t.equal(s.apart(1, s.mallory), false);
+  t.end();
+});
+
+t.test('no room for the next batch: busy. Registers, and under `late: reject` all requests, are in no batch', (t) => {
+  const s = new Scene();
+  s.rounds(REPAIRS_FREE + 1, s.mallory, 1);
+  s.round(s.mallory, 0, 1);
+  s.c.run(BATCH_US - (s.c.now.monotonicUs % BATCH_US) + 1);
+  t.equal(s.apart(0, s.mallory), true);
+  const refused: Packet[] = [];
+  for (let i = 0; i <= TEST_LIMITS.held; i++)
+    refused.push(...s.c.replica(0).receive(Request, s.next(s.mallory), s.mallory.endpoint));
+  t.ok(refused.length > 0);
+  t.ok(refused.every(({ message, values }) => message === Reject && values['reason'] === RejectReason.busy));
+  t.equal(s.commits(s.alice), true);
+
+  const r = new Scene({ late: 'reject' });
+  r.c.arrive({ ...awaiting(r, r.mallory) });
+  t.equal(r.apart(0, r.mallory), true);
+  t.equal(r.c.replica(0).answer(Request, r.next(r.mallory), r.mallory.endpoint).message, Reply);
+  t.end();
+});
+
+/** A member's word that the last request of `client` had to wait there. */
+function awaiting(s: Scene, client: HandClient): Packet {
+  s.c.give(client, Request, s.next(client), 0, 1);
+  s.c.settle();
+  s.c.run(6_000);
+  const [like] = s.c.history.filter(({ message, from }) => message === SyncAck && from === 1).slice(-1);
+  const values = {
+    ...like!.values,
+    differed: Differed.awaits,
+    matchedIndex: BigInt(s.c.replica(0).last - 1),
+    neededIndex: 0n,
+  };
+  return { ...like!, values, bytes: encode(SyncAck, values) };
+}
