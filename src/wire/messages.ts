@@ -411,7 +411,10 @@ export function isConfiguring(bytes: Uint8Array, offset: number): boolean {
 
 export const ReplyStatus = {
   ok: 0,
-  /** Logged, but its session was evicted before it was executed. It is refused, and never executed. */
+  /**
+   * Logged, but its session was evicted before it was executed. It is refused, and never executed. Or it was executed,
+   * and its session gave up the result since: the client must not take either for granted.
+   */
   sessionUnknown: 1,
   /** Logged, but a later request of its lane was executed before it. It is refused. */
   superseded: 2,

@@ -115,6 +115,68 @@ t.test('bytes of results: the owner that holds most gives up the session that it
   t.end();
 });
 
+t.test('a session that is all that its owner has keeps its newest result, and gives up its oldest', (t) => {
+  const table = shared(4096, 4096, 16 * 1024);
+  const alice = session(1, ALICE, 1, 4);
+  table.register(alice);
+  table.used(alice, 2, record(alice, 0, 2, 1000));
+  const only = session(10, MALLORY, 3, 16);
+  table.register(only);
+  let index = 3;
+  for (let round = 0; round < 3; round++)
+    for (let lane = 0; lane < 16; lane++) {
+      index++;
+      table.used(only, index, record(only, lane, index, 1000));
+      t.equal(table.find(0, 20), only, 'it stays');
+      t.same([only.status[lane], only.results.length(lane)], [ReplyStatus.ok, 1000], 'with what it executed last');
+      t.ok(only.resultBytes <= 4096, 'within a quarter');
+      t.equal(table.resultBytes, 1024 + only.resultBytes);
+    }
+  t.same(
+    [12, 13, 14, 15].map((lane) => only.results.length(lane)),
+    [1000, 1000, 1000, 1000],
+  );
+  t.same([only.lastRequest(11), only.results.length(11)], [index - 4, 0], 'of the others it knows the number');
+  t.equal(only.status[11], ReplyStatus.sessionUnknown, 'and that no more is known');
+  t.equal(table.find(0, 2), alice);
+  const bytes = new Uint8Array(table.encodedLength());
+  table.write(bytes, 0);
+  const restored = shared(4096, 4096, 16 * 1024);
+  restored.read(bytes, 0);
+  t.equal(restored.resultBytes, table.resultBytes, 'the same after a snapshot');
+  t.end();
+});
+
+t.test('alone, a session fills the bound; the newest result of a small owner pushes out those of a large one', (t) => {
+  const table = shared(4096, 4096, 4096);
+  const only = session(1, MALLORY, 1, 16);
+  table.register(only);
+  for (let lane = 0; lane < 16; lane++) table.used(only, lane + 2, record(only, lane, lane + 2, 500));
+  t.equal(table.find(0, 2), only);
+  t.equal(table.resultBytes, 4096, 'eight of sixteen');
+  const owners: Session[] = [];
+  for (let i = 0; i < 8; i++) {
+    const one = session(20 + i, 100 + i, 100 + 2 * i);
+    owners.push(one);
+    table.register(one);
+    table.used(one, 101 + 2 * i, record(one, 0, 101 + 2 * i, 500));
+    t.equal(one.results.length(0), 500, 'the newest one stays');
+    t.ok(table.resultBytes <= 4096);
+  }
+  t.equal(table.find(0, 2), undefined, 'the one that held most has given up everything');
+  const last = session(40, 200, 200);
+  table.register(last);
+  table.used(last, 201, record(last, 0, 201, 900));
+  t.equal(table.find(0, 80), last, 'heavier than all others, and in use');
+  t.same(
+    owners.map(({ share }) => share !== undefined),
+    [false, false, true, true, true, true, true, true],
+    'those used longest ago give way',
+  );
+  t.equal(table.resultBytes, 4096);
+  t.end();
+});
+
 t.test('results that become shorter are given back', (t) => {
   const table = shared(10, 10, 16 * 1024);
   const one = session(1, ALICE, 1, 2);
@@ -141,32 +203,64 @@ t.test('random tables stay within their bounds, equal a plain model, and are the
   let table = shared(MAX.sessions, MAX.lanes, MAX.bytes);
   /** In the order of last use. */
   let model: Session[] = [];
+  /** Of each session: by lane, the entry of its result, and the bytes that this takes. */
+  let results = new Map<Session, Map<number, { readonly index: number; readonly bytes: number }>>();
+  const bytesOf = (s: Session): number =>
+    [...(results.get(s)?.values() ?? [])].reduce((all, { bytes }) => all + bytes, 0);
   const sum = (of: readonly Session[], measure: 'sessions' | 'lanes' | 'bytes'): number =>
-    of.reduce((all, s) => all + (measure === 'sessions' ? 1 : measure === 'lanes' ? s.lanes : s.resultBytes), 0);
+    of.reduce((all, s) => all + (measure === 'sessions' ? 1 : measure === 'lanes' ? s.lanes : bytesOf(s)), 0);
   const of = (owner: number): Session[] => model.filter((s) => ownerOfSession(s.lo, s.nonceHi) === owner);
   const owners = (): number[] => [...new Set(model.map((s) => ownerOfSession(s.lo, s.nonceHi)))];
   const evict = (s: Session): void => void (model = model.filter((other) => other !== s));
-  const evictFor = (measure: 'sessions' | 'lanes' | 'bytes', owner: number, more: number): void => {
+  const heaviest = (
+    measure: 'sessions' | 'lanes' | 'bytes',
+    owner: number,
+    more: number,
+    among = owners(),
+  ): Session => {
     const weight = (o: number): number => sum(of(o), measure) + (o === owner ? more : 0);
-    const most = Math.max(...owners().map(weight));
-    const candidates = owners().filter((o) => weight(o) === most);
-    const chosen = candidates.includes(owner)
+    const most = Math.max(...among.map(weight));
+    const candidates = among.filter((o) => weight(o) === most);
+    return candidates.includes(owner)
       ? of(owner)[0]!
       : model.find((s) => candidates.includes(ownerOfSession(s.lo, s.nonceHi)))!;
-    evict(chosen);
+  };
+  const evictFor = (measure: 'sessions' | 'lanes', owner: number, more: number): void =>
+    evict(heaviest(measure, owner, more));
+  let forgotten = 0;
+  const older = (s: Session, step: number) =>
+    [...(results.get(s) ?? [])].filter(([, { index, bytes }]) => index !== step && bytes > 0);
+  /** A session is evicted; of the one in use, only a result. */
+  const giveUp = (s: Session, inUse: Session, step: number): void => {
+    if (s !== inUse) {
+      evict(s);
+      return;
+    }
+    const [lane] = older(s, step).sort(([, a], [, b]) => a.index - b.index)[0]!;
+    results.get(s)!.delete(lane);
+    forgotten++;
   };
   for (let step = 1; step < 6000; step++) {
     if (model.length > 0 && random() < 0.6) {
       const used = model[below(model.length)]!;
       const owner = ownerOfSession(used.lo, used.nonceHi);
-      const grown = record(used, below(used.lanes), step, below(3) === 0 ? below(2000) : below(64));
+      const lane = below(used.lanes);
+      const length = below(3) === 0 ? below(2000) : below(64);
+      const before = bytesOf(used);
+      if (!results.has(used)) results.set(used, new Map());
+      results.get(used)!.set(lane, { index: step, bytes: length > 64 ? roomFor(length) : 0 });
+      const grown = bytesOf(used) - before;
+      if (record(used, lane, step, length) !== grown) throw new Error(`step ${step}, SEED=${SEED}: another growth`);
       table.used(used, step, grown);
       evict(used);
       model.push(used);
       if (grown > 0) {
         const allowed = Math.max(MAX.bytes / 4, sum(of(owner), 'bytes') - grown);
-        if (owners().length > 1) while (sum(of(owner), 'bytes') > allowed) evict(of(owner)[0]!);
-        while (sum(model, 'bytes') > MAX.bytes) evictFor('bytes', owner, 0);
+        if (owners().length > 1) while (sum(of(owner), 'bytes') > allowed) giveUp(of(owner)[0]!, used, step);
+      }
+      while (sum(model, 'bytes') > MAX.bytes) {
+        const isLeft = of(owner)[0] === used && older(used, step).length === 0;
+        giveUp(heaviest('bytes', owner, 0, isLeft ? owners().filter((o) => o !== owner) : owners()), used, step);
       }
     } else {
       const owner = below(5);
@@ -205,11 +299,33 @@ t.test('random tables stay within their bounds, equal a plain model, and are the
       table.write(bytes, 0);
       table = shared(MAX.sessions, MAX.lanes, MAX.bytes);
       table.read(bytes, 0);
+      results = new Map(model.map((s) => [table.find(s.hi, s.lo)!, results.get(s) ?? new Map()]));
       model = model.map((s) => table.find(s.hi, s.lo)!);
       if (table.resultBytes !== sum(model, 'bytes')) throw new Error(`bytes after a snapshot, SEED=${SEED}`);
     }
   }
   t.ok(table.evicted > 10);
+  t.ok(forgotten > 10, `${forgotten} results were given up`);
+  t.end();
+});
+
+t.test('with quotas results that were kept without them go down to the bound at the next use', (t) => {
+  const table = new SessionTable(4096, 4096, 4096);
+  const operator = session(1, 99, 1);
+  table.register(operator);
+  for (let i = 0; i < 4; i++) {
+    const one = session(10 + i, i < 2 ? ALICE : MALLORY, 10 * i + 10, 8);
+    table.register(one);
+    for (let lane = 0; lane < 8; lane++) {
+      const index = 10 * i + lane + 11;
+      table.used(one, index, record(one, lane, index, 500));
+    }
+  }
+  t.equal(table.resultBytes, 4 * 4096);
+  table.setQuotas(true);
+  table.used(operator, 60, record(operator, 0, 60, 0));
+  t.equal(table.resultBytes, 4096);
+  t.same(ids(table), [1, 13], 'with the session that used it, and the one used last');
   t.end();
 });
 

@@ -105,12 +105,13 @@ export class Shares<Member extends Shared<Member>> {
    * The share that has to give way: the heaviest one that has a session. Of several, that of `owner`, who asks for more;
    * otherwise the one whose oldest session was used longest ago.
    * @param more what `owner` asks for
+   * @param except a share that cannot give way
    */
-  heaviest(measure: Measure, owner: number, more: number): Share<Member> | undefined {
+  heaviest(measure: Measure, owner: number, more: number, except?: Share<Member>): Share<Member> | undefined {
     let found: Share<Member> | undefined;
     let most = -1;
     for (const share of this.byOwner.values()) {
-      if (share.sessions === 0) continue;
+      if (share.sessions === 0 || share === except) continue;
       const weight = share[measure] + (share.owner === owner ? more : 0);
       if (weight < most) continue;
       if (weight > most || share.owner === owner) found = share;

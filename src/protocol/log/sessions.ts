@@ -13,6 +13,9 @@
  *   a quarter of a bound gives up sessions of its own for it. When all together reach a bound, the owner that holds most
  *   gives up sessions. In both cases they are its least recently used ones. So an owner that holds little loses nothing to
  *   one that asks for much. Sessions without an owner are one owner together.
+ * - The session of the entry that is executed stays, and the result of that entry. If its owner has no other session to
+ *   give up, the session gives up the results that it has kept for longest. Of those requests it still knows that they
+ *   were executed: a retry is answered `sessionUnknown`, so that its client does not take the outcome for known.
  *
  * A request of an evicted session is refused, never executed again. A
  * delayed copy of its Register must not bring the session back without its memory of what it executed. Therefore a
@@ -158,6 +161,29 @@ export class Session implements Registered {
     return grown;
   }
 
+  /** The lane whose result, if it is not short, has been kept for longest; −1: only that of entry `index` is long. */
+  oldestResult(index: number): number {
+    const { results } = this;
+    let found = -1;
+    let oldest = index;
+    for (let lane = 0; lane < this.request.length; lane++) {
+      if (this.index[lane]! >= oldest || results.sizeOf(results.length(lane)) === 0) continue;
+      oldest = this.index[lane]!;
+      found = lane;
+    }
+    return found;
+  }
+
+  /** Gives up the result of a lane. Returns by how many bytes `resultBytes` shrank. */
+  forget(lane: number): number {
+    const { results } = this;
+    const shrunk = results.sizeOf(results.length(lane));
+    results.put(lane, NO_WORDS, 0, 0);
+    this.status[lane] = ReplyStatus.sessionUnknown;
+    this.resultBytes -= shrunk;
+    return shrunk;
+  }
+
   private grow(lane: number): void {
     invariant(lane < this.lanes, 'a session has the lanes that its Register named');
     let size = FIRST_LANES;
@@ -231,7 +257,7 @@ export class SessionTable {
     return this.byteCount;
   }
 
-  /** Whether sessions are shared by owners, and their results bounded (features.ts). Nothing is evicted by the change. */
+  /** Whether sessions are shared by owners, and their results bounded from the next use on (features.ts). */
   setQuotas(on: boolean): void {
     if (on === this.byOwner) return;
     this.byOwner = on;
@@ -252,22 +278,46 @@ export class SessionTable {
     this.insert(session);
   }
 
-  /** The entry `index`, the last executed one, used the session, whose results grew by that many bytes. */
+  /**
+   * The entry `index`, the last executed one, used the session, whose results grew by that many bytes. Also keeps the
+   * results of all within their bound, which they may exceed when quotas are switched on.
+   */
   used(session: Session, index: number, grown = 0): void {
     session.lastUsed = index;
     const share = session.share!;
     share.used(session);
-    if (grown === 0) return;
     this.byteCount += grown;
     share.bytes += grown;
-    if (grown < 0 || !this.byOwner) return;
-    const { owner } = share;
+    if (!this.byOwner) return;
+    const quarter = this.maxBytes >>> 2;
     // It grew already: what it asks for more is what it has now.
-    if (share.bytes > this.maxBytes >>> 2 && this.shares.size > 1) {
-      const allowed = Math.max(this.maxBytes >>> 2, share.bytes - grown);
-      while (share.bytes > allowed) this.evict(share.oldest!);
+    if (grown > 0 && share.bytes > quarter && this.shares.size > 1) {
+      const allowed = Math.max(quarter, share.bytes - grown);
+      while (share.bytes > allowed) this.giveUp(share, session, index);
     }
-    while (this.byteCount > this.maxBytes) this.evictFor('bytes', owner, 0);
+    while (this.byteCount > this.maxBytes) this.giveUp(this.heaviestBeside(session, index), session, index);
+  }
+
+  /** The share that has to give up results; not that of the session in use if the newest result is all that it has. */
+  private heaviestBeside(session: Session, index: number): Share<Session> {
+    const share = session.share!;
+    const keepsOne = share.oldest === session && session.oldestResult(index) < 0;
+    const found = this.shares.heaviest('bytes', share.owner, 0, keepsOne ? share : undefined);
+    invariant(found !== undefined, 'one result fits the bound of all');
+    return found;
+  }
+
+  /** Evicts a share's oldest session; of the one in use, forgets the oldest result, but that of entry `index`. */
+  private giveUp(share: Share<Session>, inUse: Session, index: number): void {
+    if (share.oldest !== inUse) {
+      this.evict(share.oldest!);
+      return;
+    }
+    const lane = inUse.oldestResult(index);
+    invariant(lane >= 0, 'a quarter of the bound holds the longest result');
+    const shrunk = inUse.forget(lane);
+    share.bytes -= shrunk;
+    this.byteCount -= shrunk;
   }
 
   private ownerOf(session: Session): number {
