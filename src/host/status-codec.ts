@@ -122,7 +122,10 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
     !isPeers(value['peers']) ||
     !isKeys(value['keys']) ||
     !isForged(value['forgedByKey']) ||
-    !isPrevious(value['previousVersion'])
+    !isPrevious(value['previousVersion']) ||
+    !isDiverged(value['diverged']) ||
+    !isChain(value['chain']) ||
+    !isFeatures(value['features'])
   )
     return undefined;
   return {
@@ -146,7 +149,7 @@ function isClocks(value: unknown): boolean {
   );
 }
 
-/** The parts below are absent from a replica of an earlier version. */
+/** The parts below are absent from a replica of an earlier version, or if there is nothing to say. */
 function isIdentity(value: unknown): boolean {
   return value === undefined || value === null || (typeof value === 'string' && /^[0-9a-f]{16}$/.test(value));
 }
@@ -175,6 +178,31 @@ function isKeys(value: unknown): boolean {
 function isForged(value: unknown): boolean {
   if (value === undefined || value === null) return true;
   return isMap(value) && Object.values(value).every((count) => typeof count === 'number');
+}
+
+function isDiverged(value: unknown): boolean {
+  return (
+    value === undefined || (isMap(value) && ['log', 'state', 'limits'].every((subject) => isNumbers(value[subject])))
+  );
+}
+
+function isChain(value: unknown): boolean {
+  return (
+    value === undefined ||
+    (isMap(value) &&
+      typeof value['function'] === 'string' &&
+      typeof value['fingerprint'] === 'string' &&
+      (value['differs'] === undefined || isNumbers(value['differs'])))
+  );
+}
+
+function isFeatures(value: unknown): boolean {
+  const areNames = (names: unknown): boolean => Array.isArray(names) && names.every((name) => typeof name === 'string');
+  return value === undefined || (isMap(value) && areNames(value['known']) && areNames(value['on']));
+}
+
+function isNumbers(value: unknown): boolean {
+  return Array.isArray(value) && value.every((item) => typeof item === 'number');
 }
 
 function isPrevious(value: unknown): boolean {

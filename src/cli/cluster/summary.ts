@@ -9,6 +9,7 @@ import type { Cluster } from '../../host/cluster-config.js';
 import { majorityLostText, spokenIn, type ReplicaStatusReport } from '../../host/status.js';
 import { Exit } from '../../console/exit.js';
 import { formatLongDuration } from '../../console/units.js';
+import { featureDifferences } from './features-known.js';
 import { keyDifferences } from './keys-loaded.js';
 
 export interface ReplicaSummary {
@@ -171,6 +172,7 @@ export function summarize(
       ...divergedRemarks(reports),
       ...remarksOn(replicas, view),
       ...keyDifferences(reports).map(({ text }) => text),
+      ...featureDifferences(reports).map(({ text }) => text),
       ...clockRemarks(reports),
     ],
   };

@@ -12,6 +12,7 @@ import { WITHOUT_KEYS_REMEDY, withoutKeysWarning } from '../../host/without-keys
 import { formatDuration } from '../../console/units.js';
 import { spokenIn, type ReplicaStatusReport } from '../../host/status.js';
 import { chainRemarks, clocksApart, logAheadRemarks, summarize, wireRemarks } from '../cluster/summary.js';
+import { featureDifferences, featuresOn } from '../cluster/features-known.js';
 import { keyDifferences, keyGroups } from '../cluster/keys-loaded.js';
 import { fail, ok, skip, warn, type Finding } from './finding.js';
 
@@ -209,6 +210,7 @@ export async function checkReplicas(
     for (const remark of logAheadRemarks(answers.flatMap(({ report }) => (report === undefined ? [] : [report]))))
       findings.push(warn('log and clocks', remark, 'docs/operate/clocks.md, "A clock that was ahead once"'));
     findings.push(...loadedKeys(answers.flatMap(({ report }) => (report === undefined ? [] : [report]))));
+    findings.push(...knownFeatures(answers.flatMap(({ report }) => (report === undefined ? [] : [report]))));
     const [differs] = chainRemarks(summary.replicas);
     if (differs !== undefined) findings.push(fail('chain', differs, 'docs/operate/security.md, "The chain"'));
     const reports = answers.flatMap(({ report }) => (report === undefined ? [] : [report]));
@@ -261,6 +263,19 @@ export function loadedKeys(reports: readonly Pick<ReplicaStatusReport, 'id' | 'k
     ok(check, `replicas that say it have the same ${loaded.length}, and use key ${use}`),
     ...(silent.length === 0 ? [] : [skip(check, `replica ${silent.join(', ')}: an earlier version does not say`)]),
   ];
+}
+
+/** Compares the features that the replicas know. */
+export function knownFeatures(reports: readonly Pick<ReplicaStatusReport, 'id' | 'features'>[]): Finding[] {
+  const check = 'features';
+  if (reports.length === 0) return [];
+  const differences = featureDifferences(reports);
+  if (differences.length > 0)
+    return differences.map(({ isFault, text }) =>
+      (isFault ? fail : warn)(check, text, 'docs/operate/operations.md, "Features"'),
+    );
+  const on = featuresOn(reports);
+  return [ok(check, `replicas that answer know the same; on: ${on.length === 0 ? 'none' : on.join(', ')}`)];
 }
 
 /** The directory where the replica would keep its promises: writes there, and measures how long a sync takes. */
