@@ -45,7 +45,8 @@ const REPORT_BYTES_MAX = 32_768;
 /** The values of Status.serial that ask for the first piece of a new report. A report's own serial is larger. */
 const NEWEST = 1;
 
-const QUESTION: Question<ReplicaStatusReport> = {
+/** What is asked, and how pieces of the answer are read. */
+export const STATUS_QUESTION: Question<ReplicaStatusReport> = {
   askBytes: Status.size,
   answerType: StatusReply.type,
   answerBytes: StatusReply.size,
@@ -85,7 +86,7 @@ export class StatusClient {
    * `key-file-invalid`, `key-file-exposed`, `host-unresolved`, `address-unavailable`.
    */
   static async open(options: StatusClientOptions): Promise<StatusClient> {
-    const inquiry = await Inquiry.open('StatusClient', options, QUESTION);
+    const inquiry = await Inquiry.open('StatusClient', options, STATUS_QUESTION);
     return new StatusClient(inquiry, inquiry.cluster);
   }
 

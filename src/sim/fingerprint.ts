@@ -34,6 +34,9 @@ const IGNORED = new Set([
   'outOfStep',
 ]);
 
+/** Longer arrays count by their hashes. */
+const SHORT_BYTES = 64;
+
 const encoder = new TextEncoder();
 
 export class Fingerprint {
@@ -55,9 +58,7 @@ export class Fingerprint {
     this.visited.set(value, this.visited.size);
     if (value instanceof Entry || value instanceof Executed) return; // flyweights: each is filled in before it is read
     if (value instanceof LastWords) return; // a view of another object's array; it only decides which object allocates
-    if (value instanceof DataView)
-      this.parts.push(new Uint8Array(value.buffer, value.byteOffset, value.byteLength).join(), ';');
-    else if (ArrayBuffer.isView(value)) this.parts.push((value as Uint8Array).join(), ';');
+    if (ArrayBuffer.isView(value)) this.bytes(value);
     else if (Array.isArray(value)) this.list(value);
     else if (value instanceof Map || value instanceof Set) this.list([...value]);
     else if (value instanceof Log) this.log(value);
@@ -66,10 +67,17 @@ export class Fingerprint {
 
   /** 64 bits: the chance that two of a million states share it is below one in ten million. */
   digest(): string {
-    const bytes = encoder.encode(this.parts.join(''));
-    const out = new Uint8Array(8);
-    this.hasher.hash64(bytes, 0, bytes.length, out, 0);
-    return String.fromCharCode(...out);
+    return String.fromCharCode(...hashOf(this.hasher, encoder.encode(this.parts.join(''))));
+  }
+
+  /** A long one by its hash: most of them are tables that are nearly empty. */
+  private bytes(view: ArrayBufferView): void {
+    const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+    if (bytes.length <= SHORT_BYTES) {
+      this.parts.push(bytes.join(), ';');
+      return;
+    }
+    this.parts.push('#', String(bytes.length), '/', hashOf(this.hasher, bytes).join(), ';');
   }
 
   private list(values: readonly unknown[]): void {
@@ -96,4 +104,10 @@ export class Fingerprint {
       if (index > log.baseIndex) this.parts.push(String(log.replyTo(index)), '/', String(log.laneBefore(index)), ',');
     }
   }
+}
+
+function hashOf(hasher: SimulationHasher, bytes: Uint8Array): Uint8Array {
+  const out = new Uint8Array(8);
+  hasher.hash64(bytes, 0, bytes.length, out, 0);
+  return out;
 }

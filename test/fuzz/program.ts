@@ -4,23 +4,10 @@
  */
 import { program } from '../../bench/program.js';
 import { CliError } from '../../src/console/exit.js';
-import { KINDS, ReceivePathFuzzer, type Kind } from './receive-path.js';
+import { FORGERIES } from './forger.js';
+import { KINDS, ReceivePathFuzzer } from './receive-path.js';
 
 const PROGRESS_MS = 5_000;
-/** Rounds of each kind in turn. */
-const TURN: readonly Kind[] = [
-  'forged',
-  'client',
-  'client',
-  'client',
-  'answers',
-  'forged',
-  'client',
-  'client',
-  'replica',
-  'answers',
-];
-
 await program(
   {
     name: 'npm run fuzz --',
@@ -38,8 +25,8 @@ await program(
     const tried = (): number => KINDS.reduce((sum, kind) => sum + counts.tried[kind], 0);
     const startedMs = performance.now();
     let shownMs = startedMs;
-    for (let turn = 0; tried() < datagrams; turn++) {
-      fuzzer.round(TURN[turn % TURN.length]!);
+    while (tried() < datagrams) {
+      fuzzer.round();
       const nowMs = performance.now();
       if (nowMs - shownMs < PROGRESS_MS) continue;
       shownMs = nowMs;
@@ -58,8 +45,11 @@ await program(
       crashes,
       violations,
       stopped: total(counts.stopped),
-      heard: counts.heard,
-      committed: counts.committed,
+      forgeries: fuzzer.forger.made,
+      handled: counts.handled,
+      reports: counts.reports,
+      clusters: counts.clusters,
+      ...fuzzer.atWork,
       seconds,
       perSecond: Math.round(tried() / seconds),
     };
@@ -69,10 +59,14 @@ await program(
         : [
             `datagrams   ${result.datagrams} in ${seconds.toFixed(1)} s, ${result.perSecond}/s: ${KINDS.map((kind) => `${counts.tried[kind]} ${kind}`).join(', ')}`,
             `found       ${crashes} crashes, ${violations} violations`,
-            `meanwhile   ${counts.committed} operations committed, ${counts.heard} messages heard; ${result.stopped} times an invariant stopped a replica that a lying replica spoke to`,
+            `forged      ${FORGERIES.map((name) => `${fuzzer.forger.made[name]} ${name}`).join(', ')}`,
+            `handled     of the hostile ones ${Object.entries(counts.handled)
+              .map(([version, times]) => `${times} in version ${version}`)
+              .join(', ')}; ${counts.reports} reports`,
+            `meanwhile   ${result.committed} operations committed, ${result.heard} messages heard, ${counts.clusters} clusters; ${result.stopped} times an invariant stopped a replica that a lying replica spoke to`,
             ...list('crash', counts.crashes),
             ...list('violation', counts.violations),
-            ...list('stopped', counts.stopped),
+            ...list('stopped', kindsOf(counts.stopped)),
           ].join('\n'),
     );
     if (crashes + violations > 0)
@@ -85,6 +79,16 @@ await program(
 
 function total(found: ReadonlyMap<string, number>): number {
   return [...found.values()].reduce((sum, times) => sum + times, 0);
+}
+
+/** The texts without their numbers, which differ each time. */
+function kindsOf(found: ReadonlyMap<string, number>): ReadonlyMap<string, number> {
+  const kinds = new Map<string, number>();
+  for (const [text, times] of found) {
+    const kind = text.replace(/\b[0-9a-f]{16}\b|\d+/g, 'n');
+    kinds.set(kind, (kinds.get(kind) ?? 0) + times);
+  }
+  return kinds;
 }
 
 function list(what: string, found: ReadonlyMap<string, number>): string[] {

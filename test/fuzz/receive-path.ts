@@ -1,38 +1,45 @@
 /**
- * Sends seeded datagrams through the whole receive path: envelope and keys, reader, replica cores, client core, state
- * machine.
+ * Sends seeded datagrams through the whole receive path: envelope and keys, reader, replica cores, client core, status
+ * service and status client, state machine; and through the outboxes what these answer.
  *
- * - *forged*: authentic datagrams, changed in any way that a stranger could change them (bytes, lengths, the fields of
- *   the envelope, another's key, no key), and invented ones. The rule: none is accepted, nothing is asked of the
- *   transport, the state of the replica does not change, and each is counted once.
- * - *client*: well-formed datagrams under a good client's key with arbitrary messages. The rule: nothing throws, no
- *   invariant breaks, what is committed stays, and replicas agree on it. Some come under another key from the honest
- *   client's own address, which keeps its key.
+ * - *forged*: what a stranger can send (forger.ts). The rule: none is accepted, nothing is asked of the transport, the
+ *   state of no replica, client or table of streams changes, and each is counted once.
+ * - *replayed*: authentic datagrams again, later, in another order and to every receiver of their stream, their own
+ *   sender included. The rule: nothing throws, no invariant breaks, what is committed stays, replicas agree on it.
+ * - *client*: well-formed datagrams under a good client's key with arbitrary messages. The same rule. Some come under
+ *   another key from the honest client's own address, which keeps its key.
  * - *replica*: the same under the replicas' key, as from a faulty replica or a stolen key. The protocol survives
  *   replicas that stop, not ones that lie. So an invariant may stop the replica that receives it, or a contradiction
  *   about its log or its promises (STOPS); nothing else may be thrown.
- * - *answers*: the same at a client. The rule: nothing throws.
+ * - *answers*: the same at a client, and at a tool that asks for status. The rule: nothing throws.
  */
+import { summarize } from '../../src/cli/cluster/summary.js';
+import { summaryLines } from '../../src/cli/cluster/table.js';
+import { knownFeatures, loadedKeys } from '../../src/cli/doctor/cluster-checks.js';
+import { encodeReport } from '../../src/host/status-codec.js';
+import type { ReplicaStatusReport } from '../../src/host/status.js';
+import type { Inquiry } from '../../src/client/inquiry.js';
+import { FeatureUnknownError } from '../../src/protocol/log/features.js';
 import { DivergedError } from '../../src/protocol/replica/diverged-error.js';
 import { ForgottenError } from '../../src/protocol/replica/introduction.js';
 import { InvariantError } from '../../src/protocol/invariant.js';
-import { ENTRY_HEADER_BYTES } from '../../src/protocol/log/entry.js';
-import { ORDER_RECORD_BYTES } from '../../src/protocol/log/log.js';
-import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
-import { Keyring } from '../../src/host/keyring.js';
 import { Fingerprint } from '../../src/sim/fingerprint.js';
 import { Random } from '../../src/sim/random.js';
-import { CLIENT_SENDER, SEALED_ENVELOPE_BYTES } from '../../src/wire/envelope.js';
+import { ENVELOPE_BYTES, type Envelope } from '../../src/wire/envelope.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
 import { begin, type Message } from '../../src/wire/layout.js';
 import * as wire from '../../src/wire/messages.js';
 import { writeI32, writeU16 } from '../../src/wire/u64.js';
-import { CLIENT, envelopeOf, FuzzCluster, keyFile, KEYS, REPLICAS } from './cluster.js';
+import { CLIENT, FuzzCluster, KEYS, REPLICAS } from './cluster.js';
+import { Composer } from './composer.js';
+import { Forger } from './forger.js';
+import { REPORT } from './report.js';
+import { statusInquiry } from './status-client.js';
 
 /** Errors by which a core stops itself. */
-const STOPS = [InvariantError, DivergedError, ForgottenError];
+const STOPS = [InvariantError, DivergedError, ForgottenError, FeatureUnknownError];
 
-export const KINDS = ['forged', 'client', 'replica', 'answers'] as const;
+export const KINDS = ['forged', 'replayed', 'client', 'replica', 'answers'] as const;
 export type Kind = (typeof KINDS)[number];
 
 /**
@@ -41,8 +48,18 @@ export type Kind = (typeof KINDS)[number];
  */
 const ROUND = 1_000;
 const FORGED_ROUND = 8_000;
-/** Rounds before the cluster is replaced, so that the effects of hostile messages can be seen more than once. */
-const ROUNDS = 20;
+/** A long one may come in each of these. */
+const CAPACITY = 61_000;
+/**
+ * The rounds of one cluster, which is then replaced. In the last ones it is lied to by a replica, and then its
+ * replicas need not agree any more.
+ */
+export const LIFE: readonly Kind[] = [
+  ...(['forged', 'client', 'client', 'replayed', 'client', 'forged', 'client'] as const),
+  ...(['client', 'replayed', 'client', 'forged', 'client', 'answers', 'client'] as const),
+  ...(['answers', 'forged', 'replica', 'answers', 'replica', 'forged'] as const),
+];
+
 const FROM_CLIENTS: readonly Message[] = [
   wire.Request,
   wire.Request,
@@ -52,10 +69,10 @@ const FROM_CLIENTS: readonly Message[] = [
   wire.Probe,
   wire.Plea,
   wire.Proof,
+  wire.Status,
   wire.AskMembers,
 ];
-const NUMBERS = [0, 1, 2, 3, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff];
-const CAPACITY = 61_000;
+const REPORT_BYTES = encodeReport(REPORT);
 
 export interface FuzzCounts {
   /** By kind. */
@@ -70,92 +87,124 @@ export interface FuzzCounts {
   readonly stopped: Map<string, number>;
   /** Messages of well-formed datagrams that reached a core. */
   heard: number;
+  /** Of the hostile ones: datagrams of each version that were handled. */
+  readonly handled: Record<number, number>;
   /** Operations that the cluster committed meanwhile. */
   committed: number;
+  /** Reports that the tool took for one. */
+  reports: number;
+  clusters: number;
 }
 
 export class ReceivePathFuzzer {
   readonly counts: FuzzCounts = {
-    tried: { forged: 0, client: 0, replica: 0, answers: 0 },
+    tried: Object.fromEntries(KINDS.map((kind) => [kind, 0])) as Record<Kind, number>,
     crashes: new Map(),
     violations: new Map(),
     stopped: new Map(),
     heard: 0,
+    handled: { [PREVIOUS_WIRE_VERSION]: 0, [WIRE_VERSION]: 0 },
     committed: 0,
+    reports: 0,
+    clusters: 1,
   };
   private readonly random: Random;
   private cluster: FuzzCluster;
   private rounds = 0;
   private readonly bytes = new Uint8Array(CAPACITY);
-  private readonly strangerRing = new Keyring(
-    keyFile(
-      1,
-      KEYS.map((entry) => ({ ...entry, secret: 'ee'.repeat(32) })),
-    ),
-    true,
-  );
-  /** Seals invented datagrams: with a checksum, or under a stranger's secrets. */
-  private readonly checksummed = [envelopeOf(1, undefined), envelopeOf(CLIENT_SENDER, undefined)];
-  private readonly strangers = [envelopeOf(1, this.strangerRing), envelopeOf(CLIENT_SENDER, this.strangerRing)];
+  private readonly composer: Composer;
+  readonly forger: Forger;
+  private readonly status: Inquiry<ReplicaStatusReport>;
+  /** A replica was lied to: from here on the agreement of this cluster means nothing. */
+  private poisoned = false;
+  /** The client was lied to. It can have been told another key's challenge, and then its Proof is known. */
+  private clientPoisoned = false;
 
   constructor(seed: number) {
     this.random = new Random(seed);
+    this.composer = new Composer(this.random.fork('composer'), this.bytes);
+    this.forger = new Forger(this.random.fork('forger'), this.bytes);
+    this.status = statusInquiry(REPLICAS);
     this.cluster = new FuzzCluster(this.random.fork('cluster'));
   }
 
-  /** One round of one kind: some thousand datagrams. */
-  round(kind: Kind): void {
-    if (++this.rounds % ROUNDS === 0) this.replaceCluster();
-    try {
-      this.cluster.work(20);
-      const throwAt =
-        kind === 'forged'
-          ? () => this.forged()
-          : kind === 'client'
-            ? () => this.hostile(REPLICAS)
-            : kind === 'replica'
-              ? () => this.hostile(this.random.below(REPLICAS))
-              : () => this.answer();
-      const before = kind === 'forged' ? this.stateOf() : '';
-      const drops = kind === 'forged' ? this.dropsOf() : 0;
-      const tried = this.counts.tried[kind];
-      for (let i = kind === 'forged' ? FORGED_ROUND : ROUND; i > 0; i--) {
-        try {
-          throwAt();
-        } catch (error) {
-          if (kind !== 'replica') throw error;
-          // Replicas that believe a lying one stop often: the rest of the round is for others.
-          this.caught(error, true);
-          this.replaceCluster();
-          this.cluster.work(20);
-        }
-      }
-      if (kind === 'forged') {
-        if (this.stateOf() !== before) this.violated('a forged datagram changed the state of a replica');
-        if (this.dropsOf() - drops !== this.counts.tried.forged - tried)
-          this.violated('a forged datagram was not counted once');
-      }
-      this.cluster.settle();
-      if (kind !== 'replica' && !this.poisoned) this.cluster.checkAgreement();
-      // A lying replica can have told the client another key's challenge, and then its Proof is known.
-      if (kind === 'client' && !this.poisoned) this.cluster.checkClientsKey();
-      this.cluster.work(20);
-    } catch (error) {
-      this.caught(error, kind === 'replica' || this.poisoned);
-      this.replaceCluster();
-    }
-    if (kind === 'replica' || kind === 'answers') this.poisoned = true;
+  /** Operations that were committed, and messages that were heard, until now. */
+  get atWork(): { readonly committed: number; readonly heard: number } {
+    const { counts, cluster } = this;
+    const hosts = [...cluster.replicas, cluster.clientHost];
+    return {
+      committed: counts.committed + cluster.committed,
+      heard: counts.heard + hosts.reduce((sum, { heard }) => sum + heard, 0),
+    };
   }
 
-  /** A replica or the client was lied to: from here on the cluster's agreement means nothing. */
-  private poisoned = false;
+  /** The next round: some thousand datagrams of one kind. */
+  round(): void {
+    const kind = LIFE[this.rounds++ % LIFE.length]!;
+    try {
+      this.cluster.work(20);
+      if (kind === 'forged') this.forgedRound();
+      else this.otherRound(kind);
+      this.cluster.work(20);
+    } catch (error) {
+      this.caught(error, this.poisoned);
+      this.replaceCluster();
+    }
+    if (this.rounds % LIFE.length === 0) this.replaceCluster();
+  }
+
+  private otherRound(kind: Exclude<Kind, 'forged'>): void {
+    if (kind === 'replica') this.poisoned = true;
+    if (kind === 'answers') this.clientPoisoned = true;
+    for (let i = ROUND; i > 0; i--) {
+      this.counts.tried[kind]++;
+      switch (kind) {
+        case 'client':
+          this.hostile(REPLICAS);
+          break;
+        case 'replica':
+          this.fromReplica();
+          break;
+        case 'replayed':
+          this.replay();
+          break;
+        case 'answers':
+          if (this.random.chance(0.1)) this.answerTool();
+          else this.answer();
+      }
+    }
+    this.cluster.settle();
+    if (!this.poisoned) this.cluster.checkAgreement();
+    if (kind === 'client' && !this.poisoned && !this.clientPoisoned) this.cluster.checkClientsKey();
+  }
+
+  private forgedRound(): void {
+    const { cluster, forger, bytes, counts } = this;
+    cluster.age();
+    const before = this.stateOf();
+    const drops = this.dropsOf();
+    let tried = 0;
+    for (let i = FORGED_ROUND; i > 0; i--) {
+      const length = forger.forge(cluster);
+      if (length < 0) continue;
+      tried++;
+      if (forger.target < REPLICAS) cluster.receive(forger.target, bytes, length);
+      else cluster.tell(bytes, length);
+    }
+    counts.tried.forged += tried;
+    if (this.stateOf() !== before) this.violated('a forged datagram changed the state of a process');
+    if (this.dropsOf() - drops !== tried) this.violated('a forged datagram was not counted once');
+  }
 
   private replaceCluster(): void {
-    this.counts.committed += this.cluster.committed;
-    this.counts.heard += this.cluster.clientHeard + this.cluster.replicas.reduce((sum, { heard }) => sum + heard, 0);
+    const { committed, heard } = this.atWork;
+    this.counts.committed = committed;
+    this.counts.heard = heard;
+    this.counts.clusters++;
     this.cluster.close();
     this.cluster = new FuzzCluster(this.random.fork('cluster'));
     this.poisoned = false;
+    this.clientPoisoned = false;
   }
 
   private caught(error: unknown, byReplica: boolean): void {
@@ -172,257 +221,164 @@ export class ReceivePathFuzzer {
     count(this.counts.violations, what);
   }
 
+  /** Everything that a datagram could change, but for the counts of those that are dropped. */
   private stateOf(): string {
     const fingerprint = new Fingerprint();
-    for (const { core, peers, heard, asked } of this.cluster.replicas)
-      for (const part of [core, peers, heard, asked]) fingerprint.add(part);
-    fingerprint.add(this.cluster.client);
-    fingerprint.add(this.cluster.clientHeard);
+    const { replicas, client, clientHost } = this.cluster;
+    for (const { core } of replicas) fingerprint.add(core);
+    fingerprint.add(client);
+    for (const { peers, envelope, heard, asked } of [...replicas, clientHost]) {
+      const { openedKey } = envelope;
+      for (const part of [peers, heard, asked, openedKey, ...streamsOf(envelope)]) fingerprint.add(part);
+    }
     return fingerprint.digest();
   }
 
   private dropsOf(): number {
-    return [...this.cluster.replicas.map(({ reader }) => reader), this.cluster.clientReader].reduce(
-      (sum, { drops }) => sum + drops.reduce((a, b) => a + b, 0),
+    return [...this.cluster.replicas, this.cluster.clientHost].reduce(
+      (sum, { reader }) => sum + reader.drops.reduce((a, b) => a + b, 0),
       0,
     );
   }
 
-  private forged(): void {
+  private replay(): void {
     const { random, cluster, bytes } = this;
-    const { bytes: authentic } = random.pick(cluster.corpus);
-    let { length } = authentic;
-    bytes.set(authentic);
-    switch (random.below(8)) {
-      case 0: // flipped bits
-        for (let i = random.between(1, 4); i > 0; i--) bytes[random.below(length)]! ^= 1 << random.below(8);
-        break;
-      case 1: // a byte of the envelope that its sender could have written
-        bytes[random.below(SEALED_ENVELOPE_BYTES)] = random.below(256);
-        break;
-      case 2: // cut off
-        length = random.below(length);
-        break;
-      case 3: // append the messages of another authentic datagram
-        {
-          const { bytes: other } = random.pick(cluster.corpus);
-          bytes.set(other.subarray(SEALED_ENVELOPE_BYTES), length);
-          length += other.length - SEALED_ENVELOPE_BYTES;
-        }
-        break;
-      case 4: // the messages of one under the MAC of another
-        {
-          const { bytes: other } = random.pick(cluster.corpus);
-          bytes.set(other.subarray(0, SEALED_ENVELOPE_BYTES));
-          if (length === other.length && same(bytes, other)) return; // two replicas said the same
-        }
-        break;
-      case 5: // well-formed, with a checksum in place of a key
-        random.pick(this.checksummed).seal(bytes, 0, length);
-        break;
-      case 6: // well-formed, under the right id and another's secret
-        random
-          .pick(this.strangers)
-          .seal(bytes, 0, length, this.strangerRing.find(random.between(1, KEYS.length)), this.version());
-        break;
-      default: // invented, usually with the envelope of a real one
-        length = random.chance(0.01) ? random.between(0, CAPACITY) : random.below(300);
-        for (let i = random.chance(0.7) ? SEALED_ENVELOPE_BYTES - 16 : 0; i < length; i++) bytes[i] = random.next();
+    const { bytes: recorded, to } = random.pick(cluster.corpus);
+    bytes.set(recorded);
+    cluster.now.monotonicUs += 1;
+    if (to >= REPLICAS) cluster.tell(bytes, recorded.length);
+    else {
+      // Whatever address it comes from: that only matters for datagrams of clients.
+      const target = random.below(REPLICAS);
+      cluster.receive(target, bytes, recorded.length, random.chance(0.5) ? CLIENT : CLIENT + 9 + random.below(4));
+      if (random.chance(0.5)) cluster.endTurn(target);
     }
-    if (length === authentic.length && same(bytes, authentic)) return;
-    this.counts.tried.forged++;
-    const target = random.below(REPLICAS + 1);
-    if (target < REPLICAS) cluster.receive(target, bytes, length);
-    else cluster.clientReader.read(bytes, 0, length);
+    if (random.chance(0.05)) cluster.settle();
+    if (random.chance(0.01)) cluster.work(1);
   }
 
-  /** A good MAC and anything after it, from a replica, or, if REPLICAS, from a client. */
+  /** A replica that believes a lying one stops often: another process then takes its place. */
+  private fromReplica(): void {
+    const { random } = this;
+    const from = random.below(REPLICAS);
+    try {
+      this.hostile(from);
+    } catch (error) {
+      this.caught(error, true);
+      if (!STOPS.some((stop) => error instanceof stop) || !this.restart()) {
+        this.replaceCluster();
+        this.cluster.work(20);
+        this.poisoned = true;
+      }
+    }
+  }
+
+  private lastTarget = 0;
+
+  private restart(): boolean {
+    try {
+      return this.cluster.restart(this.lastTarget);
+    } catch (error) {
+      this.caught(error, true);
+      return false;
+    }
+  }
+
+  /** A good tag or MAC, and anything after it, from a replica, or, if REPLICAS, from a client. */
   private hostile(from: number): void {
-    const { random, cluster } = this;
-    this.counts.tried[from < REPLICAS ? 'replica' : 'client']++;
+    const { random, cluster, bytes, counts } = this;
     const target = from < REPLICAS ? (from + 1 + random.below(REPLICAS - 1)) % REPLICAS : random.below(REPLICAS);
+    this.lastTarget = target;
     const reads = from === REPLICAS && random.chance(0.2);
-    const who = reads ? cluster.reader : cluster.speakers[from]!;
     const version = this.version();
-    const head = who.envelope.bytesIn(version);
-    const length = this.compose(head, target, from < REPLICAS ? wire.ALL_MESSAGES : FROM_CLIENTS);
-    // Each key has endpoints of its own, and sometimes speaks from one of another key.
-    const endpoint = CLIENT + 1 + (random.chance(0.1) ? random.below(8) : random.below(4) + (reads ? 4 : 0));
-    who.envelope.seal(this.bytes, 0, length, who.ring.own, version);
+    const who = reads
+      ? cluster.reader
+      : (version < WIRE_VERSION && random.chance(0.5) ? cluster.oldSpeakers : cluster.speakers)[from]!;
+    let length = ENVELOPE_BYTES;
+    if (version < PREVIOUS_WIRE_VERSION) bytes.fill(0, 0, length);
+    else {
+      const owner = from < REPLICAS ? 0 : reads ? KEYS[2].id : KEYS[1].id;
+      const messages = from < REPLICAS ? wire.ALL_MESSAGES : FROM_CLIENTS;
+      length = this.composer.compose(cluster, who.envelope.bytesIn(version), version, target, messages, owner);
+    }
+    // Each key has endpoints of its own, and sometimes speaks from one of another key. Some share a place in the tables.
+    const own = random.chance(0.1) ? random.below(8) : random.below(4) + (reads ? 4 : 0);
+    const endpoint = CLIENT + 1 + own + (random.chance(0.05) ? 16 : 0);
+    who.envelope.seal(bytes, 0, length, who.ring.own, version);
     cluster.now.monotonicUs += 1;
-    cluster.receive(target, this.bytes, length, reads && random.chance(0.2) ? CLIENT : endpoint);
+    const messages = cluster.receive(target, bytes, length, reads && random.chance(0.2) ? CLIENT : endpoint);
+    if (messages > 0) counts.handled[version] = (counts.handled[version] ?? 0) + 1;
+    if (random.chance(0.5)) cluster.endTurn(target);
     if (random.chance(0.1)) cluster.settle();
   }
 
   /** What a lying replica, or a thief of this client's key, tells the client. */
   private answer(): void {
-    const { random, cluster } = this;
-    this.counts.tried.answers++;
+    const { random, cluster, bytes } = this;
     const liar = random.pick(cluster.liars);
     const version = this.version();
-    const length = this.compose(liar.bytesIn(version), random.below(REPLICAS), wire.ALL_MESSAGES);
-    liar.seal(this.bytes, 0, length, cluster.clientRing.own, version);
+    const head = liar.bytesIn(version);
+    const length = this.composer.compose(cluster, head, version, random.below(REPLICAS), wire.ALL_MESSAGES, 0);
+    liar.seal(bytes, 0, length, cluster.clientRing.own, version);
     cluster.now.monotonicUs += 1;
-    cluster.clientReader.read(this.bytes, 0, length);
+    cluster.tell(bytes, length);
+    if (random.chance(0.05)) cluster.settle();
     if (random.chance(0.02)) cluster.work(1);
   }
 
+  /** What a lying replica tells a tool that asks for its status: pieces of a report, damaged or not. */
+  private answerTool(): void {
+    const { random, bytes, cluster, status, counts } = this;
+    const nonce = status['nonce'];
+    begin(wire.StatusReply, bytes, 0);
+    const { at } = wire.StatusReply;
+    const whole = random.chance(0.9) ? REPORT_BYTES.length : random.pick([0, 1, 200, 32_768, 32_769, -1]);
+    const serial = random.chance(0.9) ? random.between(2, 5) : random.below(3);
+    const from = random.chance(0.7) ? 0 : random.below(REPORT_BYTES.length);
+    const left = REPORT_BYTES.length - from;
+    const length = random.pick([0, 1, 128, 500, 1_000, left, left, left, left]);
+    writeI32(bytes, at.nonce, nonce[0]!);
+    writeI32(bytes, at.nonce + 4, random.chance(0.99) ? nonce[1]! : random.next());
+    writeI32(bytes, at.length, whole);
+    writeI32(bytes, at.serial, serial);
+    writeI32(bytes, at.offset, from);
+    writeU16(bytes, at.report, length);
+    bytes.set(REPORT_BYTES.subarray(from, from + length), wire.StatusReply.size);
+    for (let damaged = random.chance(0.5) ? 0 : random.between(1, 8); damaged > 0 && length > 0; damaged--)
+      bytes[wire.StatusReply.size + random.below(length)] = random.next();
+    const id = random.chance(0.1) ? random.below(REPLICAS) : REPORT.id;
+    status['receive'](bytes, 0, id, cluster.now);
+    const { answers } = status['query']!;
+    const report = answers[id]!.answer;
+    if (report === undefined) return;
+    counts.reports++;
+    // What is accepted is shown: by `jitpaxos status`, and by `doctor`.
+    const shown = answers.map(({ answer, ...rest }) => ({ ...rest, report: answer }));
+    summaryLines(summarize(REPORT.cluster, shown, shown), false);
+    loadedKeys([report, REPORT]);
+    knownFeatures([report, REPORT]);
+    answers[id] = { ...answers[id]!, answer: undefined };
+  }
+
   /**
-   * Wire version in which to write a datagram: sometimes the previous one, with the present layouts, which it may not
-   * have.
+   * Wire version in which to write a datagram: sometimes the previous one. Version 3 stands for the hello of a process
+   * that speaks it.
    */
   private version(): number {
-    return this.random.chance(0.1) ? PREVIOUS_WIRE_VERSION : WIRE_VERSION;
-  }
-
-  /**
-   * One to three messages behind `head` bytes of room for the envelope: real ones with some fields replaced, or made up. Returns
-   * the datagram's length.
-   */
-  private compose(head: number, target: number, messages: readonly Message[]): number {
-    const { random, bytes } = this;
-    let at = head;
-    for (let left = random.chance(0.8) ? 1 : 3; left > 0; left--) {
-      const real = random.chance(0.6) ? this.realMessage(messages) : undefined;
-      if (real !== undefined) {
-        bytes.set(real.bytes, at);
-        for (let fields = random.below(4); fields > 0; fields--)
-          this.fill(real.message, at, random.pick(Object.keys(real.message.fields)), target, real.bytes.length);
-        at += real.bytes.length;
-        continue;
-      }
-      const message = random.pick(messages);
-      begin(message, bytes, at);
-      const tail = message.hasBytes ? this.tailOf(message, at + message.size) : 0;
-      for (const field of Object.keys(message.fields)) this.fill(message, at, field, target, message.size + tail);
-      at += message.size + tail;
-    }
-    return at;
-  }
-
-  private realMessage(
-    messages: readonly Message[],
-  ): { readonly message: Message; readonly bytes: Uint8Array } | undefined {
-    const { messages: bytes } = this.random.pick(this.cluster.corpus);
-    const message = wire.layoutOf(wire.typeOf(bytes, 0));
-    return message !== undefined && messages.includes(message) ? { message, bytes } : undefined;
-  }
-
-  /** Bytes for the end of a message; their number is written by `fill`. */
-  private tailOf(message: Message, at: number): number {
-    const { random, bytes } = this;
-    let length = random.pick([0, 1, 8, 18, 24, 32, 64, 100, 599, 600, 601, 1_000, 1_001]);
-    if (message === wire.Order) length = ORDER_RECORD_BYTES * random.below(40) + (random.chance(0.05) ? 1 : 0);
-    for (let i = 0; i < length; i++) bytes[at + i] = random.next();
-    if (message === wire.Chunk) {
-      // Entries whose lengths are mostly right.
-      length = 0;
-      for (let entries = random.below(6); entries > 0; entries--) {
-        const operation = random.below(40);
-        writeU16(bytes, at + length, random.chance(0.9) ? operation : random.below(0x10000));
-        length += 2 + ENTRY_HEADER_BYTES + operation;
-      }
-    }
-    return length;
-  }
-
-  private fill(message: Message, at: number, field: string, target: number, messageBytes: number): void {
-    const { random, bytes, cluster } = this;
-    const { state } = cluster.replicas[target]!.core;
-    const { log } = state;
-    const o = at + message.at[field]!;
-    switch (message.fields[field]!) {
-      case 'bin16':
-        // the reader drops what does not fit
-        writeU16(bytes, o, random.chance(0.95) ? messageBytes - message.size : random.next() & 0xffff);
-        return;
-      case 'u8':
-        bytes[o] = random.chance(0.8) ? random.below(8) : random.next();
-        return;
-      case 'u16':
-        writeU16(
-          bytes,
-          o,
-          field === 'lane' ? random.pick([0, 1, 7, 8, 0xfffe, REGISTER_LANE]) : random.next() & 0xffff,
-        );
-        return;
-      case 'i32':
-      case 'u32': {
-        const view = random.pick([
-          state.view,
-          state.view,
-          state.view,
-          state.view + 1,
-          state.view - 1,
-          state.view + 6,
-          state.logView,
-          ...NUMBERS,
-        ]);
-        writeI32(
-          bytes,
-          o,
-          /view/i.test(field)
-            ? view
-            : random.chance(0.3)
-              ? random.between(0, 20)
-              : random.chance(0.5)
-                ? random.pick(NUMBERS)
-                : random.next(),
-        );
-        return;
-      }
-      default:
-    }
-    if (/index/i.test(field)) {
-      const near =
-        random.pick([
-          0,
-          1,
-          log.baseIndex,
-          state.committed,
-          state.synced,
-          log.lastIndex,
-          log.lastIndex + 1,
-          log.lastIndex + random.below(300),
-        ]) + random.between(-1, 1);
-      const index = random.chance(0.9)
-        ? Math.max(0, near)
-        : random.pick([2 ** 53 - 1, 2 ** 53 - 2, 2 ** 32, 2 ** 31, 2 ** 53]);
-      writeI32(bytes, o, Math.floor(index / 2 ** 32));
-      writeI32(bytes, o + 4, (index % 2 ** 32) | 0);
-      return;
-    }
-    if (/chain/i.test(field) && random.chance(0.8)) {
-      // An existing index, which `fill` may have used a moment ago.
-      const index = random.pick([
-        log.baseIndex,
-        log.lastIndex,
-        Math.max(log.baseIndex, state.committed),
-        Math.max(log.baseIndex, state.synced),
-      ]);
-      writeI32(bytes, o, log.chainHi(index));
-      writeI32(bytes, o + 4, log.chainLo(index));
-      return;
-    }
-    if (field === 'timestamp' && random.chance(0.8)) {
-      writeI32(bytes, o, cluster.now.wallHi);
-      writeI32(bytes, o + 4, (cluster.now.wallLo + random.pick([-1e6, -1, 0, 1, 1_000, 1e6, 9e8])) | 0);
-      return;
-    }
-    if (field === 'session' && random.chance(0.8)) {
-      const index = random.between(log.baseIndex + 1, Math.max(log.baseIndex + 1, log.lastIndex));
-      writeI32(bytes, o, log.has(index) && random.chance(0.7) ? log.sessionHi(index) : 0);
-      writeI32(bytes, o + 4, log.has(index) && random.chance(0.9) ? log.sessionLo(index) : random.between(1, 12));
-      return;
-    }
-    writeI32(bytes, o, random.chance(0.3) ? 0 : random.next());
-    writeI32(bytes, o + 4, random.chance(0.3) ? random.between(0, 3) : random.next());
+    const { random } = this;
+    if (random.chance(0.9)) return WIRE_VERSION;
+    return random.chance(0.95) ? PREVIOUS_WIRE_VERSION : PREVIOUS_WIRE_VERSION - 1;
   }
 }
 
-function same(a: Uint8Array, b: Uint8Array): boolean {
-  for (let i = 0; i < b.length; i++) if (a[i] !== b[i]) return false;
-  return true;
+/** The streams that a receiver remembers, in the order of their use. Their ciphers have scratch space, which may differ. */
+function streamsOf(envelope: Envelope): number[] {
+  const receiving = envelope['receiving']!;
+  const found: number[] = [];
+  for (const table of [...receiving['replicas'], receiving['clients']])
+    for (let stream = table?.['newest']; stream !== undefined; stream = stream.older)
+      found.push(stream.slot, stream.highest, stream.salt0, stream.salt1, stream.salt2, stream.salt3);
+  return found;
 }
 
 function count(map: Map<string, number>, what: string): void {

@@ -1,0 +1,35 @@
+/** What a tool that asks replicas for their status does with answers, without sockets: they are given to `receive`. */
+import { Inquiry } from '../../src/client/inquiry.js';
+import { STATUS_QUESTION } from '../../src/client/status-client.js';
+import type { ReplicaStatusReport } from '../../src/host/status.js';
+import { Instant } from '../../src/protocol/contract.js';
+import { DEFAULT_DATAGRAM_BYTES, MAX_DATAGRAM_BYTES } from '../../src/wire/envelope.js';
+
+/** One whose question to this many replicas stays open. */
+export function statusInquiry(replicas: number): Inquiry<ReplicaStatusReport> {
+  const now = new Instant();
+  const loop = {
+    datagramBytes: DEFAULT_DATAGRAM_BYTES,
+    outbox: { bytes: new Uint8Array(MAX_DATAGRAM_BYTES), reserve: () => 0, commit: () => undefined },
+    start: () => undefined,
+    enter: () => now,
+  };
+  const clock = { close: () => undefined };
+  const inquiry: Inquiry<ReplicaStatusReport> = Reflect.construct(Inquiry, [{}, 'fuzz', STATUS_QUESTION, loop, clock]);
+  inquiry['query'] = {
+    answers: Array.from({ length: replicas }, (_, id) => ({
+      id,
+      address: '',
+      answer: undefined,
+      roundTripUs: undefined,
+      speaks: 0,
+    })),
+    askedAtUs: new Float64Array(replicas),
+    pieces: [],
+    missing: Infinity,
+    repeatUs: 0,
+    nextUs: Infinity,
+    end: () => undefined,
+  };
+  return inquiry;
+}
