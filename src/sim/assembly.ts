@@ -9,10 +9,11 @@ import { KNOWN_FEATURES } from '../protocol/log/features.js';
 import { KvMachine } from '../machine/kv.js';
 import type { StateMachine } from '../machine/state-machine.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type ClientConfig, type ReplicaConfig } from '../protocol/config.js';
-import type { Chain } from '../protocol/contract.js';
+import { chainOf, type Chain } from '../protocol/contract.js';
 import { EVEN_US as PLEA_TURN_US } from '../protocol/replica/suspicion/pleas.js';
 import { Views } from '../protocol/views.js';
 import { DEFAULT_DATAGRAM_BYTES } from '../wire/envelope.js';
+import { RequestFlag } from '../wire/messages.js';
 import { AmbushDriver } from './ambush.js';
 import { BeginningDriver } from './beginnings.js';
 import { Checks } from './checks.js';
@@ -30,6 +31,7 @@ import { Interference } from './interference.js';
 import { drawRequestsPerLane, MishapDriver, roomForWorn } from './mishaps.js';
 import { Network } from './network.js';
 import { Observation } from './observation.js';
+import { drawSwitch, FeatureWorkload, Operator, OPERATOR_PLAN } from './operator.js';
 import type { Parts } from './parts.js';
 import { within } from './plan-in-world.js';
 import { Random } from './random.js';
@@ -103,6 +105,7 @@ export class Assembly implements Parts {
   readonly clients: ClientHost[] = [];
   readonly clocks: SimulatedClock[] = [];
   readonly enemy: Enemy | undefined;
+  readonly operator: Operator | undefined;
   readonly chain: Chain | undefined;
   /** On from the first entry; a mask. */
   private readonly features: number;
@@ -122,6 +125,8 @@ export class Assembly implements Parts {
   /** Longest datagram into which a host puts more than one message. */
   private readonly datagramBytes: number;
   private readonly requestsPerLane: number | undefined;
+  /** When an operator switches features on, µs. */
+  private readonly switchUs: number | undefined;
   private readonly divergingText: string;
 
   constructor(
@@ -163,6 +168,8 @@ export class Assembly implements Parts {
     if (wrong.length > 0) this.diverging = new DivergingDriver(this.queue, seed, wrong, interference);
     const { longest } = this.world;
     const enemy = this.world.ahead ?? this.world.enemy;
+    this.features = options.features ?? (new Random(seed).fork('features').chance(0.5) ? KNOWN_FEATURES : 0);
+    if (this.features === 0 && options.idle !== true) this.switchUs = drawSwitch(seed, faults, this.ticks);
     this.datagramBytes = longest ?? DEFAULT_DATAGRAM_BYTES;
     this.checks = new Checks(replicas, options.executed);
     this.views = new Views(replicas);
@@ -170,7 +177,7 @@ export class Assembly implements Parts {
     this.network = new Network(
       this.queue,
       random.fork('network'),
-      this.endpoints + (enemy === undefined ? 0 : 1),
+      this.endpoints + (enemy === undefined ? 0 : 1) + (this.switchUs === undefined ? 0 : 1),
       this.plan.network,
       (datagram) => this.delivery.deliver(datagram),
     );
@@ -183,7 +190,6 @@ export class Assembly implements Parts {
     // Like versions: everything else draws the same with or without it.
     const keyed = new Random(seed).fork('chain');
     this.chain = keyed.chance(0.5) ? simulationChain(keyed) : undefined;
-    this.features = options.features ?? (new Random(seed).fork('features').chance(0.5) ? KNOWN_FEATURES : 0);
     const setup = random.fork('setup');
     const wiring: Wiring = {
       hasher,
@@ -191,7 +197,10 @@ export class Assembly implements Parts {
         idHi: CLUSTER_HI,
         idLo: CLUSTER_LO,
         replicas,
-        endpoints: this.world.moveEveryUs === undefined && enemy === undefined ? this.endpoints : ADDRESSES,
+        endpoints:
+          this.world.moveEveryUs === undefined && enemy === undefined && this.switchUs === undefined
+            ? this.endpoints
+            : ADDRESSES,
       },
       versions: this.drawVersions(),
     };
@@ -204,6 +213,7 @@ export class Assembly implements Parts {
       else this.addClient(endpoint, setup, wire, clock);
     }
     this.enemy = this.makeEnemy(wiring);
+    this.operator = this.makeOperator(wiring, interference);
     const full = this.plan.faults.get('full-outbox');
     if (full !== undefined) {
       const chance = setup.fork('outbox');
@@ -221,6 +231,7 @@ export class Assembly implements Parts {
     const mishaps = [
       this.mishaps.describe(),
       this.requestsPerLane === undefined ? '' : `wear ${this.requestsPerLane} requests a lane`,
+      this.switchUs === undefined ? '' : `features from ${(this.switchUs / 1000).toFixed(0)} ms on`,
       this.divergingText,
     ]
       .filter((text) => text !== '')
@@ -362,6 +373,53 @@ export class Assembly implements Parts {
       sessions: () => this.clients.map((client) => client.session),
       sent: (...message) => this.observation.sent(...message),
     });
+  }
+
+  private makeOperator({ hasher, cluster, versions }: Wiring, interference: Interference): Operator | undefined {
+    const { switchUs, plan, queue, network, replicas, options } = this;
+    if (switchUs === undefined) return undefined;
+    const random = new Random(this.seed).fork('operator');
+    const endpoint = this.endpoints + (this.enemy === undefined ? 0 : 1);
+    const wire = new WireEnd(
+      endpoint,
+      hasher,
+      cluster,
+      versions === undefined ? undefined : { ...versions, random: random.fork('versions') },
+    );
+    const { operationBytes, resultBytes } = plan.limits;
+    const workload = new FeatureWorkload(this.chain ?? chainOf(hasher, 0));
+    const host = new ClientHost(
+      endpoint,
+      (sessionHi, sessionLo, nonceHi, nonceLo, seed) => ({
+        replicas,
+        lanes: OPERATOR_PLAN.lanes,
+        seed,
+        sessionHi,
+        sessionLo,
+        nonceHi,
+        nonceLo,
+        flags: RequestFlag.feature,
+        limits: { operationBytes, resultBytes },
+        timings: DEFAULT_CLIENT_TIMINGS,
+      }),
+      {
+        queue,
+        network,
+        random: random.fork('client'),
+        clock: new SimulatedClock(0, 0),
+        wire,
+        replicas,
+        createClient: options.createClient ?? createShippedClient,
+        events: this.observation,
+        plan: OPERATOR_PLAN,
+        workload,
+        giveUp: 0,
+        datagramBytes: this.datagramBytes,
+        owned: this.world.enemy !== undefined || this.world.ahead !== undefined,
+        pace: undefined,
+      },
+    );
+    return new Operator(queue, random, switchUs, host, workload, interference);
   }
 }
 

@@ -42,6 +42,12 @@ export interface ReplicaStateView {
   readonly executed: number;
 }
 
+/** What the end of a run compares, beside the machines. */
+export interface ExecutionView {
+  readonly features: number;
+  readonly sessions: { encodedLength(): number; write(target: Uint8Array, offset: number): number };
+}
+
 export interface SimulatedReplicaCore {
   start(recovered: Recovered, now: Instant): void;
   receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant, owner?: number): void;
@@ -53,7 +59,7 @@ export interface SimulatedReplicaCore {
   readonly wakeAtUs: number;
   readonly counters: Float64Array;
   /** `isEcho`: its state came from another replica, and does not count yet (protocol/replica/state-digests.ts). */
-  readonly state: ReplicaStateView & { readonly isEcho: boolean };
+  readonly state: ReplicaStateView & { readonly isEcho: boolean; readonly execution: ExecutionView };
 }
 
 export type SimulatedClientCore = SessionCore & Pick<ClientCore, 'succession'>;

@@ -26,7 +26,7 @@ export class Delivery {
   }
 
   deliver(datagram: Datagram): void {
-    const { queue, network, plan, replicas, hosts, clients, enemy } = this.parts;
+    const { queue, network, plan, replicas, hosts, clients, enemy, operator } = this.parts;
     const { from, to, bytes } = datagram;
     this.digestHi = Math.imul(this.digestHi ^ queue.nowUs, 0x01000193) ^ (from << 8) ^ to;
     this.digestLo = (Math.imul(this.digestLo, 31) + readI32(bytes, AT_CHECKSUM) + this.digestHi) | 0;
@@ -38,6 +38,7 @@ export class Delivery {
         queue.schedule(queue.nowUs + plan.network.delayUs, this.said, to, network.endpointOf(from));
       host.arrive(datagram);
     } else if (endpoint === enemy?.endpoint) enemy.arrive(datagram);
+    else if (endpoint === operator?.endpoint) operator.arrive(datagram);
     else clients[endpoint - replicas]!.arrive(datagram);
   }
 

@@ -8,11 +8,19 @@ import type { DivergingTargets } from './diverging.js';
 import type { FaultTargets } from './faults.js';
 import type { MishapTargets } from './mishaps.js';
 import type { Hold, HoldMode } from './network.js';
+import type { OperatorTargets } from './operator.js';
 import { mayLoseLog, type Parts } from './parts.js';
 import type { WorldTargets } from './world-driver.js';
 
 export class Interference
-  implements FaultTargets, AmbushTargets, WorldTargets, MishapTargets, DivergingTargets, BeginningTargets
+  implements
+    FaultTargets,
+    AmbushTargets,
+    WorldTargets,
+    MishapTargets,
+    DivergingTargets,
+    BeginningTargets,
+    OperatorTargets
 {
   readonly replicas: number;
   readonly endpoints: number;

@@ -2,9 +2,11 @@
  * The end of a run: all faults end, and everything must work again within a given time. Then the machines of all
  * replicas are compared, and what the clients saw is judged.
  */
+import { KNOWN_FEATURES } from '../protocol/log/features.js';
 import { ReplicaStatus } from '../wire/messages.js';
 import type { Delivery } from './delivery.js';
 import type { Parts } from './parts.js';
+import type { ReplicaHost } from './replica-host.js';
 import { Violation, type InvariantName } from './violation.js';
 
 /** Operations that each client must commit in the liveness phase. */
@@ -39,6 +41,7 @@ export function heal(parts: Parts, delivery: Delivery, idle: boolean): void {
   parts.beginnings.faultsEnd();
   for (const host of parts.hosts) host.heal((world.firstStarts?.startsAtUs[host.id] ?? 0) <= ticks);
   for (const client of parts.clients) client.heal();
+  parts.operator?.heal();
   parts.worldDriver.faultsEnd();
   parts.enemy?.faultsEnd();
   if (idle) startClients(parts);
@@ -54,10 +57,11 @@ export function startClients({ clients }: Parts): void {
 
 /** Runs until every client has committed fresh operations, then until all is quiet and every replica has caught up. */
 export function awaitGoals(parts: Parts): void {
-  const { clients, hosts, checks } = parts;
+  const { clients, hosts, checks, operator } = parts;
   runUntil(parts, 'a client commits nothing fresh', () =>
     clients.every((client) => client.counts.fresh >= FRESH_OPERATIONS),
   );
+  if (operator !== undefined) runUntil(parts, 'no feature is switched on', () => operator.hasSwitched);
   parts.worldDriver.stop();
   parts.enemy?.stop();
   if (parts.diverging !== undefined)
@@ -67,8 +71,9 @@ export function awaitGoals(parts: Parts): void {
       () => parts.wrongStates.areNoticed(),
       'divergence-noticed',
     );
-  for (const client of clients) client.finish();
-  runUntil(parts, 'an operation does not end', () => clients.every((client) => client.isIdle));
+  const all = operator === undefined ? clients : [...clients, operator.host];
+  for (const client of all) client.finish();
+  runUntil(parts, 'an operation does not end', () => all.every((client) => client.isIdle));
   runUntil(parts, 'a replica does not catch up', () => {
     const length = checks.chosenLength;
     // A log may end in an entry that its client gave up before the primary took it: it disappears with the next one
@@ -98,16 +103,37 @@ function runUntil(
 }
 
 /** Call it when every replica has executed the whole chosen log. */
-export function compareMachines({ hosts, checks }: Parts): void {
+export function compareMachines({ hosts, checks, operator }: Parts): void {
   const [first, ...others] = hosts;
   const expected = first!.probe!.state();
+  const table = tableOf(first!);
+  const { features } = first!.core!.state.execution;
   for (const other of others) {
     const actual = other.probe!.state();
-    if (actual.length !== expected.length || actual.some((byte, i) => byte !== expected[i])) {
+    if (!sameBytes(actual, expected)) {
       throw new Violation(
         'snapshots-equal',
         `replicas ${first!.id} and ${other.id} executed the same ${checks.chosenLength} entries and hold different states`,
       );
     }
+    if (other.core!.state.execution.features !== features || !sameBytes(tableOf(other), table))
+      throw new Violation(
+        'snapshots-equal',
+        `replicas ${first!.id} and ${other.id} executed the same ${checks.chosenLength} entries and hold different tables of sessions, or features`,
+      );
   }
+  if (operator?.hasSwitched === true && features !== KNOWN_FEATURES)
+    throw new Violation('snapshots-equal', 'a feature that the operator switched on is off');
+}
+
+/** The session table as a snapshot holds it. */
+function tableOf({ core }: ReplicaHost): Uint8Array {
+  const { sessions } = core!.state.execution;
+  const bytes = new Uint8Array(sessions.encodedLength());
+  sessions.write(bytes, 0);
+  return bytes;
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }

@@ -13,6 +13,7 @@ export const MISHAPS = {
   stop: 'replicas are stopped cleanly, in the middle of a turn too, and start again',
   wear: 'lanes have few request numbers in a session: clients go on in another one, again and again',
   diverge: 'at most f replicas apply one operation wrongly: the others must notice',
+  feature: 'an operator switches features on in mid-run, and a replica may crash around it',
 } as const;
 
 /** What the driver can do to a cluster. */

@@ -13,6 +13,7 @@ import type { EventQueue } from './event-queue.js';
 import type { FaultDriver, Plan } from './faults.js';
 import type { MishapDriver } from './mishaps.js';
 import type { Network } from './network.js';
+import type { Operator } from './operator.js';
 import type { ReplicaHost } from './replica-host.js';
 import type { Tally } from './tally.js';
 import type { TraceRing, TransitionLog } from './trace.js';
@@ -42,6 +43,7 @@ export interface Parts {
   readonly clocks: readonly SimulatedClock[];
   readonly workload: Workload;
   readonly enemy: Enemy | undefined;
+  readonly operator: Operator | undefined;
   /** What chains the logs in half of the runs, as in a cluster with keys. */
   readonly chain: Chain | undefined;
   readonly driver: FaultDriver;

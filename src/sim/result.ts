@@ -46,6 +46,8 @@ export interface SimulationTotals {
   wrong: number;
   wrongNamed: number;
   wrongStopped: number;
+  /** Runs in which an operator switched features on in the middle: 0 or 1. */
+  switched: number;
 }
 
 export interface SimulationFailure {

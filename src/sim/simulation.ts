@@ -53,6 +53,7 @@ function begin(run: Assembly, idle: boolean): void {
   run.beginnings.start(run.replicas);
   if (!idle) startClients(run);
   run.enemy?.start();
+  run.operator?.start();
   run.driver.start();
   run.ambush?.start();
   run.mishaps.start();

@@ -3,7 +3,16 @@ import type { ClientHost } from './client-host.js';
 import type { Parts } from './parts.js';
 import type { SimulationTotals } from './result.js';
 
-export function totalsOf({ hosts, clients, network, checks, enemy, wrongStates, tally }: Parts): SimulationTotals {
+export function totalsOf({
+  hosts,
+  clients,
+  network,
+  checks,
+  enemy,
+  operator,
+  wrongStates,
+  tally,
+}: Parts): SimulationTotals {
   for (const host of hosts) if (host.core !== undefined) tally.remember(host);
   const sum = (of: (client: ClientHost) => number): number => clients.reduce((total, client) => total + of(client), 0);
   return {
@@ -31,5 +40,6 @@ export function totalsOf({ hosts, clients, network, checks, enemy, wrongStates, 
     astray: network.counts.astray,
     tooLong: network.counts.tooLong,
     ...wrongStates.totals(),
+    switched: operator?.hasSwitched === true ? 1 : 0,
   };
 }
