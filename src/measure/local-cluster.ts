@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { KEYED_CHAIN } from '../host/chain.js';
 import { OFFERED_FEATURES, type FeatureName } from '../protocol/log/features.js';
-import { CLUSTER_SCHEMA, type ClusterConfig } from '../host/cluster-config.js';
+import { CLUSTER_SCHEMA, type ClusterConfig, type Encryption } from '../host/cluster-config.js';
 import { freePorts } from '../host/free-ports.js';
 import { CliError } from '../console/exit.js';
 import { writeFirstKeys } from '../console/key-files.js';
@@ -53,6 +53,11 @@ export interface LocalClusterOptions {
   readonly authenticated?: boolean;
   /** With keys: use the older, unkeyed chain. Default: the keyed one. */
   readonly unkeyedChain?: boolean;
+  /**
+   * With keys: whether datagrams without encryption are taken. Default: as `jitpaxos init` writes it, no; if a program
+   * is given, which may be older, what the processes prefer.
+   */
+  readonly encryption?: Encryption;
   /** On from the first entry of the log. Default: all for this build, none if a program is given, which may be older. */
   readonly features?: readonly FeatureName[];
   /**
@@ -200,7 +205,10 @@ export class LocalCluster {
         schema: CLUSTER_SCHEMA,
         id: randomBytes(8).toString('hex'),
         replicas: ports.map((port) => `127.0.0.1:${port}`),
-        ...authenticationOf(options),
+        ...authenticationOf({
+          encryption: options.program === undefined ? 'required' : 'preferred',
+          ...options,
+        }),
         ...featuresOf(options),
       };
       writeFileSync(clusterFile, JSON.stringify(config, null, 2));
@@ -293,8 +301,15 @@ function featuresOf({ features, program }: LocalClusterOptions): Pick<ClusterCon
 export function authenticationOf({
   authenticated = false,
   unkeyedChain = false,
-}: Pick<LocalClusterOptions, 'authenticated' | 'unkeyedChain'>): Pick<ClusterConfig, 'authentication' | 'chain'> {
-  return authenticated
-    ? { authentication: 'keys', ...(unkeyedChain ? {} : { chain: KEYED_CHAIN }) }
-    : { authentication: 'none' };
+  encryption = 'required',
+}: Pick<LocalClusterOptions, 'authenticated' | 'unkeyedChain' | 'encryption'>): Pick<
+  ClusterConfig,
+  'authentication' | 'chain' | 'encryption'
+> {
+  if (!authenticated) return { authentication: 'none' };
+  return {
+    authentication: 'keys',
+    ...(encryption === 'required' ? { encryption } : {}), // the other one is the default, and older programs lack the field
+    ...(unkeyedChain ? {} : { chain: KEYED_CHAIN }),
+  };
 }

@@ -129,6 +129,8 @@ export class OurCluster implements Contestant {
       authenticated: this.authenticated,
       unkeyedChain: this.unkeyedChain,
       replicaFlags: this.replicaFlags,
+      // A process that is held back cannot require what its version lacks.
+      encryption: this.replicaFlags.length === 0 ? 'required' : 'preferred',
     });
     const pids = cluster.replicas.map(({ child }) => child.pid);
     return await this.measure(cluster.clusterFile, point, timing, children, pids);
