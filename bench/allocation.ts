@@ -20,6 +20,7 @@ import { hostInfo } from '../src/measure/load/bench-report.js';
 import { formatCount } from '../src/console/units.js';
 import { EchoMachine } from '../src/machine/echo.js';
 import { loadSipHash, SIP_SECRET_BYTES } from '../src/native/siphash.js';
+import { QUEUED } from '../src/protocol/client/send-window.js';
 import { chainOf, UNKEYED_FINGERPRINT } from '../src/protocol/contract.js';
 import { CHAIN_FUNCTIONS, KEYED_CHAIN } from '../src/host/chain.js';
 import { CoreRig } from './core-rig.js';
@@ -27,7 +28,8 @@ import { program } from './program.js';
 
 const REPLICAS = 3;
 const GOAL_BYTES = 16;
-const LANES = 1024;
+/** All that a client has on its way at once over a short path. */
+const LANES = QUEUED;
 const OPERATION_BYTES = 64;
 const BATCHES_BETWEEN_COLLECTIONS = 16;
 const CALIBRATION_STEPS = 200;

@@ -36,7 +36,7 @@ export interface CoreRigOptions {
   readonly replicas: number;
   /** A machine for each replica, all in the same state. */
   readonly machine: () => StateMachine;
-  /** Operations open at once, over all clients that submit. */
+  /** Operations open at once, over all clients that submit. Each client sends all of its at once: at most QUEUED each. */
   readonly lanes: number;
   /** Clients that submit; `lanes` is a multiple of it. */
   readonly clients: number;

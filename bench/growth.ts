@@ -16,11 +16,13 @@ import { SlotOperations } from '../src/measure/compare/slot-operations.js';
 import { EchoMachine } from '../src/machine/echo.js';
 import { encodePut } from '../src/machine/kv-codec.js';
 import { KvMachine } from '../src/machine/kv.js';
+import { QUEUED } from '../src/protocol/client/send-window.js';
 import { DEFAULT_LIMITS } from '../src/protocol/config.js';
 import { CoreRig, type CoreRigOptions } from './core-rig.js';
 import { program } from './program.js';
 
-const LANES = 1024;
+/** All that a client has on its way at once over a short path. */
+const LANES = QUEUED;
 const BYTES = 64;
 const BATCHES_A_WINDOW_MAX = 100;
 /** Clients that submit when the number of sessions varies, so that lookups spread over the whole table. */
