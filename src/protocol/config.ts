@@ -200,6 +200,8 @@ export interface ClientConfig {
    * continue with another session. Default and maximum: REQUESTS_PER_LANE_MAX.
    */
   readonly requestsPerLane?: number;
+  /** Operations that may wait in replicas (send-window.ts). Default QUEUED; the simulator has fewer. */
+  readonly queued?: number;
   /** RequestFlag of every operation that is submitted. Default 0: operations for the state machine. */
   readonly flags?: number;
   readonly limits: Pick<Limits, 'operationBytes' | 'resultBytes'>;

@@ -308,7 +308,9 @@ export class Assembly implements Parts {
     const { plan, queue, network, replicas, world, options } = this;
     const { operationBytes, resultBytes } = plan.limits;
     const busy = world.busy?.endpoint === endpoint ? world.busy : undefined;
-    const lanes = busy?.lanes ?? plan.workload.lanes;
+    const greedy = world.greedy?.endpoint === endpoint ? world.greedy : undefined;
+    const lanes = Math.max(plan.workload.lanes, busy?.lanes ?? 0, greedy?.lanes ?? 0);
+    const thinkUs = greedy === undefined ? plan.workload.thinkUs : Math.min(plan.workload.thinkUs, lanes * GREEDY_US);
     const configure = (
       sessionHi: number,
       sessionLo: number,
@@ -325,6 +327,7 @@ export class Assembly implements Parts {
       nonceLo,
       limits: { operationBytes, resultBytes },
       ...(this.requestsPerLane === undefined ? {} : { requestsPerLane: this.requestsPerLane }),
+      ...(greedy === undefined ? {} : { queued: greedy.queued }),
       timings: { ...DEFAULT_CLIENT_TIMINGS, ...plan.leads[endpoint - replicas] },
     });
     this.clients.push(
@@ -337,7 +340,7 @@ export class Assembly implements Parts {
         replicas,
         createClient: options.createClient ?? createShippedClient,
         events: this.observation,
-        plan: { ...plan.workload, lanes },
+        plan: { ...plan.workload, lanes, thinkUs },
         workload: this.workload,
         giveUp: plan.faults.get('give-up') ?? 0,
         datagramBytes: this.datagramBytes,
@@ -422,6 +425,9 @@ export class Assembly implements Parts {
     return new Operator(queue, random, switchUs, host, workload, interference);
   }
 }
+
+/** Mean time between two operations of a greedy client, µs. */
+const GREEDY_US = 250;
 
 /** Bytes of one answer of a transfer, if operations or states may be longer than those of the key-value workload. */
 const CHUNK_BYTES = 1024;

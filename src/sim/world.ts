@@ -21,6 +21,7 @@ import { Random } from './random.js';
 export const WORLD_FAULTS = {
   distance: 'endpoints are at different distances, 20 µs to 50 ms one way; replicas in one room or two',
   busy: 'one client keeps the cluster busy, up to 20,000 operations/s, while others come and go',
+  greedy: 'one client has more operations open than its window, which is small, and never has nothing to do',
   'clock-history': 'clocks have a wrong date before the first tick, one or all of them: set right later, or never',
   'one-way': 'a replica, or one path of a client, is deaf or mute for long, also when the other faults have ended',
   move: 'endpoints change their address',
@@ -42,6 +43,7 @@ export type WorldFaultName = keyof typeof WORLD_FAULTS;
 const SHARES: Readonly<Record<WorldFaultName, number>> = {
   distance: 0.2,
   busy: 0.04,
+  greedy: 0.1,
   'clock-history': 0.2,
   'one-way': 0.2,
   move: 0.15,
@@ -68,6 +70,13 @@ export interface BusyClient {
   readonly lanes: number;
   /** When it begins, µs; it goes on until the others have what they need. */
   readonly fromUs: number;
+}
+
+export interface GreedyClient {
+  readonly endpoint: number;
+  readonly lanes: number;
+  /** See ClientConfig. */
+  readonly queued: number;
 }
 
 export interface ClockHistory {
@@ -137,6 +146,7 @@ export interface Scheduling {
 export interface World {
   readonly distance: Distances | undefined;
   readonly busy: BusyClient | undefined;
+  readonly greedy: GreedyClient | undefined;
   readonly clocks: ClockHistory | undefined;
   readonly oneWay: OneWayCut | undefined;
   /** Mean time between two changes of an address, µs. */
@@ -187,6 +197,14 @@ export function drawWorld(seed: number, allowed: ReadonlySet<string>, bounds: Wo
         fromUs: Math.max(0, ticks - random.between(200, 800) * everyUs),
       };
     }),
+    greedy: part(
+      'greedy',
+      (random): GreedyClient => ({
+        endpoint: replicas + random.below(clients),
+        lanes: Math.max(bounds.lanes, Math.min(bounds.lanesPerSession, bounds.lanes + random.between(2, 8))),
+        queued: random.pick([1, 2, 4]),
+      }),
+    ),
     clocks: part('clock-history', (random) => drawClocks(random, replicas, endpoints, ticks)),
     oneWay: part(
       'one-way',
@@ -285,6 +303,7 @@ export function describeWorld(world: World, replicas: number): string {
   const {
     distance,
     busy,
+    greedy,
     clocks,
     oneWay,
     moveEveryUs,
@@ -307,6 +326,8 @@ export function describeWorld(world: World, replicas: number): string {
     );
   }
   if (busy !== undefined) parts.push(`busy ${name(busy.endpoint)} ${Math.round(1e6 / busy.everyUs)}/s`);
+  if (greedy !== undefined)
+    parts.push(`greedy ${name(greedy.endpoint)} ${greedy.lanes} lanes, window ${greedy.queued}`);
   if (clocks !== undefined) {
     const { endpoints, aheadS, rightAtUs } = clocks;
     const off =

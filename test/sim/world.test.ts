@@ -20,6 +20,7 @@ const BOUNDS: WorldBounds = { replicas: 3, clients: 4, lanes: 4, lanesPerSession
 const FIELDS: Readonly<Record<WorldFaultName, keyof World>> = {
   distance: 'distance',
   busy: 'busy',
+  greedy: 'greedy',
   'clock-history': 'clocks',
   'one-way': 'oneWay',
   move: 'moveEveryUs',

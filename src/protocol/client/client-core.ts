@@ -98,7 +98,7 @@ export class ClientCore {
     this.lists = new OtherLists(replicas);
     this.rule = new CommitRule(slots, new Views(replicas), this.lists);
     this.slots = new Slots(lanes, this.retries, jitter, config.flags ?? 0);
-    this.window = new SendWindow(lanes);
+    this.window = new SendWindow(lanes, config.queued);
     this.lead = new LeadControl(timings.leadNs, timings.maxLeadNs, replicas);
     this.timestamps = new Timestamps(slots, config);
     this.clock = this.timestamps.clock;

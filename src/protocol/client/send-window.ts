@@ -57,19 +57,28 @@ export class SendWindow {
   private wasFull = false;
   private wasBusy = false;
 
-  /** @param lanes operations that the application may have open */
-  constructor(private readonly lanes: number) {
+  private readonly least: number;
+
+  /**
+   * @param lanes operations that the application may have open
+   * @param queuedMax operations that may wait in replicas
+   */
+  constructor(
+    private readonly lanes: number,
+    private readonly queuedMax: number = QUEUED,
+  ) {
+    this.least = Math.min(LEAST, queuedMax);
     this.head = lanes;
     this.place = new Uint8Array(lanes + 1);
     this.after = new Int32Array(lanes + 1).fill(lanes);
     this.before = new Int32Array(lanes + 1).fill(lanes);
-    this.queued = Math.min(lanes, QUEUED) + DOUBLE_ZERO;
+    this.queued = Math.min(lanes, queuedMax) + DOUBLE_ZERO;
     this.size = this.queued;
   }
 
   /** The next operation has to wait. */
   get isFull(): boolean {
-    return this.onWay >= (this.measuring ? LEAST : this.size);
+    return this.onWay >= (this.measuring ? this.least : this.size);
   }
 
   /** An operation waits, and need not. */
@@ -131,8 +140,8 @@ export class SendWindow {
   busy(): void {
     if (this.wasBusy) return;
     this.wasBusy = true;
-    this.queued = Math.max(LEAST, this.queued / 2);
-    this.size = Math.max(LEAST, this.size / 2);
+    this.queued = Math.max(this.least, this.queued / 2);
+    this.size = Math.max(this.least, this.size / 2);
   }
 
   /** The few operations of this round did not wait in replicas. */
@@ -145,9 +154,9 @@ export class SendWindow {
   private endRound(nowUs: number): void {
     if (!this.wasBusy && this.wasFull) {
       const meanUs = this.sumUs / this.trips;
-      this.queued = Math.min(QUEUED, this.queued * COMES_BACK);
+      this.queued = Math.min(this.queuedMax, this.queued * COMES_BACK);
       const target = this.size * Math.min(1, this.baseUs / meanUs) + this.queued;
-      this.size = Math.max(LEAST, Math.min(this.lanes, this.size + STEP * (target - this.size)));
+      this.size = Math.max(this.least, Math.min(this.lanes, this.size + STEP * (target - this.size)));
       this.measuring = nowUs - this.baseSeenUs > BASE_US;
     }
     this.beganUs = nowUs;
