@@ -10,6 +10,7 @@ import { CounterMachine } from '../../src/machine/counter.js';
 import { EchoMachine } from '../../src/machine/echo.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { native } from '../../src/native/addon.js';
+import { QUEUED } from '../../src/protocol/client/send-window.js';
 import { Outcome } from '../../src/protocol/contract.js';
 import type { ClusterConfig } from '../../src/host/cluster-config.js';
 import { silentLogger, type Logger } from '../../src/host/logger.js';
@@ -348,6 +349,27 @@ t.test('a session that was evicted is replaced', async (t) => {
   await Promise.all([client, ...others].map((each) => each.close()));
   await Promise.all(replicas.map((replica) => replica.close()));
 });
+
+t.test(
+  'thousands of operations at once: a few hundred are on their way, the others wait and are executed too',
+  async (t) => {
+    const cluster = await clusterConfig(3);
+    const replicas = await startReplicas(cluster, () => new CounterMachine());
+    const client = await connect(cluster, { lanes: 4_096, timeout: 120_000 });
+    const open = Array.from({ length: 4_096 }, () => client.execute(new Uint8Array(8)));
+    const { window, unsentOperations, openOperations } = client.stats();
+    t.equal(openOperations, 4_096);
+    t.equal(window, QUEUED);
+    t.equal(unsentOperations, 4_096 - QUEUED);
+    await Promise.all(open);
+    const after = client.stats();
+    t.equal(after.commits, 4_096);
+    t.equal(after.unsentOperations, 0);
+    t.equal(after.counters['waited'], unsentOperations);
+    await client.close();
+    await Promise.all(replicas.map((replica) => replica.close()));
+  },
+);
 
 t.test('lanes that run out of request numbers go on in another session, and nobody notices', async (t) => {
   const cluster = await clusterConfig(3);

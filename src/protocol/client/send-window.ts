@@ -78,7 +78,7 @@ export class SendWindow {
 
   /** The next operation has to wait. */
   get isFull(): boolean {
-    return this.onWay >= (this.measuring ? this.least : this.size);
+    return this.onWay + 1 > (this.measuring ? this.least : this.size);
   }
 
   /** An operation waits, and need not. */
