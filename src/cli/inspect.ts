@@ -88,6 +88,10 @@ export const inspect = defineCommand(
             ...segment,
             ...(values.frames ? { frames } : { frames: frames.length }),
           })),
+          members: inspection.members && {
+            ...inspection.members,
+            hosts: inspection.members.hosts.map((host) => ({ ...host, identity: host.identity ?? null })),
+          },
         }),
       );
     else for (const line of linesOf(inspection, values.frames, output.colours)) output.line(line);

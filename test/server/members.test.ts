@@ -443,6 +443,31 @@ t.test('jitpaxos member list', async (t) => {
   t.match(silent, { code: 4, stdout: /unknown {3}0 of 3 replicas answer/ });
 });
 
+t.test('in a cluster with keys: encrypted, under any key of a client', async (t) => {
+  const cwd = directory(t);
+  const { replicas: addresses } = await clusterConfig(3);
+  t.match(await jitpaxos(['init', '--replicas', addresses.join()], { cwd }), { code: 0 });
+  for (const role of ['operator', 'read-only'])
+    t.match(await jitpaxos(['keys', 'add', '--role', role, '--out', `${role}.keys`], { cwd }), { code: 0 });
+  const replicas = await Promise.all(
+    addresses.map((_, id) =>
+      Replica.start({ cluster: join(cwd, 'cluster.json'), id, machine: new KvMachine(), logger: silentLogger }),
+    ),
+  );
+  t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
+  for (const file of ['client.keys', 'operator.keys', 'read-only.keys'])
+    t.match(await jitpaxos(['member', 'list', '--key-file', file, '--timeout', '20s', '--json'], { cwd }), {
+      code: 0,
+      stdout: /"answered":3,"agreed":true/,
+    });
+  const shown = await jitpaxos(['member', 'list', '--timeout', '20s', '--json'], { cwd });
+  t.equal(
+    (JSON.parse(shown.stdout) as { members: { identity: unknown }[] }).members[0]!.identity,
+    null,
+    'these replicas have no data directory: their identity is not known, and says so',
+  );
+});
+
 t.test('replicas whose cluster files differ are shown to disagree', async (t) => {
   const cluster = await clusterConfig(3);
   const [, , other] = await Promise.all(
@@ -461,6 +486,8 @@ t.test('replicas whose cluster files differ are shown to disagree', async (t) =>
   writeFileSync(join(cwd, 'cluster.json'), JSON.stringify(cluster));
   const shown = await jitpaxos(['member', 'list', '--timeout', '20s'], { cwd });
   t.match(shown, { code: 3, stdout: /not agreed {3}3 of 3[^]*! replica 2 lists host 1 at 127.0.0.1:9 instead of/ });
+  const doctor = await jitpaxos(['doctor', '--cluster', 'cluster.json', '--timeout', '20s'], { cwd });
+  t.match(doctor.stdout, /\[WARN\] members +replica 2 lists host 1 at 127\.0\.0\.1:9 instead of/);
 });
 
 t.test('a replica of the previous wire version is not asked in words that it does not know', async (t) => {

@@ -2,18 +2,20 @@
 import { closeSync, existsSync, fsyncSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
+import { MembersClient } from '../../client/members-client.js';
 import { StatusClient } from '../../client/status-client.js';
 import { keyFileBeside } from '../../host/keyring.js';
 import { loadKeys, type KeyFile } from '../../host/key-file.js';
 import { AddressBook } from '../../host/address-book.js';
 import { CHAIN_REMEDY, chainWarning, KEYED_CHAIN } from '../../host/chain.js';
-import { loadCluster, type Cluster } from '../../host/cluster-config.js';
+import { addressText, loadCluster, type Cluster } from '../../host/cluster-config.js';
 import { WITHOUT_KEYS_REMEDY, withoutKeysWarning } from '../../host/without-keys.js';
 import { formatDuration } from '../../console/units.js';
 import { spokenIn, type ReplicaStatusReport } from '../../host/status.js';
 import { chainRemarks, clocksApart, logAheadRemarks, summarize, wireRemarks } from '../cluster/summary.js';
 import { featureDifferences, featuresOn } from '../cluster/features-known.js';
 import { keyDifferences, keyGroups } from '../cluster/keys-loaded.js';
+import { summarizeMembers } from '../members/agreement.js';
 import { fail, ok, skip, warn, type Finding } from './finding.js';
 
 /** Linux, statfs(2): file systems whose content does not survive a restart. */
@@ -245,6 +247,27 @@ export async function checkReplicas(
   } finally {
     await client.close();
   }
+}
+
+/** Asks all replicas who the members are, and compares that with the cluster file. */
+export async function checkMembers(
+  file: string,
+  timeoutMs: number,
+  keys: { readonly keys?: string } = {},
+): Promise<Finding[]> {
+  const check = 'members';
+  await using client = await MembersClient.open({ cluster: file, ...keys });
+  const { cluster } = client;
+  const { answered, agreed, remarks, started, members } = summarizeMembers(
+    cluster.id,
+    cluster.replicas.map(addressText),
+    await client.ask(timeoutMs),
+  );
+  if (answered === 0) return [skip(check, 'no replica says who the members are')];
+  return [
+    ...(agreed ? [ok(check, `epoch ${started}, ${members.length} hosts, as a majority says`)] : []),
+    ...remarks.map((remark) => warn(check, remark, 'jitpaxos member list shows what each replica says')),
+  ];
 }
 
 /** Compares the keys that the replicas have loaded. */

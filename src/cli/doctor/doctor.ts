@@ -11,6 +11,7 @@ import {
   checkChain,
   checkDataDirectory,
   checkKeys,
+  checkMembers,
   checkReplicas,
   readCluster,
 } from './cluster-checks.js';
@@ -93,8 +94,11 @@ export const doctor = defineCommand(
     if (known?.cluster !== undefined) findings.push(checkChain(known.cluster));
     if (known?.cluster !== undefined) findings.push(...checkKeys(file!, known.cluster, values['key-file']));
     if (located !== undefined) findings.push(...located.findings);
-    if (located !== undefined && located.addresses.length > 0)
-      findings.push(...(await checkReplicas(file!, Math.ceil(values.timeout / 1e6), keysOf(values))));
+    if (located !== undefined && located.addresses.length > 0) {
+      const timeoutMs = Math.ceil(values.timeout / 1e6);
+      findings.push(...(await checkReplicas(file!, timeoutMs, keysOf(values))));
+      findings.push(...(await checkMembers(file!, timeoutMs, keysOf(values))));
+    }
     if (values.data !== undefined) findings.push(...checkDataDirectory(values.data));
     return report(findings, values.strict, output);
   },

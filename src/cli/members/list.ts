@@ -58,7 +58,7 @@ export const list = defineCommand(
     } finally {
       await client.close();
     }
-    if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.member-list/1', ...summary }));
+    if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.member-list/1', ...summary }, unknownAsNull));
     else for (const line of linesOf(summary, output.colours)) output.line(line);
     if (values.write !== undefined) {
       writeFile(values.write, values.cluster, summary);
@@ -67,6 +67,11 @@ export const list = defineCommand(
     return exitOfMembers(summary);
   },
 );
+
+/** An identity that is not known is null: a key that is missing could be overlooked. */
+function unknownAsNull(_key: string, value: unknown): unknown {
+  return value === undefined ? null : value;
+}
 
 /** Throws CliError `flag-invalid`, or the errors of `loadCluster` for a file that is no cluster file. */
 function checkTarget(path: string, { id }: Cluster): void {
