@@ -6,7 +6,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Client, JitPaxosError, KvClient, KvMachine, Replica, silentLogger } from '../../src/index.js';
 import { loadHash } from '../../src/native/hash64.js';
-import { SNAPSHOT_FORMAT } from '../../src/protocol/log/snapshots.js';
+import { DEFAULT_LIMITS } from '../../src/protocol/config.js';
+import { featureNames } from '../../src/protocol/log/features.js';
+import { SessionTable } from '../../src/protocol/log/sessions.js';
+import { featuresIn, restoreSessions, SNAPSHOT_FORMAT, snapshotFault } from '../../src/protocol/log/snapshots.js';
 import { decodeBackup } from '../../src/storage/backup.js';
 import { FORMATS, KEYED_LOG_FORMAT } from '../../src/storage/formats.js';
 import { UNKEYED_FINGERPRINT } from '../../src/protocol/contract.js';
@@ -33,10 +36,10 @@ const clusterAt = (port: number) =>
     limits: { logEntries: 16 },
   }) as const;
 
-function goldenDirectory(t: Test): string {
+function goldenDirectory(t: Test, name = 'disk-1'): string {
   const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-formats-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
-  cpSync(join(GOLDEN, 'disk-1'), directory, { recursive: true });
+  cpSync(join(GOLDEN, name), directory, { recursive: true });
   return directory;
 }
 
@@ -66,6 +69,42 @@ t.test(
     }
   },
 );
+
+t.test('a replica goes on with a snapshot that names features', async (t) => {
+  const data = goldenDirectory(t, 'disk-2');
+  const file = readdirSync(data).find((name) => name.startsWith('snapshot-'))!;
+  const owner = { clusterHi: 0x01234567, clusterLo: 0x09abcdef, replica: 0 };
+  const snapshot = decodeSnapshotFile(new Uint8Array(readFileSync(join(data, file))), owner, hash, file)!;
+  t.equal(readI32(snapshot.bytes, 0), 2, 'format 2');
+  t.same(featureNames(featuresIn(snapshot)), ['session-quotas']);
+  t.equal(snapshot.index, 48);
+  const table = new SessionTable(DEFAULT_LIMITS.maxSessions, DEFAULT_LIMITS.maxLanes, DEFAULT_LIMITS.keptResultBytes);
+  table.setQuotas(true);
+  restoreSessions(snapshot, table);
+  t.equal(table.resultBytes, 256, 'it keeps a result of 201 bytes');
+  t.equal(snapshotFault(snapshot, DEFAULT_LIMITS), undefined);
+  const cluster = { ...clusterAt(24_783), features: ['session-quotas'] } as const;
+  for (const round of [1, 2]) {
+    const replica = await Replica.start({
+      cluster,
+      id: 0,
+      machine: new KvMachine(),
+      data,
+      durability: 'fsync',
+      logger: silentLogger,
+    });
+    t.equal(replica.status().incarnation, 1 + round);
+    t.same(replica.status().features?.on, ['session-quotas']);
+    const client = await Client.connect({ cluster, lanes: 1, logger: silentLogger });
+    const kv = new KvClient(client);
+    for (let i = 40; i < 50; i++) {
+      const found = await kv.get(`key-${i % 10}`);
+      t.equal(found === undefined ? undefined : Buffer.from(found).toString(), `value-${i}`);
+    }
+    await client.close();
+    await replica.close();
+  }
+});
 
 t.test('a backup of the previous version is read', (t) => {
   const backup = decodeBackup(new Uint8Array(readFileSync(join(GOLDEN, 'backup-1'))), hash, 'backup-1');
