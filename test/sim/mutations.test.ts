@@ -43,6 +43,9 @@ const STOPS: readonly FaultName[] = [
 /** Transfers are many messages. */
 const FRAGMENTS: readonly FaultName[] = ['path-limit', 'reorder', 'loss', 'partition', 'crash'];
 
+/** Runs in which an operator switches features on; snapshots are frequent where logs are short. */
+const SWITCHES: readonly FaultName[] = ['feature', 'small-limits', 'crash', 'stop', 'loss', 'partition'];
+
 const KNOWN: Readonly<Record<string, Known>> = {
   'commit-with-f-acks': { run: 0 },
   'index-without-chain': { run: 0 },
@@ -63,6 +66,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'sync-index-without-chain': { run: 0 },
   'synced-beyond-segment': { run: 0 },
   'repair-from-unchecked-base': { run: 30, faults: FRAGMENTS },
+  'forget-features': { run: 6, faults: SWITCHES },
   'order-without-chain': { run: 0 },
   'order-of-another-view': { run: 2547, faults: ['ambush', 'reorder', 'duplicate', 'partition'] },
   'answer-before-verified': { run: 0 },

@@ -175,6 +175,13 @@ export const MUTATIONS: readonly Mutation[] = [
     replica: uncommittedSnapshot,
   },
 
+  // Features.
+  {
+    name: 'forget-features',
+    breaks: 'a replica that takes a state from a snapshot does not take its features',
+    replica: forgetFeatures,
+  },
+
   // The primary's order.
   {
     name: 'order-without-chain',
@@ -958,5 +965,16 @@ function acknowledgeWithLostLog(core: ReplicaCore): void {
     Reflect.deleteProperty(views, 'isMember');
     force(state, {}); // which settles its role anew
     return done;
+  };
+}
+
+function forgetFeatures(core: ReplicaCore): void {
+  const { execution } = core.state;
+  const restored = execution['restored'].bind(execution);
+  const setFeatures = execution['setFeatures'].bind(execution);
+  execution['restored'] = (snapshot) => {
+    execution['setFeatures'] = () => undefined;
+    restored(snapshot);
+    execution['setFeatures'] = setFeatures;
   };
 }

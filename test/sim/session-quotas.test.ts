@@ -71,3 +71,32 @@ t.test('a quota that takes all owners for one is noticed', (t) => {
   t.ok(lost(t, Feature.sessionQuotas, oneShare) > 0);
   t.end();
 });
+
+/** What tells that replicas executed one log differently. */
+const NOTICED: readonly string[] = ['contradiction', 'snapshots-equal', 'executed-agree'];
+
+t.test('a replica that alone does not share its table is noticed', (t) => {
+  const noticed = SEEDS.map((seed) => {
+    const { failure } = simulate({
+      seed,
+      replicas: 3,
+      ticks: 500_000,
+      faults: new Set<FaultName>(),
+      world: HOARDER,
+      features: Feature.sessionQuotas,
+      createReplica: broken((core) => {
+        anyRate(core);
+        if (core.state.id !== 1) return;
+        const { sessions } = core.state.execution;
+        sessions.setQuotas(false);
+        sessions.setQuotas = () => undefined;
+      }),
+    });
+    return failure?.invariant;
+  });
+  t.ok(
+    noticed.every((invariant) => invariant !== undefined && NOTICED.includes(invariant)),
+    noticed.join(),
+  );
+  t.end();
+});
