@@ -22,7 +22,7 @@ import type { ReplicaAnswer, ReplicaQuestion } from './load/messages.js';
 
 /** Path of this build's `jitpaxos` command. */
 export const MAIN = fileURLToPath(new URL('../cli/main.js', import.meta.url));
-const READY_TIMEOUT_MS = 15_000;
+const READY_TIMEOUT_MS = 60_000;
 const ANSWER_TIMEOUT_MS = 5_000;
 const STOP_TIMEOUT_MS = 3_000;
 /** Another process may take a free port before the replica binds it. Then all ports are chosen again. */
