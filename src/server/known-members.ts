@@ -1,21 +1,30 @@
 /**
- * Who the members are, as this replica knows. In epoch 0 they are the replicas of the cluster file; a replica then knows
- * the identity of no data directory but its own.
+ * Who the members are, as a replica tells others: what its log says and is known to be committed
+ * (protocol/membership/). A host that the log has only from the cluster file has its address there. Until the log names
+ * identities, a replica knows the identity of no data directory but its own.
  */
 import { addressText, type Cluster } from '../host/cluster-config.js';
+import type { Membership } from '../protocol/membership/membership.js';
 import type { MemberList } from '../wire/member-list.js';
+import { toHex } from '../wire/u64.js';
 
-/** The list of epoch 0. @param identity of the data directory of replica `self`; undefined if it is not durable yet */
-export function firstMembers(cluster: Cluster, self: number, identity: string | undefined): MemberList {
+/** @param identity of the data directory of replica `self`; undefined if it is not durable yet, or there is none */
+export function membersOf(
+  { started, decided, index, voters, nextVoters, hosts }: Membership,
+  cluster: Pick<Cluster, 'replicas'>,
+  self: number,
+  identity: string | undefined,
+): MemberList {
   return {
-    started: 0,
-    decided: 0,
-    hosts: cluster.replicas.map((replica, id) => ({
+    started,
+    decided,
+    index,
+    hosts: hosts.map(({ id, address, identityHi, identityLo }) => ({
       id,
-      address: addressText(replica),
-      identity: id === self ? identity : undefined,
-      votes: true,
-      willVote: true,
+      address: address === '' ? addressText(cluster.replicas[id]!) : address,
+      identity: (identityHi | identityLo) !== 0 ? toHex(identityHi, identityLo) : id === self ? identity : undefined,
+      votes: voters.includes(id),
+      willVote: nextVoters.includes(id),
     })),
   };
 }

@@ -15,6 +15,7 @@ import { ForgottenError } from '../protocol/replica/introduction.js';
 import { DEFAULT_LATE } from '../protocol/config.js';
 import { DivergedError } from '../protocol/replica/diverged-error.js';
 import { featureNames, featuresNamed, OFFERED_FEATURES } from '../protocol/log/features.js';
+import type { Membership } from '../protocol/membership/membership.js';
 import { ReplicaCore } from '../protocol/replica/replica-core.js';
 import type { DirectoryLock } from '../storage/directory-lock.js';
 import { markDiverged } from '../storage/divergence-mark.js';
@@ -33,7 +34,7 @@ import { checkOptions, mergeTimings, type ReplicaOptions } from './replica-optio
 import { DEFAULT_DURABILITY, openStorage } from './storage-choice.js';
 import type { Durability } from '../storage/durability.js';
 import { hasProven } from './status-rates.js';
-import { firstMembers } from './known-members.js';
+import { membersOf } from './known-members.js';
 import { MembersService } from './members-service.js';
 import { StatusService } from './status-service.js';
 import { transitionLogger, transitionState } from './transition-log.js';
@@ -66,7 +67,8 @@ export class Replica {
   private readonly startedAtMs = performance.now();
   private readonly statusService: StatusService;
   private readonly membersService: MembersService;
-  private members: MemberList;
+  /** What it says of the members, and what that was made from. */
+  private members: { readonly from: Membership; readonly identity: string | undefined; readonly list: MemberList };
   private running = true;
   private closing: Promise<void> | undefined;
   private failure: unknown;
@@ -101,7 +103,8 @@ export class Replica {
         }),
       loop.datagramBytes,
     );
-    this.members = storedMembers ?? firstMembers(cluster, id, storage.identity);
+    const { committedMembership: from } = core.state.execution;
+    this.members = { from, identity: undefined, list: membersOf(from, cluster, id, undefined) };
     this.membersService = new MembersService(
       () => this.knownMembers(),
       () => core.state.view,
@@ -307,10 +310,13 @@ export class Replica {
 
   /** The same object until the list changes. */
   private knownMembers(): MemberList {
-    const { storage, id, storedMembers } = this;
-    if (storedMembers === undefined && this.members.hosts[id]?.identity !== storage.identity)
-      this.members = firstMembers(this.cluster, id, storage.identity);
-    return this.members;
+    const { storedMembers: stored, id, cluster } = this;
+    const { committedMembership: from } = this.core.state.execution;
+    if (stored !== undefined && stored.index > from.index) return stored;
+    const { identity } = this.storage;
+    if (this.members.from !== from || this.members.identity !== identity)
+      this.members = { from, identity, list: membersOf(from, cluster, id, identity) };
+    return this.members.list;
   }
 
   private logAhead(): { readonly logAheadNs?: number } {

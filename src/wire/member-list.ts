@@ -1,13 +1,14 @@
 /**
  * The members of a cluster as bytes: the same in a Members message and in the file `members` of a data directory.
  *
- *     0 2 4 5
- *     | started | decided | hosts | host … |
+ *     0 2 4 12 13
+ *     | started | decided | index | hosts | host … |
  *     host, ids ascending:
  *     0 2 3 11 13
  *     | id | votes | identity | length | address, UTF-8 … |
  *
- * `started` is the epoch in force; `decided` the one that follows it, or the same. `votes`: bit 0, the host is a voter
+ * `started` is the epoch in force; `decided` the one that follows it, or the same. `index`: the entry of the log that made
+ * the list what it is, 0: the list of the cluster file. Of two lists of one cluster it tells the newer. `votes`: bit 0, the host is a voter
  * of the epoch in force; bit 1, of the decided one; neither, it is a learner. `identity`: of its data directory, zero if
  * it is not known.
  *
@@ -15,7 +16,7 @@
  * a bound, so the longest list has one.
  */
 import type { Hash64 } from './envelope.js';
-import { readHex, readI32, readU16, writeHex, writeU16 } from './u64.js';
+import { readHex, readI32, readIndex, readU16, writeHex, writeIndex, writeU16 } from './u64.js';
 
 /** Most hosts that are listed at once: two disjoint sets of voters, and five. */
 export const HOSTS_MAX = 31;
@@ -26,10 +27,11 @@ const ADDRESS_BYTES_MAX = 264;
 const UNKNOWN = '0000000000000000';
 
 const AT_DECIDED = 2;
-const AT_COUNT = 4;
+const AT_INDEX = 4;
+const AT_COUNT = 12;
 /** The two epochs, which a Members message has in a field of its own. */
 export const EPOCHS_BYTES = 4;
-const HEADER_BYTES = 5;
+const HEADER_BYTES = 13;
 const AT_VOTES = 2;
 const AT_IDENTITY = 3;
 const AT_LENGTH = 11;
@@ -56,8 +58,10 @@ export interface Member {
 export interface MemberList {
   /** The epoch in force. */
   readonly started: number;
-  /** `started`, or the next one, if that is decided and not yet in force. */
+  /** `started`, or a later one that is decided and not yet in force. */
   readonly decided: number;
+  /** The entry of the log that made it what it is; 0: none. */
+  readonly index: number;
   /** Ids ascending. */
   readonly hosts: readonly Member[];
 }
@@ -68,6 +72,7 @@ export function encodeMemberList(list: MemberList): Uint8Array {
   const bytes = new Uint8Array(HEADER_BYTES + addresses.reduce((sum, address) => sum + HOST_BYTES + address.length, 0));
   writeU16(bytes, 0, list.started);
   writeU16(bytes, AT_DECIDED, list.decided);
+  writeIndex(bytes, AT_INDEX, list.index);
   bytes[AT_COUNT] = list.hosts.length;
   let at = HEADER_BYTES;
   list.hosts.forEach(({ id, identity, votes, willVote }, index) => {
@@ -104,7 +109,12 @@ export function decodeMemberList(bytes: Uint8Array): MemberList | undefined {
     });
     at = end;
   }
-  const list = { started: readU16(bytes, 0), decided: readU16(bytes, AT_DECIDED), hosts };
+  const list = {
+    started: readU16(bytes, 0),
+    decided: readU16(bytes, AT_DECIDED),
+    index: readIndex(bytes, AT_INDEX),
+    hosts,
+  };
   return at === bytes.length && memberListFault(list) === undefined ? list : undefined;
 }
 
@@ -116,9 +126,10 @@ export function listDigest(bytes: Uint8Array, hash: Hash64): number {
 }
 
 /** Why this cannot be the list of a cluster, in a few words; undefined if it can. */
-export function memberListFault({ started, decided, hosts }: MemberList): string | undefined {
+export function memberListFault({ started, decided, index, hosts }: MemberList): string | undefined {
   if (started > EPOCH_MAX || decided > EPOCH_MAX) return `an epoch is above ${EPOCH_MAX}`;
-  if (decided !== started && decided !== started + 1) return `epoch ${decided} does not follow epoch ${started}`;
+  if (decided < started) return `epoch ${decided} is before epoch ${started}`;
+  if (!(index >= 0 && index <= Number.MAX_SAFE_INTEGER)) return 'its index is that of no entry';
   if (hosts.length > HOSTS_MAX) return `it lists ${hosts.length} hosts, and at most ${HOSTS_MAX} are listed`;
   for (const [epoch, voters] of [
     [started, hosts.filter(({ votes }) => votes).length],

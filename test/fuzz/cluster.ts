@@ -107,6 +107,7 @@ export function envelopeOf(sender: number, ring: Keyring | undefined, newest = W
 const MEMBERS: MemberList = {
   started: 3,
   decided: 4,
+  index: 5,
   hosts: Array.from({ length: 31 }, (_, id) => ({
     id,
     address: `${'n'.repeat(60)}-${id}.example:7400`,

@@ -13,11 +13,14 @@ import { silentLogger } from '../../src/host/logger.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { Instant } from '../../src/protocol/contract.js';
+import { firstMembership, type Membership } from '../../src/protocol/membership/membership.js';
+import { membersOf } from '../../src/server/known-members.js';
 import { MembersService } from '../../src/server/members-service.js';
 import { Replica } from '../../src/server/replica.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES, ENVELOPE_BYTES_MAX, Envelope } from '../../src/wire/envelope.js';
 import { begin } from '../../src/wire/layout.js';
 import {
+  decodeMemberList,
   encodeMemberList,
   EPOCHS_BYTES,
   HOSTS_MAX,
@@ -43,6 +46,7 @@ const host = (id: number, changes: Partial<Member> = {}): Member => ({
 const three = (changes: Partial<MemberList> = {}): MemberList => ({
   started: 0,
   decided: 0,
+  index: 0,
   hosts: [host(0), host(1), host(2)],
   ...changes,
 });
@@ -50,6 +54,7 @@ const three = (changes: Partial<MemberList> = {}): MemberList => ({
 const LONG: MemberList = {
   started: 3,
   decided: 4,
+  index: 70,
   hosts: Array.from({ length: HOSTS_MAX }, (_, id) =>
     host(id, { address: `${'n'.repeat(240)}${id}:7400`, votes: id < 3, willVote: id > 0 && id < 4 }),
   ),
@@ -212,6 +217,43 @@ async function identities(replicas: readonly Replica[]): Promise<string[]> {
   }
 }
 
+t.test('what a replica says is what its log says, and the cluster file where that says nothing', (t) => {
+  const first = firstMembership(3);
+  const cluster = { replicas: [0, 1, 2].map((id) => ({ host: `10.0.0.${id}`, port: 7400 })) };
+  const own = 'ab'.repeat(8);
+  t.same(membersOf(first, cluster, 1, own), three({ hosts: [host(0), host(1, { identity: own }), host(2)] }));
+  t.same(membersOf(first, cluster, 1, undefined), three());
+  const later: Membership = {
+    ...first,
+    index: 12,
+    decided: 5,
+    nextVoters: [0, 1, 3],
+    hosts: [
+      { id: 0, slot: 0, identityHi: 1, identityLo: -1, address: 'a.example:1' },
+      first.hosts[1]!,
+      first.hosts[2]!,
+      { id: 3, slot: 3, identityHi: 2, identityLo: 3, address: '[::1]:7400' },
+      { id: 9, slot: 4, identityHi: 2, identityLo: 4, address: '10.0.0.9:7400' },
+    ],
+    nextId: 10,
+  };
+  const list = membersOf(later, cluster, 0, own);
+  t.same(list, {
+    started: 0,
+    decided: 5,
+    index: 12,
+    hosts: [
+      host(0, { address: 'a.example:1', identity: '00000001ffffffff' }),
+      host(1),
+      host(2, { willVote: false }),
+      host(3, { address: '[::1]:7400', identity: '0000000200000003', votes: false }),
+      host(9, { identity: '0000000200000004', votes: false, willVote: false }),
+    ],
+  });
+  t.same(decodeMemberList(encodeMemberList(list)), list);
+  t.end();
+});
+
 t.test('MembersClient asks replicas, which know the cluster file and their own directory', async (t) => {
   for (const datagramBytes of [undefined, 256]) {
     const cluster = { ...(await clusterConfig(3)), ...(datagramBytes === undefined ? {} : { datagramBytes }) };
@@ -226,6 +268,7 @@ t.test('MembersClient asks replicas, which know the cluster file and their own d
         {
           started: 0,
           decided: 0,
+          index: 0,
           hosts: cluster.replicas.map((address, other) => ({
             id: other,
             address,
@@ -255,9 +298,9 @@ t.test('MembersClient believes no answer that is not to its question, or is no l
   const [name, port] = cluster.replicas[0]!.split(':');
   const { idHi, idLo } = loadCluster(cluster);
   const seal = new Envelope(hash, idHi, idLo, 0, 1);
-  const good = encodeMemberList({ started: 0, decided: 0, hosts: [host(0)] });
+  const good = encodeMemberList({ started: 0, decided: 0, index: 0, hosts: [host(0)] });
   const none = good.slice();
-  none[EPOCHS_BYTES] = 2; // it says that there are two hosts
+  none[EPOCHS_BYTES + 8] = 2; // it says that there are two hosts
   const liar = createSocket('udp4');
   t.teardown(() => liar.close());
   let asked = 0;
@@ -362,6 +405,14 @@ t.test('what the answers say together', (t) => {
   t.match(told(next, next, three()), { agreed: true, started: 1 }, 'one that is behind contradicts nobody');
   t.match(told(next, next, three()).remarks, [/^replica 2 is behind: it knows of epoch 0, and 1 is in force/]);
   t.match(told(three(), three(), next), { agreed: false, started: 1 }, 'the newest epoch counts, even if one says so');
+  const named = three({ index: 9 });
+  t.same(says(named, named, three()), ['same', 'same', 'behind'], 'an entry of the log made the list another one');
+  t.match(told(named, named, three()), { agreed: true });
+  t.match(told(named, named, three()).remarks, [
+    /^replica 2 is behind: it knows the list of entry 0, and the newest is of/,
+  ]);
+  const forked = three({ index: 9, hosts: moved.hosts });
+  t.match(told(named, named, forked).remarks, [/^replica 2 lists host 2 .*"A replica that diverged"/]);
   const open = three({ decided: 1 });
   t.match(told(open, open, three()), { agreed: true, started: 0, decided: 1 });
   t.match(told(open, open, open).remarks, [/^epoch 1 is decided, and not in force yet/]);

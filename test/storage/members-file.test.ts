@@ -36,6 +36,7 @@ const hash = loadHash();
 const listOf = (epoch: number, voters = 3): MemberList => ({
   started: epoch,
   decided: epoch,
+  index: 10 * epoch,
   hosts: Array.from({ length: voters }, (_, id) => ({
     id,
     address: `10.0.${epoch}.${id}:7400`,
@@ -134,7 +135,7 @@ t.test('every byte counts', (t) => {
   hash.hash64(renumbered, 0, good.length - 8, renumbered, good.length - 8);
   refused(renumbered, 'data-directory-unusable', /was written in format 2.*use the version that wrote it/, 'newer');
   // Whole by its checksum, and yet no list: somebody made it.
-  const nobody = encodeMembersFile({ started: 0, decided: 0, hosts: [] }, CLUSTER, hash);
+  const nobody = encodeMembersFile({ started: 0, decided: 0, index: 0, hosts: [] }, CLUSTER, hash);
   refused(nobody, 'members-corrupt', /holds no list of members/, 'nobody');
   t.end();
 });
@@ -160,7 +161,7 @@ t.test('a replica reads it at its start, answers with it, and refuses what it ca
     await t.rejects(start(durability), { code: 'members-corrupt', message: /--log-lost/ });
   }
   const learner = { ...listOf(0, 1).hosts[0]!, id: 5, address: '10.9.9.9:7400', votes: false, willVote: false };
-  await writeMembers(files, { ...listOf(0, 1), hosts: [...listOf(0, 1).hosts, learner] }, owner, hash);
+  await writeMembers(files, { ...listOf(0, 1), index: 4, hosts: [...listOf(0, 1).hosts, learner] }, owner, hash);
   const replica = await start('os');
   t.teardown(() => replica.close());
   writeFileSync(join(directory, 'cluster.json'), JSON.stringify(cluster));

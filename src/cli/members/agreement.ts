@@ -2,7 +2,8 @@
  * Combines what single replicas say about the members of their cluster, for `jitpaxos member list`.
  *
  * The rule: what is unknown is never shown as good. A list counts as agreed if a majority of its own voters say so and
- * nobody says otherwise of the same epoch. A replica of an older epoch is behind; it contradicts nobody.
+ * nobody says otherwise of the same epoch and entry. A replica that knows only an older list is behind; it contradicts
+ * nobody.
  */
 import type { KnownMembers } from '../../client/members-client.js';
 import type { Answered } from '../../client/inquiry.js';
@@ -12,9 +13,9 @@ import { Exit } from '../../console/exit.js';
 export type Says =
   /** The same list as the others. */
   | 'same'
-  /** Another list of the same epoch. */
+  /** Another list of the same epoch and entry. */
   | 'other'
-  /** A list of an earlier epoch. */
+  /** An older list. */
   | 'behind'
   /** No answer: nothing is known. */
   | 'unknown';
@@ -27,6 +28,8 @@ export interface ReplicaSays {
   readonly view: number | null;
   readonly started: number | null;
   readonly decided: number | null;
+  /** The entry of the log that made its list what it is. */
+  readonly index: number | null;
   readonly hosts: readonly Member[] | null;
 }
 
@@ -61,7 +64,7 @@ export function summarizeMembers(
       says:
         list === undefined || newest === undefined
           ? 'unknown'
-          : epochOf(list) < epochOf(newest)
+          : compare(list, newest) < 0
             ? 'behind'
             : differenceOf(list, newest) === undefined
               ? 'same'
@@ -69,6 +72,7 @@ export function summarizeMembers(
       view: answer?.view ?? null,
       started: list?.started ?? null,
       decided: list?.decided ?? null,
+      index: list?.index ?? null,
       hosts: list?.hosts ?? null,
     };
   });
@@ -116,22 +120,21 @@ export function exitOfMembers({ answered, agreed }: Pick<MembersSummary, 'answer
   return agreed ? Exit.done : Exit.unavailable;
 }
 
-/** Grows with the epoch in force and with the decided one, which is at most one above it. */
-function epochOf({ started, decided }: MemberList): number {
-  return started + decided;
+/** Negative, zero or positive as list a is older than b, as old, or newer. An epoch in force was decided before. */
+function compare(a: MemberList, b: MemberList): number {
+  return a.started - b.started || a.decided - b.decided || a.index - b.index;
 }
 
-/** Of the lists of the highest epoch the one that most replicas have; of two, that of the replica with the higher view. */
+/** Of the newest lists the one that most replicas have; of two, that of the replica with the higher view. */
 function newestOf(known: readonly (KnownMembers & { readonly id: number })[]): MemberList | undefined {
   const support = (list: MemberList): number =>
-    known.filter((other) => epochOf(other.list) === epochOf(list) && differenceOf(other.list, list) === undefined)
-      .length;
+    known.filter((other) => compare(other.list, list) === 0 && differenceOf(other.list, list) === undefined).length;
   return [...known].sort(
-    (a, b) => epochOf(b.list) - epochOf(a.list) || support(b.list) - support(a.list) || b.view - a.view || a.id - b.id,
+    (a, b) => compare(b.list, a.list) || support(b.list) - support(a.list) || b.view - a.view || a.id - b.id,
   )[0]?.list;
 }
 
-/** In what two lists of one epoch differ, in a few words; undefined if they agree. An identity that one lacks is none. */
+/** In what two lists that are as old as each other differ, in a few words; undefined if they agree. An identity that one lacks is none. */
 function differenceOf(a: MemberList, b: MemberList): string | undefined {
   const ids = (list: MemberList): string => list.hosts.map(({ id }) => id).join(', ');
   if (ids(a) !== ids(b)) return `the hosts ${ids(a)} instead of ${ids(b)}`;
@@ -158,16 +161,26 @@ function identitiesOf(lists: readonly MemberList[], at: number): readonly string
 }
 
 function remarkOn(
-  { id, says, started, decided, hosts }: ReplicaSays,
+  { id, says, started, decided, index, hosts }: ReplicaSays,
   newest: MemberList | undefined,
   answers: readonly Answered<KnownMembers>[],
 ): string[] {
   if (says === 'other')
     return [
-      `replica ${id} lists ${differenceOf({ started: started!, decided: decided!, hosts: hosts! }, newest!)!}: give all replicas the same cluster file, and start this one again`,
+      `replica ${id} lists ${differenceOf({ started: started!, decided: decided!, index: index!, hosts: hosts! }, newest!)!}: ${
+        index === 0
+          ? 'give all replicas the same cluster file, and start this one again'
+          : 'docs/operate/operations.md, "A replica that diverged"'
+      }`,
     ];
   if (says === 'behind')
-    return [`replica ${id} is behind: it knows of epoch ${started}, and ${newest!.started} is in force`];
+    return [
+      `replica ${id} is behind: ${
+        started === newest!.started
+          ? `it knows the list of entry ${index}, and the newest is of entry ${newest!.index}`
+          : `it knows of epoch ${started}, and ${newest!.started} is in force`
+      }`,
+    ];
   const { speaks } = answers[id]!;
   if (says === 'unknown' && speaks > 0 && speaks < MEMBERS_VERSION)
     return [`replica ${id} speaks version ${speaks} of the wire, which cannot say: upgrade it`];
