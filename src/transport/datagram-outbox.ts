@@ -96,7 +96,8 @@ export class DatagramOutbox implements Outbox {
     }
     if (at < 0) {
       if (this.opened === OPEN_MAX) this.sendAll();
-      if (version !== WIRE_VERSION && this.peers.helloDue(to)) this.hello(to);
+      if (to >= EACH) this.helloEach(to & EACH_MASK);
+      else if (this.peers.helloDue(to)) this.hello(to);
       const bytes = this.transport.acquire(this.datagramBytes);
       if (bytes === undefined) return this.noRoom();
       at = this.opened++;
@@ -166,6 +167,11 @@ export class DatagramOutbox implements Outbox {
     this.dropReservation();
     this.sendAll();
     this.transport.flush();
+  }
+
+  private helloEach(mask: number): void {
+    for (let replica = 0; mask >>> replica !== 0; replica++)
+      if (((mask >>> replica) & 1) === 1 && this.peers.helloDue(replica)) this.hello(replica);
   }
 
   /** Sends an empty datagram at once, in the version used towards the peer: see peer-versions.ts. */

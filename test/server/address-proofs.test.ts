@@ -1,5 +1,6 @@
 // No amplification: what a recorded question brings, asked from elsewhere, and what an honest client notices of it.
 import t from 'tap';
+import { randomBytes } from 'node:crypto';
 import { createSocket, type Socket } from 'node:dgram';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from '../../src/client/client.js';
@@ -7,6 +8,7 @@ import { KvClient } from '../../src/client/kv-client.js';
 import { encodeGet } from '../../src/machine/kv-codec.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { loadHash } from '../../src/native/hash64.js';
+import type { KeyFile } from '../../src/host/key-file.js';
 import { silentLogger } from '../../src/host/logger.js';
 import { Replica } from '../../src/server/replica.js';
 import { AMPLIFICATION, writeProof } from '../../src/wire/address-proofs.js';
@@ -15,7 +17,7 @@ import { PREVIOUS_WIRE_VERSION } from '../../src/wire/versions.js';
 import { begin } from '../../src/wire/layout.js';
 import { Challenge, Proof, Read, ReadReply, typeOf } from '../../src/wire/messages.js';
 import { writeI32, writeU16 } from '../../src/wire/u64.js';
-import { clusterConfig } from './fixtures.js';
+import { clusterConfig, startReplicas } from './fixtures.js';
 
 const LONG = 'x'.repeat(30_000);
 const KEY = new Uint8Array(Buffer.from('long'));
@@ -129,4 +131,30 @@ t.test('a long answer goes only where somebody receives it', async (t) => {
   const [answer] = await asker.say(question);
   t.equal(typeOf(answer!, ENVELOPE_BYTES), ReadReply.type);
   t.ok(answer!.length > LONG.length, 'who receives it is answered');
+});
+
+t.test('where encryption is required too, a client proves its address before it needs long answers', async (t) => {
+  const cluster = { ...(await clusterConfig(3)), authentication: 'keys' as const, encryption: 'required' as const };
+  const key = (id: number, role: 'replica' | 'client'): KeyFile['keys'][number] => ({
+    id,
+    role,
+    secret: randomBytes(32).toString('hex'),
+  });
+  const own = key(1, 'replica');
+  const its = key(2, 'client');
+  const file = (use: KeyFile['keys'][number], ...more: KeyFile['keys']): KeyFile => ({
+    schema: 'jitpaxos.keys/1',
+    cluster: cluster.id,
+    use: use.id,
+    keys: [use, ...more],
+  });
+  const replicas = await startReplicas(cluster, () => new KvMachine(), { keys: file(own, its) });
+  t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
+  // Many operations at once: their answers together are longer than what an address without a proof gets.
+  await using client = await Client.connect({ cluster, keys: file(its), lanes: 512, timeout: 60_000 });
+  const kv = new KvClient(client);
+  await Promise.all(Array.from({ length: 512 }, (_, i) => kv.put(`key ${i}`, LONG.slice(0, 64))));
+  await Promise.all(Array.from({ length: 64 }, (_, i) => kv.get(`key ${i}`)));
+  for (const { id, transport } of replicas.map((replica) => replica.status()))
+    t.equal(transport.counters['datagrams_withheld'], 0, `replica ${id}`);
 });
