@@ -4,6 +4,8 @@
  */
 import { Keyring } from '../src/host/keyring.js';
 import { KEYS_SCHEMA, type KeyEntry } from '../src/host/key-file.js';
+import { native } from '../src/native/addon.js';
+import type { DatagramMemory } from '../src/native/aead.js';
 import type { Hash64 } from '../src/native/hash64.js';
 import { loadSipHash, SIP_SECRET_BYTES } from '../src/native/siphash.js';
 import type { Instant } from '../src/protocol/contract.js';
@@ -13,10 +15,15 @@ import { DatagramReader, type MessageHandler } from '../src/transport/datagram-r
 import { TRANSPORT_COUNTER_NAMES, type Transport } from '../src/transport/transport.js';
 import { writeProof } from '../src/wire/address-proofs.js';
 import { copyBytes } from '../src/wire/copy.js';
-import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, Envelope } from '../src/wire/envelope.js';
+import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, Envelope, MAX_DATAGRAM_BYTES } from '../src/wire/envelope.js';
 import { Challenge, Proof, typeOf } from '../src/wire/messages.js';
 import { Peers } from '../src/wire/peers.js';
 import { WIRE_VERSION } from '../src/wire/versions.js';
+
+/** Memory of the addon, if there is one: there, sealing and opening cost what they cost with the native transport. */
+function memoryOf(length: number): Uint8Array {
+  return native.available ? native.addon.hashArena(length).bytes : new Uint8Array(length);
+}
 
 /** Byte strings to one destination, in preallocated memory. */
 export class Queue {
@@ -28,7 +35,7 @@ export class Queue {
   end = 0;
 
   constructor(entries: number) {
-    this.bytes = new Uint8Array(entries * 256);
+    this.bytes = memoryOf(entries * 256);
     this.offsets = new Int32Array(entries);
     this.lengths = new Int32Array(entries);
     this.senders = new Int32Array(entries);
@@ -53,19 +60,30 @@ export class Queue {
   }
 }
 
-type UsedTransport = Pick<Transport, 'acquire' | 'release' | 'send' | 'flush' | 'sender' | 'counters'>;
+const ARRAYS = 256;
+const LARGE_ARRAYS = 4;
+
+type UsedTransport = Pick<Transport, 'memory' | 'acquire' | 'release' | 'send' | 'flush' | 'sender' | 'counters'>;
 
 /** Puts datagrams into the queues of their destinations. Those for which there is no room are lost. */
 class MemoryTransport implements UsedTransport {
   readonly counters = new Float64Array(TRANSPORT_COUNTER_NAMES.length);
   /** Endpoint of the sender of the datagram that is being read. */
   reading = 0;
-  private readonly pool = new ArrayPool(DEFAULT_DATAGRAM_BYTES, 256, 4);
+  readonly memory: DatagramMemory;
+  private readonly pool: ArrayPool;
+  private carved = 0;
 
   constructor(
     private readonly queues: readonly Queue[],
     private readonly self: number,
-  ) {}
+  ) {
+    const transmit = memoryOf(ARRAYS * DEFAULT_DATAGRAM_BYTES + LARGE_ARRAYS * MAX_DATAGRAM_BYTES);
+    this.memory = { received: queues[self]!.bytes, transmit };
+    this.pool = new ArrayPool(DEFAULT_DATAGRAM_BYTES, ARRAYS, LARGE_ARRAYS, (length) =>
+      transmit.subarray(this.carved, (this.carved += length)),
+    );
+  }
 
   acquire(length: number): Uint8Array | undefined {
     return this.pool.acquire(length);
@@ -138,6 +156,7 @@ export class DatagramEnd {
       numbers: loadSipHash(new Uint8Array(SIP_SECRET_BYTES).fill(self)),
     });
     this.transport = new MemoryTransport(queues, self);
+    if (native.available) ring.useMemory(this.transport.memory);
     const outbox = new DatagramOutbox(
       this.transport as UsedTransport as Transport,
       envelope,
