@@ -47,7 +47,7 @@ interface Kind {
   readonly begin: (bench: Bench) => Promise<Assault>;
   /** What the quiet runs have. Default: nothing. */
   readonly quiet?: (bench: Bench) => Promise<Assault>;
-  /** A question like those of an operator's tool, asked again and again. Resolves with whether it was answered. */
+  /** Asked again and again, as by an operator's tool, also in the quiet runs. Resolves with whether it was answered. */
   readonly ask?: (bench: Bench) => Promise<boolean>;
 }
 
@@ -106,16 +106,20 @@ const KINDS: readonly Kind[] = [
     begin: (bench) => bench.forgedSource(1_000),
   },
   {
-    name: 'status',
-    what: 'a recorded status question, 3,000 times a second to each replica; an operator asks for the status as well',
-    begin: (bench) => bench.noise('status', { perSecond: 3_000 }),
+    ...flood(
+      'status',
+      'status',
+      'a recorded status question, 3,000 times a second to each replica; an operator asks for the status as well',
+      3_000,
+    ),
     ask: (bench) => bench.askStatus(),
   },
-  {
-    name: 'questions',
-    what: `a recorded question for a value of ${LONG_VALUE_BYTES / 1e3} kB, 3,000 times a second to each member`,
-    begin: (bench) => bench.noise('questions', { perSecond: 3_000 }),
-  },
+  flood(
+    'questions',
+    'questions',
+    `a recorded question for a value of ${LONG_VALUE_BYTES / 1e3} kB, 3,000 times a second to each member`,
+    3_000,
+  ),
   flood('forged-100k', 'forged', 'short datagrams with a right envelope and a wrong tag, 100,000 a second', 50_000),
   flood('forged', 'forged', 'the same, as many as one process can send'),
   flood('forged-long', 'forged-long', 'the same of 8,900 bytes, as many as one process can send'),
@@ -147,7 +151,7 @@ function ahead(name: string, role: Role, to: To, perSecond: number, aheadMs: num
   return { name, what, begin: (bench) => bench.requests(role, to, { perSecond, aheadMs }) };
 }
 
-/** @param perSecond to each member */
+/** By noise.ts. The same sender runs in the quiet runs, for its processor time. @param perSecond to each target */
 function flood(name: string, kind: string, what: string, perSecond?: number): Kind {
   const rate = perSecond === undefined ? {} : { perSecond };
   return {
@@ -253,7 +257,7 @@ class Bench {
 
   /** What is compared with an attack; `undefined`: any other. */
   quiet(kind: Kind | undefined): Promise<Run> {
-    return this.run('none', kind?.quiet, undefined);
+    return this.run('none', kind?.quiet, kind?.ask);
   }
 
   close(): Promise<void> {
@@ -518,7 +522,7 @@ async function* measure(
   let quietOf: Kind | undefined;
   for (let round = 0; round < rounds; round++) {
     for (const kind of kinds) {
-      const own = kind.quiet === undefined ? undefined : kind;
+      const own = kind.quiet === undefined && kind.ask === undefined ? undefined : kind;
       const before: Run = quiet !== undefined && quietOf === own ? quiet : await bench.quiet(own);
       const run = await bench.attack(kind);
       const after = await bench.quiet(own);
