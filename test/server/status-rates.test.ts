@@ -128,64 +128,72 @@ t.test('a proof counts for the owner whose key proved it', (t) => {
 /** Recordings in front of each datagram of the tool: more than any rate lets through at once, fewer than a socket loses. */
 const RECORDINGS = 150;
 
-t.test('a status tool is answered although recordings of its own questions arrive before each of them', async (t) => {
-  const cluster: ClusterConfig = { ...(await clusterConfig(1)), authentication: 'keys' };
-  const secret = (): string => randomBytes(32).toString('hex');
-  const keys: KeyEntry[] = [
-    { id: 1, role: 'replica', secret: secret() },
-    { id: 2, role: 'client', secret: secret() },
-    { id: 3, role: 'read-only', secret: secret() },
-  ];
-  const keysOf = (use: number, ...ids: number[]): KeyFile => ({
-    schema: 'jitpaxos.keys/1',
-    cluster: cluster.id,
-    use,
-    keys: keys.filter(({ id }) => ids.includes(id)),
-  });
-  const replica = await Replica.start({
-    cluster,
-    id: 0,
-    machine: new KvMachine(),
-    logger: silentLogger,
-    keys: keysOf(1, 1, 2, 3),
-  });
-  t.teardown(() => replica.close());
-  const port = Number(cluster.replicas[0]!.split(':').at(-1));
-
-  const ring = new Keyring(keysOf(2, 2), false);
-  t.teardown(() => ring.close());
-  const { idHi, idLo } = loadCluster(cluster);
-  const envelope = new Envelope(loadHash(), idHi, idLo, CLIENT_SENDER, 1, ring);
-  const head = envelope.bytesIn(WIRE_VERSION);
-  const recording = new Uint8Array(head + Status.size);
-  begin(Status, recording, head);
-  t.ok(envelope.seal(recording, 0, recording.length, ring.own));
-  const attacker = await openSocket(t);
-
-  // The tool's datagrams pass here, each behind a burst of recordings; the socket of the replica keeps their order.
-  for (const id of [2, 3])
-    for (let i = 0; i < 5; i++) {
-      const front = await openSocket(t);
-      const back = await openSocket(t);
-      let tool: RemoteInfo | undefined;
-      front.on('message', (bytes, from) => {
-        tool = from;
-        for (let k = 0; k < RECORDINGS; k++) attacker.send(recording, port, '127.0.0.1');
-        back.send(bytes, port, '127.0.0.1');
+for (const encryption of [undefined, 'required'] as const)
+  t.test(
+    `a status tool is answered although recordings of its own questions arrive before each of them${encryption === undefined ? '' : ', where encryption is required'}`,
+    async (t) => {
+      const cluster: ClusterConfig = {
+        ...(await clusterConfig(1)),
+        authentication: 'keys',
+        ...(encryption === undefined ? {} : { encryption }),
+      };
+      const secret = (): string => randomBytes(32).toString('hex');
+      const keys: KeyEntry[] = [
+        { id: 1, role: 'replica', secret: secret() },
+        { id: 2, role: 'client', secret: secret() },
+        { id: 3, role: 'read-only', secret: secret() },
+      ];
+      const keysOf = (use: number, ...ids: number[]): KeyFile => ({
+        schema: 'jitpaxos.keys/1',
+        cluster: cluster.id,
+        use,
+        keys: keys.filter(({ id }) => ids.includes(id)),
       });
-      back.on('message', (bytes) => front.send(bytes, tool!.port, tool!.address));
-      // A tool of its own each time, as `jitpaxos status` is: its first question comes without a proof.
-      await using asking = await StatusClient.open({
-        cluster: { ...cluster, replicas: [`127.0.0.1:${front.address().port}`] },
-        keys: keysOf(id, id),
+      const replica = await Replica.start({
+        cluster,
+        id: 0,
+        machine: new KvMachine(),
+        logger: silentLogger,
+        keys: keysOf(1, 1, 2, 3),
       });
-      const [answer] = await asking.ask(20_000);
-      t.ok(answer!.report !== undefined, `key ${id}, question ${i}`);
-      if (answer!.report === undefined) return;
-    }
-  const { refused } = replica.status().statusRequests;
-  t.ok(refused > 10 * RECORDINGS, `${refused} recordings were refused meanwhile`);
-});
+      t.teardown(() => replica.close());
+      const port = Number(cluster.replicas[0]!.split(':').at(-1));
+
+      const ring = new Keyring(keysOf(2, 2), false);
+      t.teardown(() => ring.close());
+      const { idHi, idLo } = loadCluster(cluster);
+      const envelope = new Envelope(loadHash(), idHi, idLo, CLIENT_SENDER, 1, ring);
+      const head = envelope.bytesIn(WIRE_VERSION);
+      const recording = new Uint8Array(head + Status.size);
+      begin(Status, recording, head);
+      t.ok(envelope.seal(recording, 0, recording.length, ring.own));
+      const attacker = await openSocket(t);
+
+      // The tool's datagrams pass here, each behind a burst of recordings; the socket of the replica keeps their order.
+      for (const id of [2, 3])
+        for (let i = 0; i < 5; i++) {
+          const front = await openSocket(t);
+          const back = await openSocket(t);
+          let tool: RemoteInfo | undefined;
+          front.on('message', (bytes, from) => {
+            tool = from;
+            for (let k = 0; k < RECORDINGS; k++) attacker.send(recording, port, '127.0.0.1');
+            back.send(bytes, port, '127.0.0.1');
+          });
+          back.on('message', (bytes) => front.send(bytes, tool!.port, tool!.address));
+          // A tool of its own each time, as `jitpaxos status` is: its first question comes without a proof.
+          await using asking = await StatusClient.open({
+            cluster: { ...cluster, replicas: [`127.0.0.1:${front.address().port}`] },
+            keys: keysOf(id, id),
+          });
+          const [answer] = await asking.ask(20_000);
+          t.ok(answer!.report !== undefined, `key ${id}, question ${i}`);
+          if (answer!.report === undefined) return;
+        }
+      const { refused } = replica.status().statusRequests;
+      t.ok(refused > 10 * RECORDINGS, `${refused} recordings were refused meanwhile`);
+    },
+  );
 
 async function openSocket(t: Test): Promise<Socket> {
   const socket = createSocket('udp4');
