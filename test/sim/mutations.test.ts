@@ -66,6 +66,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'sync-index-without-chain': { run: 0 },
   'synced-beyond-segment': { run: 0 },
   'repair-from-unchecked-base': { run: 30, faults: FRAGMENTS },
+  'switch-features-late': { run: 7, faults: ['feature', 'small-limits', 'crash', 'stop'] },
   'forget-features': { run: 6, faults: SWITCHES },
   'order-without-chain': { run: 0 },
   'order-of-another-view': { run: 2547, faults: ['ambush', 'reorder', 'duplicate', 'partition'] },

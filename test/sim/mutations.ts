@@ -177,6 +177,11 @@ export const MUTATIONS: readonly Mutation[] = [
 
   // Features.
   {
+    name: 'switch-features-late',
+    breaks: 'a replica with an odd number switches features on one entry late',
+    replica: switchFeaturesLate,
+  },
+  {
     name: 'forget-features',
     breaks: 'a replica that takes a state from a snapshot does not take its features',
     replica: forgetFeatures,
@@ -965,6 +970,28 @@ function acknowledgeWithLostLog(core: ReplicaCore): void {
     Reflect.deleteProperty(views, 'isMember');
     force(state, {}); // which settles its role anew
     return done;
+  };
+}
+
+/** The next entry is still executed without them. */
+function switchFeaturesLate(core: ReplicaCore): void {
+  if (core.state.id % 2 === 0) return;
+  const { execution } = core.state;
+  const execute = execution['execute'].bind(execution);
+  const setFeatures = execution['setFeatures'].bind(execution);
+  let due: number | undefined;
+  let executes = false;
+  execution['setFeatures'] = (features) => {
+    due = executes ? features : undefined;
+    if (!executes) setFeatures(features);
+  };
+  execution['execute'] = (index) => {
+    const features = due;
+    due = undefined;
+    executes = true;
+    execute(index);
+    executes = false;
+    if (features !== undefined) setFeatures(features);
   };
 }
 
