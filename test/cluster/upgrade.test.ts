@@ -1,12 +1,12 @@
 /**
  * A cluster is upgraded, and taken back, one replica at a time under load: processes of two versions beside each other.
  *
- * The previous version is this build held back to it (`--wire-version 4`), which writes byte for byte what that version
- * did (test/wire/golden.test.ts), and reads the present one as well. PREVIOUS=DIR takes another checkout, built, in its place, for replicas
- * and clients:
+ * The previous version is the last commit before the present one, packed (packed-program.ts), for replicas and clients.
+ * PREVIOUS=DIR takes another checkout, built, in its place. PREVIOUS=held takes this build, held back
+ * (`--wire-version 4`), which also reads the present version:
  *
- *     git worktree add ../previous 084b1b8 && (cd ../previous && npm ci)
- *     PREVIOUS=../previous node --test dist/test/cluster/upgrade.test.js
+ *     git worktree add ../previous e10929c && (cd ../previous && npm ci)
+ *     PREVIOUS=../previous node scripts/test.mjs dist/test/cluster/upgrade.test.js
  */
 import t from 'tap';
 import { randomInt } from 'node:crypto';
@@ -24,8 +24,13 @@ import { checkHistory, explain } from '../../src/sim/linearizability.js';
 import { Random } from '../../src/sim/random.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
 import { Load } from './chaos/load.js';
+import { unpackProgram, VERSION_4 } from './packed-program.js';
 
-const checkout = process.env['PREVIOUS'];
+const given = process.env['PREVIOUS'];
+const packed = given === undefined ? unpackProgram(VERSION_4) : undefined;
+if (packed !== undefined) t.teardown(() => packed.remove());
+/** Where the previous version is; undefined: it is this build, held back. */
+const checkout = given === 'held' ? undefined : (packed?.directory ?? given);
 const PRESENT: ReplicaProgram = { main: MAIN, flags: [] };
 const PREVIOUS: ReplicaProgram =
   checkout === undefined
@@ -37,7 +42,7 @@ const STEP_OPERATIONS = 200;
 const OPERATION_TIMEOUT_MS = 20_000;
 const PATIENCE_MS = 20_000;
 
-t.comment(checkout === undefined ? 'the previous version: this build, held back' : `the previous version: ${checkout}`);
+t.comment(`the previous version: ${checkout === undefined ? 'this build, held back' : (packed?.commit ?? checkout)}`);
 
 type Connect = typeof Client.connect;
 
@@ -110,7 +115,7 @@ for (const { durability, authenticated } of [
         idle: 'block',
         durability,
         authenticated,
-        unkeyedChain: checkout !== undefined,
+        unkeyedChain: packed === undefined && checkout !== undefined, // that may be older than the keyed chain
         program: PREVIOUS,
       });
       const keys = authenticated
