@@ -104,7 +104,7 @@ export const backup = defineCommand(
     if (log === undefined)
       throw new CliError(
         'backup-empty',
-        `${directory} holds no log to back up${lost === undefined ? '' : `: ${lost}`}; back up another replica, with durability os or fsync`,
+        `${directory} holds no log to back up${lost === undefined ? '' : `: ${lost}`}; back up another replica, with durability os or fsync. If no replica has its log any more, jitpaxos recover uses what is left`,
       );
     const keys = sealingKeys(values.cluster, values['replica-keys'], owner);
     const sealed = typeof keys === 'object';

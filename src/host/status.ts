@@ -211,7 +211,7 @@ export function majorityLostText(lost: readonly number[], replicas: number): str
   const f = (replicas - 1) / 2;
   return (
     `majority-lost: replica${lost.length === 1 ? '' : 's'} ${lost.join(', ')} lost ${lost.length === 1 ? 'its log' : 'their logs'}, ${lost.length} of ${replicas}, and this cluster survives ${f}. Nothing commits, and waiting does not help: committed operations may be missing from every log that is left. ` +
-    'If a replica with a log is only out of reach, bring it back without restarting it. Otherwise begin a new cluster, from a backup if there is one: docs/operate/operations.md, "majority-lost"'
+    'If a replica with a log is only out of reach, bring it back without restarting it. Otherwise begin a new cluster, from what jitpaxos recover finds in the data directories, or from a backup: docs/operate/recovery.md'
   );
 }
 

@@ -55,7 +55,7 @@ t.test('all stopped, all started: majority-lost, everywhere', async (t) => {
     t.match(replica.status(), { status: 'majority-lost', majorityLost: [0, 1, 2] });
     t.match(
       replica.unready(),
-      /^majority-lost: replicas 0, 1, 2 lost their logs, 3 of 3, and this cluster survives 1\. .*docs\/operate\/operations\.md/,
+      /^majority-lost: replicas 0, 1, 2 lost their logs, 3 of 3, and this cluster survives 1\. .*docs\/operate\/recovery\.md/,
     );
     t.equal(replica.unhealthy(), undefined, 'to start it anew would help nobody');
     const metrics = expose(replica.metrics());
