@@ -1,4 +1,5 @@
-// One request stamped ahead, sent to one replica only, with real processes: it enters no log before its time.
+// Requests that are sent to one replica only, with real processes: those stamped ahead enter no log before their time, and
+// those stamped in time, once there are many, wait for the primary.
 import t from 'tap';
 import { addKey, Attacker } from '../../bench/attacker.js';
 import { Client } from '../../src/client/client.js';
@@ -30,7 +31,8 @@ t.test(
       transport: 'auto',
       durability: 'memory',
       authenticated: true,
-      program: PATIENT,
+      // While the primary pushes its order, as on a busy host, a member refuses nothing by itself.
+      program: { ...PATIENT, flags: [...PATIENT.flags, '--order-hold', '0s'] },
     });
     const options = { cluster: cluster.clusterFile, lanes: 2, timeout: TIMEOUT_MS, connectTimeout: TIMEOUT_MS };
     await using client = await Client.connect(options);
@@ -67,5 +69,44 @@ t.test(
       t.ok(furthestNs <= LIMIT_NS, `${name}: the last key of a log was at most ${furthestNs} ns ahead of the clock`);
       t.ok(done > 0, `${done} operations of another client`);
     }
+  },
+);
+
+t.test(
+  'requests in time, to the member only: they are soon served apart, and other clients commit as before',
+  async (t) => {
+    await using cluster = await LocalCluster.start({
+      replicas: 3,
+      machine: 'kv',
+      transport: 'auto',
+      durability: 'memory',
+      authenticated: true,
+      program: PATIENT,
+    });
+    const options = { cluster: cluster.clusterFile, lanes: 2, timeout: TIMEOUT_MS, connectTimeout: TIMEOUT_MS };
+    await using client = await Client.connect(options);
+    const kv = new KvClient(client);
+    await kv.put('k', 'v');
+    const attacker = await Attacker.open(cluster.clusterFile, await addKey(cluster, 'client'));
+    attacker.start({
+      view: 0,
+      targets: [1],
+      perSecond: 500,
+      aheadMs: 0,
+      queries: false,
+      operation: operation.subarray(0, length),
+    });
+    const apart = async (): Promise<number[]> =>
+      (await reports(cluster)).map(({ counters }) => counters['requests_apart']!);
+    let done = 0;
+    for (const untilMs = Date.now() + TIMEOUT_MS; (await apart())[1]! < REQUESTS && Date.now() < untilMs; ) {
+      for (let i = 0; i < 8; i++) await kv.put(`k${done++}`, 'v');
+    }
+    attacker.close();
+    const [primary, member, spare] = await apart();
+    t.ok(member! >= REQUESTS, `${member} of ${attacker.sent} requests waited at the member`);
+    t.strictSame([primary, spare], [0, 0], 'the primary had none of them to wait');
+    for (let i = 0; i < 8; i++) await kv.put(`k${done++}`, 'v');
+    t.ok(done > 0, `${done} operations of another client`);
   },
 );

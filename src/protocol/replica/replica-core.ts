@@ -101,7 +101,7 @@ export class ReplicaCore {
     this.divergence = new Divergence(this.state, sender, hasher);
     const { contradictions } = this.divergence;
     this.repair = new Repair(this.state, answers, contradictions);
-    const orderPush = new OrderPush(this.state, sender);
+    const orderPush = new OrderPush(this.state, sender, transfers, this.repair.outOfStep);
     this.serving = new Serving(this.state, transfers, hasher, contradictions, orderPush);
     const syncAnswers = new SyncAnswers(this.state);
     this.clocks = syncAnswers.clocks;

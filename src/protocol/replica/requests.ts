@@ -291,6 +291,7 @@ export class Requests {
     }
     if (arrived.isRegister) this.registers.spend(arrived.owner, now);
     this.outOfStep.appended(arrived);
+    if (state.isPrimary && arrived.heldUs > 0) this.outOfStep.batched(arrived);
     const index = log.lastIndex;
     const from = arrived.replyTo;
     const slackUs = arrived.slackUs - arrived.heldUs;

@@ -6,6 +6,8 @@
  * collapses under load. So once the primary hears that a member differs, or expects it (a late request), it sends
  * members, once a turn, the order of what it appended; a contended request then commits in one and a half round trips.
  * When nothing has differed for `orderHoldUs` the push stops.
+ *
+ * If a turn appended requests that members will hardly have (out-of-step.ts), it sends the entries themselves.
  */
 import { DOUBLE_ZERO } from '../../double-zero.js';
 import type { Instant } from '../../contract.js';
@@ -15,6 +17,8 @@ import { lowest } from '../../masks.js';
 import { ORDERS_MAX } from './order-buffer.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { Sender } from '../replica-sender.js';
+import type { TransferSender } from '../transfer-sender.js';
+import type { OutOfStep } from './out-of-step.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES_MAX } from '../../../wire/envelope.js';
 import { Order } from '../../../wire/messages.js';
 
@@ -29,6 +33,8 @@ export class OrderPush {
   constructor(
     private readonly state: ReplicaState,
     private readonly sender: Sender,
+    private readonly transfers: TransferSender,
+    private readonly outOfStep: OutOfStep,
   ) {
     this.entriesMax = Math.min(ORDER_ENTRIES_MAX, entriesIn(state.config.datagramBytes ?? DEFAULT_DATAGRAM_BYTES));
   }
@@ -57,16 +63,29 @@ export class OrderPush {
     if (!state.pushing) return;
     const { log } = state;
     const first = Math.max(this.pushed, log.baseIndex);
+    const members = state.views.memberMask(state.view) & ~(1 << state.id);
+    if (this.outOfStep.takeLacked()) this.pushEntries(first, members);
+    else this.pushOrder(first, members);
+    this.pushed = log.lastIndex;
+    if (now.monotonicUs >= this.untilUs) state.stopPushing();
+  }
+
+  private pushEntries(first: number, members: number): void {
+    const { log, config } = this.state;
+    for (let rest = members; rest !== 0; rest &= rest - 1)
+      this.transfers.chunks(lowest(rest), first, log.lastIndex, config.limits.chunkBytes);
+  }
+
+  private pushOrder(first: number, members: number): void {
+    const { state } = this;
+    const { log } = state;
     for (let base = first; base < log.lastIndex; base += this.entriesMax) {
       const last = Math.min(log.lastIndex, base + this.entriesMax);
-      const members = state.views.memberMask(state.view) & ~(1 << state.id);
       for (let rest = members; rest !== 0; rest &= rest - 1) {
         state.counters[Counter.orders_pushed]!++;
         this.sender.order(lowest(rest), base, last);
       }
     }
-    this.pushed = log.lastIndex;
-    if (now.monotonicUs >= this.untilUs) state.stopPushing();
   }
 }
 

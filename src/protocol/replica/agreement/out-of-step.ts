@@ -7,7 +7,7 @@
  * So an owner that does it more often than the others do is served apart for a while:
  * - A member takes the owner's requests by the primary's order only (requests.ts, repair.ts).
  * - The primary appends those that reach it in batches (BATCH_US). Then the logs differ once for each batch, and not for
- *   each request.
+ *   each request. If members lacked the owner's requests, it sends them the entries at once, and not only their order.
  *
  * What each replica goes by:
  * - A *member* counts requests that it appended and that the primary's order *overtook*: the order has an entry that stood
@@ -72,6 +72,8 @@ export class OutOfStep {
   private awaitedIndex = 0;
   private reportedUs = -Infinity;
   private lackedIndex = 0;
+  /** At the primary: a request was appended that members will probably lack. */
+  private lacked = false;
 
   constructor(private readonly state: ReplicaState) {}
 
@@ -149,6 +151,18 @@ export class OutOfStep {
       this.allOvertakes--;
     }
     if (overtakenUs < 0 && this.repairs[bucket]! > 0) this.repairs[bucket]!--;
+  }
+
+  /** At a primary: a request was appended in a batch. */
+  batched(request: Entry): void {
+    if (this.periods[this.bucketOf(request)]! > BELIEVED_PERIODS) this.lacked = true;
+  }
+
+  /** At a primary: in this turn a request was appended that members will probably lack. */
+  takeLacked(): boolean {
+    const { lacked } = this;
+    this.lacked = false;
+    return lacked;
   }
 
   /** At a primary: a member says that it makes requests of this one's owner wait. */
