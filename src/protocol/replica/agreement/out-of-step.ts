@@ -35,6 +35,8 @@ export const BATCH_US = 25_000;
 export const REPAIRS_FREE = 8;
 /** And this part of its requests may be overtaken. */
 export const OVERTAKEN_PART = 1 / 16;
+/** A request that a member lacks counts as this many: the fetch that follows also brings others, which are not reported. */
+export const LACK_WEIGHT = 4;
 /** An owner is out of step only if its part of overtaken requests is this many times that of all others together. */
 const TIMES_OTHERS = 4;
 /** The time by which it counts. */
@@ -113,13 +115,14 @@ export class OutOfStep {
 
   /**
    * A request was overtaken by the primary's order; at a primary: a member waited for it in vain.
+   * @param weight requests that it counts for
    * @returns when that was, monotonic µs; negative for the first request of its owner in this repair
    */
-  overtaken(request: Entry): number {
+  overtaken(request: Entry, weight = 1): number {
     const { overtakes, repairs, lastRepair, nowUs } = this;
     const bucket = this.bucketOf(request);
-    overtakes[bucket]!++;
-    this.allOvertakes++;
+    overtakes[bucket]! += weight;
+    this.allOvertakes += weight;
     const isFirst = lastRepair[bucket] !== this.repair;
     if (isFirst) {
       lastRepair[bucket] = this.repair;

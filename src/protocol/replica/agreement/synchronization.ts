@@ -21,6 +21,7 @@ import { CatchUp } from './catch-up.js';
 import { CommitIndex } from './commit-index.js';
 import { Heartbeat, type SyncListener } from './heartbeat.js';
 import type { OrderPush } from './order-push.js';
+import { LACK_WEIGHT } from './out-of-step.js';
 import type { Repair } from './repair.js';
 import { WaitingClients } from './waiting-clients.js';
 
@@ -132,7 +133,7 @@ export class Synchronization {
       return;
     }
     outOfStep.beginRepair();
-    outOfStep.overtaken(this.reported);
+    outOfStep.overtaken(this.reported, LACK_WEIGHT);
   }
 
   /** At a member: the request that the primary's order names next has not come. */
