@@ -128,8 +128,10 @@ export interface ReplicaConfig {
    * not compared.
    */
   readonly list?: number;
-  /** This replica's index, 0…replicas−1. */
+  /** This replica's slot: 0…replicas−1 for those of the cluster file; for others, what the members say. */
   readonly id: number;
+  /** Its id among the members. Default: `id`, as for replicas of the cluster file. */
+  readonly hostId?: number;
   /** N, odd. */
   readonly replicas: number;
   /** Seed of the jitter of timeouts: any int32, different on every replica. */
@@ -168,6 +170,10 @@ export const DEFAULT_CLIENT_TIMINGS: ClientTimings = {
 export interface ClientConfig {
   /** Number of replicas, N. */
   readonly replicas: number;
+  /** Slots of replicas for which tables have room: what members may come to use. Default: `replicas`. */
+  readonly slots?: number;
+  /** The members, if an earlier session learned them (membership/membership.ts). */
+  readonly members?: Uint8Array;
   /** Requests that may be open at once. */
   readonly lanes: number;
   /** Seed of the jitter of retries: any int32. */

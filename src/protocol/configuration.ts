@@ -87,6 +87,11 @@ export class Configuration {
     return view >= this.first && view <= this.last;
   }
 
+  /** The same with fewer views: those after `last` are of another epoch. */
+  until(last: number): Configuration {
+    return last >= this.last ? this : new Configuration(this.epoch, this.ids, this.slots, this.first, last);
+  }
+
   /** The slot of the view's primary. */
   primary(view: number): number {
     return this.slots[(view - this.first) % this.slots.length]!;

@@ -123,6 +123,11 @@ export interface HardState {
    * it.
    */
   readonly isEcho?: boolean;
+  /**
+   * Who the hosts are, as this replica last knew it to be committed (membership/membership.ts). Rule S: it is durable
+   * before the view whose epoch it names. Absent: those of the cluster file.
+   */
+  readonly members?: Uint8Array;
 }
 
 /**
@@ -187,6 +192,11 @@ export interface Recovered {
    */
   readonly first?: FirstStart;
   /**
+   * Without a hard state: a host that joins. It knows these members, of which it is one, and has no log (C6). Absent: it
+   * is one of the replicas of the cluster file.
+   */
+  readonly members?: Uint8Array;
+  /**
    * The log as it was made durable, in the form of log.ts, oldest first: the entries from 1 on, or those right after
    * `snapshot`. Undefined if it is lost or was never kept.
    */
@@ -209,6 +219,11 @@ export interface ReplicaObserver {
    * few words for people.
    */
   transition(event: string, detail: string): void;
+  /**
+   * Who sends from `from` speaks of an epoch that is not known here, or is no host that is known here: the host of this
+   * replica asks there who the members are, and hands the answer to `takeMembers`.
+   */
+  unknownEpoch?(from: number): void;
 }
 
 /** How a client's request ended. */
@@ -235,4 +250,6 @@ export interface ClientEvents {
    * submit on the lane. `fast`: committed in the first round trip, with nothing resent, restamped or reconciled.
    */
   completed(lane: number, outcome: number, status: number, fast: boolean): void;
+  /** A replica speaks of a view whose epoch is not known: ask it who the members are, and give them to `takeMembers`. */
+  unknownEpoch?(from: number): void;
 }

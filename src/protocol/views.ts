@@ -3,24 +3,107 @@
  *
  * Replicas are named by their slots here. A view of an epoch that is not known has no primary (−1) and no members.
  */
-import { Configuration, MAX_REPLICAS, MAX_VIEW } from './configuration.js';
+import { Configuration, EPOCH_VIEWS, MAX_REPLICAS, MAX_VIEW } from './configuration.js';
+import { invariant } from './invariant.js';
 
 export { MAX_REPLICAS, MAX_VIEW } from './configuration.js';
 
 export class Views {
   /** The configuration of the present view. */
   present: Configuration;
+  /** All that are known to be committed and still of use, in the order of their epochs. */
+  private known: readonly Configuration[];
 
   /**
    * The replicas of a cluster file: ids and slots are their places in it. All views are theirs.
    * @param n number of replicas, odd, 1…MAX_REPLICAS; throws RangeError otherwise
+   * @param mayCross see `of`
    */
-  constructor(n: number) {
+  constructor(
+    n: number,
+    private readonly mayCross: () => boolean = () => true,
+  ) {
     if (!Number.isInteger(n) || n < 1 || n > MAX_REPLICAS || n % 2 === 0) {
       throw new RangeError(`a cluster has an odd number of replicas from 1 to ${MAX_REPLICAS}, not ${n}`);
     }
     const ids = Array.from({ length: n }, (_, id) => id);
-    this.present = new Configuration(0, ids, ids, 0, MAX_VIEW);
+    this.present = new Configuration(0, ids, ids, 0, EPOCH_VIEWS - 1);
+    this.known = [this.present];
+  }
+
+  /**
+   * These configurations, of successive epochs, are committed. Those of older ones are forgotten, unless the present view
+   * is of one.
+   */
+  learn(configurations: readonly Configuration[]): void {
+    const { present } = this;
+    const [oldest] = configurations;
+    const kept = present.epoch < oldest!.epoch ? [present.until(oldest!.first - 1)] : [];
+    // What a cluster without members took for its own views stays so, up to the epoch that follows.
+    const own =
+      present.epoch === 0 && oldest!.epoch === 0
+        ? [oldest!.until(present.last), ...configurations.slice(1)]
+        : configurations;
+    this.known = [...kept, ...own];
+    this.present = this.known.find(({ epoch }) => epoch === present.epoch) ?? present;
+  }
+
+  /** `view` was the present one in an earlier life: as durable as the members, so it is of an epoch that was known. */
+  restore(view: number): void {
+    if (view > this.known[0]!.last && this.known[0]!.epoch === 0 && (this.known[1]?.first ?? Infinity) > view)
+      this.extend(view);
+    this.enter(view);
+  }
+
+  /** The views up to the last one that an epoch with `view` would have are the cluster file's replicas'. */
+  private extend(view: number): Configuration {
+    const [first] = this.known;
+    const last = Math.floor(view / EPOCH_VIEWS) * EPOCH_VIEWS + EPOCH_VIEWS - 1;
+    const longer = new Configuration(
+      0,
+      first!.ids,
+      first!.ids,
+      0,
+      Math.min(last, (this.known[1]?.first ?? Infinity) - 1),
+    );
+    if (this.present === first) this.present = longer;
+    this.known = [longer, ...this.known.slice(1)];
+    return longer;
+  }
+
+  /** `view` is the present one. Rule S, C2: it is of an epoch that is known to be committed. */
+  enter(view: number): void {
+    const configuration = this.of(view);
+    invariant(configuration !== undefined, 'a view is joined or promised when its epoch is known to be committed');
+    this.present = configuration;
+  }
+
+  /** The configuration of the last epoch that is decided. */
+  get newest(): Configuration {
+    return this.known[this.known.length - 1]!;
+  }
+
+  /** The voters of all known epochs; a mask. */
+  get voters(): number {
+    return this.known.reduce((mask, { voters }) => mask | voters, 0);
+  }
+
+  /** The first view of an epoch that is known. */
+  get first(): number {
+    return this.known[0]!.first;
+  }
+
+  /** The configuration of the epoch before; undefined if it is not known, or not of use any more. */
+  before(configuration: Configuration): Configuration | undefined {
+    return this.known[this.known.indexOf(configuration) - 1];
+  }
+
+  /** Whether votes of that replica for `view` count: it votes in the epoch of `view`, or in the one before (C3). */
+  mayVote(view: number, replica: number): boolean {
+    const configuration = this.of(view);
+    if (configuration === undefined) return false;
+    const voters = configuration.voters | (this.before(configuration)?.voters ?? 0);
+    return ((voters >>> replica) & 1) === 1;
   }
 
   /** Number of voters at present, and failures that they tolerate. */
@@ -37,9 +120,18 @@ export class Views {
     return this.present.cycle;
   }
 
-  /** The configuration that a view is of; undefined if it is not known. */
+  /**
+   * The configuration that a view is of; undefined if it is not known.
+   *
+   * A cluster whose members never change may use up the views of epoch 0, and earlier releases leapt beyond them. So as
+   * long as nothing can have been decided (`mayCross`), all views are those of the cluster file's replicas. Rule S
+   * (`overflow` in the model): from then on they end where the present epoch does.
+   */
   of(view: number): Configuration | undefined {
-    return this.present.has(view) ? this.present : undefined;
+    if (this.present.has(view)) return this.present;
+    const known = this.known.find((configuration) => configuration.has(view));
+    if (known !== undefined || this.newest.epoch > 0 || view <= this.newest.last || !this.mayCross()) return known;
+    return this.extend(view);
   }
 
   primary(view: number): number {
@@ -66,6 +158,15 @@ export class Views {
    * if `primary` is −1, any in `primaryMask`. −1 if there is none.
    */
   next(above: number, aliveMask: number, primary: number, primaryMask: number): number {
-    return this.of(Math.max(above, 0))?.next(above, aliveMask, primary, primaryMask) ?? -1;
+    const configuration = this.of(Math.max(above, 0));
+    if (configuration === undefined) return -1;
+    const view = configuration.next(above, aliveMask, primary, primaryMask);
+    // The views of this epoch are used up: see `of`.
+    const beyond = view < 0 && configuration.last < MAX_VIEW ? this.of(configuration.last + 1) : undefined;
+    return beyond === undefined ||
+      beyond.epoch > configuration.epoch ||
+      above + configuration.cycle <= configuration.last
+      ? view
+      : beyond.next(above, aliveMask, primary, primaryMask);
   }
 }

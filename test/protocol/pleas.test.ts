@@ -9,6 +9,7 @@ import {
   CLIENT_REFILL_US,
   EVEN_US,
 } from '../../src/protocol/replica/suspicion/pleas.js';
+import { Views } from '../../src/protocol/views.js';
 import { Hearing, UNHEARD_ASKED, UNHEARD_US } from '../../src/protocol/client/hearing.js';
 import { Chunk, Plea, ReplicaStatus, ViewChange, ViewReason } from '../../src/wire/messages.js';
 import { Cluster, type TestClient } from './harness.js';
@@ -318,7 +319,7 @@ t.test('a plea that leads to no other view makes nobody suspected sooner', (t) =
 
 t.test('a client says that it does not hear a replica only when it is sure', (t) => {
   const now = new Instant();
-  const hearing = new Hearing(3);
+  const hearing = new Hearing(new Views(3), 3);
   let mask = 0;
   const ask = (times: number, eachUs: number, heard: readonly number[]): number => {
     for (let i = 0; i < times; i++) {

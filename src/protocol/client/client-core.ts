@@ -29,6 +29,8 @@ import { invariant } from '../invariant.js';
 import { Jitter } from '../jitter.js';
 import { Payloads } from '../log/payloads.js';
 import { REGISTER_BYTES } from '../log/sessions.js';
+import { configurationsOf } from '../membership/configurations.js';
+import { decodeMembership } from '../membership/membership.js';
 import { Views } from '../views.js';
 import type { ClientClock } from './client-clock.js';
 import { ClientSender } from './client-sender.js';
@@ -64,6 +66,13 @@ export class ClientCore {
   readonly window: SendWindow;
 
   private readonly rule: CommitRule;
+  private readonly views: Views;
+  private readonly places: number;
+  /** The last entry of which it is known what it made of the members. */
+  private membersIndex = 0;
+  private members: Uint8Array | undefined;
+  /** A view that a replica named and whose epoch was not known; −1: none. */
+  private wanted = -1;
   private readonly slots: Slots;
   private readonly timestamps: Timestamps;
   private readonly retries: Retries;
@@ -85,27 +94,31 @@ export class ClientCore {
     outbox: Outbox,
     private readonly events: ClientEvents,
   ) {
-    const { replicas, lanes, timings } = config;
+    const { replicas, slots: places = replicas, lanes, timings } = config;
     checkLanes(lanes);
     this.requestsMax = config.requestsPerLane ?? REQUESTS_PER_LANE_MAX;
     checkRequestsPerLane(this.requestsMax);
     this.wornAt = this.requestsMax - (this.requestsMax >>> 3);
     const slots = lanes + 1;
+    // A host that asks for members believes no other word about epochs.
+    this.views = new Views(replicas, () => events.unknownEpoch === undefined);
+    this.places = places;
     const jitter = new Jitter(config.seed);
     this.registration = new Registration(config, jitter);
     this.retries = new Retries(timings.retryUs, timings.retryMaxUs);
-    this.search = new ViewSearch(replicas, timings.retryUs, outbox, this.retries, this.counters);
-    this.lists = new OtherLists(replicas);
-    this.rule = new CommitRule(slots, new Views(replicas), this.lists);
+    this.search = new ViewSearch(this.views, places, timings.retryUs, outbox, this.retries, this.counters);
+    this.lists = new OtherLists(replicas, places);
+    this.rule = new CommitRule(slots, this.views, this.lists, places);
     this.slots = new Slots(lanes, this.retries, jitter, config.flags ?? 0);
     this.window = new SendWindow(lanes, config.queued);
-    this.lead = new LeadControl(timings.leadNs, timings.maxLeadNs, replicas);
+    this.lead = new LeadControl(timings.leadNs, timings.maxLeadNs, places);
     this.timestamps = new Timestamps(slots, config);
     this.clock = this.timestamps.clock;
     this.operations = new Payloads(slots, SHORT_BYTES);
     this.results = new Payloads(slots, SHORT_BYTES);
     this.resultStatus = new Uint8Array(slots);
     this.sender = new ClientSender(config, outbox, this.slots, this.timestamps, this.operations, this.rule);
+    if (config.members !== undefined && this.knowMembers(config.members)) this.rule.enter(this.views.newest.first);
   }
 
   /** The view that requests are sent in. */
@@ -147,9 +160,10 @@ export class ClientCore {
   /** What the core of the client's next session starts from: spread it into its configuration. */
   succession(): Pick<
     ClientConfig,
-    'afterHi' | 'afterLo' | 'aheadNs' | 'correctionNs' | 'bornHi' | 'bornLo' | 'refusals'
+    'afterHi' | 'afterLo' | 'aheadNs' | 'correctionNs' | 'bornHi' | 'bornLo' | 'refusals' | 'members'
   > {
     return {
+      ...(this.members === undefined ? {} : { members: this.members }),
       afterHi: this.timestamps.lastHi,
       afterLo: this.timestamps.lastLo,
       aheadNs: this.clock.aheadNs,
@@ -207,7 +221,7 @@ export class ClientCore {
 
   /** Takes one message that has passed `validate`, from the replica that the envelope names. */
   receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant): void {
-    if (from >= this.config.replicas || length === 0) return;
+    if (from >= this.places || length === 0) return;
     const type = typeOf(bytes, offset);
     if (this.lists.refuses(type, bytes, offset, from)) {
       if (this.search.isTaughtBy(from)) this.unlearnView(now);
@@ -379,7 +393,7 @@ export class ClientCore {
     const view = reply.getInt32(o + at.view);
     if (slot < 0 || !this.slots.isWrite(slot) || view < rule.view) return;
     if (view > rule.view) this.learnView(view, from, now);
-    if (!rule.isMember(from)) return;
+    if (view !== rule.view || !rule.isMember(from)) return;
     const index = indexAt(reply, o + at.index);
     const chainHi = reply.getInt32(o + at.chain);
     const chainLo = reply.getInt32(o + at.chain + 4);
@@ -425,7 +439,7 @@ export class ClientCore {
       this.commit(slot, now);
       return;
     }
-    for (let r = 0; r < this.config.replicas; r++) {
+    for (let r = 0; missing >>> r !== 0; r++) {
       if (((missing >>> r) & 1) === 0 || slots.isAsked(slot, r)) continue;
       if (!slots.isRejectedBy(slot, r) && !rule.acks.hasAnswered(slot, r)) continue;
       this.differed(slot);
@@ -601,12 +615,33 @@ export class ClientCore {
 
   /** A replica names a view. If it is above ours, it runs or is about to. */
   private learnView(view: number, from: number, now: Instant): void {
-    if (view > this.view) this.enterView(view, from, now);
+    if (view <= this.view) return;
+    if (this.views.of(view) !== undefined) this.enterView(view, from, now);
+    else {
+      this.wanted = view;
+      this.events.unknownEpoch?.(from);
+    }
+  }
+
+  /** These are the members, committed somewhere; older ones than are known here change nothing. */
+  takeMembers(bytes: Uint8Array, now: Instant): void {
+    if (!this.knowMembers(bytes)) return;
+    if (this.wanted > this.view && this.views.of(this.wanted) !== undefined) this.enterView(this.wanted, -1, now);
+    else this.search.ask(this.view, false, now);
+  }
+
+  private knowMembers(bytes: Uint8Array): boolean {
+    const members = decodeMembership(bytes, 0, bytes.length);
+    if (members === undefined || members.index <= this.membersIndex) return false;
+    this.membersIndex = members.index;
+    this.members = bytes;
+    this.views.learn(configurationsOf(members));
+    return true;
   }
 
   /** The replica that named the present view is no longer heard: the others say which view runs. */
   private unlearnView(now: Instant): void {
-    this.enterView(0, -1, now);
+    this.enterView(this.views.first, -1, now);
     this.search.ask(this.view, false, now);
   }
 

@@ -14,7 +14,7 @@ export class ClientSender {
   private readonly targets = new LastWords();
 
   constructor(
-    private readonly config: Pick<ClientConfig, 'replicas' | 'sessionHi' | 'sessionLo'>,
+    private readonly config: Pick<ClientConfig, 'sessionHi' | 'sessionLo'>,
     private readonly outbox: Outbox,
     private readonly slots: Slots,
     private readonly timestamps: Timestamps,
@@ -36,7 +36,7 @@ export class ClientSender {
       this.writeRequest(outbox.reserveEach(members, primary, length), message, slot, request);
       return;
     }
-    for (let r = 0; r < this.config.replicas; r++) {
+    for (let r = 0; members >>> r !== 0; r++) {
       if (r !== primary && ((members >>> r) & 1) === 1)
         this.writeRequest(outbox.reserve(r, length), message, slot, request);
     }

@@ -23,6 +23,7 @@ export type SessionCore = Pick<
   | 'cancel'
   | 'receive'
   | 'unreachable'
+  | 'takeMembers'
   | 'tick'
   | 'wakeAtUs'
   | 'correctClock'
@@ -123,6 +124,13 @@ export class ClientSessions<Core extends SessionCore = ClientCore> {
     this.core.receive(bytes, offset, length, from, now);
     if (this.previous !== undefined) this.previous.receive(bytes, offset, length, from, now);
     if (this.next !== undefined) this.next.receive(bytes, offset, length, from, now);
+  }
+
+  /** See ClientCore.takeMembers. */
+  takeMembers(members: Uint8Array, now: Instant): void {
+    this.core.takeMembers(members, now);
+    if (this.previous !== undefined) this.previous.takeMembers(members, now);
+    if (this.next !== undefined) this.next.takeMembers(members, now);
   }
 
   tick(now: Instant): void {

@@ -41,14 +41,17 @@ export class CommitRule {
     private readonly slots: number,
     private readonly views: Views,
     private readonly lists: OtherLists,
+    /** Slots of replicas that there may be. */
+    places: number,
   ) {
-    this.acks = new Acknowledgements(slots, views.n);
+    this.acks = new Acknowledgements(slots, places);
     this.enter(0);
   }
 
   /** From now on only answers given in `view` count. */
   enter(view: number): void {
     const { views } = this;
+    views.enter(view);
     this.view = view;
     this.primary = views.primary(view);
     this.members = views.memberMask(view);

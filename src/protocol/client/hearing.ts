@@ -8,6 +8,8 @@
  */
 import { DOUBLE_ZERO } from '../double-zero.js';
 import type { Instant } from '../contract.js';
+import { lowest } from '../masks.js';
+import type { Views } from '../views.js';
 
 export const UNHEARD_US = 400_000;
 export const UNHEARD_ASKED = 8;
@@ -23,8 +25,11 @@ export class Hearing {
   private sinceUs = DOUBLE_ZERO;
   private askedUs = DOUBLE_ZERO;
 
-  constructor(private readonly replicas: number) {
-    this.heardUs = new Float64Array(replicas).fill(-Infinity);
+  constructor(
+    private readonly views: Views,
+    places: number,
+  ) {
+    this.heardUs = new Float64Array(places).fill(-Infinity);
   }
 
   heard(replica: number, now: Instant): void {
@@ -48,10 +53,12 @@ export class Hearing {
     if (this.questions <= UNHEARD_ASKED || now.monotonicUs - this.sinceUs < silentUs) return 0;
     let mask = 0;
     let heard = 0;
-    for (let r = 0; r < this.replicas; r++) {
+    const { voters, n } = this.views.present;
+    for (let rest = voters; rest !== 0; rest &= rest - 1) {
+      const r = lowest(rest);
       if (now.monotonicUs - this.heardUs[r]! >= silentUs) mask |= 1 << r;
       else heard++;
     }
-    return heard > this.replicas / 2 ? mask : 0;
+    return heard > n / 2 ? mask : 0;
   }
 }

@@ -23,8 +23,12 @@ export class OtherLists {
   mask = 0;
   private readonly said: Int32Array;
 
-  constructor(private readonly replicas: number) {
-    this.said = new Int32Array(replicas);
+  /** @param places slots of replicas that there may be */
+  constructor(
+    private readonly replicas: number,
+    places: number,
+  ) {
+    this.said = new Int32Array(places);
   }
 
   /** True if a message of replica `from` (below the number of replicas) must be ignored. */

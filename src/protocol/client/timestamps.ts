@@ -21,7 +21,7 @@ export class Timestamps {
   lastLo: number;
 
   constructor(slots: number, config: ClientConfig) {
-    this.clock = new ClientClock(slots, config.replicas, config.aheadNs ?? 0, config.correctionNs ?? 0);
+    this.clock = new ClientClock(slots, config.slots ?? config.replicas, config.aheadNs ?? 0, config.correctionNs ?? 0);
     this.margins = new Margins(slots, this.clock);
     this.hi = new Int32Array(slots);
     this.lo = new Int32Array(slots);

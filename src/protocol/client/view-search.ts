@@ -13,6 +13,8 @@ import { Plea, Probe } from '../../wire/messages.js';
 import { writeI32 } from '../../wire/u64.js';
 import type { Instant, Outbox } from '../contract.js';
 import { ClientCounter } from '../counters.js';
+import { lowest } from '../masks.js';
+import type { Views } from '../views.js';
 import { Hearing } from './hearing.js';
 import type { Retries } from './retries.js';
 
@@ -33,13 +35,14 @@ export class ViewSearch {
    * @param counters by ClientCounter
    */
   constructor(
-    private readonly replicas: number,
+    private readonly views: Views,
+    places: number,
     private readonly retryUs: number,
     private readonly outbox: Outbox,
     private readonly retries: Retries,
     private readonly counters: Float64Array,
   ) {
-    this.hearing = new Hearing(replicas);
+    this.hearing = new Hearing(views, places);
   }
 
   heard(replica: number, now: Instant): void {
@@ -76,7 +79,8 @@ export class ViewSearch {
   ask(view: number, plead: boolean, now: Instant): void {
     this.askedUs = now.monotonicUs;
     const unheard = this.hearing.asked(now, this.retries.longestUs);
-    for (let r = 0; r < this.replicas; r++) {
+    for (let rest = this.views.voters; rest !== 0; rest &= rest - 1) {
+      const r = lowest(rest);
       if (this.sendProbe(r, view) && plead) this.sendPlea(r, view, unheard);
     }
   }

@@ -3,6 +3,7 @@
  * per-replica table has SLOTS entries.
  */
 import { SLOTS } from '../configuration.js';
+import type { Membership } from '../membership/membership.js';
 
 export class Hosts {
   /** The slots that have a host, this replica's own included; a mask. */
@@ -14,6 +15,11 @@ export class Hosts {
     replicas: number,
   ) {
     this.listed = 2 ** replicas - 1;
+  }
+
+  /** The hosts of a committed membership. */
+  list({ hosts }: Membership): void {
+    this.listed = hosts.reduce((mask, { slot }) => mask | (1 << slot), 0);
   }
 
   /** All but this replica; a mask. */

@@ -32,6 +32,7 @@ import { Probe, ProbeReply, ReplicaCondition, ReplicaStatus } from '../../wire/m
 import { readI32, readIndex } from '../../wire/u64.js';
 import type { FirstStart, Instant } from '../contract.js';
 import { invariant } from '../invariant.js';
+import { Feature } from '../log/features.js';
 import { count, lowest } from '../masks.js';
 import { OtherLists } from './other-lists.js';
 import type { ReplicaState } from './replica-state.js';
@@ -45,6 +46,8 @@ const ASK_US = 20_000;
 const ANNOUNCE_US = 1_000_000;
 /** How far a replica of unknown promises leaps above the views of f+1 others. */
 export const VIEW_LEAP = 1 << 20;
+/** The same in a cluster whose members can change: it stays in the epoch, whose views are 2^18. */
+const EPOCH_LEAP = 1 << 16;
 /** The same for its incarnation: replicas that do not answer may remember a later one than those that do. */
 export const INCARNATION_LEAP = 1 << 16;
 
@@ -199,6 +202,15 @@ export class Introduction {
     return this.state.hosts.others & ~this.heard;
   }
 
+  private get leap(): number {
+    return (this.state.execution.features & Feature.membership) === 0 ? VIEW_LEAP : EPOCH_LEAP;
+  }
+
+  private canLeapFrom(view: number): boolean {
+    const later = view + this.leap;
+    return later <= MAX_VIEW && this.state.views.of(later) !== undefined;
+  }
+
   private ask(now: Instant): void {
     const { state } = this;
     this.askedUs = now.monotonicUs;
@@ -235,11 +247,11 @@ export class Introduction {
       if (this.enoughUs === Infinity && met >= state.configuration.f) this.enoughUs = now.monotonicUs;
       if (met < count(state.hosts.others) && !(now.monotonicUs - this.enoughUs >= REST_US)) return;
       state.beginNew();
-    } else if (intact > state.configuration.f && highest + VIEW_LEAP <= MAX_VIEW) {
-      state.beginWithoutMemory(highest + VIEW_LEAP, remembered + INCARNATION_LEAP);
+    } else if (intact > state.configuration.f && this.canLeapFrom(highest)) {
+      state.beginWithoutMemory(highest + this.leap, remembered + INCARNATION_LEAP);
       for (const answer of this.answers.values())
         invariant(
-          answer.starting || answer.view + VIEW_LEAP <= state.view,
+          answer.starting || answer.view + this.leap <= state.view,
           'a replica that forgot its promises begins far above every view that is known of',
         );
     } else {

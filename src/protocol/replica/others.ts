@@ -39,6 +39,24 @@ export class OtherReplicas {
     this.lives = this.lives.map((_, replica) => lives?.[replica] ?? 0);
   }
 
+  /** There are hosts up to slot `end`: what is known of those that are new is nothing. */
+  reach(end: number): void {
+    const longer = (list: readonly number[]): readonly number[] =>
+      list.length >= end ? list : [...list, ...new Array<number>(end - list.length).fill(0)];
+    this.known = longer(this.known);
+    this.lives = longer(this.lives);
+  }
+
+  /** Another host has that slot: nothing is known of it. */
+  forget(slot: number): void {
+    const without = (list: readonly number[]): readonly number[] => list.map((value, r) => (r === slot ? 0 : value));
+    this.known = without(this.known);
+    this.lives = without(this.lives);
+    this.lostLogs &= ~(1 << slot);
+    this.otherChain &= ~(1 << slot);
+    this.otherList &= ~(1 << slot);
+  }
+
   /** This replica itself begins a life. */
   live(life: number): void {
     this.lives = this.lives.map((before, replica) => (replica === this.id ? life : before));

@@ -22,7 +22,9 @@ import {
   type ReplicaObserver,
   type Storage,
 } from '../contract.js';
+import { SLOTS } from '../configuration.js';
 import { Counter } from '../counters.js';
+import { MemberSearch } from './membership/member-search.js';
 import { Divergence } from './divergence.js';
 import { HoldBack } from './hold-back.js';
 import { Introduction } from './introduction.js';
@@ -64,6 +66,7 @@ export class ReplicaCore {
   private readonly introduction: Introduction;
   private first: FirstStart | undefined;
   private readonly holdBack: HoldBack;
+  private readonly memberSearch: MemberSearch;
   private readonly otherChains: OtherChains;
   private readonly wake = new Float64Array(1);
   private lastTurnUs = DOUBLE_ZERO;
@@ -85,8 +88,9 @@ export class ReplicaCore {
     chain: Chain = unkeyedChain(hasher),
   ) {
     checkLimits(config.limits);
-    if (!Number.isInteger(config.id) || config.id < 0 || config.id >= config.replicas)
-      throw new RangeError(`replica id ${config.id} is not one of 0…${config.replicas - 1}`);
+    const end = config.hostId === undefined ? config.replicas : SLOTS;
+    if (!Number.isInteger(config.id) || config.id < 0 || config.id >= end)
+      throw new RangeError(`replica id ${config.id} is not one of 0…${end - 1}`);
     this.state = new ReplicaState(config, outbox, storage, machine, chain, observer);
     const sender = new Sender(this.state);
     const answers = new ClientAnswers(this.state);
@@ -115,12 +119,15 @@ export class ReplicaCore {
       contradictions,
       syncAnswers,
     );
+    const memberSearch = new MemberSearch(this.state);
+    this.memberSearch = memberSearch;
     this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, transfers, hasher, contradictions, {
       promised: (left, wasWaiting, reason, at) => {
         this.suspicion.promised(left, wasWaiting, reason, at);
         this.viewEnded();
       },
       asked: (reason, at) => this.suspicion.asked(reason, at),
+      unknownEpoch: (from, _view, at) => memberSearch.ask(from, at),
       started: (at) => this.suspicion.started(at),
     });
     this.suspicion = new Suspicion(this.state, sender, this.synchronization, this.viewChanges, syncAnswers);
@@ -131,6 +138,12 @@ export class ReplicaCore {
       (now) => this.begin(now),
     );
     this.requests = new Requests(this.state, answers, this.synchronization, this.repair, this.suspicion, this.holdBack);
+  }
+
+  /** These are the members, committed somewhere; older ones than are known here change nothing. */
+  takeMembers(members: Uint8Array, now: Instant): void {
+    this.enter(now);
+    this.state.learnMembers(members);
   }
 
   /** Counters by index of COUNTER_NAMES. */
@@ -219,7 +232,10 @@ export class ReplicaCore {
         // All other types are between replicas.
         if (state.hosts.has(from) && from !== state.id && length > 0)
           this.receiveFromReplica(known, bytes, offset, from, now);
-        else state.counters[Counter.ignored]!++;
+        else {
+          state.counters[Counter.ignored]!++;
+          if (known === wire.Sync.type || known === wire.ViewChange.type) this.memberSearch.ask(from, now);
+        }
     }
   }
 

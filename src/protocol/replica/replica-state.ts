@@ -10,7 +10,7 @@
  * change of durable state marks the turn, so that no message leaves before it is written (durable-outbox.ts).
  */
 import type { StateMachine } from '../../machine/state-machine.js';
-import { ReplicaStatus } from '../../wire/messages.js';
+import { ReplicaStatus, RequestFlag } from '../../wire/messages.js';
 import { BucketCounts } from '../bucket-counts.js';
 import type { ReplicaConfig } from '../config.js';
 import type { Configuration } from '../configuration.js';
@@ -22,8 +22,15 @@ import { Execution } from '../log/execution.js';
 import { invariant } from '../invariant.js';
 import { LogCapacity } from './log-capacity.js';
 import type { Entry } from '../log/entry.js';
-import { firstMembership } from '../membership/membership.js';
-import { FeatureUnknownError, unknownIn } from '../log/features.js';
+import { configurationsOf } from '../membership/configurations.js';
+import {
+  decodeMembership,
+  encodeMembership,
+  firstMembership,
+  hostOf,
+  type Membership,
+} from '../membership/membership.js';
+import { Feature, FeatureUnknownError, unknownIn } from '../log/features.js';
 import { appendEntry, Log } from '../log/log.js';
 import { REGISTER_BYTES, type SessionBounds } from '../log/sessions.js';
 import { featuresIn, installBase, snapshotFault } from '../log/snapshots.js';
@@ -93,11 +100,18 @@ export class ReplicaState {
    */
   alone = false;
 
+  /** Who the hosts are, as far as it is known here to be committed; the entries may not be here yet. Durable. */
+  members: Membership;
+  /** It was a host, and is none any more: no timers, no views. */
+  removed = false;
+
   private presentView = 0;
   private presentLogView = 0;
   private presentIncarnation = 0;
   private presentStatus: number = ReplicaStatus.normal;
   private presentSynced = 0;
+  /** The last membership of the executed entries that was looked at. */
+  private followed: Membership | undefined;
   private readonly capacity: LogCapacity;
   private readonly batch = new DurableBatch(this);
 
@@ -113,8 +127,9 @@ export class ReplicaState {
     const { limits } = config;
     this.id = config.id;
     this.list = (config.replicas << 28) | ((config.list ?? 0) & 0x0fffffff);
+    this.members = firstMembership(config.replicas);
     this.hosts = new Hosts(config.id, config.replicas);
-    this.views = new Views(config.replicas);
+    this.views = new Views(config.replicas, () => this.nothingIsDecided());
     this.others = new OtherReplicas(config.id, this.views);
     this.log = new Log(limits.logEntries, limits.logBytes, Math.max(limits.operationBytes, REGISTER_BYTES), chain);
     this.tail = new TailIndex(this.log);
@@ -126,7 +141,7 @@ export class ReplicaState {
       this.counters,
       chain,
       config.features ?? 0,
-      firstMembership(config.replicas),
+      this.members,
     );
     this.capacity = new LogCapacity(this.log, this.execution, limits, storage.keepsLog);
     this.out = new DurableOutbox(outbox);
@@ -192,6 +207,8 @@ export class ReplicaState {
   /** Takes up what an earlier life left behind. Incarnation + 1 is durable before anything is sent. */
   recover(recovered: Recovered): void {
     const { hardState, log, first } = recovered;
+    const members = hardState?.members ?? recovered.members;
+    if (members !== undefined) this.knowMembers(members);
     if (hardState === undefined && first !== undefined) {
       // None of this is durable, so that the next start asks as well.
       this.starting = true;
@@ -200,9 +217,14 @@ export class ReplicaState {
     }
     this.presentIncarnation = (hardState?.incarnation ?? 0) + 1;
     this.markHardState();
-    if (hardState === undefined) return;
+    if (hardState === undefined) {
+      // A host that joins has no log.
+      if (members !== undefined) this.loseLog();
+      return;
+    }
     this.others.recover(hardState.known, hardState.lives);
     this.presentView = hardState.view;
+    this.views.restore(hardState.view);
     // A log that was lost stays lost until another is installed, however often the replica starts in between.
     if (log === undefined || hardState.logView === NO_LOG) {
       this.loseLog();
@@ -276,6 +298,7 @@ export class ReplicaState {
     invariant(view > this.view && incarnation > this.incarnation, 'a replica that forgot begins above what it was');
     this.starting = false;
     this.presentView = view;
+    this.views.enter(view);
     this.presentIncarnation = incarnation;
     this.takeRole();
     this.drawLife();
@@ -334,6 +357,7 @@ export class ReplicaState {
     invariant(this.status !== ReplicaStatus.recovering, 'a replica that lost its log promises nothing');
     invariant(view > this.view, 'a promise is for a higher view');
     this.presentView = view;
+    this.views.enter(view);
     this.become(ReplicaStatus.viewChange);
     this.markHardState();
     invariant(this.logView < this.view && !this.isMember, 'a replica that promised a view acknowledges in none');
@@ -351,6 +375,7 @@ export class ReplicaState {
       'a replica that lost its log is no member again in the view that it may have acknowledged in',
     );
     this.presentView = view;
+    this.views.enter(view);
     this.presentLogView = view;
     this.presentSynced = this.log.lastIndex;
     this.others.noneLost();
@@ -422,6 +447,7 @@ export class ReplicaState {
     this.execution.committed = index;
     if (this.execution.executed < index) this.execution.executeTo(index);
     this.execution.committedTo(index);
+    this.followMembers();
     this.bound();
   }
 
@@ -453,7 +479,62 @@ export class ReplicaState {
     this.presentSynced = snapshot.index;
     this.counters[Counter.snapshots_installed]!++;
     this.markLog(snapshot.index + 1);
+    this.followMembers();
     return undefined;
+  }
+
+  // Who the hosts are.
+
+  /** Another replica has these members; see ReplicaCore.takeMembers. */
+  learnMembers(bytes: Uint8Array): void {
+    if (this.knowMembers(bytes)) this.markHardState();
+  }
+
+  /** Entries that were committed may have changed the members (C2: not before). */
+  private followMembers(): void {
+    if (this.execution.committedMembership !== this.followed) {
+      this.followed = this.execution.committedMembership;
+      if (this.know(this.followed)) this.markHardState();
+    }
+  }
+
+  /**
+   * No epoch can have been decided: the feature `membership` is off, and no entry of the log, executed or not, switches it
+   * on. An entry that is committed stands in the log of some replica among any that a view starts from, so they cannot
+   * take a view of another epoch for one of theirs.
+   */
+  private nothingIsDecided(): boolean {
+    const { log, execution, members } = this;
+    if (members.index > 0 || (execution.features & Feature.membership) !== 0) return false;
+    for (let i = execution.executed + 1; i <= log.lastIndex; i++)
+      if (log.flags(i) === RequestFlag.feature) return false;
+    return true;
+  }
+
+  private knowMembers(bytes: Uint8Array): boolean {
+    const members = decodeMembership(bytes, 0, bytes.length);
+    invariant(members !== undefined, 'members are as a replica wrote them');
+    return this.know(members);
+  }
+
+  /** True if they are newer than those that were known. */
+  private know(members: Membership): boolean {
+    if (members.index <= this.members.index) return false;
+    const before = this.members;
+    this.members = members;
+    this.hosts.list(members);
+    this.others.reach(this.hosts.end);
+    for (const { slot, id } of members.hosts)
+      if (slot !== this.id && before.hosts.find((host) => host.slot === slot)?.id !== id) this.others.forget(slot);
+    this.views.learn(configurationsOf(members));
+    this.removed = hostOf(members, this.config.hostId ?? this.id) === undefined;
+    this.takeRole();
+    const { started, decided, hosts } = members;
+    this.transition(
+      'members',
+      `epoch ${started}${decided > started ? `, then ${decided}` : ''}; hosts ${hosts.map(({ id }) => id).join(' ')}`,
+    );
+    return true;
   }
 
   /** The state, which came from another replica, counts as this one's own (state-digests.ts). */
@@ -572,6 +653,7 @@ export class ReplicaState {
       known: this.others.known,
       lives: this.others.lives,
       isEcho: this.isEcho,
+      ...(this.members.index === 0 ? {} : { members: encodeMembership(this.members) }),
     };
   }
 }

@@ -118,10 +118,10 @@ export class ProbeRound {
     return mask;
   }
 
-  /** The highest view that a replica named; −1: none answered. */
-  highest(): number {
+  /** The highest view that one of these replicas named; −1: none answered. */
+  highest(among: number): number {
     let highest = -1;
-    for (const { view } of this.answers.values()) highest = Math.max(highest, view);
+    for (const [r, { view }] of this.answers) if (((among >>> r) & 1) === 1) highest = Math.max(highest, view);
     return highest;
   }
 

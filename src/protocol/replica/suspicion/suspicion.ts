@@ -34,7 +34,7 @@ const LOOK_AFTER = 1.5;
 const SUSPECT = 0;
 const LOOK = 1;
 
-export class Suspicion implements ViewListener {
+export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
   private readonly round: ProbeRound;
   private readonly patience: Patience;
   private readonly better: BetterView;
@@ -86,6 +86,7 @@ export class Suspicion implements ViewListener {
   /** Lowers `out[0]` to the monotonic µs of the next thing to do by time. */
   wakeBefore(out: Float64Array): void {
     const { state } = this;
+    if (state.removed) return;
     if (this.probing) {
       out[0] = Math.min(out[0]!, this.round.sentUs + this.patience.windowUs());
       return;
@@ -99,6 +100,7 @@ export class Suspicion implements ViewListener {
 
   tick(now: Instant): void {
     const { state } = this;
+    if (state.removed) return;
     this.patience.tick(now);
     this.round.tick(now);
     if (this.probing && now.monotonicUs - this.round.sentUs >= this.patience.windowUs()) this.decide(now);

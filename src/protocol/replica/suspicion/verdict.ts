@@ -44,10 +44,12 @@ export class Verdict {
     const { state, round } = this;
     const isNormal = state.status === ReplicaStatus.normal;
     const isRecovering = state.status === ReplicaStatus.recovering;
-    const alive = round.alive() | (1 << state.id);
-    const withLog = round.withLog() | (isRecovering ? 0 : 1 << state.id);
-    if (this.joinPromise(now)) return false;
-    const above = Math.max(state.view, round.highest());
+    const answered = round.alive() | (1 << state.id);
+    if (this.joinPromise(answered, now)) return false;
+    // Who promised a view of another epoch, in which too few are alive, takes no part in this one.
+    const alive = answered & ~this.ahead(answered);
+    const withLog = (round.withLog() & alive) | (isRecovering ? 0 : 1 << state.id);
+    const above = Math.max(state.view, round.highest(alive));
     state.noteLost(this.lostLogs(), alive);
     let pleaOpen = false;
     if (pleading && isNormal && above === state.view) {
@@ -65,9 +67,9 @@ export class Verdict {
     if (!isRecovering && this.runsElsewhere(above)) return pleaOpen;
     if (state.isPrimary && this.membersAnswered(now)) return pleaOpen;
     if (isRecovering && this.hearsOfAnotherView(above)) return pleaOpen;
-    if (!this.enoughFor(withLog, alive)) return pleaOpen;
+    if (!this.enoughFor(above, withLog, alive)) return pleaOpen;
     const view = this.choose(above, alive, withLog, now);
-    if (view < 0) return pleaOpen;
+    if (view < 0 || !state.views.mayVote(view, state.id)) return pleaOpen;
     const reason = !isNormal ? ViewReason.unknown : round.someoneGone() ? ViewReason.gone : ViewReason.silence;
     this.askFor(view, `alive ${maskToString(alive, state.hosts.end)}`, reason);
     this.accuse();
@@ -79,11 +81,11 @@ export class Verdict {
    * Looks at higher views that others name. A view that another replica promised is promised here too: true. Of one that
    * runs, its primary is asked: its Sync brings this replica there.
    */
-  private joinPromise(now: Instant): boolean {
+  private joinPromise(answered: number, now: Instant): boolean {
     const { state } = this;
     let above = state.view;
     for (const [r, answer] of this.round.answers) {
-      if (answer.view <= above) continue;
+      if (answer.view <= above || !this.isWithinReach(answer.view, answered)) continue;
       above = answer.view;
       if (state.status !== ReplicaStatus.recovering && answer.status === ReplicaStatus.viewChange) {
         this.viewChanges.promise(answer.view, `replica ${r} promised it`, now);
@@ -92,6 +94,22 @@ export class Verdict {
       if (answer.status === ReplicaStatus.normal) this.askAbout(answer.view, now);
     }
     return false;
+  }
+
+  /** `view` is of the present epoch, or of a later one of which a quorum is alive. */
+  private isWithinReach(view: number, answered: number): boolean {
+    const { views } = this.state;
+    const configuration = views.of(view);
+    if (configuration === undefined) return false;
+    return configuration === views.present || count(answered & configuration.voters) >= configuration.quorum;
+  }
+
+  /** Replicas in views of epochs that are out of reach; a mask. */
+  private ahead(answered: number): number {
+    let mask = 0;
+    for (const [r, { view }] of this.round.answers)
+      if (view > this.state.view && !this.isWithinReach(view, answered)) mask |= 1 << r;
+    return mask;
   }
 
   /** The replicas that have lost their logs; a mask. One that is starting has lost nothing where there is nothing yet. */
@@ -153,9 +171,9 @@ export class Verdict {
   }
 
   /** Enough replicas are alive for some view, and enough of them have a log that it could start from. */
-  private enoughFor(withLog: number, alive: number): boolean {
+  private enoughFor(above: number, withLog: number, alive: number): boolean {
     const { state, patience } = this;
-    const { voters, quorum, votes } = state.configuration;
+    const { voters, quorum, votes } = state.views.of(above) ?? state.configuration;
     const isEnough = count(alive & voters) >= quorum && count(withLog & voters) >= votes;
     patience.undecided = isEnough ? 0 : patience.undecided + 1;
     if (!isEnough && state.isPrimary) this.stopLeading(alive);

@@ -27,10 +27,15 @@ export class Promises {
     private readonly listener: ViewListener,
   ) {}
 
-  /** Promises view `view`, and votes for it. A replica that lost its log does nothing. */
-  promise(view: number, why: string, now: Instant, reason: number = ViewReason.unknown): void {
+  /**
+   * Promises view `view`, and votes for it. A replica that lost its log does nothing; nor does one that does not know that
+   * the epoch of `view` is committed (C2), or whose vote would not count.
+   * @param runs the view has started, so that it can be joined without a vote
+   */
+  promise(view: number, why: string, now: Instant, reason: number = ViewReason.unknown, runs = false): void {
     const { state } = this;
-    if (state.status === ReplicaStatus.recovering || view > MAX_VIEW) return;
+    if (state.status === ReplicaStatus.recovering || view > MAX_VIEW || state.views.of(view) === undefined) return;
+    if (!runs && !state.views.mayVote(view, state.id)) return;
     const wasWaiting = state.status === ReplicaStatus.viewChange;
     const left = state.view;
     state.promise(view);
@@ -49,6 +54,7 @@ export class Promises {
       state.status === ReplicaStatus.viewChange && state.logView < state.view,
       'a vote is cast by a replica that has its log, for a view that has not started there',
     );
+    if (!state.views.mayVote(state.view, state.id)) return;
     if (state.primary === state.id) this.viewStart.takeOwn();
     // A primary that takes something else for committed would ignore the vote; one of an earlier release would stop.
     else if (((this.contradictions.replicas >>> state.primary) & 1) === 0) this.sender.vote(state.primary);

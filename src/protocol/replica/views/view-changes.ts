@@ -53,8 +53,8 @@ export class ViewChanges {
   }
 
   /** Promises a view that this replica or a client asks for. */
-  promise(view: number, why: string, now: Instant, reason: number = ViewReason.unknown): void {
-    this.promises.promise(view, why, now, reason);
+  promise(view: number, why: string, now: Instant, reason: number = ViewReason.unknown, runs = false): void {
+    this.promises.promise(view, why, now, reason, runs);
   }
 
   /** Asks for the promised view again, for that ViewReason. */
@@ -70,6 +70,7 @@ export class ViewChanges {
     const { state } = this;
     const view = readI32(bytes, o + ViewChange.at.view);
     const reason = bytes[o + ViewChange.at.reason]!;
+    if (!this.isOfVoter(view, from, now)) return;
     if (view === state.view) this.listener.asked(reason, now);
     if (view > state.view) this.promise(view, `asked by replica ${from}`, now, reason);
     else if (view < state.view && state.isPrimary) this.sender.sync(from, 0);
@@ -80,7 +81,7 @@ export class ViewChanges {
     const { state } = this;
     const at = Vote.at;
     const view = readI32(bytes, o + at.view);
-    if (view < 0 || state.views.primary(view) !== state.id) return;
+    if (view < 0 || !this.isOfVoter(view, from, now) || state.views.primary(view) !== state.id) return;
     if (view > state.view) this.promise(view, `vote of replica ${from}`, now);
     if (view !== state.view) return;
     if (state.isPrimary) this.sender.sync(from, 0);
@@ -105,18 +106,30 @@ export class ViewChanges {
     this.viewStart.take(readVote(bytes, o, from), now);
   }
 
+  /**
+   * Replica `from` may speak of `view`: its vote for it counts (C3). Of a view whose epoch is not known here, it is asked
+   * for the epoch (C2); an older one is answered as ever.
+   */
+  private isOfVoter(view: number, from: number, now: Instant): boolean {
+    const { state } = this;
+    if (view < state.view || state.views.mayVote(view, from)) return true;
+    if (state.views.of(view) === undefined) this.listener.unknownEpoch(from, view, now);
+    return false;
+  }
+
   /** Joins the view of a Sync if it has not started here. True when there is nothing else to do with the Sync. */
   onSync(bytes: Uint8Array, o: number, from: number, now: Instant): boolean {
     const { state } = this;
     const at = Sync.at;
     const view = readI32(bytes, o + at.view);
+    if (view >= state.view && state.views.of(view) === undefined) this.listener.unknownEpoch(from, view, now);
     if (view < 0 || view < state.view || state.views.primary(view) !== from || from === state.id) return true;
     if (view === state.view && state.status === ReplicaStatus.normal) return false;
     if (state.status === ReplicaStatus.recovering) {
       // Rule R1: in its durable view it may have acknowledged what it no longer has.
       if (view === state.view && state.views.isMember(view, state.id)) return true;
     } else if (view > state.view) {
-      this.promise(view, `view ${view} runs`, now);
+      this.promise(view, `view ${view} runs`, now, ViewReason.unknown, true);
     }
     const { target } = this.installation;
     if (target !== undefined && target.view >= view) return true;

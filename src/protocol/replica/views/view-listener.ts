@@ -11,6 +11,8 @@ export interface ViewListener {
   promised(left: number, wasWaiting: boolean, reason: number, now: Instant): void;
   /** Another replica says why it asks for the present view: a ViewReason. */
   asked(reason: number, now: Instant): void;
+  /** Replica `from` speaks of `view`, whose epoch is not known here. */
+  unknownEpoch(from: number, view: number, now: Instant): void;
   /** The present view started here. */
   started(now: Instant): void;
 }

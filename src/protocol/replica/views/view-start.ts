@@ -2,7 +2,7 @@
  * How a view starts: votes, the choice among them, and the installed log.
  *
  * Rules S guarded here (actions `Start` and `SyncInstall` in model/JITPaxos.tla; the choice itself, `Candidates`, is votes.ts):
- * - *Start*: the primary of v starts from the votes of f+1 replicas, its own among them.
+ * - *Start*: the primary of v starts from enough votes (membership/enough-votes.ts), its own among them.
  * - *One start*: it fixes the log once; later votes change nothing.
  * - *Whole log*: a replica takes part in v when it holds the log that v starts from, up to its last chain (installation.ts).
  */
@@ -16,6 +16,8 @@ import type { Sender } from '../replica-sender.js';
 import type { TransferSender } from '../transfer-sender.js';
 import type { ReplicaState } from '../replica-state.js';
 import { chooseVote, type CastVote } from './votes.js';
+import { areEnough } from '../membership/enough-votes.js';
+import { goBehind } from '../membership/go-entry.js';
 import { Installation } from './installation.js';
 import type { Target } from './log-transfer.js';
 import type { ViewListener } from './view-listener.js';
@@ -95,7 +97,7 @@ export class ViewStart {
     if (
       state.status !== ReplicaStatus.viewChange ||
       this.chosen !== undefined ||
-      this.votes.size < state.configuration.votes
+      !this.hasEnough()
     )
       return;
     const { vote, committed, claimant } = chooseVote(this.votes, this.failed, state.views, state.id);
@@ -163,6 +165,7 @@ export class ViewStart {
         );
       }
     }
+    if (primary && state.views.of(target.logView) !== state.configuration && !this.beginEpoch(target)) return;
     state.install(target.view);
     state.counters[Counter.views_installed]!++;
     this.votes.clear();
@@ -171,6 +174,10 @@ export class ViewStart {
     state.commitTo(Math.max(state.committed, target.committed));
     if (primary) {
       state.execution.executeTo(log.lastIndex);
+      invariant(
+        state.execution.membership.started === state.configuration.epoch,
+        'the log that a view starts from says in which epoch it is',
+      );
       state.transition('start-view', `log up to ${log.lastIndex}`);
       this.synchronization.sync(now);
     } else {
@@ -178,6 +185,31 @@ export class ViewStart {
       this.sender.syncAck(state.primary, now);
     }
     this.listener.started(now);
+  }
+
+  /** C3. */
+  private hasEnough(): boolean {
+    const { state } = this;
+    return areEnough(this.votes.values(), state.view, state.views);
+  }
+
+  /** The log of the epoch before gets the entry that takes it into this one (C4). False if there is no room for it. */
+  private beginEpoch({ committed }: Target): boolean {
+    const { state } = this;
+    const { log } = state;
+    const entry = goBehind(log, state.configuration.epoch);
+    if (!state.append(entry)) {
+      state.commitTo(Math.min(committed, log.lastIndex));
+      state.makeRoom();
+      if (!state.append(entry)) {
+        state.transition('install-failed', 'the log has no room for the entry that begins the epoch');
+        this.chosen = undefined;
+        this.votes.clear();
+        return false;
+      }
+    }
+    state.transition('begin-epoch', `epoch ${state.configuration.epoch}, entry ${log.lastIndex}`);
+    return true;
   }
 
   /** If the source of an installation brings nothing, another vote that qualifies is tried, or the next Sync is waited for. */

@@ -1,0 +1,22 @@
+/**
+ * Asks for the membership when a view of an epoch that is not known here is spoken of. Only finds the way: what is learned
+ * is committed wherever it comes from, and until then the view is left alone (C2).
+ */
+import type { Instant } from '../../contract.js';
+import type { ReplicaState } from '../replica-state.js';
+
+/** At most one question in this time. */
+const ASK_US = 20_000;
+
+export class MemberSearch {
+  private askedUs = -Infinity;
+
+  constructor(private readonly state: ReplicaState) {}
+
+  /** Replica or address `from` speaks of `view`. */
+  ask(from: number, now: Instant): void {
+    if (now.monotonicUs - this.askedUs < ASK_US) return;
+    this.askedUs = now.monotonicUs;
+    this.state.observer.unknownEpoch?.(from);
+  }
+}
