@@ -11,9 +11,9 @@ import type { StateMachine } from '../machine/state-machine.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type ClientConfig, type ReplicaConfig } from '../protocol/config.js';
 import { chainOf, type Chain } from '../protocol/contract.js';
 import { EVEN_US as PLEA_TURN_US } from '../protocol/replica/suspicion/pleas.js';
-import { Views } from '../protocol/views.js';
+import { encodeMembership, firstMembership, type Membership } from '../protocol/membership/membership.js';
 import { DEFAULT_DATAGRAM_BYTES } from '../wire/envelope.js';
-import { RequestFlag } from '../wire/messages.js';
+import { ReplicaStatus, RequestFlag } from '../wire/messages.js';
 import { AmbushDriver } from './ambush.js';
 import { BeginningDriver } from './beginnings.js';
 import { Checks } from './checks.js';
@@ -24,12 +24,14 @@ import { Delivery } from './delivery.js';
 import { SimulatedDisk } from './disk.js';
 import { describeDiverging, DivergingDriver, drawDiverging, shortLog, WrongStates } from './diverging.js';
 import { Enemy } from './enemy.js';
+import type { Epochs } from './epochs.js';
 import { EventQueue } from './event-queue.js';
 import { ALL_FAULTS, describePlan, drawPlan, FaultDriver, type FaultName, type Plan } from './faults.js';
 import { simulationChain, SimulationHasher } from './hash.js';
 import { Interference } from './interference.js';
 import { drawRequestsPerLane, MishapDriver, roomForWorn } from './mishaps.js';
 import { Network } from './network.js';
+import { MemberOperator } from './member-operator.js';
 import { Observation } from './observation.js';
 import { drawSwitch, FeatureWorkload, Operator, OPERATOR_PLAN } from './operator.js';
 import type { Parts } from './parts.js';
@@ -50,6 +52,18 @@ const LIVENESS_TICKS = 10_000_000;
 
 const CLUSTER_HI = 0x51313131;
 const CLUSTER_LO = 0x7a7a7a7a;
+/** Faults that know the cluster file's replicas only, or are about them. */
+const NOT_WITH_MEMBERS: ReadonlySet<FaultName> = new Set<FaultName>([
+  'first-start',
+  'directory-lost',
+  'diverge',
+  'versions',
+  'move',
+  'one-way',
+  'enemy',
+  'ahead',
+  'ambush',
+]);
 /** Places in the tables of clients' addresses, if addresses change or strangers appear. */
 const ADDRESSES = 1024;
 
@@ -99,13 +113,16 @@ export class Assembly implements Parts {
   readonly world: World;
   readonly queue = new EventQueue();
   readonly network: Network;
-  readonly views: Views;
+  get epochs(): Epochs {
+    return this.checks.epochs;
+  }
   readonly hosts: ReplicaHost[] = [];
   readonly disks: SimulatedDisk[] = [];
   readonly clients: ClientHost[] = [];
   readonly clocks: SimulatedClock[] = [];
   readonly enemy: Enemy | undefined;
   readonly operator: Operator | undefined;
+  readonly memberOperator: MemberOperator | undefined;
   readonly chain: Chain | undefined;
   /** On from the first entry; a mask. */
   private readonly features: number;
@@ -133,14 +150,19 @@ export class Assembly implements Parts {
     private readonly options: SimulationOptions,
     readonly workload: Workload,
   ) {
-    const { seed, replicas } = options;
+    const { seed } = options;
     this.seed = seed;
+    const asked: ReadonlySet<FaultName> = options.faults ?? new Set(ALL_FAULTS);
+    const members = new Random(seed).fork('members');
+    const changes = asked.has('members') && members.chance(0.3) && options.features === undefined;
+    const faults = changes ? new Set([...asked].filter((name) => !NOT_WITH_MEMBERS.has(name))) : asked;
+    /** Machines: those of the cluster file, and what an operator may add. */
+    const replicas = options.replicas + (changes ? members.between(1, 4) : 0);
     this.replicas = replicas;
     this.ticks = options.ticks ?? DEFAULT_TICKS;
     this.trace = options.trace;
     this.transitions = options.transitions;
     const random = new Random(seed);
-    const faults: ReadonlySet<FaultName> = options.faults ?? new Set(ALL_FAULTS);
     const plan = drawPlan(random.fork('plan'), faults);
     const { clients, lanes } = plan.workload;
     const { lanesPerSession } = plan.limits;
@@ -168,16 +190,15 @@ export class Assembly implements Parts {
     if (wrong.length > 0) this.diverging = new DivergingDriver(this.queue, seed, wrong, interference);
     const { longest } = this.world;
     const enemy = this.world.ahead ?? this.world.enemy;
-    this.features = options.features ?? (new Random(seed).fork('features').chance(0.5) ? KNOWN_FEATURES : 0);
+    this.features = options.features ?? (changes || new Random(seed).fork('features').chance(0.5) ? KNOWN_FEATURES : 0);
     if (this.features === 0 && options.idle !== true) this.switchUs = drawSwitch(seed, faults, this.ticks);
     this.datagramBytes = longest ?? DEFAULT_DATAGRAM_BYTES;
-    this.checks = new Checks(replicas, options.executed);
-    this.views = new Views(replicas);
+    this.checks = new Checks(replicas, options.executed, options.replicas);
     this.tally = new Tally(replicas);
     this.network = new Network(
       this.queue,
       random.fork('network'),
-      this.endpoints + (enemy === undefined ? 0 : 1) + (this.switchUs === undefined ? 0 : 1),
+      this.endpoints + (enemy === undefined ? 0 : 1) + (this.switchUs === undefined && !changes ? 0 : 1),
       this.plan.network,
       (datagram) => this.delivery.deliver(datagram),
     );
@@ -199,7 +220,7 @@ export class Assembly implements Parts {
         replicas,
         endpoints:
           this.world.moveEveryUs === undefined && enemy === undefined && this.switchUs === undefined
-            ? this.endpoints
+            ? this.endpoints + (changes ? 1 : 0)
             : ADDRESSES,
       },
       versions: this.drawVersions(),
@@ -214,6 +235,7 @@ export class Assembly implements Parts {
     }
     this.enemy = this.makeEnemy(wiring);
     this.operator = this.makeOperator(wiring, interference);
+    if (changes) this.memberOperator = this.makeMemberOperator(members, wiring);
     const full = this.plan.faults.get('full-outbox');
     if (full !== undefined) {
       const chance = setup.fork('outbox');
@@ -270,7 +292,7 @@ export class Assembly implements Parts {
     const { late, ...timings } = plan.contention;
     const config: ReplicaConfig = {
       id,
-      replicas: this.replicas,
+      replicas: this.options.replicas,
       seed: setup.next(),
       late,
       datagramBytes: this.datagramBytes,
@@ -281,26 +303,31 @@ export class Assembly implements Parts {
     const { createMachine } = options;
     this.disks.push(disk);
     this.hosts.push(
-      new ReplicaHost(id, config, {
-        queue,
-        network,
-        random: setup.fork('replica'),
-        clock,
-        disk,
-        wire,
-        hasher,
-        chain: this.chain,
-        createReplica: options.createReplica ?? createShippedReplica,
-        createMachine:
-          createMachine === undefined
-            ? () => new KvMachine({ maxKeys: 1 << 16, maxBytes: 1 << 24, expectedKeys: 8 })
-            : () => createMachine(id),
-        events: this.observation,
-        messageCostUs: plan.messageCostUs,
-        standstill: this.world.standstill,
-        diverging: this.diverging !== undefined,
-        asks: this.beginnings.asks,
-      }),
+      new ReplicaHost(
+        id,
+        config,
+        {
+          queue,
+          network,
+          random: setup.fork('replica'),
+          clock,
+          disk,
+          wire,
+          hasher,
+          chain: this.chain,
+          createReplica: options.createReplica ?? createShippedReplica,
+          createMachine:
+            createMachine === undefined
+              ? () => new KvMachine({ maxKeys: 1 << 16, maxBytes: 1 << 24, expectedKeys: 8 })
+              : () => createMachine(id),
+          events: this.observation,
+          messageCostUs: plan.messageCostUs,
+          standstill: this.world.standstill,
+          diverging: this.diverging !== undefined,
+          asks: this.beginnings.asks,
+        },
+        id < options.replicas ? id : undefined,
+      ),
     );
   }
 
@@ -318,7 +345,8 @@ export class Assembly implements Parts {
       nonceLo: number,
       seed: number,
     ): ClientConfig => ({
-      replicas,
+      replicas: options.replicas,
+      slots: replicas,
       lanes,
       seed,
       sessionHi,
@@ -344,9 +372,62 @@ export class Assembly implements Parts {
         workload: this.workload,
         giveUp: plan.faults.get('give-up') ?? 0,
         datagramBytes: this.datagramBytes,
+        asksMembers: replicas > options.replicas,
         owned: world.enemy !== undefined || world.ahead !== undefined,
         pace: busy,
       }),
+    );
+  }
+
+  private makeMemberOperator(random: Random, { hasher, cluster }: Wiring): MemberOperator {
+    const { options, replicas, queue, network, plan, hosts, checks, trace } = this;
+    const clock = new SimulatedClock(0, 0);
+    const { operationBytes, resultBytes } = plan.limits;
+    const members = (): Membership => checks.epochs.members ?? firstMembership(options.replicas);
+    return new MemberOperator(
+      this.endpoints,
+      {
+        queue,
+        network,
+        random: random.fork('operator'),
+        clock,
+        wire: new WireEnd(this.endpoints, hasher, cluster, undefined),
+        machines: replicas,
+        createClient: createShippedClient,
+        configure: (seed, [sessionHi, sessionLo, nonceHi, nonceLo]) => ({
+          replicas: options.replicas,
+          slots: replicas,
+          lanes: 1,
+          seed,
+          sessionHi,
+          sessionLo,
+          nonceHi,
+          nonceLo,
+          limits: { operationBytes, resultBytes },
+          timings: DEFAULT_CLIENT_TIMINGS,
+        }),
+      },
+      {
+        members,
+        isCaughtUp: (slot) => {
+          const state = hosts[slot]!.core?.state;
+          return (
+            state !== undefined && state.status === ReplicaStatus.normal && state.committed >= checks.chosenLength - 100
+          );
+        },
+        join: (slot, hostId) => {
+          trace?.note(queue.nowUs, slot, `is host ${hostId} now, with an empty disk`);
+          if (hosts[slot]!.core !== undefined) this.tally.remember(hosts[slot]!);
+          hosts[slot]!.join(hostId, encodeMembership(members()));
+        },
+        retire: (slot) => {
+          if (hosts[slot]!.core !== undefined) this.tally.remember(hosts[slot]!);
+          hosts[slot]!.retire();
+        },
+        hostIn: (slot) => hosts[slot]!.hostId,
+        note: (text) => trace?.note(queue.nowUs, this.endpoints, text),
+        unknownEpoch: (from, take) => this.observation.unknownEpoch(this.endpoints, from, take),
+      },
     );
   }
 
@@ -415,6 +496,7 @@ export class Assembly implements Parts {
         createClient: options.createClient ?? createShippedClient,
         events: this.observation,
         plan: OPERATOR_PLAN,
+        asksMembers: false,
         workload,
         giveUp: 0,
         datagramBytes: this.datagramBytes,

@@ -10,9 +10,10 @@ import { Chunk, Order, Reply, ReplicaStatus, REPLICA_STATUS_NAMES, Sync, SyncAck
 import { readI32, readIndex, readU16, toHex } from '../wire/u64.js';
 import { ORDER_RECORD_BYTES } from '../protocol/log/log.js';
 import { REGISTER_LANE } from '../protocol/log/sessions.js';
-import { Views } from '../protocol/views.js';
 import { ChainTree, ROOT } from './chain-tree.js';
 import type { LogView, ReplicaStateView } from './cores.js';
+import type { Configuration } from '../protocol/configuration.js';
+import { Epochs } from './epochs.js';
 import type { MachineProbe } from './machine-probe.js';
 import { Violation } from './violation.js';
 
@@ -64,7 +65,9 @@ export class Checks {
   readonly tree = new ChainTree();
   /** Node at each index of the chosen log. */
   readonly chosen: number[] = [ROOT];
-  private readonly views: Views;
+  readonly epochs: Epochs;
+  /** The view that each replica last was in, or had promised. */
+  private readonly views: number[];
   private readonly records = new Map<number, ViewRecord>();
   /** Records in ascending order of views. */
   private readonly ordered: ViewRecord[] = [];
@@ -78,8 +81,11 @@ export class Checks {
   constructor(
     readonly replicas: number,
     private readonly executed?: (replica: number, index: number) => void,
+    /** Those that the cluster begins with. */
+    first: number = replicas,
   ) {
-    this.views = new Views(replicas);
+    this.epochs = new Epochs(first);
+    this.views = new Array<number>(replicas).fill(-1);
     this.mirrors = Array.from({ length: replicas }, () => ({
       path: [ROOT],
       last: 0,
@@ -140,7 +146,7 @@ export class Checks {
       case Chunk.type: {
         // The primary's answer to a repair reveals its log as a Sync does; a voter's, from an older view, does not.
         const view = readI32(bytes, offset + Chunk.at.view);
-        if (readI32(bytes, offset + Chunk.at.logView) === view && this.views.primary(view) === replica) {
+        if (readI32(bytes, offset + Chunk.at.logView) === view && this.epochs.primary(view) === replica) {
           this.state(replica, 'primary', bytes, offset, Chunk.at.view, Chunk.at.lastIndex, Chunk.at.lastChain);
         }
         break;
@@ -152,6 +158,7 @@ export class Checks {
   after(replica: number, probe: MachineProbe): void {
     const state = this.states[replica];
     if (state === undefined) return;
+    this.views[replica] = state.view;
     const mirror = this.mirrors[replica]!;
     this.follow(replica, mirror, state.log);
     if (this.statements.length > 0) {
@@ -186,9 +193,9 @@ export class Checks {
     const { log } = state;
     const role =
       state.status === ReplicaStatus.normal
-        ? this.views.primary(state.view) === replica
+        ? this.epochs.primary(state.view) === replica
           ? 'primary'
-          : this.views.isMember(state.view, replica)
+          : this.epochs.isMember(state.view, replica)
             ? 'member'
             : 'spare'
         : '-';
@@ -212,7 +219,7 @@ export class Checks {
       if (state !== undefined) this.follow(replica, this.mirrors[replica]!, state.log);
     }
     this.statements.push({
-      kind: kind === 'reply' && this.views.primary(readI32(bytes, offset + atView)) === replica ? 'primary' : kind,
+      kind: kind === 'reply' && this.epochs.primary(readI32(bytes, offset + atView)) === replica ? 'primary' : kind,
       replica,
       view: readI32(bytes, offset + atView),
       index: readIndex(bytes, offset + atIndex) + behind,
@@ -295,6 +302,10 @@ export class Checks {
         'one-start',
         `replica ${replica} speaks as the primary of view ${view}, which is replica ${record.primary}`,
       );
+    // A primary without others says nothing when the view starts: what it says first may be of an older request.
+    const { path, last } = this.mirrors[replica]!;
+    if (record.length < 0 && record.memberMask === 1 << replica && path[index] === node)
+      this.primarySays(record, path[last]!);
     this.primarySays(record, node);
     this.choose(record);
   }
@@ -347,6 +358,7 @@ export class Checks {
       );
     record.length = index;
     if (first) {
+      this.checkEpochs(record);
       for (const lower of this.ordered) {
         if (lower.view >= record.view) break;
         this.checkContains(record, lower);
@@ -357,6 +369,24 @@ export class Checks {
       record.pending = [];
       for (const acknowledgement of pending) this.acknowledged(record, acknowledgement);
     }
+  }
+
+  /**
+   * Invariants OneActive and Decided of the model: a view that starts has V voters of its epoch behind it, and V of the
+   * one before, that promised it.
+   */
+  private checkEpochs({ view }: ViewRecord): void {
+    const own = this.epochs.of(view);
+    const before = this.epochs.before(own);
+    const promised = ({ voters }: Configuration, from: number): number =>
+      this.views.filter((known, replica) => ((voters >>> replica) & 1) === 1 && known >= from).length;
+    if (own.epoch > 0 && promised(own, view) < own.votes)
+      throw new Violation('one-start', `view ${view} starts with ${promised(own, view)} of ${own.votes} votes`);
+    if (before !== undefined && promised(before, own.first) < before.votes)
+      throw new Violation(
+        'one-start',
+        `view ${view} starts while ${before.n - promised(before, own.first)} voters of epoch ${before.epoch} have not left it`,
+      );
   }
 
   /**
@@ -432,7 +462,7 @@ export class Checks {
     for (let i = this.ordered.length - 1; i >= 0; i--) {
       const record = this.ordered[i]!;
       if (record.view > state.view || record.chosen === 0) continue;
-      if (record.view === state.view && !this.views.isMember(record.view, replica)) continue;
+      if (record.view === state.view && !this.epochs.isMember(record.view, replica)) continue;
       if (record.chosen > mirror.last || mirror.path[record.chosen] !== this.chosen[record.chosen]) {
         throw new Violation(
           'chosen-stable',
@@ -444,6 +474,8 @@ export class Checks {
 
   private checkCommitted(replica: number, mirror: Mirror, state: ReplicaStateView): void {
     const { committed } = state;
+    // A quorum of one commits what it appends. Nobody else sees that before it is durable and said.
+    if (state.status === ReplicaStatus.normal && this.epochs.memberMask(state.view) === 1 << replica) return;
     if (committed > this.chosenLength || committed > mirror.last || mirror.path[committed] !== this.chosen[committed]) {
       throw new Violation(
         'committed-truthful',
@@ -489,8 +521,8 @@ export class Checks {
     if (record === undefined) {
       record = {
         view,
-        primary: this.views.primary(view),
-        memberMask: this.views.memberMask(view),
+        primary: this.epochs.primary(view),
+        memberMask: this.epochs.memberMask(view),
         path: [ROOT],
         length: -1,
         vouched: new Array<number>(this.replicas).fill(0),

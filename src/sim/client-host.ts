@@ -28,6 +28,8 @@ const PACE = 4;
 
 /** What a client host reports to the simulation. */
 export interface ClientHostEvents {
+  /** A replica speaks of an epoch that is not known: `take` gets the members if it answers. */
+  unknownEpoch(endpoint: number, from: number, take: (members: Uint8Array) => void): void;
   /** The number of one more logical client. */
   newProcess(): number;
   /** The core reported that this request is committed. */
@@ -51,6 +53,8 @@ export interface ClientSurroundings {
   readonly giveUp: number;
   /** Every session belongs to this client, as with keys; otherwise some belong to no client. */
   readonly owned: boolean;
+  /** Members may change. */
+  readonly asksMembers: boolean;
   /** Longest datagram. */
   readonly datagramBytes: number;
   /** In addition to its lanes: an operation every `everyUs`, from `fromUs` on, on an idle lane. */
@@ -227,7 +231,20 @@ export class ClientHost implements EventHandler {
       random.next(),
       random.next(),
     );
-    const core = createClient({ ...config, ...earlier?.succession() }, this.outbox, events);
+    const { generation } = this;
+    const core = createClient({ ...config, ...earlier?.succession() }, this.outbox, {
+      ...events,
+      ...(this.around.asksMembers
+        ? {
+            unknownEpoch: (from: number): void =>
+              this.around.events.unknownEpoch(this.endpoint, from, (members) => {
+                if (generation !== this.generation || this.around.queue.nowUs < this.pausedUntilUs) return;
+                clock.read(queue.nowUs, this.now);
+                this.call((sessions) => sessions.takeMembers(members, this.now));
+              }),
+          }
+        : {}),
+    });
     if (earlier?.worn === true) return core; // beside the earlier one, in the same process
     clock.read(queue.nowUs, this.now);
     wire.start(this.now);

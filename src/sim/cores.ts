@@ -15,6 +15,7 @@ import type {
   ReplicaObserver,
   Storage,
 } from '../protocol/contract.js';
+import type { Membership } from '../protocol/membership/membership.js';
 import { ReplicaCore } from '../protocol/replica/replica-core.js';
 import type { StateMachine } from '../machine/state-machine.js';
 
@@ -56,10 +57,16 @@ export interface SimulatedReplicaCore {
   flush(now: Instant): void;
   finish(now: Instant): void;
   persisted(token: number): void;
+  takeMembers(members: Uint8Array, now: Instant): void;
   readonly wakeAtUs: number;
   readonly counters: Float64Array;
   /** `isEcho`: its state came from another replica, and does not count yet (protocol/replica/state-digests.ts). */
-  readonly state: ReplicaStateView & { readonly isEcho: boolean; readonly execution: ExecutionView };
+  readonly state: ReplicaStateView & {
+    readonly isEcho: boolean;
+    readonly members: Membership;
+    readonly removed: boolean;
+    readonly execution: ExecutionView & { readonly membership: Membership };
+  };
 }
 
 export type SimulatedClientCore = SessionCore & Pick<ClientCore, 'succession'>;

@@ -26,7 +26,7 @@ export class Delivery {
   }
 
   deliver(datagram: Datagram): void {
-    const { queue, network, plan, replicas, hosts, clients, enemy, operator } = this.parts;
+    const { queue, network, plan, replicas, hosts, clients, enemy, operator, memberOperator } = this.parts;
     const { from, to, bytes } = datagram;
     this.digestHi = Math.imul(this.digestHi ^ queue.nowUs, 0x01000193) ^ (from << 8) ^ to;
     this.digestLo = (Math.imul(this.digestLo, 31) + readI32(bytes, AT_CHECKSUM) + this.digestHi) | 0;
@@ -39,6 +39,7 @@ export class Delivery {
       host.arrive(datagram);
     } else if (endpoint === enemy?.endpoint) enemy.arrive(datagram);
     else if (endpoint === operator?.endpoint) operator.arrive(datagram);
+    else if (endpoint === memberOperator?.endpoint) memberOperator.arrive(datagram);
     else clients[endpoint - replicas]!.arrive(datagram);
   }
 

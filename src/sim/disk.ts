@@ -66,6 +66,8 @@ export class SimulatedDisk implements Storage, EventHandler {
   private persisting = false;
   private logLost = false;
   private installedView: number;
+  /** Who the members are, written with the hard state. */
+  private members: Uint8Array | undefined;
 
   /** @param known replicas about which the hard state keeps what was heard; 0: like a release that did not keep it */
   constructor(
@@ -120,14 +122,15 @@ export class SimulatedDisk implements Storage, EventHandler {
         entries.push(entry);
       }
     }
-    const { view, logView, incarnation, isEcho = false, known = [], lives = [] } = batch.hardState;
+    const { view, logView, incarnation, isEcho = false, known = [], lives = [], members } = batch.hardState;
+    const also = members === undefined ? {} : { members };
     const copy: PendingBatch = {
       token,
       generation: this.generation,
       hardState:
         this.known === 0
-          ? { view, logView, incarnation, isEcho }
-          : { view, logView, incarnation, isEcho, known, lives },
+          ? { view, logView, incarnation, isEcho, ...also }
+          : { view, logView, incarnation, isEcho, known, lives, ...also },
       entriesFrom: batch.entriesFrom,
       entries,
       committed: batch.committed,
@@ -184,6 +187,12 @@ export class SimulatedDisk implements Storage, EventHandler {
     }
   }
 
+  /** Another host gets the machine: its directory has no log. */
+  joins(): void {
+    this.wipe();
+    this.logLost = true;
+  }
+
   /** The whole directory is gone, including the promises. Between two processes. */
   wipe(): void {
     for (const slot of this.slots) slot.fill(0);
@@ -195,6 +204,9 @@ export class SimulatedDisk implements Storage, EventHandler {
     this.committed = 0;
     this.logLost = false;
     this.isEcho = false;
+    this.members = undefined;
+    this.pending = [];
+    this.generation++;
     this.installedView = this.viewOfNone;
   }
 
@@ -227,7 +239,10 @@ export class SimulatedDisk implements Storage, EventHandler {
         'promise-kept',
         `${this.name}: both slots of the hard state are unreadable after ${this.sequence} writes`,
       );
-    const hardState = newest?.hardState;
+    const hardState =
+      newest === undefined || this.members === undefined
+        ? newest?.hardState
+        : { ...newest.hardState, members: this.members };
     const hasLog = this.keepsLog && !this.logLost && hardState !== undefined;
     if (newest !== undefined) this.writeSlots(newest.hardState, newest.sequence);
     if (!hasLog) return { hardState, log: undefined };
@@ -249,7 +264,9 @@ export class SimulatedDisk implements Storage, EventHandler {
       const old = before.hardState;
       // A process that starts without the log has installed none, so its logView starts again; the promise stays.
       const fellBack = logView < old.logView && incarnation === old.incarnation;
-      const forgot = batch.hardState.known?.some((heard, replica) => heard < (old.known?.[replica] ?? 0)) === true;
+      const forgot =
+        batch.hardState.members === undefined &&
+        batch.hardState.known?.some((heard, replica) => heard < (old.known?.[replica] ?? 0)) === true;
       if (forgot)
         throw new Violation(
           'promise-kept',
@@ -263,6 +280,7 @@ export class SimulatedDisk implements Storage, EventHandler {
       }
     }
     this.writeSlots(batch.hardState, ++this.sequence);
+    this.members = batch.hardState.members;
     this.applyLog(batch);
   }
 

@@ -97,7 +97,7 @@ export class Interference
   }
 
   quorum(): readonly number[] | undefined {
-    const { hosts, views } = this.parts;
+    const { hosts, epochs } = this.parts;
     let found: number[] | undefined;
     let highest = -1;
     for (const { id, core } of hosts) {
@@ -105,11 +105,11 @@ export class Interference
         core === undefined ||
         core.state.status !== ReplicaStatus.normal ||
         core.state.view <= highest ||
-        views.primary(core.state.view) !== id
+        epochs.primary(core.state.view) !== id
       )
         continue;
       highest = core.state.view;
-      found = [id, ...views.members(highest).filter((member) => member !== id)];
+      found = [id, ...epochs.membersOf(highest).filter((member) => member !== id)];
     }
     return found;
   }

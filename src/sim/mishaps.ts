@@ -12,6 +12,8 @@ import type { World } from './world.js';
 export const MISHAPS = {
   stop: 'replicas are stopped cleanly, in the middle of a turn too, and start again',
   wear: 'lanes have few request numbers in a session: clients go on in another one, again and again',
+  members:
+    'an operator adds, replaces, moves and removes hosts, one change after another, and dies in the middle of it',
   diverge: 'at most f replicas apply one operation wrongly: the others must notice',
   feature: 'an operator switches features on in mid-run, and a replica may crash around it',
 } as const;

@@ -39,6 +39,9 @@ export interface Datagram {
   /** Addresses. */
   from: number;
   to: number;
+  /** The tenants of both when it was sent. */
+  fromTenant: number;
+  toTenant: number;
 }
 
 /** Why a link is cut: each cause is mended separately. */
@@ -103,6 +106,9 @@ export class Network implements EventHandler {
   private readonly holds = new Set<Hold>();
 
   /** @param deliver gets each arriving datagram; must call `release` when done with it */
+  /** By endpoint: how many hosts lived there before. */
+  private readonly tenants: Int32Array;
+
   constructor(
     private readonly queue: EventQueue,
     private readonly random: Random,
@@ -115,6 +121,7 @@ export class Network implements EventHandler {
     this.distanceUs = new Float64Array(endpoints * endpoints);
     this.longest = new Float64Array(endpoints * endpoints).fill(Infinity);
     this.addresses = Array.from({ length: endpoints }, (_, endpoint) => endpoint);
+    this.tenants = new Int32Array(endpoints);
   }
 
   setConditions(conditions: NetworkConditions): void {
@@ -214,8 +221,20 @@ export class Network implements EventHandler {
     }
   }
 
+  /** Another host lives at that endpoint from now on: what is on the way from or to the one before is lost. */
+  moveIn(endpoint: number): void {
+    this.tenants[endpoint]!++;
+  }
+
   handle(_kind: number, payload: unknown): void {
     const datagram = payload as Datagram;
+    if (
+      this.tenants[this.endpointOf(datagram.from)] !== datagram.fromTenant ||
+      this.tenants[this.endpointOf(datagram.to)] !== datagram.toTenant
+    ) {
+      this.release(datagram);
+      return;
+    }
     if (this.addresses[this.endpointOf(datagram.to)] !== datagram.to) {
       this.counts.astray++;
       this.release(datagram);
@@ -254,13 +273,15 @@ export class Network implements EventHandler {
     const { conditions, random } = this;
     const datagram =
       length <= POOLED_BYTES
-        ? (this.pool.pop() ?? { bytes: new Uint8Array(POOLED_BYTES), length, from, to })
-        : { bytes: new Uint8Array(length), length, from, to };
+        ? (this.pool.pop() ?? { bytes: new Uint8Array(POOLED_BYTES), length, from, to, fromTenant: 0, toTenant: 0 })
+        : { bytes: new Uint8Array(length), length, from, to, fromTenant: 0, toTenant: 0 };
     const target = datagram.bytes;
     for (let i = 0; i < length; i++) target[i] = bytes[i]!;
     datagram.length = length;
     datagram.from = this.addresses[from]!;
     datagram.to = to;
+    datagram.fromTenant = this.tenants[from]!;
+    datagram.toTenant = this.tenants[this.endpointOf(to)]!;
     if (conditions.corrupt > 0 && random.chance(conditions.corrupt)) this.damage(datagram);
     const path = from * this.endpoints + this.endpointOf(to);
     const distanceUs = this.distanceUs[path]!;

@@ -2,6 +2,7 @@
 import { Instant } from '../protocol/contract.js';
 import type { LogView } from './cores.js';
 import type { ForgottenError } from '../protocol/replica/introduction.js';
+import { encodeMembership } from '../protocol/membership/membership.js';
 import { ReplicaStatus, typeOf } from '../wire/messages.js';
 import { differenceU64 } from '../wire/u64.js';
 import type { ClientHostEvents } from './client-host.js';
@@ -35,8 +36,9 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
   called(replica: number, event: string): void {
     const { hosts, checks, wrongStates, transitions, queue, driver } = this.parts;
     const host = hosts[replica]!;
-    checks.after(replica, host.probe!);
     const { state } = host.core!;
+    checks.epochs.learn(state.members);
+    checks.after(replica, host.probe!);
     if (this.clocksAreRight) this.checkTime(replica, state.log);
     wrongStates.see(replica);
     transitions?.state(queue.nowUs, replica, event, state);
@@ -85,7 +87,11 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
 
   sent(endpoint: number, to: number, bytes: Uint8Array, offset: number, length: number): void {
     const { replicas, checks, trace, queue, ambush, network } = this.parts;
-    if (endpoint < replicas) checks.sent(endpoint, bytes, offset);
+    if (endpoint < replicas) {
+      const members = this.parts.hosts[endpoint]!.core?.state.members;
+      if (members !== undefined) checks.epochs.learn(members);
+      checks.sent(endpoint, bytes, offset);
+    }
     trace?.message(queue.nowUs, '->', endpoint, to, bytes, offset, length);
     ambush?.see(endpoint, 'sent', typeOf(bytes, offset), network.endpointOf(to), '');
   }
@@ -135,6 +141,41 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
 
   committed(sessionHi: number, sessionLo: number, lane: number, request: number): void {
     this.parts.checks.clientCommitted(sessionHi, sessionLo, lane, request);
+  }
+
+  isForHost(from: number, to: number): boolean {
+    const { hosts, memberOperator } = this.parts;
+    if (memberOperator === undefined || from >= hosts.length) return true;
+    const isKnownAs = (knower: number, slot: number): boolean => {
+      const id = hosts[knower]!.core?.state.members.hosts.find((host) => host.slot === slot)?.id;
+      return id === undefined || id === hosts[slot]!.hostId;
+    };
+    if (isKnownAs(to, from) && isKnownAs(from, to)) return true;
+    // Under its id it is a stranger: it is asked who it is.
+    const { core } = hosts[to]!;
+    if (!isKnownAs(to, from) && core !== undefined) hosts[to]!.hearsStranger(from);
+    return false;
+  }
+
+  /** One question and its answer, as long as the fault lets them through. */
+  unknownEpoch(endpoint: number, from: number, take: (members: Uint8Array) => void): void {
+    const { hosts, queue, memberOperator } = this.parts;
+    if (memberOperator === undefined || from >= hosts.length) return;
+    const afterUs = memberOperator.answerUs();
+    if (afterUs === Infinity) return;
+    queue.schedule(
+      queue.nowUs + afterUs,
+      {
+        handle: () => {
+          const members = hosts[from]!.core?.state.members;
+          if (members === undefined || members.index === 0) return;
+          this.note(endpoint, `is told the members by ${from}, those of entry ${members.index}`);
+          take(encodeMembership(members));
+        },
+      },
+      0,
+      undefined,
+    );
   }
 
   private note(endpoint: number, text: string): void {

@@ -1,6 +1,7 @@
 /** The parts of a run, as they are seen by what is done to it, what is noticed in it, and what judges it. */
 import type { Chain } from '../protocol/contract.js';
-import type { Views } from '../protocol/views.js';
+import { count } from '../protocol/masks.js';
+import { configurationsOf } from '../protocol/membership/configurations.js';
 import type { AmbushDriver } from './ambush.js';
 import type { BeginningDriver } from './beginnings.js';
 import type { Checks } from './checks.js';
@@ -9,8 +10,10 @@ import type { SimulatedClock } from './clock.js';
 import type { SimulatedDisk } from './disk.js';
 import type { DivergingDriver, WrongStates } from './diverging.js';
 import type { Enemy } from './enemy.js';
+import type { Epochs } from './epochs.js';
 import type { EventQueue } from './event-queue.js';
 import type { FaultDriver, Plan } from './faults.js';
+import type { MemberOperator } from './member-operator.js';
 import type { MishapDriver } from './mishaps.js';
 import type { Network } from './network.js';
 import type { Operator } from './operator.js';
@@ -34,7 +37,10 @@ export interface Parts {
   readonly world: World;
   readonly queue: EventQueue;
   readonly network: Network;
-  readonly views: Views;
+  /** What its views mean. */
+  readonly epochs: Epochs;
+  /** Changes who the hosts are; undefined: nobody does. */
+  readonly memberOperator: MemberOperator | undefined;
   /** By replica. */
   readonly hosts: readonly ReplicaHost[];
   readonly disks: readonly SimulatedDisk[];
@@ -63,8 +69,14 @@ export interface Parts {
  * True if this host may lose its log too: at most f replicas are without their logs. A host counts from the moment its
  * crash is decided until it is normal again.
  */
-export function mayLoseLog({ hosts, replicas }: Pick<Parts, 'hosts' | 'replicas'>, host: ReplicaHost): boolean {
+export function mayLoseLog({ hosts, epochs }: Pick<Parts, 'hosts' | 'epochs'>, host: ReplicaHost): boolean {
   const lacks = ({ countsAsLost, probe }: ReplicaHost): boolean =>
     countsAsLost || (probe !== undefined && (probe.mark !== 0 || probe.nextMark !== 0));
-  return hosts.filter((other) => other !== host && lacks(other)).length + 1 <= (replicas - 1) / 2;
+  const lost = hosts.filter((other) => other === host || lacks(other)).reduce((mask, { id }) => mask | (1 << id), 0);
+  // A change that is executed somewhere may be committed already.
+  const memberships = hosts.flatMap(({ core }) => (core === undefined ? [] : [core.state.execution.membership]));
+  return (
+    epochs.present().every(({ voters, f }) => count(lost & voters) <= f) &&
+    memberships.every((membership) => configurationsOf(membership).every(({ voters, f }) => count(lost & voters) <= f))
+  );
 }

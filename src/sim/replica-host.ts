@@ -48,6 +48,10 @@ export interface ReplicaEvents {
   /** A message arrives at the core. */
   received(replica: number, from: number, bytes: Uint8Array, offset: number, length: number): void;
   transition(replica: number, event: string, detail: string): void;
+  /** Who sends from there speaks of an epoch that is not known: `take` gets the members of whoever answers. */
+  unknownEpoch(replica: number, from: number, take: (members: Uint8Array) => void): void;
+  /** A message of the host in slot `from` is for the host at `to`: each knows the other by its id. */
+  isForHost(from: number, to: number): boolean;
   /** A replica whose machine went wrong stops itself. Returns what becomes of it. */
   diverged(replica: number): { readonly fate: LogFate; readonly downUs: number };
 }
@@ -110,6 +114,10 @@ export class ReplicaHost implements EventHandler {
   private tokens: number[] = [];
   /** Replicas whose hosts reported that no process listens there. */
   private unreachables: number[] = [];
+  /** What others answered about the members. */
+  private told: Uint8Array[] = [];
+  /** What it knew of them when it joined. */
+  private members: Uint8Array | undefined;
   private generation = 0;
   private turnScheduled = false;
   private timerAtUs = Infinity;
@@ -123,8 +131,10 @@ export class ReplicaHost implements EventHandler {
 
   constructor(
     readonly id: number,
-    private readonly config: ReplicaConfig,
+    private config: ReplicaConfig,
     private readonly around: ReplicaSurroundings,
+    /** Its id among the members; undefined: it is nobody yet. */
+    public hostId: number | undefined,
   ) {
     this.outbox = new SimulatedOutbox(
       id,
@@ -169,13 +179,34 @@ export class ReplicaHost implements EventHandler {
     return this.around.disk.hasInstalledLog;
   }
 
+  /** The machine becomes another host, with an empty disk, which knows the members. */
+  join(hostId: number, members: Uint8Array): void {
+    if (this.core !== undefined) this.end(Infinity, 'kept');
+    this.generation++;
+    this.around.disk.joins();
+    this.around.network.moveIn(this.id);
+    this.hostId = hostId;
+    this.config = { ...this.config, hostId };
+    this.members = members;
+    this.start();
+  }
+
+  /** The host is none any more: its process ends, and is not started again. */
+  retire(): void {
+    if (this.core !== undefined) this.end(Infinity, 'kept');
+    this.generation++;
+    this.hostId = undefined;
+  }
+
   /** Starts the process with the content of the disk. */
   start(): void {
     const { around } = this;
     const recovered = around.disk.recover();
     const { asks } = around;
     const lost =
-      recovered.hardState === undefined ? asks : recovered.log === undefined || recovered.hardState.logView < 0;
+      recovered.hardState === undefined
+        ? asks || this.members !== undefined
+        : recovered.log === undefined || recovered.hardState.logView < 0;
     if (recovered.hardState !== undefined) this.first = 'ask';
     // A new seed for each life, as hosts draw it: it tells two lives apart.
     const config = asks ? { ...this.config, seed: around.random.next() } : this.config;
@@ -185,6 +216,7 @@ export class ReplicaHost implements EventHandler {
     const wireVersion = around.wire.start(this.now);
     const observer = {
       transition: (event: string, detail: string): void => around.events.transition(this.id, event, detail),
+      unknownEpoch: (from: number): void => this.hearsStranger(from),
     };
     this.guard(() => {
       this.core = around.createReplica(
@@ -196,7 +228,14 @@ export class ReplicaHost implements EventHandler {
         observer,
         around.chain,
       );
-      this.core.start(asks ? { ...recovered, first: this.first } : recovered, this.now);
+      this.core.start(
+        asks
+          ? { ...recovered, first: this.first }
+          : this.members === undefined
+            ? recovered
+            : { ...recovered, members: this.members },
+        this.now,
+      );
     });
     around.events.started(this.id, lost, wireVersion);
     this.called('start');
@@ -223,6 +262,16 @@ export class ReplicaHost implements EventHandler {
     }
     this.inbox.push(datagram);
     this.scheduleTurn();
+  }
+
+  /** Who sends from there is asked who the members are. */
+  hearsStranger(from: number): void {
+    const { generation } = this;
+    this.around.events.unknownEpoch(this.id, from, (members) => {
+      if (generation !== this.generation) return;
+      this.told.push(members);
+      this.scheduleTurn();
+    });
   }
 
   /** A replica's host reports that no process listens there. */
@@ -272,7 +321,7 @@ export class ReplicaHost implements EventHandler {
     this.stopping = undefined;
     this.pausedUntilUs = 0;
     this.outbox.isFull = undefined;
-    if (!starts && this.core === undefined) return;
+    if ((!starts || this.hostId === undefined) && this.core === undefined) return;
     if (this.core === undefined) {
       this.generation++;
       this.start();
@@ -357,6 +406,11 @@ export class ReplicaHost implements EventHandler {
       this.called('unreachable');
     }
     this.unreachables.length = 0;
+    for (const members of this.told) {
+      this.guard(() => core.takeMembers(members, this.now));
+      this.called('members');
+    }
+    this.told.length = 0;
     const before = this.messages;
     const count = Math.min(this.inbox.length, TURN_MAX);
     if (count > 0) for (const datagram of this.inbox.splice(0, count)) this.receive(core, datagram);
@@ -414,6 +468,7 @@ export class ReplicaHost implements EventHandler {
   private receive(core: SimulatedReplicaCore, datagram: Datagram): void {
     const { wire, events, network } = this.around;
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number): void => {
+      if (!events.isForHost(from, this.id)) return;
       this.messages++;
       events.received(this.id, from, bytes, offset, length);
       if (this.stopping?.type === typeOf(bytes, offset)) this.stopping.seen = true;
@@ -471,13 +526,14 @@ export class ReplicaHost implements EventHandler {
     this.pausedUntilUs = 0;
     this.tokens.length = 0;
     this.unreachables.length = 0;
+    this.told.length = 0;
     for (const datagram of this.inbox) around.network.release(datagram);
     this.inbox.length = 0;
     this.outbox.flush(0);
     if (how === 'stop') around.disk.close();
     else around.disk.crash(fate);
     around.events.crashed(this.id, fate);
-    around.queue.schedule(around.queue.nowUs + downUs, this, RESTART, this.generation);
+    if (downUs !== Infinity) around.queue.schedule(around.queue.nowUs + downUs, this, RESTART, this.generation);
   }
 
   private called(event: string): void {

@@ -41,6 +41,7 @@ const NO_TOTALS: SimulationTotals = {
   fastCommits: 0,
   unknown: 0,
   views: 0,
+  epochs: 0,
   crashes: 0,
   logsLost: 0,
   directoriesLost: 0,
@@ -155,7 +156,7 @@ export function summaryLines(
             .join(', ')})`
     }`,
     `commits   ${count(totals.commits)}, ${share.toFixed(1)} % in one round trip; outcome unknown to the client ${count(totals.unknown)}; log entries chosen ${count(totals.chosen)}`,
-    `views     ${count(totals.views)} started, rollbacks ${count(totals.rollbacks)}`,
+    `views     ${count(totals.views)} started, epochs ${count(totals.epochs)}, rollbacks ${count(totals.rollbacks)}`,
     `crashes   ${count(totals.crashes)}, ${count(totals.logsLost)} with the log lost, ${count(totals.directoriesLost)} with the whole directory; ${count(totals.forgotten)} stopped as forgotten; snapshots installed ${count(totals.snapshotsInstalled)}; worn sessions renewed ${count(totals.sessionsRenewed)}`,
     `repairs   ${count(totals.repairs)}; requests held back ${count(totals.held)}`,
     `messages  ${count(totals.messages)} at replicas in ${seconds.toFixed(1)} s: ${count(Math.round(totals.messages / Math.max(seconds, 0.001)))}/s; datagrams ${count(totals.datagrams)}, in the previous version ${count(totals.previousVersion)}, withheld ${count(totals.withheld)}, damaged ${count(totals.corrupted)}`,

@@ -16,6 +16,8 @@ export interface SimulationTotals {
   unknown: number;
   /** Views that were started. */
   views: number;
+  /** Epochs that began beside the first. */
+  epochs: number;
   crashes: number;
   logsLost: number;
   /** Whole directories, promises included. */

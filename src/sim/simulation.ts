@@ -25,7 +25,7 @@ export function simulateWorkload(options: SimulationOptions, workload: Workload)
   let recoveryTicks = 0;
   let undecided: string | undefined;
   try {
-    begin(run, options.idle === true);
+    begin(run, options);
     while (run.queue.step(run.ticks));
     heal(run, run.delivery, options.idle === true);
     awaitGoals(run);
@@ -37,7 +37,7 @@ export function simulateWorkload(options: SimulationOptions, workload: Workload)
   }
   return {
     seed: run.seed,
-    replicas: run.replicas,
+    replicas: options.replicas,
     ticks: run.ticks,
     plan: run.describe(),
     failure,
@@ -48,10 +48,11 @@ export function simulateWorkload(options: SimulationOptions, workload: Workload)
   };
 }
 
-function begin(run: Assembly, idle: boolean): void {
+function begin(run: Assembly, options: SimulationOptions): void {
   run.worldDriver.start();
-  run.beginnings.start(run.replicas);
-  if (!idle) startClients(run);
+  run.beginnings.start(options.replicas);
+  if (options.idle !== true) startClients(run);
+  run.memberOperator?.start();
   run.enemy?.start();
   run.operator?.start();
   run.driver.start();

@@ -25,6 +25,7 @@ export function totalsOf({
     fastCommits: sum((client) => client.counts.fast),
     unknown: sum((client) => client.counts.unknown),
     views: checks.viewsStarted,
+    epochs: checks.epochs.begun,
     crashes: tally.crashes,
     logsLost: tally.logsLost,
     directoriesLost: tally.directoriesLost,

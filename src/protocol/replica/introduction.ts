@@ -32,12 +32,11 @@ import { Probe, ProbeReply, ReplicaCondition, ReplicaStatus } from '../../wire/m
 import { readI32, readIndex } from '../../wire/u64.js';
 import type { FirstStart, Instant } from '../contract.js';
 import { invariant } from '../invariant.js';
-import { Feature } from '../log/features.js';
 import { count, lowest } from '../masks.js';
 import { OtherLists } from './other-lists.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './replica-sender.js';
-import { MAX_VIEW } from '../views.js';
+import { EPOCH_VIEWS, MAX_VIEW } from '../configuration.js';
 
 /** If f others are unused too, the rest have this long to answer before the cluster begins without them. */
 const REST_US = 1_000_000;
@@ -45,9 +44,9 @@ const REST_US = 1_000_000;
 const ASK_US = 20_000;
 const ANNOUNCE_US = 1_000_000;
 /** How far a replica of unknown promises leaps above the views of f+1 others. */
-export const VIEW_LEAP = 1 << 20;
-/** The same in a cluster whose members can change: it stays in the epoch, whose views are 2^18. */
-const EPOCH_LEAP = 1 << 16;
+export const VIEW_LEAP = 1 << 16;
+/** The same where that would leave the epoch. */
+const FAR_LEAP = 1 << 20;
 /** The same for its incarnation: replicas that do not answer may remember a later one than those that do. */
 export const INCARNATION_LEAP = 1 << 16;
 
@@ -73,6 +72,15 @@ export class ForgottenError extends JitPaxosError {
 /** Both are known, and they differ. */
 function differ(a: number, b: number): boolean {
   return a !== 0 && b !== 0 && a !== b;
+}
+
+/**
+ * Above `view`, by VIEW_LEAP if the epoch has as many views left: in another epoch nobody would follow. Where members never
+ * change all views are of one.
+ */
+function leapFrom(view: number): number {
+  const near = view + VIEW_LEAP;
+  return Math.floor(near / EPOCH_VIEWS) === Math.floor(view / EPOCH_VIEWS) ? near : view + FAR_LEAP;
 }
 
 interface Answer {
@@ -202,15 +210,6 @@ export class Introduction {
     return this.state.hosts.others & ~this.heard;
   }
 
-  private get leap(): number {
-    return (this.state.execution.features & Feature.membership) === 0 ? VIEW_LEAP : EPOCH_LEAP;
-  }
-
-  private canLeapFrom(view: number): boolean {
-    const later = view + this.leap;
-    return later <= MAX_VIEW && this.state.views.of(later) !== undefined;
-  }
-
   private ask(now: Instant): void {
     const { state } = this;
     this.askedUs = now.monotonicUs;
@@ -247,11 +246,11 @@ export class Introduction {
       if (this.enoughUs === Infinity && met >= state.configuration.f) this.enoughUs = now.monotonicUs;
       if (met < count(state.hosts.others) && !(now.monotonicUs - this.enoughUs >= REST_US)) return;
       state.beginNew();
-    } else if (intact > state.configuration.f && this.canLeapFrom(highest)) {
-      state.beginWithoutMemory(highest + this.leap, remembered + INCARNATION_LEAP);
+    } else if (intact > state.configuration.f && leapFrom(highest) <= MAX_VIEW) {
+      state.beginWithoutMemory(leapFrom(highest), remembered + INCARNATION_LEAP);
       for (const answer of this.answers.values())
         invariant(
-          answer.starting || answer.view + this.leap <= state.view,
+          answer.starting || answer.view + VIEW_LEAP <= state.view,
           'a replica that forgot its promises begins far above every view that is known of',
         );
     } else {

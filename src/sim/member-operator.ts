@@ -1,0 +1,262 @@
+/**
+ * The fault `members`: an operator who adds, replaces, removes and moves hosts while the cluster runs, one change after
+ * another, and returns to what was left half done.
+ *
+ * There are a few machines more than the cluster begins with. A machine's endpoint is the slot of the host that it is:
+ * the operator always takes the one that the log will give to the next host. What a machine held before is wiped then,
+ * and whatever it still had on the way is dropped: in a real cluster the id in the envelope tells the two apart.
+ */
+import { SLOTS } from '../protocol/configuration.js';
+import { ClientSessions } from '../protocol/client/client-sessions.js';
+import type { ClientConfig } from '../protocol/config.js';
+import { Instant, Outcome as Ending, type ClientEvents } from '../protocol/contract.js';
+import { encodeOperation, type ConfigureOperation } from '../protocol/membership/operations.js';
+import type { Membership } from '../protocol/membership/membership.js';
+import { RequestFlag } from '../wire/messages.js';
+import type { SimulatedClock } from './clock.js';
+import type { CreateClient, SimulatedClientCore } from './cores.js';
+import type { EventHandler, EventQueue } from './event-queue.js';
+import type { Datagram, Network } from './network.js';
+import { SimulatedOutbox } from './outbox.js';
+import type { Random } from './random.js';
+import type { WireEnd } from './wire-end.js';
+
+/** Time between two looks, and after which a command is given up and begun again. */
+const LOOK_US = 3_000;
+const LOOK = 0;
+const TIMER = 1;
+
+/** What the operator sees, and does besides its entries. */
+export interface MemberOperatorTargets {
+  /** The newest membership that some replica knows to be committed. */
+  members(): Membership;
+  /** The host in that slot has the whole committed log, but for a few entries. */
+  isCaughtUp(slot: number): boolean;
+  /** A machine begins as that host, with an empty disk. */
+  join(slot: number, hostId: number): void;
+  /** The host in that slot is not a host any more, or is nobody: its process may be ended. */
+  retire(slot: number): void;
+  hostIn(slot: number): number | undefined;
+  note(text: string): void;
+  unknownEpoch(from: number, take: (members: Uint8Array) => void): void;
+}
+
+export interface MemberOperatorSurroundings {
+  readonly queue: EventQueue;
+  readonly network: Network;
+  readonly random: Random;
+  readonly clock: SimulatedClock;
+  readonly wire: WireEnd;
+  readonly machines: number;
+  readonly createClient: CreateClient;
+  readonly configure: (seed: number, session: readonly [number, number, number, number]) => ClientConfig;
+}
+
+export class MemberOperator implements EventHandler {
+  readonly outbox: SimulatedOutbox;
+  /** Epochs that began because of it. */
+  changes = 0;
+  private sessions: ClientSessions<SimulatedClientCore> | undefined;
+  private isOpen = false;
+  private readonly now = new Instant();
+  private timerAtUs = Infinity;
+  private generation = 0;
+  private busy = false;
+  private stopped = false;
+  /** What it is at: the voters that it wants, by id; undefined: nothing. */
+  private wanted: readonly number[] | undefined;
+  private identities = 1;
+  private started = 0;
+
+  constructor(
+    readonly endpoint: number,
+    private readonly around: MemberOperatorSurroundings,
+    private readonly targets: MemberOperatorTargets,
+  ) {
+    this.outbox = new SimulatedOutbox(endpoint, around.wire, around.network, () => undefined);
+  }
+
+  start(): void {
+    this.begin();
+    this.around.queue.schedule(this.around.queue.nowUs + LOOK_US, this, LOOK, undefined);
+  }
+
+  /** It begins nothing new. */
+  stop(): void {
+    this.stopped = true;
+  }
+
+  /** When a question about members is answered from now, µs; Infinity: it is lost. */
+  answerUs(): number {
+    const { random } = this.around;
+    return random.chance(0.2) && !this.stopped ? Infinity : random.logNormal(500, 1);
+  }
+
+  /** No change is open, and nothing was left half done. */
+  get isDone(): boolean {
+    const { started, decided } = this.targets.members();
+    return started === decided && !this.busy;
+  }
+
+  arrive(datagram: Datagram): void {
+    this.call((sessions) => {
+      this.around.wire.read(
+        datagram.bytes,
+        datagram.length,
+        datagram.from,
+        (bytes, offset, length, from) => {
+          if (from < this.around.machines) sessions.receive(bytes, offset, length, from, this.now);
+        },
+        () => undefined,
+        () => undefined,
+      );
+    });
+    this.around.network.release(datagram);
+  }
+
+  handle(kind: number, payload: unknown): void {
+    if (kind === TIMER) {
+      if (payload !== this.generation) return;
+      if (this.around.queue.nowUs >= this.timerAtUs) this.timerAtUs = Infinity;
+      this.call((sessions) => sessions.tick(this.now));
+      return;
+    }
+    this.look();
+    this.around.queue.schedule(this.around.queue.nowUs + LOOK_US, this, LOOK, undefined);
+  }
+
+  /** A process of the tool, with a session of its own. */
+  private begin(): void {
+    const { random, createClient, configure } = this.around;
+    const before = this.sessions?.core;
+    this.generation++;
+    this.timerAtUs = Infinity;
+    this.busy = false;
+    this.isOpen = false;
+    this.sessions = new ClientSessions<SimulatedClientCore>(
+      1,
+      (events: ClientEvents, earlier) => {
+        const session = [random.next() | 1, random.next() | 1, random.next(), random.next()] as const;
+        const config = { ...configure(random.next(), session), ...(earlier ?? before)?.succession() };
+        const core = createClient({ ...config, flags: RequestFlag.configure }, this.outbox, {
+          ...events,
+          unknownEpoch: (from) =>
+            this.targets.unknownEpoch(from, (members) =>
+              this.call((sessions) => sessions.takeMembers(members, this.now)),
+            ),
+        });
+        return core;
+      },
+      {
+        completed: (_lane, outcome) => {
+          this.busy = false;
+          if (outcome === Ending.sessionLost) this.isOpen = false;
+        },
+        ready: () => {
+          this.isOpen = true;
+        },
+        refusedLanes: () => undefined,
+        lost: () => undefined,
+        refused: () => undefined,
+        renewed: () => undefined,
+      },
+    );
+    this.call((sessions) => sessions.register(this.now));
+  }
+
+  private call(use: (sessions: ClientSessions<SimulatedClientCore>) => void): void {
+    const { clock, queue } = this.around;
+    const sessions = this.sessions!;
+    clock.read(queue.nowUs, this.now);
+    use(sessions);
+    this.outbox.flush();
+    sessions.endTurn(this.now);
+    this.outbox.flush();
+    const wake = new Float64Array(1);
+    sessions.writeWakeUs(wake);
+    const atUs = Math.max(clock.trueUs(wake[0]!), queue.nowUs + 1);
+    if (atUs >= this.timerAtUs) return;
+    this.timerAtUs = atUs;
+    queue.schedule(atUs, this, TIMER, this.generation);
+  }
+
+  private submit(operation: ConfigureOperation): void {
+    const bytes = encodeOperation(operation);
+    this.busy = true;
+    this.targets.note(`the operator asks: ${JSON.stringify(operation)}`);
+    this.call((sessions) => sessions.submit(0, bytes, 0, bytes.length, 200_000, this.now));
+  }
+
+  /** Does the next step of what it is at, as the membership shows what was done. */
+  private look(): void {
+    const { random, machines } = this.around;
+    const { targets } = this;
+    if (this.busy || !this.isOpen) return;
+    // The tool dies now and then, and is begun again: it knows nothing but what the membership says.
+    if (!this.stopped && random.chance(0.02)) {
+      this.wanted = undefined;
+      this.begin();
+      return;
+    }
+    const members = targets.members();
+    const { hosts, voters, started, decided } = members;
+    if (started !== this.started) {
+      this.started = started;
+      this.changes++;
+    }
+    const unnamed = hosts.find(({ identityHi, identityLo }) => (identityHi | identityLo) === 0);
+    if (unnamed !== undefined) {
+      this.submit({ kind: 'name', id: unnamed.id, ...this.newIdentity(), address: `first-${unnamed.id}:1` });
+      return;
+    }
+    // Whoever was listed since begins; a process that is nobody's ends, sooner or later.
+    for (let slot = 0; slot < machines; slot++) {
+      const host = hosts.find((one) => one.slot === slot);
+      if (host !== undefined && targets.hostIn(slot) !== host.id) targets.join(slot, host.id);
+      else if (host === undefined && random.chance(0.01)) targets.retire(slot);
+    }
+    if (decided > started) return;
+    // A host for which there is no machine: an entry was asked for twice.
+    const beyond = hosts.find(({ slot }) => slot >= machines);
+    if (beyond !== undefined) {
+      this.submit({ kind: 'forget', id: beyond.id });
+      return;
+    }
+    if (this.wanted !== undefined) {
+      this.finish(this.wanted, members);
+      return;
+    }
+    if (this.stopped || !random.chance(0.2)) return;
+    const learners = hosts.filter(({ id }) => !voters.includes(id));
+    const kind = random.below(10);
+    if (kind < 4 && hosts.length < Math.min(machines, SLOTS)) {
+      const identity = this.newIdentity();
+      this.submit({ kind: 'learn', ...identity, address: `host-${identity.identityLo}:1` });
+    } else if (kind === 4 && learners.length > 0) this.submit({ kind: 'forget', id: random.pick(learners).id });
+    else if (kind === 5)
+      this.submit({ kind: 'move', id: random.pick(hosts).id, address: `moved-${random.below(1e6)}:1` });
+    else {
+      const ids = hosts.map(({ id }) => id);
+      let set = [...voters];
+      // One comes, one goes, or both; or all of it anew.
+      if (random.chance(0.5) && learners.length > 0) set.push(random.pick(learners).id);
+      if (random.chance(0.5) && set.length > 1) set.splice(random.below(set.length), 1);
+      if (random.chance(0.15)) set = ids.filter(() => random.chance(0.6));
+      if (set.length > 0 && set.length <= 7) this.wanted = set.sort((a, b) => a - b);
+    }
+  }
+
+  /** Asks for the change once the new ones have caught up; or gives it up. */
+  private finish(wanted: readonly number[], { hosts, started }: Membership): void {
+    const ready = wanted.every((id) => {
+      const host = hosts.find((one) => one.id === id);
+      return host !== undefined && host.slot < this.around.machines && this.targets.isCaughtUp(host.slot);
+    });
+    if (ready) this.submit({ kind: 'change', from: started, to: started + 1, ids: wanted });
+    if (ready || this.around.random.chance(0.05)) this.wanted = undefined;
+  }
+
+  private newIdentity(): { readonly identityHi: number; readonly identityLo: number } {
+    return { identityHi: 1, identityLo: this.identities++ };
+  }
+}
