@@ -3,7 +3,7 @@ import t from 'tap';
 import { featureOperation, Feature } from '../../src/protocol/log/features.js';
 import { checkLimits, DEFAULT_LIMITS } from '../../src/protocol/config.js';
 import { SNAPSHOT_BYTES_MAX } from '../../src/protocol/log/snapshots.js';
-import { Session, SessionTable, tableBytesMax } from '../../src/protocol/log/sessions.js';
+import { Session, sessionsFault, SessionTable, tableBytesMax } from '../../src/protocol/log/sessions.js';
 import { ownerOfSession } from '../../src/protocol/log/session-shares.js';
 import { roomFor } from '../../src/protocol/log/spare-arrays.js';
 import { wordsOf } from '../../src/wire/copy.js';
@@ -326,6 +326,14 @@ t.test('with quotas results that were kept without them go down to the bound at 
   table.used(operator, 60, record(operator, 0, 60, 0));
   t.equal(table.resultBytes, 4096);
   t.same(ids(table), [1, 13], 'with the session that used it, and the one used last');
+  const bytes = new Uint8Array(table.encodedLength());
+  table.write(bytes, 0);
+  const bounds = { maxSessions: 4096, maxLanes: 4096, lanesPerSession: 8, resultBytes: 500, keptResultBytes: 4096 };
+  t.equal(
+    sessionsFault(bytes, 0, bytes.length, 60, -1, -1, bounds, true),
+    undefined,
+    'and others take a snapshot of it',
+  );
   t.end();
 });
 
@@ -378,6 +386,26 @@ t.test('of a query through the log no result is kept, and its client asks again'
     [ReplyStatus.ok, 'one'],
     'without the feature it is',
   );
+  t.end();
+});
+
+t.test('a retry of a request whose result was given up is not executed again, and its outcome is not said', (t) => {
+  const c = new Cluster(3, {
+    features: Feature.sessionQuotas,
+    limits: { lanesPerSession: 16, keptResultBytes: 16 * 1024 },
+  });
+  const alice = c.hand();
+  c.give(alice, Request, alice.registration(10, { lanes: 16 }), 0, 1);
+  const request = (lane: number): Values => alice.request(20 + lane, 1, 'x'.repeat(100), { lane });
+  for (let lane = 0; lane < 16; lane++) c.give(alice, Request, request(lane), 0, 1);
+  const answer = (lane: number): Values => c.replica(0).answer(Request, request(lane), alice.endpoint).values;
+  const { log } = c.replica(0).state;
+  const length = log.lastIndex;
+  const [first, last] = [answer(0), answer(15)];
+  t.same([first['status'], (first['result'] as Uint8Array).length], [ReplyStatus.sessionUnknown, 0]);
+  t.equal(last['status'], ReplyStatus.ok);
+  t.ok((last['result'] as Uint8Array).length > 1000, 'the newest one has its result');
+  t.equal(log.lastIndex, length, 'nothing was appended');
   t.end();
 });
 
