@@ -8,7 +8,17 @@ import {
   PERIOD_US,
   REPAIRS_FREE,
 } from '../../src/protocol/replica/agreement/out-of-step.js';
-import { Chunk, Differed, Order, Reject, RejectReason, Reply, Request, SyncAck } from '../../src/wire/messages.js';
+import {
+  Chunk,
+  Differed,
+  Fetch,
+  Order,
+  Reject,
+  RejectReason,
+  Reply,
+  Request,
+  SyncAck,
+} from '../../src/wire/messages.js';
 import { Cluster, encode, TEST_LIMITS, type ClusterOptions, type HandClient, type Packet } from './harness.js';
 
 /** Long enough for every owner to be served as all others are again. */
@@ -183,7 +193,7 @@ t.test('requests that only the primary gets: the member reports each once, and t
 t.test('whose requests are lost to the primary now and then is left alone', (t) => {
   const s = new Scene();
   const every = 2 / OVERTAKEN_PART;
-  for (let i = 0; i < 8 * every; i++) {
+  for (let i = 0; i < 2 * REPAIRS_FREE * every; i++) {
     if (i % every === 0) s.round(s.mallory, 1);
     else {
       t.equal(s.commits(s.mallory), true);
@@ -199,33 +209,67 @@ t.test('an owner beside whom there is no other is left alone', (t) => {
   const alice = c.hand();
   c.give(alice, Request, alice.registration(10), 0, 1);
   c.run(10_000);
-  let timestamp = Number(c.wallNs);
   for (let number = 1; number < 4 * ROUNDS; number += 2) {
-    c.pass(10);
-    timestamp = Number(c.wallNs);
+    const timestamp = Number(c.wallNs);
     c.give(alice, Request, alice.request(timestamp - 2, number, 'x'), 1);
     c.give(alice, Request, alice.request(timestamp - 1, number + 1, 'y', { lane: 1 }), 0, 1);
     c.settle();
+    c.run(2_000);
   }
   t.ok(c.replica(1).counter('entries_cut') > ROUNDS);
   t.equal(c.replica(1).counter('requests_apart'), 0);
   t.end();
 });
 
-t.test('of two that overtake each other alike, neither is served apart', (t) => {
+for (const laterUs of [0, 2_000]) {
+  t.test(`of two whose requests cross alike, ${laterUs} µs late at the primary, neither is served apart`, (t) => {
+    const s = new Scene();
+    for (let i = 0; i < 2 * ROUNDS; i++) {
+      const [first, second] = i % 2 === 0 ? [s.bob, s.mallory] : [s.mallory, s.bob];
+      const [a, b] = [s.next(first), s.next(second)];
+      s.c.give(first, Request, a, 1);
+      s.c.give(second, Request, b, 0, 1);
+      s.c.settle();
+      s.c.run(laterUs);
+      s.c.give(first, Request, a, 0);
+      s.c.settle();
+      s.c.run(REST_US);
+    }
+    t.ok(s.c.replica(1).counter('entries_cut') > ROUNDS);
+    t.equal(s.apart(1, s.bob) || s.apart(1, s.mallory), false);
+    t.equal(s.c.replica(1).counter('requests_apart'), 0);
+    t.end();
+  });
+}
+
+t.test('what comes from such an owner while the order waits is not appended behind it', (t) => {
   const s = new Scene();
-  for (let i = 0; i < 2 * ROUNDS; i++) {
-    const [first, second] = i % 2 === 0 ? [s.bob, s.mallory] : [s.mallory, s.bob];
-    const [a, b] = [s.next(first), s.next(second)];
-    s.c.give(first, Request, a, 1);
-    s.c.give(second, Request, b, 0, 1);
-    s.c.settle();
-    s.c.give(first, Request, a, 0);
-    s.c.settle();
-    s.c.run(REST_US);
+  s.rounds(REPAIRS_FREE + 1, s.mallory, 1);
+  const late = s.next(s.bob);
+  s.c.give(s.bob, Request, late, 0);
+  s.c.deliver({ message: Order });
+  s.c.give(s.mallory, Request, s.next(s.mallory), 1);
+  s.c.give(s.bob, Request, late, 1);
+  t.same(s.c.replica(1).operations, s.c.replica(0).operations);
+  t.equal(s.commits(s.alice), true);
+  t.end();
+});
+
+t.test('a member reports a request that it lacks once, however long it waits', (t) => {
+  const s = new Scene();
+  s.round(s.mallory, 0);
+  s.c.run(20_000);
+  const before = s.reports().length;
+  s.c.loses = ({ message }) => message === Fetch;
+  s.c.give(s.mallory, Request, s.next(s.mallory), 0);
+  for (let i = 0; i < 8; i++) {
+    s.commits(s.alice);
+    s.c.run(2_000);
   }
-  t.equal(s.apart(1, s.bob) || s.apart(1, s.mallory), false);
-  t.equal(s.c.replica(1).counter('requests_apart'), 0);
+  t.equal(s.reports().length, before + 1);
+  s.c.heal();
+  s.c.run(20_000);
+  t.same(s.c.replica(1).operations, s.c.replica(0).operations);
   t.end();
 });
 
@@ -268,6 +312,16 @@ t.test('a path that works again: the owner is served as all others are, at the p
     t.equal(s.commits(s.mallory), true);
     s.c.settle();
   }
+  t.end();
+});
+
+t.test('a request that its lane passed over is overtaken as well', (t) => {
+  const s = new Scene();
+  for (let i = 0; i < 2 * REPAIRS_FREE; i++) {
+    s.c.give(s.mallory, Request, s.next(s.mallory), 1);
+    s.round(s.mallory, 0, 1);
+  }
+  t.equal(s.apart(1, s.mallory), true);
   t.end();
 });
 
