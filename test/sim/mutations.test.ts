@@ -15,6 +15,8 @@ interface Known {
   readonly run: number;
   /** Faults that it has; all of a kind world when left out. */
   readonly faults?: readonly FaultName[];
+  /** Features that are on from the first entry, a mask; drawn when left out. */
+  readonly features?: number;
 }
 
 const CHANGES: readonly FaultName[] = [
@@ -66,7 +68,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'sync-index-without-chain': { run: 0 },
   'synced-beyond-segment': { run: 0 },
   'repair-from-unchecked-base': { run: 30, faults: FRAGMENTS },
-  'switch-features-late': { run: 7, faults: ['feature', 'small-limits', 'crash', 'stop'] },
+  'switch-features-late': { run: 27, faults: ['feature', 'small-limits', 'crash', 'stop'], features: 0 },
   'forget-features': { run: 6, faults: SWITCHES },
   'order-without-chain': { run: 0 },
   'order-of-another-view': { run: 2547, faults: ['ambush', 'reorder', 'duplicate', 'partition'] },
@@ -103,6 +105,7 @@ function run(number: number, known: Known, mutation: Mutation | undefined): Simu
     ...runOf(number),
     ticks: TICKS,
     faults: new Set(known.faults ?? KIND_FAULTS),
+    ...(known.features === undefined ? {} : { features: known.features }),
     ...(mutation === undefined ? {} : mutated(mutation)),
   }).failure;
 }
