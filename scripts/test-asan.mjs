@@ -20,6 +20,7 @@ const tests =
     : [
         'dist/test/transport/native-udp.test.js',
         'dist/test/transport/sockets.test.js',
+        'dist/test/native/aead.test.js',
         'dist/test/native/hash64.test.js',
         'dist/test/native/siphash.test.js',
         'dist/test/native/mac.test.js',

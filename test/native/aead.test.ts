@@ -305,7 +305,8 @@ const compiler = ['cc', 'gcc', 'clang'].find((command) => spawnSync(command, ['-
 const whyNotCounted =
   (!native.available && native.reason) ||
   (compiler === undefined && 'no C compiler (cc, gcc, clang) to build test/native/counting-malloc.c with') ||
-  (familySync() === MUSL && 'test/native/counting-malloc.c needs glibc');
+  (familySync() === MUSL && 'test/native/counting-malloc.c needs glibc') ||
+  (process.env['ASAN_OPTIONS'] !== undefined && 'AddressSanitizer takes the place of malloc itself');
 
 t.test('no datagram costs an allocation, on the heap of C or elsewhere', { skip: whyNotCounted }, async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-counting-'));
