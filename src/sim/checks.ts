@@ -68,6 +68,8 @@ export class Checks {
   readonly epochs: Epochs;
   /** The view that each replica last was in, or had promised. */
   private readonly views: number[];
+  /** What each replica committed last as a quorum of its own. */
+  private readonly alone: number[];
   private readonly records = new Map<number, ViewRecord>();
   /** Records in ascending order of views. */
   private readonly ordered: ViewRecord[] = [];
@@ -86,6 +88,7 @@ export class Checks {
   ) {
     this.epochs = new Epochs(first);
     this.views = new Array<number>(replicas).fill(-1);
+    this.alone = new Array<number>(replicas).fill(-1);
     this.mirrors = Array.from({ length: replicas }, () => ({
       path: [ROOT],
       last: 0,
@@ -475,7 +478,9 @@ export class Checks {
   private checkCommitted(replica: number, mirror: Mirror, state: ReplicaStateView): void {
     const { committed } = state;
     // A quorum of one commits what it appends. Nobody else sees that before it is durable and said.
-    if (state.status === ReplicaStatus.normal && this.epochs.memberMask(state.view) === 1 << replica) return;
+    if (state.status === ReplicaStatus.normal && this.epochs.memberMask(state.view) === 1 << replica)
+      this.alone[replica] = committed;
+    if (committed <= this.alone[replica]!) return;
     if (committed > this.chosenLength || committed > mirror.last || mirror.path[committed] !== this.chosen[committed]) {
       throw new Violation(
         'committed-truthful',
