@@ -205,7 +205,8 @@ t.test('polling that does not pay is given up', { skip: withoutNative }, async (
     const wasted = transport.counters[TransportCounter.spins_wasted]!;
     t.equal(transport.counters[TransportCounter.spins_paid], 0);
     if (idle === 'block') t.equal(wasted, 0);
-    else t.ok(wasted > 20 && wasted < 100, `${wasted} of 400`);
+    // How many there are until it gives up depends on how long the host lets it sleep.
+    else t.ok(wasted > 0 && wasted < 100, `${wasted} of 400`);
     await transport.close();
   }
 });
