@@ -112,11 +112,8 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
     )
   )
     return undefined;
-  if (
-    report.wire !== undefined &&
-    !(Array.isArray(report.wire) && report.wire.every((version) => typeof version === 'number'))
-  )
-    return undefined;
+  // Every version that is spoken reports it: its own entry says what it speaks.
+  if (!isNumbers(report.wire) || report.wire[report.id] === undefined) return undefined;
   if (
     !isIdentity(value['identity']) ||
     !isPeers(value['peers']) ||

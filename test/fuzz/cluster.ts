@@ -532,6 +532,7 @@ export class FuzzCluster {
 
   /** An answer to one of the fuzzer's endpoints is kept, but nobody waits for it. */
   private post(bytes: Uint8Array, { messages, messageBytes, version }: RecordingEnvelope, to: number): void {
+    if (!(to >= 0)) throw new Error(`a datagram leaves for endpoint ${to}, which does not exist`);
     const serial = this.kept++;
     this.corpus[serial % CORPUS] = { bytes, messages: messages.slice(0, messageBytes), version, to, serial };
     if (to <= CLIENT) this.queue.push({ bytes: bytes.slice(), to });

@@ -214,7 +214,8 @@ export class Verdict {
     if (now.monotonicUs - this.askedUs < state.config.timings.syncIntervalUs) return;
     this.askedUs = now.monotonicUs;
     const primary = state.views.primary(view);
-    if (primary !== state.id) this.sender.probe(primary, 0);
+    // There is none if the view is of an epoch that is not known here: any client can name such a view.
+    if (primary >= 0 && primary !== state.id) this.sender.probe(primary, 0);
   }
 
   /** Remembers whose silence, or end, a view is asked for. */
@@ -283,6 +284,6 @@ export class Verdict {
   private announceRecovery(): void {
     const { state } = this;
     const primary = state.views.primary(Math.max(state.view, this.round.highestNormal()));
-    if (primary !== state.id) this.sender.probe(primary, 0);
+    if (primary >= 0 && primary !== state.id) this.sender.probe(primary, 0);
   }
 }
