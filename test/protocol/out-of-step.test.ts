@@ -159,6 +159,30 @@ t.test('the primary appends requests that are out of step in batches', (t) => {
   t.end();
 });
 
+t.test('a request that is out of step enters the log no sooner than its timestamp', (t) => {
+  const s = new Scene();
+  s.rounds(REPAIRS_FREE + 1, s.mallory, 1);
+  s.round(s.mallory, 0, 1);
+  t.equal(s.apart(0, s.mallory), true);
+  s.c.run(2 * BATCH_US);
+  s.c.lose();
+  const primary = s.c.replica(0);
+  const ahead = (lane: number, aheadNs: number): ReturnType<HandClient['request']> =>
+    s.mallory.request(Number(s.c.wallNs) + aheadNs, 9_000, `ahead-${lane}`, { lane });
+  s.c.give(s.mallory, Request, ahead(0, 80_000_000), 0);
+  s.c.give(s.mallory, Request, ahead(1, 500_000), 0);
+  const [refused] = s.c.take({ from: 0, to: s.mallory.endpoint, message: Reject });
+  t.equal(refused?.values['reason'], RejectReason.tooFarAhead, 'what is too far ahead is refused');
+  for (let i = 0; i < 8; i++) {
+    s.c.run(BATCH_US / 4);
+    const { log } = primary.core.state;
+    const key = (BigInt(log.timestampHi(log.lastIndex)) << 32n) | BigInt(log.timestampLo(log.lastIndex) >>> 0);
+    t.ok(key <= s.c.wallNs, `the log is ${key - s.c.wallNs} ns ahead`);
+  }
+  t.match(primary.operations.at(-1), 'ahead-1', 'and what is a little ahead is in the next batch');
+  t.end();
+});
+
 t.test('requests that only the primary gets: the member reports each once, and the primary batches them', (t) => {
   const s = new Scene();
   for (let i = 0; i < 2 * REPAIRS_FREE && !s.apart(0, s.mallory); i++) {

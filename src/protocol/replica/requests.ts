@@ -222,16 +222,19 @@ export class Requests {
    */
   private placeInTime(arrived: ArrivedRequest, now: Instant): typeof HELD | typeof RejectReason.tooFarAhead | 0 {
     const { state, holdBack, time } = this;
-    if (state.isPrimary && this.outOfStep.isApart(arrived) && this.mayBatch(arrived)) {
-      this.batch(arrived, now);
-      return HELD;
-    }
     const { timestampHi, timestampLo } = arrived;
     const isAhead = compareU64(timestampHi, timestampLo, now.wallHi, now.wallLo) > 0;
-    holdBack.arrive(isAhead, now.monotonicUs);
-    if (!isAhead && !holdBack.sorts(now.monotonicUs)) return 0;
+    const isBatched = state.isPrimary && this.outOfStep.isApart(arrived) && this.mayBatch(arrived);
+    if (!isBatched) {
+      holdBack.arrive(isAhead, now.monotonicUs);
+      if (!isAhead && !holdBack.sorts(now.monotonicUs)) return 0;
+    }
     const aheadNs = differenceU64(timestampHi, timestampLo, now.wallHi, now.wallLo);
     const isNear = aheadNs <= state.config.timings.maxAheadNs;
+    if (isBatched && isNear && aheadNs <= holdBack.limitNs) {
+      this.batch(arrived, isAhead ? aheadNs / 1000 : 0, now);
+      return HELD;
+    }
     if (
       isNear &&
       aheadNs <= holdBack.limitNs &&
@@ -313,10 +316,13 @@ export class Requests {
     return !arrived.isRegister && this.restamping.lateGetOne && this.holdBack.hasPlaces;
   }
 
-  /** At the primary: holds a request until the next batch of requests that are out of step. */
-  private batch(arrived: ArrivedRequest, now: Instant): void {
+  /**
+   * At the primary: holds a request until the next batch of requests that are out of step, but not before its own timestamp
+   * is due.
+   */
+  private batch(arrived: ArrivedRequest, aheadUs: number, now: Instant): void {
     const { state, holdBack } = this;
-    const dueUs = (Math.floor(now.monotonicUs / BATCH_US) + 1) * BATCH_US;
+    const dueUs = (Math.floor((now.monotonicUs + aheadUs) / BATCH_US) + 1) * BATCH_US;
     const aheadNs = Math.round((dueUs - now.monotonicUs) * 1000);
     // Requests are held in the order of their timestamps.
     arrived.stamp(addHi(now.wallHi, now.wallLo, aheadNs), addLo(now.wallLo, aheadNs));
