@@ -94,12 +94,7 @@ export class ViewStart {
   /** The primary of the promised view chooses the starting log, once it has f+1 votes. */
   choose(now: Instant): void {
     const { state } = this;
-    if (
-      state.status !== ReplicaStatus.viewChange ||
-      this.chosen !== undefined ||
-      !this.hasEnough()
-    )
-      return;
+    if (state.status !== ReplicaStatus.viewChange || this.chosen !== undefined || !this.hasEnough()) return;
     const { vote, committed, claimant } = chooseVote(this.votes, this.failed, state.views, state.id);
     invariant(
       state.primary === state.id && vote.logView < state.view,
