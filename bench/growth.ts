@@ -89,7 +89,7 @@ class Meter {
     const perOpNs = (ms: number): number => Math.round((ms * NS_PER_MS) / LANES);
     const of = (step: number): number => perOpNs(median(this.times[step]!.slice(-BATCHES_A_WINDOW_MAX)));
     const primary = this.times[1]!;
-    const { heapUsed, arrayBuffers } = process.memoryUsage();
+    const { heapUsed, external } = process.memoryUsage();
     return {
       at,
       primaryNs: of(1),
@@ -97,7 +97,7 @@ class Meter {
       clientNs: of(0) + of(this.times.length - 1),
       meanPrimaryNs: perOpNs(primary.reduce((sum, ms) => sum + ms, 0) / primary.length),
       longestMs: primary.reduce((longest, ms) => Math.max(longest, ms), 0),
-      memoryBytes: heapUsed + arrayBuffers,
+      memoryBytes: heapUsed + external,
     };
   }
 }
