@@ -7,7 +7,7 @@ import { JitPaxosError } from '../errors.js';
 import { checkInteger, checkKeys, nearest, optionNames, show } from '../host/options.js';
 import type { StateMachine } from '../machine/state-machine.js';
 import type { SimulationOptions } from '../sim/assembly.js';
-import { FAULT_NAMES } from '../sim/faults.js';
+import { ALL_FAULTS } from '../sim/faults.js';
 import { Random } from '../sim/random.js';
 import { simulateWorkload } from '../sim/simulation.js';
 import type { InvariantName } from '../sim/violation.js';
@@ -23,7 +23,7 @@ import { RunWorkload, type Workload } from './workload.js';
 const NOT_FOR_USERS: ReadonlySet<string> = new Set(['enemy', 'diverge', 'feature', 'path-limit']);
 
 /** What may go wrong, by name: docs/internals/simulation.md has a line about each. */
-export const SIMULATION_FAULTS: readonly string[] = FAULT_NAMES.filter((name) => !NOT_FOR_USERS.has(name));
+export const SIMULATION_FAULTS: readonly string[] = ALL_FAULTS.filter((name) => !NOT_FOR_USERS.has(name));
 
 /** What to simulate, and how much of it. */
 export interface SimulateOptions<State = unknown> {

@@ -56,7 +56,7 @@ const WRONG: readonly [string, () => StateMachine, SimulationFailureKind, RegExp
     () => new ByArrival(),
     'results-differ',
     // Which of the two is the one whose state was restored depends on the run.
-    /executed entry \d+, \[.*\], with result \[.*\], another one with \[.*\](; its state was saved and restored before)?\n/,
+    /executed entry \d+, \[.*\], with result \[.*\], another one with \[.*\](; its state was saved and restored before entry \d+)?\n/,
     { workload: joining },
   ],
   [
