@@ -2,9 +2,9 @@
  * The members of the cluster, as a data directory remembers them.
  *
  * The rule: a replica never counts with a list that is damaged, cut off, or of another cluster. The file is written
- * under another name, synced and renamed, so it is there as a whole or not at all. It is durable before the promises
- * that name its epoch are (docs/internals/protocol.md). Without the file the members are those of the cluster file, in
- * epoch 0.
+ * under another name, synced and renamed, so it is there as a whole or not at all. Without the file the members are
+ * those of the cluster file, in epoch 0. Replicas read the file and do not write it yet: that begins together with
+ * epochs above 0, whose list has to be durable before the promises that name them.
  *
  *     0 4 8 16 20
  *     | JPMB | version | cluster id | length of list | list (wire/member-list.ts) | XXH3-64 of all before |
