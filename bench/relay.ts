@@ -11,7 +11,7 @@ const BUFFER_BYTES = 4 << 20;
 const AT_KEY = 19;
 
 export class Relay {
-  /** Datagrams to the client, by the id of their key, which is always in clear. */
+  /** Datagrams to the client, which may not have spoken yet, by the id of their key, which is always in clear. */
   readonly answers = new Map<number, number>();
   private client = 0;
 
@@ -25,10 +25,9 @@ export class Relay {
       this.forge(bytes);
     });
     back.on('message', (bytes) => {
-      if (this.client === 0) return; // for whoever had this port before
       const key = readI32(bytes, AT_KEY);
       this.answers.set(key, (this.answers.get(key) ?? 0) + 1);
-      front.send(bytes, this.client, HOST);
+      if (this.client !== 0) front.send(bytes, this.client, HOST);
     });
   }
 
