@@ -66,7 +66,7 @@ t.test('inspect, backup, restore', async (t) => {
 
     await t.test('inspect shows the directory of a running replica', async (t) => {
       let found = await inspected(directory);
-      for (let tries = 0; tries < 20 && found.log.lastIndex! <= KEYS; tries++) found = await inspected(directory); // a spare is a little behind
+      for (let tries = 0; tries < 200 && found.log.lastIndex! <= KEYS; tries++) found = await inspected(directory); // a spare is a little behind
       t.match(found, {
         cluster: config!.id,
         replica: 0,

@@ -290,7 +290,7 @@ t.test('every transition is logged exactly once, with the view and status it led
     replicas
       .slice(1)
       .every((replica) => replica.status().status === 'normal' && replica.status().view === replicas[1]!.status().view);
-  for (let i = 0; i < 500 && !settled(); i++) await sleep(10);
+  for (let i = 0; i < 3_000 && !settled(); i++) await sleep(10);
   t.ok(settled());
   const { view } = replicas[1]!.status();
   t.ok(view > 0);

@@ -55,7 +55,7 @@ t.test(
       code: 'state-diverged',
       message: /^the state of replica 2 behind entry \d+, .*and that of replicas 0 and 1/,
     });
-    for (let i = 0; replicas[0]!.status().diverged === undefined && i < 500; i++) await sleep(10);
+    for (let i = 0; replicas[0]!.status().diverged === undefined && i < 3_000; i++) await sleep(10);
     for (const line of [
       /^replica\.state-diverged .*from replica 2: behind entry/,
       /^replica\.failed .*state-diverged|^replica\.failed .*the state of replica 2/,

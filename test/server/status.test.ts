@@ -229,7 +229,7 @@ t.test('StatusClient', async (t) => {
   await new KvClient(client).put('a', 'b');
   await client.close();
   // The client knows of the commit before the primary does, which hears of it with the next SyncAck.
-  for (let i = 0; i < 500 && replicas[0]!.status().committedIndex < 2; i++) await sleep(10);
+  for (let i = 0; i < 3_000 && replicas[0]!.status().committedIndex < 2; i++) await sleep(10);
   const status = await StatusClient.open({ cluster });
   t.teardown(() => status.close());
 
