@@ -26,7 +26,7 @@ import { TurnLoop } from '../host/turn-loop.js';
 import { explainSilence } from '../transport/silence.js';
 import { TransportCounter, type IdleStrategy } from '../transport/transport.js';
 import { CLIENT_SENDER } from '../wire/envelope.js';
-import { READ_ONLY_LANES } from '../wire/messages.js';
+import { READ_ONLY_LANES, RequestFlag } from '../wire/messages.js';
 import { toHex } from '../wire/u64.js';
 
 export interface ClientHostOptions {
@@ -153,7 +153,7 @@ export class ClientHost {
    * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`,
    * `key-file-invalid`, `key-file-exposed`, `host-unresolved`, `address-unavailable`, `cluster-unavailable` (too few
    * replicas, or none, answered in time), `cluster-file-changed` (the replicas that answer list another number of
-   * replicas), `majority-lost` or `aborted`; and ClockError.
+   * replicas), `majority-lost`, `aborted` or `key-role` (the flags need an operator's key); and ClockError.
    * @param flags RequestFlag of every operation that is submitted
    */
   static async connect(options: ClientHostOptions, events: ClientHostEvents, flags = 0): Promise<ClientHost> {
@@ -194,6 +194,15 @@ export class ClientHost {
       throw new JitPaxosError(
         'option-invalid',
         `Client.connect: lanes: ${lanes}, but replicas give a client with a read-only key at most ${READ_ONLY_LANES}; use fewer lanes, several clients, or a key with the role "client"`,
+      );
+    }
+    if ((flags & RequestFlag.configure) !== 0 && keys !== undefined && !keys.ring.mayConfigure(keys.ring.own)) {
+      const { own } = keys.ring;
+      const id = keys.ring.idOf(own);
+      keys.ring.close();
+      throw new JitPaxosError(
+        'key-role',
+        `key ${id} may not change who the members are, and nothing was sent; use an operator's key (jitpaxos keys add --role operator)`,
       );
     }
     const startedMs = performance.now();

@@ -10,7 +10,7 @@
 import type { ApplyContext, Operation, Reply as MachineReply, StateMachine } from '../../machine/state-machine.js';
 import { REGISTER_LANES, ReplyStatus, RequestFlag } from '../../wire/messages.js';
 import { LastWords } from '../../wire/copy.js';
-import { compareU64, readI32, readU16, writeU16 } from '../../wire/u64.js';
+import { compareU64, readI32, readU16 } from '../../wire/u64.js';
 import type { Limits } from '../config.js';
 import type { Hasher, Snapshot } from '../contract.js';
 import { Counter } from '../counters.js';
@@ -19,6 +19,7 @@ import { invariant } from '../invariant.js';
 import { change } from '../membership/changes.js';
 import type { Membership } from '../membership/membership.js';
 import { decodeOperation } from '../membership/operations.js';
+import { RESULT_BYTES, writeChangeResult } from '../membership/results.js';
 import { Feature, featureOf, FeatureUnknownError, maskOf, unknownIn } from './features.js';
 import { Executed, REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, Session, SessionTable } from './sessions.js';
 import {
@@ -30,9 +31,6 @@ import {
   restoreSessions,
 } from './snapshots.js';
 import type { TailIndex } from './tail-index.js';
-
-/** Of the result of a change of membership. */
-const OUTCOME_BYTES = 7;
 
 export class Execution {
   readonly sessions: SessionTable;
@@ -67,7 +65,7 @@ export class Execution {
   private readonly operation: Operation;
   /** Where the machine writes a result, unless it points to its own memory. */
   private readonly results: Uint8Array;
-  private readonly outcome = new Uint8Array(OUTCOME_BYTES);
+  private readonly outcome = new Uint8Array(RESULT_BYTES);
   private readonly replies = new LastWords();
   private readonly done = new Executed();
   private readonly context: ApplyContext = { timestampHi: 0, timestampLo: 0, index: 0 };
@@ -313,7 +311,7 @@ export class Execution {
     return this.executeChange(index, true);
   }
 
-  /** False if the operation is none that changes who the hosts are. Its result: outcome u8 | id u16 | started u16 | decided u16. */
+  /** False if the operation is none that changes who the hosts are. Its result: see membership/results.ts. */
   private executeChange(index: number, byPrimary: boolean): boolean {
     const { operation, reply, outcome } = this;
     const decoded = decodeOperation(operation.bytes, operation.offset, operation.length);
@@ -323,12 +321,10 @@ export class Execution {
       this.membership = changed.membership;
       this.changesAhead.push({ index, membership: changed.membership });
     }
-    outcome[0] = changed.outcome;
-    writeU16(outcome, 1, changed.id);
-    writeU16(outcome, 3, this.membership.started);
-    writeU16(outcome, 5, this.membership.decided);
+    const { started, decided } = this.membership;
+    writeChangeResult(outcome, changed.outcome, changed.id, started, decided);
     reply.bytes = outcome;
-    reply.length = Math.min(OUTCOME_BYTES, reply.capacity);
+    reply.length = Math.min(RESULT_BYTES, reply.capacity);
     return true;
   }
 
