@@ -101,6 +101,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
     'protocol',
     'protocol/log',
     'protocol/replica',
+    'protocol/replica/membership',
     'protocol/replica/agreement',
     'protocol/replica/views',
   ],

@@ -224,6 +224,12 @@ export interface ReplicaObserver {
    * replica asks there who the members are, and hands the answer to `takeMembers`.
    */
   unknownEpoch?(from: number): void;
+  /**
+   * Too few of the voters that are known here answer for any view, again and again. The host asks who the members are:
+   * all addresses that it knows, those of earlier members and the seeds of the cluster file too, one after another. It
+   * hands each answer to `takeMembers`. Called at most ten times a second, for as long as that lasts.
+   */
+  searchMembers?(): void;
 }
 
 /** How a client's request ended. */
@@ -252,4 +258,10 @@ export interface ClientEvents {
   completed(lane: number, outcome: number, status: number, fast: boolean): void;
   /** A replica speaks of a view whose epoch is not known: ask it who the members are, and give them to `takeMembers`. */
   unknownEpoch?(from: number): void;
+  /**
+   * Nothing has committed for several waits: the replicas that are known here may all have left. The host asks who the
+   * members are: all addresses that it knows, those of earlier members and the seeds of the cluster file too, one after
+   * another. It hands each answer to `takeMembers`. Called again with each further wait in vain.
+   */
+  searchMembers?(): void;
 }

@@ -427,6 +427,7 @@ export class Assembly implements Parts {
         hostIn: (slot) => hosts[slot]!.hostId,
         note: (text) => trace?.note(queue.nowUs, this.endpoints, text),
         unknownEpoch: (from, take) => this.observation.unknownEpoch(this.endpoints, from, take),
+        searchMembers: (take) => this.observation.searchMembers(this.endpoints, take),
       },
     );
   }

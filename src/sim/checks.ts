@@ -66,8 +66,10 @@ export class Checks {
   /** Node at each index of the chosen log. */
   readonly chosen: number[] = [ROOT];
   readonly epochs: Epochs;
-  /** The view that each replica last was in, or had promised. */
-  private readonly views: number[];
+  /** The view that each host last was in, or had promised; by its id, because another host may get its machine. */
+  private readonly views = new Map<number, number>();
+  /** The host that each machine is. */
+  private readonly hostIds: number[];
   /** What each replica committed last as a quorum of its own. */
   private readonly alone: number[];
   private readonly records = new Map<number, ViewRecord>();
@@ -87,7 +89,7 @@ export class Checks {
     first: number = replicas,
   ) {
     this.epochs = new Epochs(first);
-    this.views = new Array<number>(replicas).fill(-1);
+    this.hostIds = Array.from({ length: replicas }, (_, replica) => replica);
     this.alone = new Array<number>(replicas).fill(-1);
     this.mirrors = Array.from({ length: replicas }, () => ({
       path: [ROOT],
@@ -107,8 +109,12 @@ export class Checks {
     return this.ordered.filter((record) => record.length >= 0).length;
   }
 
-  /** A process of this replica begins; `state` is read after each of its calls. */
-  started(replica: number, state: ReplicaStateView): void {
+  /**
+   * A process of this replica begins; `state` is read after each of its calls.
+   * @param hostId what it is among the members
+   */
+  started(replica: number, state: ReplicaStateView, hostId = replica): void {
+    this.hostIds[replica] = hostId;
     this.states[replica] = state;
     this.mirrors[replica] = { path: [ROOT], last: 0, verified: 0, executed: 0, restores: 0 };
   }
@@ -161,7 +167,7 @@ export class Checks {
   after(replica: number, probe: MachineProbe): void {
     const state = this.states[replica];
     if (state === undefined) return;
-    this.views[replica] = state.view;
+    this.views.set(this.hostIds[replica]!, state.view);
     const mirror = this.mirrors[replica]!;
     this.follow(replica, mirror, state.log);
     if (this.statements.length > 0) {
@@ -381,8 +387,8 @@ export class Checks {
   private checkEpochs({ view }: ViewRecord): void {
     const own = this.epochs.of(view);
     const before = this.epochs.before(own);
-    const promised = ({ voters }: Configuration, from: number): number =>
-      this.views.filter((known, replica) => ((voters >>> replica) & 1) === 1 && known >= from).length;
+    const promised = ({ ids }: Configuration, from: number): number =>
+      ids.filter((id) => (this.views.get(id) ?? -1) >= from).length;
     if (own.epoch > 0 && promised(own, view) < own.votes)
       throw new Violation('one-start', `view ${view} starts with ${promised(own, view)} of ${own.votes} votes`);
     if (before !== undefined && promised(before, own.first) < before.votes)

@@ -30,6 +30,8 @@ const PACE = 4;
 export interface ClientHostEvents {
   /** A replica speaks of an epoch that is not known: `take` gets the members if it answers. */
   unknownEpoch(endpoint: number, from: number, take: (members: Uint8Array) => void): void;
+  /** Those that are known do not answer: `take` gets the members of one machine after another. */
+  searchMembers(endpoint: number, take: (members: Uint8Array) => void): void;
   /** The number of one more logical client. */
   newProcess(): number;
   /** The core reported that this request is committed. */
@@ -232,16 +234,17 @@ export class ClientHost implements EventHandler {
       random.next(),
     );
     const { generation } = this;
+    const take = (members: Uint8Array): void => {
+      if (generation !== this.generation || this.around.queue.nowUs < this.pausedUntilUs) return;
+      clock.read(queue.nowUs, this.now);
+      this.call((sessions) => sessions.takeMembers(members, this.now));
+    };
     const core = createClient({ ...config, ...earlier?.succession() }, this.outbox, {
       ...events,
       ...(this.around.asksMembers
         ? {
-            unknownEpoch: (from: number): void =>
-              this.around.events.unknownEpoch(this.endpoint, from, (members) => {
-                if (generation !== this.generation || this.around.queue.nowUs < this.pausedUntilUs) return;
-                clock.read(queue.nowUs, this.now);
-                this.call((sessions) => sessions.takeMembers(members, this.now));
-              }),
+            unknownEpoch: (from: number): void => this.around.events.unknownEpoch(this.endpoint, from, take),
+            searchMembers: (): void => this.around.events.searchMembers(this.endpoint, take),
           }
         : {}),
     });

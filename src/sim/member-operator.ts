@@ -39,6 +39,7 @@ export interface MemberOperatorTargets {
   hostIn(slot: number): number | undefined;
   note(text: string): void;
   unknownEpoch(from: number, take: (members: Uint8Array) => void): void;
+  searchMembers(take: (members: Uint8Array) => void): void;
 }
 
 export interface MemberOperatorSurroundings {
@@ -138,12 +139,14 @@ export class MemberOperator implements EventHandler {
       (events: ClientEvents, earlier) => {
         const session = [random.next() | 1, random.next() | 1, random.next(), random.next()] as const;
         const config = { ...configure(random.next(), session), ...(earlier ?? before)?.succession() };
+        const { generation } = this;
+        const take = (members: Uint8Array): void => {
+          if (generation === this.generation) this.call((sessions) => sessions.takeMembers(members, this.now));
+        };
         const core = createClient({ ...config, flags: RequestFlag.configure }, this.outbox, {
           ...events,
-          unknownEpoch: (from) =>
-            this.targets.unknownEpoch(from, (members) =>
-              this.call((sessions) => sessions.takeMembers(members, this.now)),
-            ),
+          unknownEpoch: (from) => this.targets.unknownEpoch(from, take),
+          searchMembers: () => this.targets.searchMembers(take),
         });
         return core;
       },

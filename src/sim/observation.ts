@@ -24,6 +24,8 @@ const HELD_NS = 27_000_000;
 export class Observation implements ReplicaEvents, ClientHostEvents {
   private readonly statuses: number[];
   private processes = 0;
+  /** How often each endpoint has searched for the members: it asks the machines in turn. */
+  private readonly turns = new Map<number, number>();
   private readonly right = new SimulatedClock(0, 0);
   private readonly now = new Instant();
 
@@ -69,7 +71,7 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
 
   started(replica: number, logLost: boolean, wireVersion: number): void {
     const { hosts, checks, tally, driver } = this.parts;
-    checks.started(replica, hosts[replica]!.core!.state);
+    checks.started(replica, hosts[replica]!.core!.state, hosts[replica]!.hostId);
     this.statuses[replica] = -1;
     tally.started(replica);
     this.note(replica, `${logLost ? 'starts without its log' : 'starts'}, speaks version ${wireVersion}`);
@@ -176,6 +178,12 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
       0,
       undefined,
     );
+  }
+
+  searchMembers(endpoint: number, take: (members: Uint8Array) => void): void {
+    const turn = this.turns.get(endpoint) ?? 0;
+    this.turns.set(endpoint, turn + 1);
+    this.unknownEpoch(endpoint, turn % this.parts.hosts.length, take);
   }
 
   private note(endpoint: number, text: string): void {

@@ -50,6 +50,8 @@ export interface ReplicaEvents {
   transition(replica: number, event: string, detail: string): void;
   /** Who sends from there speaks of an epoch that is not known: `take` gets the members of whoever answers. */
   unknownEpoch(replica: number, from: number, take: (members: Uint8Array) => void): void;
+  /** Those that are known do not answer: `take` gets the members of one machine after another. */
+  searchMembers(replica: number, take: (members: Uint8Array) => void): void;
   /** A message of the host in slot `from` is for the host at `to`: each knows the other by its id. */
   isForHost(from: number, to: number): boolean;
   /** A replica whose machine went wrong stops itself. Returns what becomes of it. */
@@ -217,6 +219,7 @@ export class ReplicaHost implements EventHandler {
     const observer = {
       transition: (event: string, detail: string): void => around.events.transition(this.id, event, detail),
       unknownEpoch: (from: number): void => this.hearsStranger(from),
+      searchMembers: (): void => around.events.searchMembers(this.id, this.taker()),
     };
     this.guard(() => {
       this.core = around.createReplica(
@@ -266,12 +269,17 @@ export class ReplicaHost implements EventHandler {
 
   /** Who sends from there is asked who the members are. */
   hearsStranger(from: number): void {
+    this.around.events.unknownEpoch(this.id, from, this.taker());
+  }
+
+  /** Takes an answer about the members, unless the process that asked is gone. */
+  private taker(): (members: Uint8Array) => void {
     const { generation } = this;
-    this.around.events.unknownEpoch(this.id, from, (members) => {
+    return (members) => {
       if (generation !== this.generation) return;
       this.told.push(members);
       this.scheduleTurn();
-    });
+    };
   }
 
   /** A replica's host reports that no process listens there. */

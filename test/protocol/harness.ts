@@ -199,6 +199,8 @@ export class TestReplica {
   core!: ReplicaCore;
   machine!: StateMachine;
   readonly transitions: string[] = [];
+  /** Endpoints that it had asked about the members; −1: all in turn. */
+  readonly asked: number[] = [];
   up = false;
   private lives = 0;
   /** It stopped because others remember more of it than it does. */
@@ -242,6 +244,8 @@ export class TestReplica {
       hasher,
       {
         transition: (event, detail) => this.transitions.push(`${event}: ${detail}`),
+        unknownEpoch: (from) => this.asked.push(from),
+        searchMembers: () => this.asked.push(-1),
       },
       this.chained,
     );
@@ -381,6 +385,8 @@ export class TestClient {
   readonly core: ClientCore;
   readonly completions: Completion[] = [];
   readonly registrations: number[] = [];
+  /** How often it had the members searched for. */
+  searches = 0;
 
   constructor(
     private readonly cluster: Cluster,
@@ -390,6 +396,7 @@ export class TestClient {
     const outbox = new HandOutbox((to, bytes) => cluster.post(endpoint, to, bytes));
     this.core = new ClientCore(config, outbox, {
       registered: (status) => this.registrations.push(status),
+      searchMembers: () => this.searches++,
       completed: (lane, outcome, status, fast) =>
         this.completions.push({
           lane,

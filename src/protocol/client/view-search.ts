@@ -5,13 +5,14 @@
  *   were given in the view count (commit-rule.ts).
  * - When nothing commits, it asks all replicas which view they are in (Probe), and after one more wait in vain also to
  *   check whether that view works (Plea). Its plea names the replicas that it does not hear (hearing.ts).
+ * - When that is in vain as well, all replicas that it knows may have left: its host searches for the members.
  * - A replica that is no longer heard (other-lists.ts) may have named a view that is not the cluster's. Then the client
  *   starts again from view 0 and asks the others.
  */
 import { begin } from '../../wire/layout.js';
 import { Plea, Probe } from '../../wire/messages.js';
 import { writeI32 } from '../../wire/u64.js';
-import type { Instant, Outbox } from '../contract.js';
+import type { ClientEvents, Instant, Outbox } from '../contract.js';
 import { ClientCounter } from '../counters.js';
 import { lowest } from '../masks.js';
 import type { Views } from '../views.js';
@@ -21,6 +22,8 @@ import type { Retries } from './retries.js';
 /** After more waits in vain than this, all replicas are asked for their view, and asked to check it. */
 const PROBE_AFTER = 1;
 const PLEA_AFTER = 2;
+/** And after more than this, the members are searched for elsewhere. */
+const SEARCH_AFTER = 3;
 
 export class ViewSearch {
   private readonly hearing: Hearing;
@@ -33,6 +36,7 @@ export class ViewSearch {
   /**
    * @param retryUs shortest time between two questions to all replicas
    * @param counters by ClientCounter
+   * @param events called when nothing that is known here leads on
    */
   constructor(
     private readonly views: Views,
@@ -41,6 +45,7 @@ export class ViewSearch {
     private readonly outbox: Outbox,
     private readonly retries: Retries,
     private readonly counters: Float64Array,
+    private readonly events: Pick<ClientEvents, 'searchMembers'>,
   ) {
     this.hearing = new Hearing(views, places);
   }
@@ -67,7 +72,9 @@ export class ViewSearch {
   /** `attempts` waits for an answer were in vain. As long as other requests commit, the view is not the reason. */
   noAnswer(view: number, attempts: number, now: Instant): void {
     if (now.monotonicUs - this.committedUs < this.retries.waitUs(0)) return;
-    if (attempts > PROBE_AFTER && this.mayAsk(now)) this.ask(view, attempts > PLEA_AFTER, now);
+    if (attempts <= PROBE_AFTER || !this.mayAsk(now)) return;
+    this.ask(view, attempts > PLEA_AFTER, now);
+    if (attempts > SEARCH_AFTER) this.events.searchMembers?.();
   }
 
   /** No process listens at a member of the view: the others are asked at once how to continue without it. */

@@ -88,7 +88,8 @@ export class OtherReplicas {
    */
   noteLost(nowLost: number, heard: number): number {
     const lost = nowLost | (this.lostLogs & ~heard);
-    const lostCount = count(lost);
+    // Hosts that do not vote have no log until they have fetched one, and nobody needs theirs.
+    const lostCount = count(lost & this.views.present.voters);
     this.lostLogs = lostCount > this.views.f ? lost : 0;
     return lostCount;
   }

@@ -130,7 +130,14 @@ export class ReplicaCore {
       unknownEpoch: (from, _view, at) => memberSearch.ask(from, at),
       started: (at) => this.suspicion.started(at),
     });
-    this.suspicion = new Suspicion(this.state, sender, this.synchronization, this.viewChanges, syncAnswers);
+    this.suspicion = new Suspicion(
+      this.state,
+      sender,
+      this.synchronization,
+      this.viewChanges,
+      syncAnswers,
+      memberSearch,
+    );
     this.introduction = new Introduction(
       this.state,
       sender,

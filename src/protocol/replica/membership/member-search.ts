@@ -1,15 +1,19 @@
 /**
- * Asks for the membership when a view of an epoch that is not known here is spoken of. Only finds the way: what is learned
- * is committed wherever it comes from, and until then the view is left alone (C2).
+ * Asks for the membership when a view of an epoch that is not known here is spoken of, and when those that are known here
+ * do not answer. Only finds the way: what is learned is committed wherever it comes from, and until then the view is left
+ * alone (C2).
  */
 import type { Instant } from '../../contract.js';
 import type { ReplicaState } from '../replica-state.js';
 
 /** At most one question in this time. */
 const ASK_US = 20_000;
+/** The same for questions to all addresses in turn. */
+const SEARCH_US = 100_000;
 
 export class MemberSearch {
   private askedUs = -Infinity;
+  private searchedUs = -Infinity;
 
   constructor(private readonly state: ReplicaState) {}
 
@@ -18,5 +22,12 @@ export class MemberSearch {
     if (now.monotonicUs - this.askedUs < ASK_US) return;
     this.askedUs = now.monotonicUs;
     this.state.observer.unknownEpoch?.(from);
+  }
+
+  /** Too few of the voters that are known here answer for any view: others may know who the voters are now. */
+  search(now: Instant): void {
+    if (now.monotonicUs - this.searchedUs < SEARCH_US) return;
+    this.searchedUs = now.monotonicUs;
+    this.state.observer.searchMembers?.();
   }
 }

@@ -7,13 +7,14 @@
  * when views do not start (patience.ts). At the primary, slow members (member-lag.ts), clocks that are off (replica-clocks.ts)
  * and pleas of clients (pleas.ts) are further reasons for another view (better-view.ts).
  */
-import { Plea, Probe, ReplicaStatus, ViewReason } from '../../../wire/messages.js';
+import { Plea, Probe, ProbeReply, ReplicaStatus, ViewReason } from '../../../wire/messages.js';
 import { readI32 } from '../../../wire/u64.js';
 import type { Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
 import { NO_OWNER } from '../../log/session-owner.js';
 import { lowest } from '../../masks.js';
 import type { Synchronization } from '../agreement/synchronization.js';
+import type { MemberSearch } from '../membership/member-search.js';
 import type { Sender } from '../replica-sender.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { ViewChanges } from '../views/view-changes.js';
@@ -67,11 +68,21 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
     private readonly synchronization: Synchronization,
     private readonly viewChanges: ViewChanges,
     answers: SyncAnswers,
+    private readonly memberSearch: MemberSearch,
   ) {
     this.better = new BetterView(state, synchronization, answers);
     this.round = new ProbeRound(state);
     this.patience = new Patience(state, synchronization);
-    this.verdict = new Verdict(state, sender, synchronization, viewChanges, this.round, this.patience, this.better);
+    this.verdict = new Verdict(
+      state,
+      sender,
+      synchronization,
+      viewChanges,
+      this.round,
+      this.patience,
+      this.better,
+      memberSearch,
+    );
     this.curious = new CuriousClients(state.hosts, sender);
   }
 
@@ -175,6 +186,8 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
   }
 
   onProbeReply(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const view = readI32(bytes, o + ProbeReply.at.view);
+    if (view > this.state.view && this.state.views.of(view) === undefined) this.memberSearch.ask(from, now);
     if (!this.round.isAnswer(bytes, o)) return;
     if (!this.probing && !this.isPleaOpen(now)) {
       this.answeredAfterRound(from, now);

@@ -9,6 +9,7 @@ import { ReplicaStatus, ViewReason } from '../../../wire/messages.js';
 import type { Instant } from '../../contract.js';
 import { count, lowest, maskToString } from '../../masks.js';
 import type { Synchronization } from '../agreement/synchronization.js';
+import type { MemberSearch } from '../membership/member-search.js';
 import type { Sender } from '../replica-sender.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { ViewChanges } from '../views/view-changes.js';
@@ -18,6 +19,8 @@ import type { ProbeRound } from './probe-round.js';
 
 /** Probe rounds in which a member believes the others that its primary is alive before it asks for a view all the same. */
 const PATIENCE = 2;
+/** Rounds in a row with too few answers for any view, after which the members are searched for elsewhere. */
+const SEARCH_AFTER = 3;
 
 export class Verdict {
   /** Rounds in a row in which others said that all is well, and this replica heard nothing. */
@@ -32,6 +35,7 @@ export class Verdict {
     private readonly round: ProbeRound,
     private readonly patience: Patience,
     private readonly better: BetterView,
+    private readonly memberSearch: MemberSearch,
   ) {}
 
   /**
@@ -67,7 +71,10 @@ export class Verdict {
     if (!isRecovering && this.runsElsewhere(above)) return pleaOpen;
     if (state.isPrimary && this.membersAnswered(now)) return pleaOpen;
     if (isRecovering && this.hearsOfAnotherView(above)) return pleaOpen;
-    if (!this.enoughFor(above, withLog, alive)) return pleaOpen;
+    if (!this.enoughFor(above, withLog, alive)) {
+      if (this.patience.undecided >= SEARCH_AFTER) this.memberSearch.search(now);
+      return pleaOpen;
+    }
     const view = this.choose(above, alive, withLog, now);
     if (view < 0 || !state.views.mayVote(view, state.id)) return pleaOpen;
     const reason = !isNormal ? ViewReason.unknown : round.someoneGone() ? ViewReason.gone : ViewReason.silence;

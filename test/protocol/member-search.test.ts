@@ -1,0 +1,63 @@
+// Finding the way to another epoch: whom replicas and clients have asked about the members, and when.
+import t from 'tap';
+import { EPOCH_VIEWS } from '../../src/protocol/configuration.js';
+import { Feature } from '../../src/protocol/log/features.js';
+import { OtherReplicas } from '../../src/protocol/replica/others.js';
+import { Views } from '../../src/protocol/views.js';
+import { ProbeReply, ReplicaStatus, Request } from '../../src/wire/messages.js';
+import { Cluster } from './harness.js';
+
+t.test('a replica that hears too few others for any view has the members searched for, ten times a second', (t) => {
+  const c = new Cluster(3);
+  const alice = c.hand();
+  c.give(alice, Request, alice.registration(10), 0, 1);
+  c.run(50_000);
+  c.isolate(2);
+  c.run(1_000_000);
+  t.strictSame([c.replica(0).asked, c.replica(1).asked], [[], []], 'two of three serve on');
+  const { asked } = c.replica(2);
+  t.ok(asked.length > 0 && asked.every((from) => from === -1), 'the third looks elsewhere');
+  const before = asked.length;
+  c.run(2_000_000);
+  t.ok(asked.length > before, 'for as long as that lasts');
+  t.ok(asked.length - before <= 20, `${asked.length - before} times in two seconds`);
+  c.heal();
+  c.run(500_000);
+  const healed = asked.length;
+  c.run(1_000_000);
+  t.equal(asked.length, healed, 'and not once it is in a view');
+  t.end();
+});
+
+t.test('a replica that answers a probe from an epoch that is not known is asked about the members', (t) => {
+  const c = new Cluster(3, { features: Feature.membership });
+  const { asked } = c.replica(0);
+  c.replica(0).receive(ProbeReply, { view: 5, status: ReplicaStatus.normal }, 2);
+  t.strictSame(asked, [], 'a view of this epoch needs no explanation');
+  c.replica(0).receive(ProbeReply, { view: EPOCH_VIEWS, status: ReplicaStatus.normal }, 2);
+  t.strictSame(asked, [2]);
+  t.end();
+});
+
+t.test('a client that nobody answers has the members searched for, and goes on asking those that it knows', (t) => {
+  const c = new Cluster(3, { replicas: false });
+  const client = c.client();
+  client.register();
+  c.pass(5_000);
+  t.equal(client.searches, 0, 'not before it has asked the replicas that it knows');
+  c.pass(5_000_000);
+  const { searches } = client;
+  t.ok(searches > 0, `${searches} times`);
+  c.pass(5_000_000);
+  t.ok(client.searches > searches, 'again and again');
+  t.end();
+});
+
+t.test('hosts that do not vote have no log to lose: they are not counted with those that lost theirs', (t) => {
+  const others = new OtherReplicas(0, new Views(3));
+  others.noteLost(0b11100, -1);
+  t.equal(others.lostLogs, 0, 'one voter and two learners');
+  others.noteLost(0b00110, -1);
+  t.equal(others.lostLogs & 0b111, 0b110, 'two voters of three');
+  t.end();
+});
