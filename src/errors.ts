@@ -180,6 +180,19 @@ export const COMMAND_ERRORS = {
   /** A replica does not answer, or does not know the feature that is to be switched on. */
   'feature-not-everywhere': { category: 'environment', retryable: true, exit: 3 },
   'members-unknown': { category: 'environment', retryable: true, exit: 3 },
+  /** A change of the members is refused: what it rests on is otherwise. */
+  'epoch-mismatch': { category: 'environment', retryable: false, exit: 1 },
+  'change-pending': { category: 'environment', retryable: true, exit: 1 },
+  'member-unlisted': { category: 'caller', retryable: false, exit: 1 },
+  'member-listed': { category: 'caller', retryable: false, exit: 1 },
+  'member-unreachable': { category: 'environment', retryable: true, exit: 1 },
+  'member-unfit': { category: 'environment', retryable: false, exit: 1 },
+  'member-alive': { category: 'caller', retryable: false, exit: 1 },
+  'member-behind': { category: 'environment', retryable: true, exit: 1 },
+  'members-count': { category: 'caller', retryable: false, exit: 1 },
+  'majority-needed': { category: 'environment', retryable: true, exit: 1 },
+  /** It may still happen: the same command says so, or goes on. */
+  'members-not-decided': { category: 'environment', retryable: true, exit: 3 },
   'key-role': { category: 'caller', retryable: false, exit: 2 },
   'key-in-use': { category: 'caller', retryable: false, exit: 2 },
   'key-file-full': { category: 'caller', retryable: false, exit: 2 },

@@ -1,0 +1,628 @@
+// What the next step of `jitpaxos member …` is, or why there is none: against the rules of the log itself
+// (protocol/membership/changes.ts), in a world where hosts wait, serve, lag and die. A tool keeps nothing, so it is
+// killed after every step, and the same command goes on.
+import t from 'tap';
+import {
+  BEHIND_MAX,
+  nextStep,
+  type Found,
+  type HostSeen,
+  type MemberRequest,
+  type Seen,
+} from '../../src/cli/members/plan.js';
+import { change, Outcome } from '../../src/protocol/membership/changes.js';
+import { firstMembership, hostOf, type Membership } from '../../src/protocol/membership/membership.js';
+import { decodeOperation, encodeOperation, type ConfigureOperation } from '../../src/protocol/membership/operations.js';
+import { membersOf } from '../../src/server/known-members.js';
+
+const ADDRESS = (id: number): string => `old-${id}:7400`;
+const NEW = 'new-1:7400';
+const OTHER = 'new-2:7400';
+
+/** Sixteen digits that no other number has. */
+const identity = (number: number): string => (0xabc000 + number).toString(16).padStart(16, '0');
+
+class World {
+  membership: Membership;
+  isOn = false;
+  knows = true;
+  readonly down = new Set<number>();
+  readonly status = new Map<number, string>();
+  readonly behind = new Map<number, number>();
+  /** By address: the identity of the directory there. */
+  readonly processes = new Map<string, string>();
+  /** By address, before what the processes would say. */
+  readonly says = new Map<string, Found>();
+  /** New hosts lag this much when they begin, and halve it with every look. */
+  lag = 0;
+  index = 0;
+  /** Only then does a decided epoch begin. */
+  mayBegin = true;
+  readonly asked: string[] = [];
+
+  constructor(readonly replicas: number) {
+    this.membership = firstMembership(replicas);
+    for (let id = 0; id < replicas; id++) this.processes.set(ADDRESS(id), identity(id));
+  }
+
+  get voters(): readonly number[] {
+    return this.membership.voters;
+  }
+
+  /** A process waits to be added. */
+  joins(address: string, number: number): void {
+    this.processes.set(address, identity(number));
+  }
+
+  addressOf(id: number): string {
+    const { address } = hostOf(this.membership, id)!;
+    return address === '' ? ADDRESS(id) : address;
+  }
+
+  see(addresses: readonly string[], began: number): Seen {
+    const { membership } = this;
+    const list = membersOf(
+      membership,
+      { replicas: Array.from({ length: this.replicas }, (_, id) => ({ host: `old-${id}`, port: 7400 })) },
+      -1,
+      undefined,
+    );
+    const hosts = new Map<number, HostSeen>();
+    for (const { id, address } of list.hosts) {
+      const there = this.processes.get(address);
+      const listed = list.hosts.find((host) => host.id === id)!.identity;
+      if (this.down.has(id) || there === undefined || (listed !== undefined && listed !== there)) continue;
+      const behind = this.behind.get(id) ?? (id < this.replicas ? 0 : this.lag);
+      this.behind.set(id, behind >> 1);
+      hosts.set(id, {
+        status: this.status.get(id) ?? 'normal',
+        version: '1.2.3',
+        knows: this.knows,
+        identity: there,
+        behind,
+      });
+    }
+    const found = new Map<string, Found>();
+    for (const address of addresses) {
+      const there = this.processes.get(address);
+      const host = list.hosts.find((one) => one.identity === there);
+      const of = this.says.get(address);
+      if (of !== undefined) found.set(address, of);
+      else if (there === undefined)
+        found.set(address, { kind: 'silent', why: 'the host says that nothing listens there' });
+      else if (host !== undefined && hosts.has(host.id))
+        found.set(address, { kind: 'replica', id: host.id, identity: there });
+      else found.set(address, { kind: 'waits', identity: there });
+    }
+    const unnamed = new Set(list.hosts.filter((host) => host.identity === undefined).map(({ id }) => id));
+    return {
+      list,
+      began,
+      viewEpoch: list.started,
+      isOn: this.isOn,
+      unnamed,
+      hosts,
+      found,
+      nobody: (id) => identity(5000 + id),
+    };
+  }
+
+  /** The log takes an entry, and what follows from it happens. */
+  enter(operation: ConfigureOperation): number {
+    const bytes = encodeOperation(operation);
+    const { outcome, membership } = change(
+      this.membership,
+      decodeOperation(bytes, 0, bytes.length)!,
+      ++this.index,
+      false,
+    );
+    this.membership = membership;
+    return outcome;
+  }
+
+  /** The decided epoch begins, if a majority of both serves. */
+  begin(): void {
+    const { started, decided, voters, nextVoters } = this.membership;
+    const serves = (ids: readonly number[]): boolean => ids.filter((id) => !this.down.has(id)).length * 2 > ids.length;
+    if (decided === started || !this.mayBegin || !serves(voters) || !serves(nextVoters)) return;
+    this.membership = change(this.membership, { kind: 'go', epoch: decided }, ++this.index, true).membership;
+  }
+}
+
+const addressesOf = (request: MemberRequest): readonly string[] =>
+  request.kind === 'add' ? request.addresses : 'address' in request ? [request.address] : [];
+
+interface Ran {
+  /** `done`, or the code of the refusal; `waits` after many looks, `killed` after `steps`. */
+  readonly end: string;
+  readonly says: string;
+  readonly steps: number;
+}
+
+/** Runs a command; it is killed after that many steps. */
+function run(world: World, request: MemberRequest, killedAfter = Infinity): Ran {
+  const began = world.membership.started;
+  let steps = 0;
+  for (let looks = 0; looks < 60; looks++) {
+    const next = nextStep(request, world.see(addressesOf(request), began));
+    if (next.kind === 'done') return { end: 'done', says: next.says, steps };
+    if (next.kind === 'refuse') return { end: next.code, says: next.why, steps };
+    if (next.kind === 'wait') {
+      world.begin();
+      if (looks === 59) return { end: 'waits', says: next.says, steps };
+      continue;
+    }
+    if (next.kind === 'switch-on') {
+      world.isOn = true;
+      world.asked.push('switch-on');
+    } else {
+      world.asked.push(next.operation.kind);
+      const outcome = world.enter(next.operation);
+      if (outcome !== Outcome.done) return { end: `outcome-${outcome}`, says: '', steps };
+    }
+    if (++steps >= killedAfter) return { end: 'killed', says: '', steps };
+  }
+  return { end: 'endless', says: '', steps };
+}
+
+const usual = { allowEven: false, force: false };
+const add = (...addresses: string[]): MemberRequest => ({ kind: 'add', addresses, ...usual });
+const replace = (id: number, address: string, alive = false): MemberRequest => ({
+  kind: 'replace',
+  id,
+  address,
+  alive,
+  ...usual,
+});
+const remove = (...ids: number[]): MemberRequest => ({ kind: 'remove', ids, ...usual });
+
+/** Commands that succeed: the world, what is asked for, the voters then, and what was asked of the log. */
+const WAYS: readonly (readonly [
+  name: string,
+  replicas: number,
+  make: (world: World) => void,
+  request: MemberRequest,
+  voters: readonly number[],
+  asked: string,
+])[] = [
+  [
+    'two are added to three',
+    3,
+    (world) => {
+      world.joins(NEW, 3);
+      world.joins(OTHER, 4);
+      world.lag = 1e6;
+    },
+    add(NEW, OTHER),
+    [0, 1, 2, 3, 4],
+    'switch-on name name name learn learn change',
+  ],
+  [
+    'one of three burnt down, and nobody ever changed the members before',
+    3,
+    (world) => {
+      world.down.add(2);
+      world.processes.delete(ADDRESS(2));
+      world.joins(NEW, 3);
+      world.lag = 50_000;
+    },
+    replace(2, NEW),
+    [0, 1, 3],
+    'switch-on name name name learn change',
+  ],
+  [
+    'a healthy one is replaced, as the operator says',
+    3,
+    (world) => world.joins(NEW, 3),
+    replace(0, NEW, true),
+    [1, 2, 3],
+    'switch-on name name name learn change',
+  ],
+  [
+    'five become three, where one of the two is dead',
+    5,
+    (world) => void world.down.add(4),
+    remove(3, 4),
+    [0, 1, 2],
+    'switch-on name name name name name change',
+  ],
+  [
+    'three become two, which is allowed',
+    3,
+    (world) => void world.down.add(1),
+    { kind: 'remove', ids: [1], allowEven: true, force: false },
+    [0, 2],
+    'switch-on name name name change',
+  ],
+  [
+    'one becomes three, at once',
+    1,
+    (world) => {
+      world.joins(NEW, 3);
+      world.joins(OTHER, 4);
+    },
+    { kind: 'add', addresses: [NEW, OTHER], allowEven: false, force: true },
+    [0, 1, 2],
+    'switch-on name learn learn change',
+  ],
+  [
+    'a learner',
+    3,
+    (world) => world.joins(NEW, 3),
+    { kind: 'add-learner', address: NEW },
+    [0, 1, 2],
+    'switch-on name name name learn',
+  ],
+];
+
+for (const [name, replicas, make, request, voters, asked] of WAYS) {
+  t.test(`${name}: in one go, and killed after every step`, (t) => {
+    const world = new World(replicas);
+    make(world);
+    const whole = run(world, request);
+    t.equal(whole.end, 'done', whole.says);
+    t.same(world.voters, voters);
+    t.equal(world.asked.join(' '), asked);
+    t.match(run(world, request), { end: 'done', steps: 0 }, 'asked again, there is nothing left to do');
+    for (let after = 1; after <= whole.steps; after++) {
+      const again = new World(replicas);
+      make(again);
+      t.equal(run(again, request, after).end, 'killed');
+      const rest = run(again, request);
+      t.equal(rest.end, 'done', `killed after step ${after}: ${rest.says}`);
+      t.same(again.voters, voters);
+      t.equal(again.asked.join(' '), asked, 'no step is done twice');
+    }
+    // A kill after each step, one process a step.
+    const slow = new World(replicas);
+    make(slow);
+    let end = 'killed';
+    for (let i = 0; end === 'killed' && i < 20; i++) ({ end } = run(slow, request, 1));
+    t.equal(end, 'done');
+    t.same(slow.voters, voters);
+    t.equal(slow.asked.join(' '), asked);
+    t.end();
+  });
+}
+
+/** After the first change: three named hosts 0, 1, 2 and a learner 3 at NEW. */
+function settled(replicas = 3): World {
+  const world = new World(replicas);
+  world.joins(NEW, 900);
+  run(world, { kind: 'add-learner', address: NEW });
+  world.asked.length = 0;
+  return world;
+}
+
+/** Commands that are refused: what is so, what is asked for, the code, and what the operator reads. Nothing is changed. */
+const REFUSED: readonly (readonly [
+  name: string,
+  make: () => World,
+  request: MemberRequest,
+  code: string,
+  says: RegExp,
+])[] = [
+  [
+    'nobody answers at the address',
+    () => new World(3),
+    add(NEW, OTHER),
+    'member-unreachable',
+    /nobody answers at new-1:7400: the host says that nothing listens there; start it there with jitpaxos replica --join/,
+  ],
+  [
+    'another cluster, an older version or other limits answer there',
+    () => {
+      const world = new World(3);
+      world.joins(OTHER, 4);
+      world.says.set(NEW, { kind: 'unfit', why: 'its limit logEntries is 10, and 20 here' });
+      return world;
+    },
+    add(OTHER, NEW),
+    'member-unfit',
+    /the process at new-1:7400 cannot be a host of this cluster: its limit logEntries is 10/,
+  ],
+  [
+    'a directory that is not empty answers there',
+    () => {
+      const world = new World(3);
+      world.joins(OTHER, 4);
+      world.says.set(NEW, { kind: 'replica', id: 9, identity: identity(9) });
+      return world;
+    },
+    add(NEW, OTHER),
+    'member-unfit',
+    /at new-1:7400 is the data directory of host 9; a host that is added begins with an empty one/,
+  ],
+  [
+    'the address of a listed host, where another directory waits',
+    () => {
+      const world = settled();
+      world.joins(NEW, 77);
+      return world;
+    },
+    { kind: 'add', addresses: [NEW], allowEven: true, force: false },
+    'member-listed',
+    /new-1:7400 is the address of host 3, and another data directory waits there/,
+  ],
+  [
+    'the directory of a listed host, at another address',
+    () => {
+      const world = settled();
+      world.processes.delete(NEW);
+      world.joins(OTHER, 900);
+      return world;
+    },
+    { kind: 'add', addresses: [OTHER], allowEven: true, force: false },
+    'member-listed',
+    /is that of host 3, which is listed at new-1:7400; if it has moved, use jitpaxos member move 3 new-2:7400/,
+  ],
+  [
+    'four voters',
+    () => {
+      const world = new World(3);
+      world.joins(NEW, 3);
+      return world;
+    },
+    add(NEW),
+    'members-count',
+    /4 voters survive no more failures than 3, and are slower; add another host in the same command, or say --allow-even/,
+  ],
+  [
+    'two voters of three',
+    settled,
+    remove(1),
+    'members-count',
+    /2 voters survive no more failures than 1, and are slower; remove another host/,
+  ],
+  ['the last voter', () => settled(1), remove(0), 'majority-needed', /the last voter cannot leave/],
+  [
+    'a host that is well',
+    settled,
+    replace(2, OTHER),
+    'member-alive',
+    /host 2 answers and is well; if it is to leave all the same, say so with --alive/,
+  ],
+  [
+    'a removal that would lose the majority',
+    () => {
+      const world = settled(5);
+      world.down.add(0);
+      world.down.add(1);
+      return world;
+    },
+    remove(3, 4),
+    'majority-needed',
+    /would lose the majority: of 3 voters 2 are needed alive, and 1 is \(hosts 0, 1 do not serve\); start them first/,
+  ],
+  [
+    'no majority is up',
+    () => {
+      const world = settled(3);
+      world.down.add(0);
+      world.status.set(1, 'recovering');
+      return world;
+    },
+    remove(0, 1),
+    'majority-needed',
+    /nothing can be decided: 2 of the 3 voters are needed, and 1 serves \(not: hosts 0, 1\)/,
+  ],
+  [
+    'new hosts that nobody has seen work would be needed for a majority',
+    () => {
+      const world = new World(3);
+      world.down.add(2);
+      world.joins(NEW, 3);
+      world.joins(OTHER, 4);
+      return world;
+    },
+    add(NEW, OTHER),
+    'majority-needed',
+    /only 2 of the 5 voters would be hosts that vote now and serve, and 3 should be: .*say --force/,
+  ],
+  [
+    'a host that is not listed',
+    settled,
+    replace(9, OTHER),
+    'member-unlisted',
+    /host 9 is not listed; the hosts are 0, 1, 2, 3/,
+  ],
+  ['a learner is nobody to replace', settled, replace(3, OTHER), 'member-unfit', /host 3 is a learner/],
+  ['a host by itself', settled, replace(1, ADDRESS(1)), 'member-listed', /host 1 is at old-1:7400 itself/],
+  ['a host by a voter', settled, replace(1, ADDRESS(2)), 'member-listed', /host 2 at old-2:7400 is a voter already/],
+  [
+    'a learner that is behind',
+    () => {
+      const world = settled();
+      world.behind.set(3, BEHIND_MAX + 5);
+      return world;
+    },
+    { kind: 'promote', ids: [3], allowEven: true, force: false },
+    'member-behind',
+    /host 3 at new-1:7400 lacks 1029 entries, and 1024 are allowed/,
+  ],
+  [
+    'a learner that recovers',
+    () => {
+      const world = settled();
+      world.status.set(3, 'recovering');
+      return world;
+    },
+    { kind: 'promote', ids: [3], allowEven: true, force: false },
+    'member-behind',
+    /host 3 at new-1:7400 is recovering/,
+  ],
+  [
+    'a learner that is dead',
+    () => {
+      const world = settled();
+      world.down.add(3);
+      return world;
+    },
+    { kind: 'promote', ids: [3], allowEven: true, force: false },
+    'member-unreachable',
+    /host 3 at new-1:7400 does not answer/,
+  ],
+  [
+    'a host that died as a learner, before the change',
+    () => {
+      const world = settled();
+      world.processes.delete(NEW);
+      return world;
+    },
+    { kind: 'add', addresses: [NEW], allowEven: true, force: false },
+    'member-unreachable',
+    /host 3 at new-1:7400 does not answer any more: .*give it up with jitpaxos member remove 3/,
+  ],
+  [
+    'a host of an earlier version is listed',
+    () => {
+      const world = new World(3);
+      world.joins(NEW, 3);
+      world.knows = false;
+      return world;
+    },
+    replace(2, NEW, true),
+    'member-unfit',
+    /host 0 at old-0:7400 runs version 1\.2\.3, which does not know changes of the members; upgrade it first/,
+  ],
+  [
+    'a host that stays does not answer before the first change',
+    () => {
+      const world = new World(5);
+      world.joins(NEW, 3);
+      world.down.add(1);
+      return world;
+    },
+    replace(2, NEW, true),
+    'member-unreachable',
+    /host 1 at old-1:7400 does not answer, and the first change .* member replace 1/,
+  ],
+  [
+    'a host whose process still answers does not move',
+    settled,
+    { kind: 'move', id: 1, address: OTHER },
+    'member-alive',
+    /host 1 still answers at old-1:7400; stop it there/,
+  ],
+  [
+    'another directory is at the address that a host moves to',
+    () => {
+      const world = settled();
+      world.processes.delete(ADDRESS(1));
+      world.joins(OTHER, 55);
+      return world;
+    },
+    { kind: 'move', id: 1, address: OTHER },
+    'member-unfit',
+    /at new-2:7400 is another data directory than that of host 1 \(identity 0000000000abc001; there: 0000000000abc037\)/,
+  ],
+  [
+    'a host moves to the address of another',
+    settled,
+    { kind: 'move', id: 1, address: ADDRESS(2) },
+    'member-listed',
+    /host 2 is at old-2:7400; choose another address/,
+  ],
+];
+
+for (const [name, make, request, code, says] of REFUSED) {
+  t.test(`refused: ${name}`, (t) => {
+    const world = make();
+    const before = world.membership;
+    const { end, says: said } = run(world, request);
+    t.equal(end, code, said);
+    t.match(said, says);
+    t.match(said, /;/, 'it says what to do');
+    t.equal(world.membership, before, 'nothing was changed');
+    t.same(world.asked, []);
+    t.end();
+  });
+}
+
+t.test('two operators at once: one change wins, and the other is told what was decided', (t) => {
+  const world = settled();
+  world.mayBegin = false;
+  world.down.add(2);
+  world.joins(OTHER, 4);
+  t.equal(run(world, replace(2, OTHER), 1).end, 'killed', 'the first one has listed its host');
+  t.match(run(world, { kind: 'promote', ids: [3], allowEven: true, force: true }), { end: 'waits' });
+  t.match(run(world, replace(2, OTHER)), {
+    end: 'change-pending',
+    says: /another change is decided: epoch 1 with voters 0, 1, 2, 3, and it has not begun; wait for it/,
+  });
+  // The other way round: it began between two looks of the tool.
+  const began = world.membership.started;
+  world.mayBegin = true;
+  world.begin();
+  t.match(nextStep(replace(2, OTHER), world.see([OTHER], began)), {
+    kind: 'refuse',
+    code: 'epoch-mismatch',
+    why: /epoch 1 with voters 0, 1, 2, 3 has begun meanwhile, by another change/,
+  });
+  t.equal(
+    run(world, { kind: 'replace', id: 2, address: OTHER, alive: false, allowEven: false, force: false }).end,
+    'done',
+  );
+  t.same(world.voters, [0, 1, 3, 4]);
+  t.end();
+});
+
+t.test('a change that cannot begin is waited for, and the same command goes on when it can', (t) => {
+  const world = settled();
+  world.mayBegin = false;
+  const promote: MemberRequest = { kind: 'promote', ids: [3], allowEven: true, force: false };
+  t.match(run(world, promote), { end: 'waits', says: /^epoch 1 is decided: voters 0, 1, 2, 3\. It begins when/ });
+  t.match(run(world, promote), { end: 'waits' });
+  world.mayBegin = true;
+  t.match(run(world, promote), { end: 'done', steps: 0 });
+  t.equal(world.asked.join(' '), 'change');
+  t.end();
+});
+
+t.test('learners go without a change of the voters, and who is gone already is no error', (t) => {
+  const world = settled();
+  world.joins(OTHER, 4);
+  run(world, { kind: 'add-learner', address: OTHER });
+  world.asked.length = 0;
+  t.match(run(world, remove(3, 4)), { end: 'done' });
+  t.equal(world.asked.join(' '), 'forget forget');
+  t.match(run(world, remove(3, 4)), {
+    end: 'done',
+    steps: 0,
+    says: /hosts 3, 4: not listed, so there is nothing to do/,
+  });
+  t.end();
+});
+
+t.test('a host moves with its directory', (t) => {
+  const world = settled();
+  world.processes.delete(ADDRESS(1));
+  world.processes.set(OTHER, identity(1));
+  world.says.set(OTHER, { kind: 'replica', id: 1, identity: identity(1) });
+  t.match(run(world, { kind: 'move', id: 1, address: OTHER }), { end: 'done' });
+  t.equal(world.addressOf(1), OTHER);
+  t.match(run(world, { kind: 'move', id: 1, address: OTHER }), { end: 'done', steps: 0 });
+  t.end();
+});
+
+t.test('a directory is nobody any more once its dead host was named for another', (t) => {
+  const world = new World(3);
+  world.down.add(2);
+  world.processes.delete(ADDRESS(2));
+  world.joins(NEW, 3);
+  run(world, replace(2, NEW), 4);
+  t.same(
+    world.see([], 0).list.hosts.map((host) => host.identity),
+    [identity(0), identity(1), identity(5002)],
+  );
+  t.end();
+});
+
+t.test('thirteen voters at most', (t) => {
+  const world = settled(13);
+  t.match(run(world, { kind: 'promote', ids: [13], allowEven: true, force: false }), {
+    end: 'members-count',
+    says: /14 voters are more than 13; remove some first/,
+  });
+  t.end();
+});
