@@ -1,6 +1,7 @@
-// Numbers for addresses: replicas have their index, other senders get a number when they are first interned.
+// Numbers for addresses: places have the address that they are given, replicas among them; other senders get a number
+// when they are first interned.
 //
-// The same rule and the same numbers as src/transport/endpoint-table.ts, which gives the reasons: `replicas + slot +
+// The same rule and the same numbers as src/transport/endpoint-table.ts, which gives the reasons: `places + slot +
 // capacity * generation`. The least recently used slot makes room, and its next address gets a new number. The hash is
 // seeded, so that outsiders cannot choose addresses that collide.
 #pragma once
@@ -24,15 +25,16 @@ class EndpointTable {
   // The sender of a datagram from a replica's address. The envelope says which replica.
   static constexpr int32_t kReplica = -2;
 
-  // `capacity` is a power of two.
-  EndpointTable(std::vector<SocketAddress> replicas, int32_t capacity)
-      : replicas_(std::move(replicas)),
-        heard_(replicas_.size()),
+  // `capacity` is a power of two. The first `replicas` of the places are replicas.
+  EndpointTable(std::vector<SocketAddress> places, size_t replicas, int32_t capacity)
+      : places_(std::move(places)),
+        heard_(replicas),
         capacity_(capacity),
-        max_generation_((std::numeric_limits<int32_t>::max() - static_cast<int32_t>(replicas_.size()) - capacity) / capacity),
+        max_generation_((std::numeric_limits<int32_t>::max() - static_cast<int32_t>(places_.size()) - capacity) / capacity),
         first_(2 * static_cast<size_t>(capacity), kNone),
         entries_(static_cast<size_t>(capacity) + 1) {
     entries_[Root()].newer = entries_[Root()].older = Root();
+    FindReach();
     if (getrandom(&seed_, sizeof seed_, GRND_NONBLOCK) != sizeof seed_) seed_ = reinterpret_cast<uintptr_t>(this);
   }
 
@@ -66,31 +68,44 @@ class EndpointTable {
   int32_t FindSender(const SocketAddress& address) {
     const int32_t number = Find(address);
     if (number != kUnknown) return number;
-    for (size_t replica = 0; replica < replicas_.size(); replica++) {
-      if (replicas_[replica] == address || heard_[replica] == address) return kReplica;
+    for (size_t replica = 0; replica < reach_; replica++) {
+      if (places_[replica] == address || heard_[replica] == address) return kReplica;
     }
     return kUnknown;
   }
 
-  // An authentic datagram of a replica came from this address, which need not be the one that it is written to.
-  void NoteReplica(size_t replica, const SocketAddress& address) { heard_[replica] = address; }
+  // An authentic datagram of a replica came from this address, which need not be the one that it is written to. A place
+  // that is no replica's is written to there.
+  void NoteReplica(size_t place, const SocketAddress& address) {
+    if (place < heard_.size()) {
+      heard_[place] = address;
+      FindReach();
+    } else {
+      places_[place] = address;
+    }
+  }
 
-  // A replica has a new address. `replica` is below their number.
-  void SetReplica(size_t replica, const SocketAddress& address) { replicas_[replica] = address; }
+  // A place below their number has a new address, or none: one without a family.
+  void SetPlace(size_t place, const SocketAddress& address) {
+    places_[place] = address;
+    if (place >= heard_.size()) return;
+    if (address.family() == AF_UNSPEC) heard_[place] = address;
+    FindReach();
+  }
 
   // Null if the number stands for no address (no longer, or not yet: a replica whose name has not been resolved).
   const SocketAddress* AddressOf(int32_t endpoint) const {
     if (endpoint < 0) return nullptr;
-    const int32_t replicas = static_cast<int32_t>(replicas_.size());
-    if (endpoint < replicas) return replicas_[endpoint].family() == AF_UNSPEC ? nullptr : &replicas_[endpoint];
-    const int32_t slot = (endpoint - replicas) & (capacity_ - 1);
+    const int32_t places = static_cast<int32_t>(places_.size());
+    if (endpoint < places) return places_[endpoint].family() == AF_UNSPEC ? nullptr : &places_[endpoint];
+    const int32_t slot = (endpoint - places) & (capacity_ - 1);
     return slot < used_ && NumberOf(slot) == endpoint ? &entries_[slot].address : nullptr;
   }
 
   // Index of the replica at this address; kUnknown if there is none.
   int32_t ReplicaOf(const SocketAddress& address) const {
-    for (size_t replica = 0; replica < replicas_.size(); replica++) {
-      if (replicas_[replica] == address) return static_cast<int32_t>(replica);
+    for (size_t replica = 0; replica < heard_.size(); replica++) {
+      if (places_[replica] == address) return static_cast<int32_t>(replica);
     }
     return kUnknown;
   }
@@ -123,7 +138,12 @@ class EndpointTable {
   }
 
   int32_t NumberOf(int32_t slot) const {
-    return static_cast<int32_t>(replicas_.size()) + slot + capacity_ * entries_[slot].generation;
+    return static_cast<int32_t>(places_.size()) + slot + capacity_ * entries_[slot].generation;
+  }
+
+  void FindReach() {
+    reach_ = heard_.size();
+    while (reach_ > 0 && places_[reach_ - 1].family() == AF_UNSPEC && heard_[reach_ - 1].family() == AF_UNSPEC) reach_--;
   }
 
   void Touch(int32_t slot) {
@@ -158,8 +178,11 @@ class EndpointTable {
     return slot;
   }
 
-  std::vector<SocketAddress> replicas_;
+  std::vector<SocketAddress> places_;
+  // By replica.
   std::vector<SocketAddress> heard_;
+  // A number above every replica with an address.
+  size_t reach_ = 0;
   const int32_t capacity_;
   const int32_t max_generation_;
   std::vector<int32_t> first_;

@@ -171,26 +171,27 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     return Napi::Number::New(info.Env(), port_->Intern(address));
   }
 
-  // readdress(replica, host, port)
+  // readdress(place, host, port)
   void Readdress(const Napi::CallbackInfo& info) {
-    size_t replica;
+    size_t place;
     SocketAddress address;
-    if (!ReadIndex(info.Env(), info[0], &replica) || replica >= port_->options_.replicas.size() || !ReadAddress(info, 1, &address)) {
-      ThrowInvalidArgument(info.Env(), "UdpPort: readdress takes the index of a replica, a numeric host and a port");
+    const bool nowhere = info[1].IsString() && info[1].As<Napi::String>().Utf8Value().empty();
+    if (!ReadIndex(info.Env(), info[0], &place) || place >= port_->options_.places.size() || (!nowhere && !ReadAddress(info, 1, &address))) {
+      ThrowInvalidArgument(info.Env(), "UdpPort: readdress takes the number of a place, a numeric host or an empty one, and a port");
       return;
     }
-    port_->table_.SetReplica(replica, address);
+    port_->table_.SetPlace(place, address);
   }
 
-  // noteReplica(entry, replica)
+  // noteReplica(entry, place)
   void NoteReplica(const Napi::CallbackInfo& info) {
-    size_t entry, replica;
-    if (!ReadIndex(info.Env(), info[0], &entry) || entry >= static_cast<size_t>(port_->state[kReceived]) || !ReadIndex(info.Env(), info[1], &replica) ||
-        replica >= port_->options_.replicas.size()) {
-      ThrowInvalidArgument(info.Env(), "UdpPort: noteReplica takes an entry of the batch and the index of a replica");
+    size_t entry, place;
+    if (!ReadIndex(info.Env(), info[0], &entry) || entry >= static_cast<size_t>(port_->state[kReceived]) || !ReadIndex(info.Env(), info[1], &place) ||
+        place >= port_->options_.places.size()) {
+      ThrowInvalidArgument(info.Env(), "UdpPort: noteReplica takes an entry of the batch and the number of a place");
       return;
     }
-    port_->NoteReplica(entry, replica);
+    port_->NoteReplica(entry, place);
   }
 
   // kernelDrops(): -1 if the kernel does not say
@@ -231,8 +232,9 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
       // No host: the replica has no address yet.
       size_t number;
       if (!ReadUpTo(given.Env(), port, UINT16_MAX, &number) || (!hosts[i].empty() && !address.Parse(hosts[i], static_cast<uint16_t>(number)))) return false;
-      options->replicas.push_back(address);
+      options->places.push_back(address);
     }
+    if (!ReadUpTo(given.Env(), given.Get("replicas"), hosts.size(), &options->replicas)) return false;
     auto number = [&given](const char* name) {
       size_t value;
       return ReadIndex(given.Env(), given.Get(name), &value) ? static_cast<int64_t>(value) : int64_t{-1};

@@ -102,7 +102,9 @@ struct Socket {
 };
 
 struct PortOptions {
-  std::vector<SocketAddress> replicas;
+  std::vector<SocketAddress> places;
+  // How many of them are replicas.
+  size_t replicas = 0;
   int32_t endpoints = 0;
   size_t transmit_bytes = 0;
   size_t sends = 0;
@@ -122,7 +124,7 @@ class UdpPort {
   UdpPort(Napi::Env env, PortOptions options, size_t counters)
       : env_(env),
         options_(std::move(options)),
-        table_(options_.replicas, options_.endpoints),
+        table_(options_.places, options_.replicas, options_.endpoints),
         strangers_(options_.strangers_at_once, options_.strangers_per_second),
         received(kReceiveSlots * kSlotBytes),
         entries(kReceivedMax * kEntryFields),
@@ -248,7 +250,7 @@ class UdpPort {
     return number;
   }
 
-  void NoteReplica(size_t entry, size_t replica) { table_.NoteReplica(replica, sources_[slots_[entry]]); }
+  void NoteReplica(size_t entry, size_t place) { table_.NoteReplica(place, sources_[slots_[entry]]); }
 
   // Datagrams that the kernel dropped at the sockets. False if it does not say.
   bool KernelDrops(double* drops) {

@@ -113,6 +113,7 @@ function newPort() {
   const port = new addon.UdpPort({
     hosts: Array.from({ length: below(4) }, host),
     ports: Array.from({ length: below(4) }, () => number(65_535)),
+    replicas: pick([0, 1, 2, number(4)]),
     endpoints: pick([1, 2, 4, 64, 3, 0, number(8)]),
     transmitBytes: pick([1, 100, 5_000, 0, number(200)]),
     sends: pick([1, 4, 64, 0, number(8)]),
@@ -128,9 +129,9 @@ function newPort() {
   return port;
 }
 
-/** An open port that knows two replicas, neither of which exists. */
+/** An open port that knows two addresses at which nobody is. */
 function goodPort() {
-  const port = new addon.UdpPort({ hosts: ['127.0.0.1', '::1'], ports: [9, 9], endpoints: 4, transmitBytes: 2_000, sends: 16, datagramBytes: 500, idle: below(3), spinNs: 1_000, strangersAtOnce: below(8), strangersPerSecond: pick([0, 1, 2 ** 31 - 1]), counters: COUNTERS });
+  const port = new addon.UdpPort({ hosts: ['127.0.0.1', '::1', ''], ports: [9, 9, 0], replicas: below(4), endpoints: 4, transmitBytes: 2_000, sends: 16, datagramBytes: 500, idle: below(3), spinNs: 1_000, strangersAtOnce: below(8), strangersPerSecond: pick([0, 1, 2 ** 31 - 1]), counters: COUNTERS });
   port.start(
     () => onBatch(port),
     () => undefined,
@@ -229,7 +230,7 @@ const CALLS_BY_NAME = {
   'UdpPort.bind': [() => pick(ports)?.bind(pick(['127.0.0.1', '::1', '127.0.0.1\0', 'x', undefined]), pick([0, 0, 0, number(0)]) === 0 ? 0 : 'x', number(100_000), number(100_000))],
   'UdpPort.bufferBytes': [() => pick(ports)?.bufferBytes(number(6), pick(['send', 'receive', undefined, 3]))],
   'UdpPort.endpointOf': [() => pick(ports)?.endpointOf(host(), number(65_535))],
-  'UdpPort.readdress': [() => pick(ports)?.readdress(number(4), host(), number(65_535))],
+  'UdpPort.readdress': [() => pick(ports)?.readdress(number(4), pick([host(), '']), number(65_535))],
   'UdpPort.noteReplica': [() => pick(ports)?.noteReplica(number(32), number(4))],
   'UdpPort.kernelDrops': [() => pick(ports)?.kernelDrops()],
   'UdpPort.filtered': [() => pick(ports)?.filtered()],

@@ -1,5 +1,6 @@
 /**
  * Where the replicas are: the names of the cluster file are resolved at the start, and again when a replica is silent.
+ * Hosts that the cluster file does not name are entered while the process runs, and leave again.
  *
  * The rule: a name server decides no more than it must. A process starts with the names that resolve and keeps trying
  * the others. A replica that is heard is never looked up, so its address cannot be taken away. A silent replica is
@@ -10,7 +11,7 @@
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { JitPaxosError } from '../errors.js';
-import type { Address, Notice } from '../transport/transport.js';
+import { NOWHERE, type Address, type Notice } from '../transport/transport.js';
 import type { Cluster, HostAndPort } from './cluster-config.js';
 import { addressFault, canonicalHost } from './replica-address.js';
 
@@ -51,15 +52,17 @@ export interface AddressTools {
 }
 
 export class AddressBook {
-  /** By replica; the host is empty while a name has no address. */
+  /** By replica; the host is empty while a name has no address, and if there is no such replica. */
   readonly addresses: Address[];
-  private readonly pauseMs: Float64Array;
-  private readonly dueMs: Float64Array;
+  private readonly pauseMs: number[];
+  private readonly dueMs: number[];
   /** A lookup is in progress. */
-  private readonly pending: Uint8Array;
+  private readonly pending: number[];
   private readonly failures: (string | undefined)[];
   /** When its present address came from a name server. */
-  private readonly resolvedMs: Float64Array;
+  private readonly resolvedMs: number[];
+  private readonly replicas: (HostAndPort | undefined)[] = [];
+  private hearing: Hearing | undefined;
   private self = -1;
   private moved: (replica: number, address: Address) => void = () => undefined;
   private notice: Notice = () => undefined;
@@ -70,22 +73,40 @@ export class AddressBook {
   private readonly random: () => number;
   private readonly nowMs: () => number;
 
-  private constructor(
-    private readonly replicas: readonly HostAndPort[],
-    tools: AddressTools,
-  ) {
+  private constructor(replicas: readonly HostAndPort[], tools: AddressTools) {
     this.resolver = tools.resolver ?? systemResolver;
     this.random = tools.random ?? Math.random;
     this.nowMs = tools.nowMs ?? (() => performance.now());
-    this.addresses = replicas.map(({ host, port }) => {
-      const family = isIP(host);
-      return family === 0 ? { host: '', port, family: 4, ...named(host) } : { host, port, family: family as 4 | 6 };
-    });
-    this.pauseMs = new Float64Array(replicas.length).fill(PAUSE_MS);
-    this.dueMs = new Float64Array(replicas.length);
-    this.pending = new Uint8Array(replicas.length);
-    this.resolvedMs = new Float64Array(replicas.length).fill(-Infinity);
-    this.failures = new Array<string | undefined>(replicas.length).fill(undefined);
+    this.addresses = [];
+    this.pauseMs = [];
+    this.dueMs = [];
+    this.pending = [];
+    this.resolvedMs = [];
+    this.failures = [];
+    replicas.forEach((at, replica) => this.enter(replica, at));
+  }
+
+  /** Nothing is known of that replica but where its name says that it is. */
+  private enter(replica: number, at: HostAndPort | undefined): void {
+    while (this.addresses.length <= replica) this.addresses.push(NOWHERE);
+    this.replicas[replica] = at;
+    this.addresses[replica] = at === undefined ? NOWHERE : addressOf(at);
+    this.pauseMs[replica] = PAUSE_MS;
+    this.dueMs[replica] = 0;
+    this.pending[replica] = 0;
+    this.resolvedMs[replica] = -Infinity;
+    this.failures[replica] = undefined;
+  }
+
+  /** The replica is there from now on; undefined: there is no such replica any more. Its name is looked up at once. */
+  place(replica: number, at: HostAndPort | undefined): void {
+    const before = this.replicas[replica];
+    if (before?.host === at?.host && before?.port === at?.port) return;
+    this.enter(replica, at);
+    this.moved(replica, this.addresses[replica]!);
+    if (at === undefined || this.addresses[replica]!.host !== '') return;
+    if (this.hearing !== undefined) this.watchNames(this.hearing);
+    void this.resolve(replica);
   }
 
   /**
@@ -121,7 +142,7 @@ export class AddressBook {
   /** Names without an address, and why. */
   unresolved(): readonly { readonly replica: number; readonly host: string; readonly error: string }[] {
     return this.addresses.flatMap(({ host }, replica) =>
-      host === ''
+      host === '' && this.replicas[replica] !== undefined
         ? [{ replica, host: this.replicas[replica]!.host, error: this.failures[replica] ?? 'no answer yet' }]
         : [],
     );
@@ -136,9 +157,13 @@ export class AddressBook {
     this.self = self;
     this.notice = notice;
     for (const { replica, host, error } of this.unresolved()) if (replica !== self) this.say(replica, host, error);
-    if (this.addresses.every(({ name }, replica) => name === undefined || replica === self)) return;
-    this.timer = setInterval(() => void this.look(hearing, self).catch(() => undefined), LOOK_MS);
-    this.timer.unref();
+    this.hearing = hearing;
+    if (this.addresses.some(({ name }, replica) => name !== undefined && replica !== self)) this.watchNames(hearing);
+  }
+
+  private watchNames(hearing: Hearing): void {
+    if (this.closed) return;
+    this.timer ??= setInterval(() => void this.look(hearing, this.self).catch(() => undefined), LOOK_MS).unref();
   }
 
   close(): void {
@@ -172,20 +197,21 @@ export class AddressBook {
   }
 
   private async resolve(replica: number): Promise<void> {
-    if (this.pending[replica] === 1) return;
+    const at = this.replicas[replica];
+    if (this.pending[replica] === 1 || at === undefined) return;
     this.pending[replica] = 1;
-    const { host: name, port } = this.replicas[replica]!;
+    const { host: name, port } = at;
     const present = this.addresses[replica]!;
     try {
       const all = await this.resolver(name);
-      if (this.closed || all.length === 0) return;
+      if (this.closed || all.length === 0 || this.replicas[replica] !== at) return;
       const found = all.filter(({ address }) => this.refusalOf(replica, address) === undefined);
       if (found.length === 0) throw new Error(this.refusalOf(replica, all[0]!.address));
       this.failures[replica] = undefined;
       this.resolvedMs[replica] = this.nowMs();
       // If a name has several addresses, take the next one: the current one does not answer.
-      const at = found.findIndex(({ address }) => address === present.host);
-      const { address: host, family } = found[(at + 1) % found.length]!;
+      const used = found.findIndex(({ address }) => address === present.host);
+      const { address: host, family } = found[(used + 1) % found.length]!;
       if (host === present.host) return;
       const address: Address = { host, port, family: family === 6 ? 6 : 4, ...named(name) };
       this.addresses[replica] = address;
@@ -201,14 +227,20 @@ export class AddressBook {
       });
       this.moved(replica, address);
     } catch (error) {
+      if (this.replicas[replica] !== at) return;
       this.failures[replica] = messageOf(error);
       this.say(replica, name, messageOf(error));
     } finally {
-      this.pending[replica] = 0;
-      const pause = this.pauseMs[replica]!;
-      this.dueMs[replica] = this.nowMs() + pause * (1 + JITTER * this.random());
-      this.pauseMs[replica] = Math.min(PAUSE_MAX_MS, 2 * pause);
+      if (this.replicas[replica] === at) this.ended(replica);
     }
+  }
+
+  /** A lookup ended: the next one comes later. */
+  private ended(replica: number): void {
+    this.pending[replica] = 0;
+    const pause = this.pauseMs[replica]!;
+    this.dueMs[replica] = this.nowMs() + pause * (1 + JITTER * this.random());
+    this.pauseMs[replica] = Math.min(PAUSE_MAX_MS, 2 * pause);
   }
 
   /** Why the replica cannot be at an address that a name server gave. */
@@ -250,6 +282,12 @@ export function unresolved(
     'host-unresolved',
     `${what}: ${names.map(({ host, error }) => `host ${host} of the cluster file does not resolve (${error})`).join('; ')}; check the name${names.length > 1 ? 's' : ''}, or write ${names.length > 1 ? 'their addresses' : 'its address'}`,
   );
+}
+
+/** Empty while its name has not been looked up. */
+function addressOf({ host, port }: HostAndPort): Address {
+  const family = isIP(host);
+  return family === 0 ? { host: '', port, family: 4, ...named(host) } : { host, port, family: family as 4 | 6 };
 }
 
 /** `localhost` never moves. */

@@ -39,13 +39,14 @@ import {
   Envelope,
   MAX_DATAGRAM_BYTES,
 } from '../wire/envelope.js';
+import { HOST_PLACES, PLACES } from '../wire/host-ids.js';
 import { kernelFilter } from '../wire/kernel-filter.js';
 import { Peers } from '../wire/peers.js';
 import { Challenge, Proof, typeOf, type TypesFor } from '../wire/messages.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import type { Silence } from '../transport/silence.js';
 import type { AddressBook } from './address-book.js';
-import type { Cluster } from './cluster-config.js';
+import type { Cluster, HostAndPort } from './cluster-config.js';
 import { forgedReport, type Keyring } from './keyring.js';
 import { Now } from './now.js';
 import { checkInteger } from './options.js';
@@ -64,6 +65,8 @@ export interface Driven {
   tick(now: Instant): void;
   /** A replica's operating system reports that no process listens there. */
   unreachable(replica: number, now: Instant): void;
+  /** A host that is not listed spoke. What is sent to STRANGE_HOST goes to its address. */
+  unlisted?(now: Instant): void;
   /** Last call of a turn; what it writes to the outbox still leaves in this turn. */
   endTurn(now: Instant): void;
   /**
@@ -81,8 +84,10 @@ export interface TurnLoopOptions {
   readonly book: AddressBook;
   /** Where a replica listens. Default: at its address. */
   readonly listen?: Address | undefined;
-  /** A replica's index, or CLIENT_SENDER. */
+  /** This host's id, or CLIENT_SENDER. */
   readonly sender: number;
+  /** This host's slot. Default: its id, as in a cluster whose members never changed. */
+  readonly slot?: number;
   readonly transport: TransportKind | undefined;
   /** Default `adaptive`, if the transport has a choice. */
   readonly idle: IdleStrategy | undefined;
@@ -99,8 +104,10 @@ export interface TurnLoopOptions {
   readonly failed: (error: unknown) => void;
 }
 
-/** A client answers replicas only, and these have endpoints of their own. */
+/** A client answers replicas only, and these have endpoints of their own. Others are hosts that it does not know yet. */
 const CLIENT_ENDPOINTS = 1;
+/** Where the host that spoke last and is not listed is written to. */
+const STRANGE_HOST = PLACES - 1;
 
 /**
  * A datagram that arrives alone ends its turn at once: going through the check phase would delay its answer by some
@@ -144,6 +151,9 @@ export class TurnLoop {
   private readonly refusedUs: Float64Array;
   private readonly book: AddressBook;
   private readonly sender: number;
+  private readonly slot: number;
+  /** By slot: the id of the host; −1: there is none. */
+  private readonly hosts = new Int32Array(HOST_PLACES).fill(-1);
   private readonly notice: Notice;
   private readonly now: Now;
   private readonly wake = new Float64Array(1);
@@ -180,8 +190,10 @@ export class TurnLoop {
     this.book = options.book;
     this.notice = options.notice;
     this.sender = sender;
+    this.slot = options.slot ?? sender;
     const replicas = addresses.length;
-    this.refusedUs = new Float64Array(replicas).fill(NaN); // never
+    for (let id = 0; id < replicas; id++) this.hosts[id] = id;
+    this.refusedUs = new Float64Array(PLACES).fill(NaN); // never
     const isClient = sender === CLIENT_SENDER;
     const datagramBytes = checkInteger(
       'option-invalid',
@@ -204,7 +216,9 @@ export class TurnLoop {
       ...DEFAULT_TRANSPORT,
       endpoints: isClient ? CLIENT_ENDPOINTS : DEFAULT_TRANSPORT.endpoints,
       replicas: addresses,
-      listen: isClient ? undefined : (options.listen ?? addresses[sender]),
+      places: PLACES,
+      hosts: HOST_PLACES,
+      listen: isClient ? undefined : (options.listen ?? addresses[this.slot]),
       receive: (bytes, offset, length) => this.onDatagram(bytes, offset, length),
       batchEnd: () => this.onBatchEnd(),
       unreachable: (replicas) => this.onUnreachable(replicas),
@@ -228,8 +242,8 @@ export class TurnLoop {
     this.now = new Now(options.clock);
     const { instant } = this.now;
     this.peers = new Peers({
-      self: sender,
-      replicas,
+      self: isClient ? CLIENT_SENDER : this.slot,
+      replicas: PLACES,
       endpoints,
       newest: wireVersion,
       oldest,
@@ -270,13 +284,36 @@ export class TurnLoop {
         : (replica) => {
             if (this.transport.knownSender() === STRANGER) this.transport.noteReplica(replica);
           },
+      () => {
+        this.transport.placeSender(STRANGE_HOST);
+        this.driven!.unlisted?.(instant);
+      },
     );
-    this.queue = isClient ? undefined : new FairQueue(replicas, endpoints, datagramBytes, QUEUE_BYTES);
+    this.queue = isClient ? undefined : new FairQueue(PLACES, endpoints, datagramBytes, QUEUE_BYTES);
   }
 
-  /** A replica has a new address. */
-  readdress(replica: number, address: Address): void {
-    if (!this.stopped) this.transport.readdress(replica, address);
+  /** From now on this host has the slot; undefined: no host has it. */
+  place(slot: number, host: { readonly id: number; readonly at: HostAndPort } | undefined): void {
+    if (this.stopped) return;
+    const id = host?.id ?? -1;
+    const before = this.hosts[slot]!;
+    if (before !== id) {
+      this.hosts[slot] = id;
+      if (before >= 0) this.envelope.ids.unlist(before);
+      if (id >= 0) this.envelope.ids.list(id, slot);
+      this.peers.forget(slot);
+      this.refusedUs[slot] = NaN;
+    }
+    this.book.place(slot, host?.at);
+  }
+
+  /** What is sent to this place, which is no host's, goes there from now on. */
+  address(place: number, at: HostAndPort | undefined): void {
+    if (!this.stopped) this.book.place(place, at);
+  }
+
+  private readdress(place: number, address: Address): void {
+    if (!this.stopped) this.transport.readdress(place, address);
   }
 
   /** What is known about replicas that have been silent since then, monotonic µs. Allocates. */
@@ -318,7 +355,7 @@ export class TurnLoop {
   /** From now on `driven` is called. */
   start(driven: Driven): void {
     this.driven = driven;
-    this.book.watch(this.peers, (replica, address) => this.readdress(replica, address), this.notice, this.sender);
+    this.book.watch(this.peers, (place, address) => this.readdress(place, address), this.notice, this.slot);
   }
 
   /**

@@ -39,9 +39,11 @@ export const UdpState = Object.freeze({
 });
 
 export interface UdpPortOptions {
-  /** The replicas' numeric hosts and ports, by index; the host is empty while the address is unknown. */
+  /** The numeric hosts and ports of replicas and other places, by number; the host is empty if there is none. */
   readonly hosts: readonly string[];
   readonly ports: readonly number[];
+  /** How many of them are of replicas. */
+  readonly replicas: number;
   /** Addresses other than replicas that have a number, a power of two up to 65,536. */
   readonly endpoints: number;
   readonly transmitBytes: number;
@@ -92,14 +94,17 @@ export interface UdpPort {
   /** Number of the sender of an entry of the present batch. */
   intern(entry: number): number;
   endpointOf(host: string, port: number): number;
-  /** An entry of the present batch is an authentic datagram of this replica: its address is one of a replica. */
-  noteReplica(entry: number, replica: number): void;
+  /**
+   * An entry of the present batch is an authentic datagram of this replica: its address is one of a replica. A place
+   * that is no replica's is written to at that address from now on.
+   */
+  noteReplica(entry: number, place: number): void;
   /** Datagrams that the kernel dropped at the sockets, for any reason. −1 if it does not say. */
   kernelDrops(): number;
   /** Whether each socket has the filter. */
   filtered(): boolean;
-  /** The replica has a new address. */
-  readdress(replica: number, host: string, port: number): void;
+  /** The replica or place has a new address; an empty host: none. */
+  readdress(place: number, host: string, port: number): void;
   /**
    * The descriptors are closed when it returns, and no callback is called afterwards. Calling it again does nothing.
    */

@@ -19,14 +19,8 @@ import { TransportCounter, type Transport } from './transport.js';
 /** Most destinations other than replicas with an open datagram. Before one more is opened, all datagrams are sent. */
 const OPEN_MAX = 64;
 const NOTHING = new Uint8Array(0);
-/**
- * Marks a set of replicas in the table of destinations. The low bits name all of them but the last; the number above
- * them is the last.
- */
+/** Marks a set of replicas in the table of destinations: this, and the number of the last one. `masks` has the others. */
 const EACH = 1 << 30;
-const EACH_LAST_SHIFT = 16;
-const EACH_LAST_MASK = 0x3fff;
-const EACH_MASK = 0xffff;
 /** Below this length only the datagram's bytes are copied; otherwise its whole array, which needs no DataView. */
 const COPY_ALL_BYTES = 1024;
 
@@ -48,6 +42,8 @@ export class DatagramOutbox implements Outbox {
   private readonly openWords: DataView[];
   private readonly lengths: Int32Array;
   private readonly destinations: Int32Array;
+  /** Of a set of replicas: all of them but the last, one bit each; otherwise 0. */
+  private readonly masks: Int32Array;
   private readonly written: Uint8Array;
   private opened = 0;
   /** Where the open reservation is: a position in the tables above, or `alone`. −1: there is no reservation. */
@@ -63,6 +59,7 @@ export class DatagramOutbox implements Outbox {
   private apart: Uint8Array = NOTHING;
   private apartWords: DataView = this.words;
   private apartTo = 0;
+  private apartMask = 0;
 
   /**
    * @param datagramBytes the longest datagram of several messages, envelope included. At most the length that the
@@ -79,14 +76,19 @@ export class DatagramOutbox implements Outbox {
     this.openWords = new Array<DataView>(OPEN_MAX + 1).fill(this.words);
     this.lengths = new Int32Array(OPEN_MAX + 1);
     this.destinations = new Int32Array(OPEN_MAX + 1).fill(-1);
+    this.masks = new Int32Array(OPEN_MAX + 1);
     this.written = new Uint8Array(OPEN_MAX + 1);
     this.alone = OPEN_MAX;
     this.transmit = transport.memory?.transmit;
   }
 
   reserve(to: number, messageLength: number): number {
+    return this.reserveFor(to, 0, messageLength);
+  }
+
+  private reserveFor(to: number, mask: number, messageLength: number): number {
     this.dropReservation();
-    let at = this.find(to);
+    let at = this.find(to, mask);
     const version = at >= 0 ? this.written[at]! : to >= EACH ? WIRE_VERSION : this.peers.versionFor(to);
     const length = version === WIRE_VERSION ? messageLength : messageLength + this.translator.growth;
     if (this.envelope.bytesIn(version) + length > this.datagramBytes) return this.reserveAlone(at, to, length, version);
@@ -96,7 +98,7 @@ export class DatagramOutbox implements Outbox {
     }
     if (at < 0) {
       if (this.opened === OPEN_MAX) this.sendAll();
-      if (to >= EACH) this.helloEach(to & EACH_MASK);
+      if (to >= EACH) this.helloEach(mask);
       else if (this.peers.helloDue(to)) this.hello(to);
       const bytes = this.transport.acquire(this.datagramBytes);
       if (bytes === undefined) return this.noRoom();
@@ -105,6 +107,7 @@ export class DatagramOutbox implements Outbox {
       this.openWords[at] = this.wordsFor(bytes);
       this.lengths[at] = this.envelope.bytesIn(version);
       this.destinations[at] = to;
+      this.masks[at] = mask;
       this.written[at] = version;
     }
     this.reserved = at;
@@ -118,18 +121,19 @@ export class DatagramOutbox implements Outbox {
 
   /** Reserves a message to several replicas. Its datagram is made and sealed once; other recipients get copies. */
   reserveEach(mask: number, last: number, messageLength: number): number {
-    const to = EACH | (last << EACH_LAST_SHIFT) | mask;
+    const to = EACH | last;
     if (
       this.envelope.bytesIn(WIRE_VERSION) + messageLength <= this.datagramBytes &&
-      (this.find(to) >= 0 || this.allPresent(mask))
+      (this.find(to, mask) >= 0 || this.allPresent(mask))
     )
-      return this.reserve(to, messageLength);
+      return this.reserveFor(to, mask, messageLength);
     this.dropReservation();
     if (this.apart.length < messageLength) {
       this.apart = new Uint8Array(MAX_DATAGRAM_BYTES);
       this.apartWords = wordsOf(this.apart);
     }
     this.apartTo = to;
+    this.apartMask = mask;
     this.bytes = this.apart;
     this.words = this.apartWords;
     return 0;
@@ -155,7 +159,7 @@ export class DatagramOutbox implements Outbox {
     this.reserved = -1;
     this.messages++;
     if (at === this.alone) {
-      this.seal(this.arrays[at]!, head + length, this.aloneTo, this.written[at]!);
+      this.seal(this.arrays[at]!, head + length, this.aloneTo, 0, this.written[at]!);
       this.arrays[at] = NOTHING;
     } else {
       this.lengths[at]! += length;
@@ -180,7 +184,7 @@ export class DatagramOutbox implements Outbox {
     if (bytes === undefined) return;
     const version = this.peers.versionFor(to);
     const head = this.envelope.bytesIn(version);
-    this.seal(bytes, head + this.peers.writeChallenge(to, bytes, head), to, version);
+    this.seal(bytes, head + this.peers.writeChallenge(to, bytes, head), to, 0, version);
     this.transport.flush();
   }
 
@@ -196,8 +200,9 @@ export class DatagramOutbox implements Outbox {
     this.leaveUnder(key, bytes, head + this.peers.writeChallengeUnder(key, to, bytes, head), to, version);
   }
 
-  private find(to: number): number {
-    for (let at = this.opened - 1; at >= 0; at--) if (this.destinations[at] === to) return at;
+  private find(to: number, mask: number): number {
+    for (let at = this.opened - 1; at >= 0; at--)
+      if (this.destinations[at] === to && this.masks[at] === mask) return at;
     return -1;
   }
 
@@ -235,11 +240,11 @@ export class DatagramOutbox implements Outbox {
   }
 
   private commitApart(messageLength: number): void {
-    const { apart, apartTo } = this;
+    const { apart, apartTo, apartMask } = this;
     this.apartTo = 0;
-    const last = (apartTo >>> EACH_LAST_SHIFT) & EACH_LAST_MASK;
-    for (let replica = 0; (apartTo & EACH_MASK) >>> replica !== 0; replica++)
-      if (replica !== last && ((apartTo >>> replica) & 1) === 1) this.commitCopy(replica, apart, messageLength);
+    const last = apartTo & ~EACH;
+    for (let replica = 0; apartMask >>> replica !== 0; replica++)
+      if (replica !== last && ((apartMask >>> replica) & 1) === 1) this.commitCopy(replica, apart, messageLength);
     this.commitCopy(last, apart, messageLength);
   }
 
@@ -266,15 +271,17 @@ export class DatagramOutbox implements Outbox {
     const bytes = this.arrays[at]!;
     const length = this.lengths[at]!;
     const to = this.destinations[at]!;
+    const mask = this.masks[at]!;
     const version = this.written[at]!;
     this.arrays[at] = this.arrays[last]!;
     this.openWords[at] = this.openWords[last]!;
     this.lengths[at] = this.lengths[last]!;
     this.destinations[at] = this.destinations[last]!;
+    this.masks[at] = this.masks[last]!;
     this.written[at] = this.written[last]!;
     this.arrays[last] = NOTHING;
     if (length === this.envelope.bytesIn(version)) this.transport.release(bytes);
-    else this.seal(bytes, length, to, version);
+    else this.seal(bytes, length, to, mask, version);
   }
 
   private sendAll(): void {
@@ -283,14 +290,14 @@ export class DatagramOutbox implements Outbox {
       const version = this.written[at]!;
       this.arrays[at] = NOTHING;
       if (this.lengths[at] === this.envelope.bytesIn(version)) this.transport.release(bytes);
-      else this.seal(bytes, this.lengths[at]!, this.destinations[at]!, version);
+      else this.seal(bytes, this.lengths[at]!, this.destinations[at]!, this.masks[at]!, version);
     }
     this.opened = 0;
   }
 
-  private seal(bytes: Uint8Array, length: number, to: number, version: number): void {
+  private seal(bytes: Uint8Array, length: number, to: number, mask: number, version: number): void {
     if (to >= EACH) {
-      this.sealEach(bytes, length, to);
+      this.sealEach(bytes, length, to & ~EACH, mask);
       return;
     }
     if (!this.peers.mayCarry(to, length)) {
@@ -301,15 +308,14 @@ export class DatagramOutbox implements Outbox {
   }
 
   /** Seals once for all: replicas share one key, this process's own, and their addresses count as proven. */
-  private sealEach(bytes: Uint8Array, length: number, to: number): void {
-    const last = (to >>> EACH_LAST_SHIFT) & EACH_LAST_MASK;
+  private sealEach(bytes: Uint8Array, length: number, last: number, mask: number): void {
     if (!this.sealUnder(this.peers.keyFor(last), bytes, length, WIRE_VERSION)) {
       this.transport.release(bytes);
       this.unsealed++;
       return;
     }
-    for (let replica = 0; (to & EACH_MASK) >>> replica !== 0; replica++) {
-      if (replica === last || ((to >>> replica) & 1) === 0) continue;
+    for (let replica = 0; mask >>> replica !== 0; replica++) {
+      if (replica === last || ((mask >>> replica) & 1) === 0) continue;
       const copy = this.transport.acquire(bytes.length);
       if (copy === undefined) {
         this.dropped++;

@@ -2,8 +2,15 @@
  * Reads the messages of a received datagram. The rule: whatever the bytes are, nothing throws, nothing is read beyond
  * their end, and each refusal is counted by its reason.
  */
-import { CLIENT_SENDER, DROP_REASON_NAMES, UNPROVEN, type Envelope, type Keyring } from '../wire/envelope.js';
-import { isConfiguring, isReadOnly, Proof, typeOf, validate } from '../wire/messages.js';
+import {
+  CLIENT_SENDER,
+  DROP_REASON_NAMES,
+  SENDER_REFUSED,
+  UNPROVEN,
+  type Envelope,
+  type Keyring,
+} from '../wire/envelope.js';
+import { AskMembers, isConfiguring, isReadOnly, Members, Proof, typeOf, validate } from '../wire/messages.js';
 import type { Peers } from '../wire/peers.js';
 import { Translator } from '../wire/translation.js';
 import { WIRE_VERSION } from '../wire/versions.js';
@@ -12,7 +19,6 @@ import type { Transport } from './transport.js';
 /** The consumer of a message: a core's `receive`, to which the driver adds the time. */
 export type MessageHandler = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number) => void;
 
-const SENDER_REFUSED = DROP_REASON_NAMES.indexOf('sender');
 const ROLE_REFUSED = DROP_REASON_NAMES.indexOf('role');
 
 export class DatagramReader {
@@ -33,6 +39,8 @@ export class DatagramReader {
    * @param hello called with the endpoint of a client that says hello (peer-versions.ts)
    * @param challenge called for a datagram under another key than its endpoint's (peers.ts)
    * @param replicaHeard called for each datagram of a replica that the transport is handing over
+   * @param unlistedHeard the same for a host that is not listed. Of its messages only those that ask or say who the
+   * members are have been handled before
    */
   constructor(
     private readonly envelope: Envelope,
@@ -44,6 +52,7 @@ export class DatagramReader {
     private readonly hello?: (endpoint: number) => void,
     private readonly challenge?: (endpoint: number, key: number, newest: number) => void,
     private readonly replicaHeard?: (replica: number) => void,
+    private readonly unlistedHeard?: () => void,
   ) {}
 
   /**
@@ -54,7 +63,8 @@ export class DatagramReader {
    */
   read(bytes: Uint8Array, offset: number, length: number, client = -1): number {
     const sender = this.envelope.open(bytes, offset, length);
-    if (sender < 0) return this.drop(-sender, 0);
+    if (sender < 0)
+      return sender === -SENDER_REFUSED ? this.readUnlisted(bytes, offset, length, client) : this.drop(-sender, 0);
     let from = sender; // the envelope names the replica, not the address: a host may have several addresses
     if (sender === CLIENT_SENDER) {
       if (!this.acceptClients) return this.drop(SENDER_REFUSED, 0);
@@ -83,6 +93,34 @@ export class DatagramReader {
       at += messageLength;
     }
     return messages;
+  }
+
+  /**
+   * A host that is not listed here: it was, or will be, or is listed already and this process does not know it yet. It
+   * asks who the members are, or says so; nothing else of it is handled.
+   */
+  private readUnlisted(bytes: Uint8Array, offset: number, length: number, client: number): number {
+    const { translator, envelope } = this;
+    this.drops[SENDER_REFUSED]!++;
+    if (this.unlistedHeard === undefined || client >= 0) return 0;
+    const { openedKey, openedNewest, openedBytes } = envelope;
+    const from = this.transport.sender();
+    if (!this.peers.heard(from, openedKey, openedNewest, length)) return 0;
+    const owner = this.ring === undefined ? 0 : this.ring.ownerOf(openedKey);
+    const present = envelope.openedVersion === WIRE_VERSION;
+    const end = offset + length;
+    for (let at = offset + openedBytes; at < end; ) {
+      const messageLength = present ? validate(bytes, at, end) : translator.read(bytes, at, end);
+      if (messageLength < 0) return this.drop(-messageLength, 0);
+      const type = present ? typeOf(bytes, at) : typeOf(translator.bytes, translator.offset);
+      if (type === AskMembers.type || type === Members.type) {
+        if (present) this.handle(bytes, at, messageLength, from, owner);
+        else this.handle(translator.bytes, translator.offset, translator.length, from, owner);
+      }
+      at += messageLength;
+    }
+    this.unlistedHeard();
+    return 1;
   }
 
   /** Handles the Proofs of a datagram under another key than its endpoint's, and drops its other messages. */

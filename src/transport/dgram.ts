@@ -19,6 +19,7 @@ import {
 } from './binding.js';
 import { EndpointTable } from './endpoint-table.js';
 import {
+  NOWHERE,
   REPLICA_ADDRESS,
   STRANGER,
   TRANSPORT_COUNTER_NAMES,
@@ -54,7 +55,11 @@ export class DgramTransport implements Transport {
 
   private readonly pool: ArrayPool;
   private readonly endpoints: EndpointTable;
+  /** By place. */
   private readonly replicas: Address[];
+  private readonly hosts: number;
+  /** A number above every host that has an address. */
+  private reach = 0;
   /** By replica: the address of its last datagram that came from elsewhere than the address to which it is written. */
   private readonly heardHosts: (string | undefined)[];
   private readonly heardPorts: number[];
@@ -74,10 +79,13 @@ export class DgramTransport implements Transport {
     private readonly socketFactory: SocketFactory = createUdpSocket,
   ) {
     this.pool = new ArrayPool(options.datagramBytes, SMALL_ARRAYS, LARGE_ARRAYS);
-    this.endpoints = new EndpointTable(options.replicas.length, options.endpoints);
-    this.replicas = [...options.replicas];
-    this.heardHosts = options.replicas.map(() => undefined);
-    this.heardPorts = options.replicas.map(() => 0);
+    const places = options.places ?? options.replicas.length;
+    this.hosts = options.hosts ?? places;
+    this.endpoints = new EndpointTable(places, options.endpoints);
+    this.replicas = Array.from({ length: places }, (_, place) => options.replicas[place] ?? NOWHERE);
+    this.reach = options.replicas.length;
+    this.heardHosts = new Array<string | undefined>(this.hosts).fill(undefined);
+    this.heardPorts = new Array<number>(this.hosts).fill(0);
     this.receiver = options.receive;
   }
 
@@ -175,7 +183,7 @@ export class DgramTransport implements Transport {
     const { address, port } = this.rinfo!;
     const known = this.endpoints.find(address, port);
     if (known >= 0) return known;
-    for (let replica = 0; replica < this.replicas.length; replica++) {
+    for (let replica = 0; replica < this.reach; replica++) {
       const { host, port: own } = this.replicas[replica]!;
       if (own === port && host === address) return REPLICA_ADDRESS;
       if (this.heardPorts[replica] === port && this.heardHosts[replica] === address) return REPLICA_ADDRESS;
@@ -186,6 +194,7 @@ export class DgramTransport implements Transport {
   noteReplica(replica: number): void {
     this.heardHosts[replica] = this.rinfo!.address;
     this.heardPorts[replica] = this.rinfo!.port;
+    if (replica >= this.reach) this.reach = replica + 1;
   }
 
   kernelDrops(): number {
@@ -202,8 +211,24 @@ export class DgramTransport implements Transport {
     return endpoint;
   }
 
-  readdress(replica: number, address: Address): void {
-    this.replicas[replica] = address;
+  placeSender(place: number): void {
+    const { address: host, port, family } = this.rinfo!;
+    this.replicas[place] = { host, port, family: family === 'IPv6' ? 6 : 4 };
+  }
+
+  readdress(place: number, address: Address): void {
+    this.replicas[place] = address;
+    if (place < this.hosts) {
+      if (address.host === '') this.heardHosts[place] = undefined;
+      this.reach = this.hosts;
+      while (
+        this.reach > 0 &&
+        this.replicas[this.reach - 1]!.host === '' &&
+        this.heardHosts[this.reach - 1] === undefined
+      )
+        this.reach--;
+    }
+    if (address.host === '') return;
     if (this.closing !== undefined || (address.family === 6 ? this.socket6 : this.socket4) !== undefined) return;
     const { family, host, port } = bindingFor(address.family);
     this.bind(family, host, port).catch((error: unknown) => {

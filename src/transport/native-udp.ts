@@ -14,6 +14,7 @@ import { MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { ArrayPool } from './array-pool.js';
 import { bindError, bindingFor, bindingsOf, checkBuffer, noticeSendFailing, noticeUnbound } from './binding.js';
 import {
+  NOWHERE,
   TRANSPORT_COUNTER_NAMES,
   TransportCounter,
   type Address,
@@ -71,6 +72,8 @@ export class NativeUdpTransport implements Transport {
     private readonly options: TransportOptions,
   ) {
     const { datagramBytes, replicas } = options;
+    const places = options.places ?? replicas.length;
+    const addresses = Array.from({ length: places }, (_, place) => replicas[place] ?? NOWHERE);
     const smallArrays = Math.max(
       SMALL_ARRAYS_MIN,
       Math.min(SMALL_ARRAYS_MAX, Math.floor(SMALL_BYTES_MAX / datagramBytes)),
@@ -78,8 +81,9 @@ export class NativeUdpTransport implements Transport {
     const sends = smallArrays + LARGE_ARRAYS;
     this.idle = options.idle;
     this.udp = new addon.UdpPort({
-      hosts: replicas.map(({ host }) => host),
-      ports: replicas.map(({ port }) => port),
+      hosts: addresses.map(({ host }) => host),
+      ports: addresses.map(({ port }) => port),
+      replicas: options.hosts ?? places,
       endpoints: options.endpoints,
       transmitBytes: smallArrays * datagramBytes + LARGE_ARRAYS * MAX_DATAGRAM_BYTES,
       sends,
@@ -214,9 +218,14 @@ export class NativeUdpTransport implements Transport {
     return this.udp.endpointOf(host, port);
   }
 
-  readdress(replica: number, address: Address): void {
+  placeSender(place: number): void {
+    this.udp.noteReplica(this.state[UdpState.handled]! - 1, place);
+  }
+
+  readdress(place: number, address: Address): void {
     if (this.isClosed) return;
-    this.udp.readdress(replica, address.host, address.port);
+    this.udp.readdress(place, address.host, address.port);
+    if (address.host === '') return;
     if (this.families.has(address.family)) return;
     try {
       this.bind(bindingFor(address.family));

@@ -1,7 +1,8 @@
 /**
  * The interface of transports, which move datagrams, and their names for destinations.
  *
- * An *endpoint* is a number: 0…N−1 are the replicas, larger numbers are other senders (endpoint-table.ts). The rule:
+ * An *endpoint* is a number. Those below `places` are at addresses that the process sets: hosts by slot, and a few more
+ * (wire/host-ids.ts). Larger numbers are other senders (endpoint-table.ts). The rule:
  * until the caller has checked a datagram and asked for its sender, nothing in the datagram may size an allocation, use
  * up an endpoint or make a transport throw.
  *
@@ -13,6 +14,9 @@ import type { DatagramMemory } from '../native/aead.js';
 
 /** Called for each datagram. The bytes are valid only during the call. The receiver may overwrite them. */
 export type Receiver = (bytes: Uint8Array, offset: number, length: number) => void;
+
+/** No host is there. */
+export const NOWHERE: Address = { host: '', port: 0, family: 4 };
 
 /** Where a socket listens or a replica is found: a numeric address, never a name. */
 export interface Address {
@@ -36,8 +40,12 @@ export type IdleStrategy = (typeof IDLE_STRATEGIES)[number];
 export const IDLE_STRATEGIES = ['block', 'adaptive', 'busy'] as const;
 
 export interface TransportOptions {
-  /** The replicas' addresses, by index: endpoints 0…N−1. */
+  /** The replicas' addresses, by slot: endpoints 0…N−1. */
   readonly replicas: readonly Address[];
+  /** Endpoints below this have the address that `readdress` gives them. Default: as many as there are replicas. */
+  readonly places?: number;
+  /** How many of them are hosts, whose addresses count as those of replicas. Default: all. */
+  readonly hosts?: number;
   /** Where to listen. Undefined, for clients: any free port, of each family that the replicas' addresses have. */
   readonly listen: Address | undefined;
   readonly receive: Receiver;
@@ -111,6 +119,8 @@ export interface Transport {
    * during a Receiver call.
    */
   noteReplica(replica: number): void;
+  /** This place, which is no host's, has the address of the current datagram. Only during a Receiver call. */
+  placeSender(place: number): void;
   /**
    * Datagrams that the kernel dropped at the sockets of this transport: there was no room for them, or the filter
    * refused them. −1 if that is not known.
@@ -120,8 +130,11 @@ export interface Transport {
   isFiltered(): boolean;
   /** Endpoint of an address, for tools and tests; replies go to `sender()`. */
   endpointOf(host: string, port: number): number;
-  /** A replica has a new address. Opens a socket of the address's family if there is none; a failure is a notice. */
-  readdress(replica: number, address: Address): void;
+  /**
+   * A replica, or another place, has a new address: NOWHERE, none. Opens a socket of the address's family if there is
+   * none; a failure is a notice.
+   */
+  readdress(place: number, address: Address): void;
   /**
    * True while a batch is handed over, or while promises run that the batch settled. `batchEnd` is then called after
    * them. Otherwise false, and nothing happens.

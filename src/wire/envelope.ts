@@ -20,6 +20,7 @@ import {
   SendingStreams,
   type StreamSource,
 } from './streams.js';
+import { HOST_PLACES, HostIds, UNLISTED } from './host-ids.js';
 import { readI32, readU16, writeI32, writeU16 } from './u64.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from './versions.js';
 
@@ -38,7 +39,7 @@ export interface Keyring extends StreamSource {
   /** The slot of a key id from the wire, or −1. */
   find(keyId: number): number;
   /**
-   * Whether this sender (replica index or CLIENT_SENDER) may use the key. A client's key cannot speak for a replica.
+   * Whether this sender (a host's id or CLIENT_SENDER) may use the key. A client's key cannot speak for a replica.
    */
   permits(slot: number, sender: number): boolean;
   /**
@@ -130,6 +131,9 @@ export const DROP_REASON_NAMES: readonly string[] = [
 /** Counted by hosts: too many datagrams of one client were waiting. */
 export const CROWDED = DROP_REASON_NAMES.indexOf('crowded');
 
+/** The sender is a host that is not listed; or at a client, a client. */
+export const SENDER_REFUSED = DROP_REASON_NAMES.indexOf('sender');
+
 /** Counted by hosts: the datagram is under another key than its endpoint's, and no Proof has come under it (peers.ts). */
 export const UNPROVEN = DROP_REASON_NAMES.indexOf('unproven');
 
@@ -204,6 +208,8 @@ export class Envelope {
   openedNewest = WIRE_VERSION;
   /** Length of its envelope, behind which its messages begin. */
   openedBytes = ENVELOPE_BYTES;
+  /** Which hosts are listed. */
+  readonly ids: HostIds;
   /** By slot: datagrams that named this key and were not authentic under it. Shorter than the slots, or with holes. */
   readonly forged: number[] = [];
 
@@ -223,8 +229,8 @@ export class Envelope {
 
   /**
    * @param clusterHi,clusterLo the 64-bit cluster id; datagrams of other clusters are refused
-   * @param sender replica index, or CLIENT_SENDER
-   * @param replicas number of replicas; a sender at or above it is a client, or is refused
+   * @param sender this host's id, or CLIENT_SENDER
+   * @param replicas number of the cluster file's replicas: the hosts that are listed until `ids` is told otherwise
    * @param keys undefined in a cluster without keys
    * @param newest the newest version in which this process writes. It reads newer ones that it knows, so that a cluster
    * can be held back to an older version one process at a time
@@ -235,17 +241,18 @@ export class Envelope {
     private readonly clusterHi: number,
     private readonly clusterLo: number,
     private readonly sender: number,
-    private readonly replicas: number,
+    replicas: number,
     private readonly keys?: Keyring,
     readonly newest: number = WIRE_VERSION,
     private readonly oldest: number = PREVIOUS_WIRE_VERSION,
   ) {
+    this.ids = new HostIds(replicas);
     this.ownMagic = magicOf(newest, newest);
     this.newestRead = Math.max(newest, WIRE_VERSION);
     if (keys === undefined) return;
     this.lengths.fill(SEALED_ENVELOPE_BYTES, ENCRYPTED_VERSION);
     this.sending = new SendingStreams(keys, sender, sender !== CLIENT_SENDER);
-    this.receiving = new ReceivingStreams(keys, replicas);
+    this.receiving = new ReceivingStreams(keys, Math.max(replicas, HOST_PLACES));
   }
 
   /** Length of this process's envelopes in a version. */
@@ -290,9 +297,10 @@ export class Envelope {
   }
 
   /**
-   * Checks a received datagram. Returns the sender (replica index or CLIENT_SENDER), or a negative code whose name is
-   * `DROP_REASON_NAMES[-code]`. Never throws. Decrypts in place; what it refuses may be garbage afterwards. Overwrites
-   * the mac field of a guarded datagram with zeros.
+   * Checks a received datagram. Returns the sender (a host's slot or CLIENT_SENDER), or a negative code whose name is
+   * `DROP_REASON_NAMES[-code]`. The code `sender` is given to a datagram that is intact and comes from a host that is
+   * not listed: its messages may be read. Never throws. Decrypts in place; what else it refuses may be garbage
+   * afterwards. Overwrites the mac field of a guarded datagram with zeros.
    */
   open(bytes: Uint8Array, offset: number, length: number): number {
     if (length > MAX_DATAGRAM_BYTES) return Refused.oversized;
@@ -320,18 +328,18 @@ export class Envelope {
     )
       return Refused.cluster;
     const sender = readU16(bytes, offset + AT_SENDER);
-    if (sender >= this.replicas && sender !== CLIENT_SENDER) return Refused.sender;
+    const from = sender === CLIENT_SENDER ? CLIENT_SENDER : this.ids.slotOf(sender);
     const slot = this.keys === undefined || keyId === 0 ? NO_KEY : this.keys.find(keyId);
     if ((this.keys === undefined) !== (keyId === 0) || (keyId !== 0 && slot < 0)) return Refused.key;
     if (isSealed) {
       if (!this.keys!.permits(slot, sender)) return Refused.role;
-      const opened = this.receiving!.open(slot, this.directionFrom(sender), sender, bytes, offset, length);
+      const opened = this.receiving!.open(slot, this.directionFrom(sender), sender, bytes, offset, length, from);
       if (opened !== Opened.intact) return opened === Opened.stale ? Refused.stale : this.refuseForged(slot);
       this.openedKey = slot;
       this.openedVersion = version;
       this.openedNewest = newest;
       this.openedBytes = SEALED_ENVELOPE_BYTES;
-      return sender;
+      return from === UNLISTED ? Refused.sender : from;
     }
     const at = offset + AT_MAC;
     const a = readI32(bytes, at);
@@ -349,7 +357,7 @@ export class Envelope {
     this.openedVersion = version;
     this.openedNewest = newest;
     this.openedBytes = ENVELOPE_BYTES;
-    return sender;
+    return from === UNLISTED ? Refused.sender : from;
   }
 
   private refuseForged(slot: number): number {

@@ -16,10 +16,11 @@
  * a bound, so the longest list has one.
  */
 import type { Hash64 } from './envelope.js';
+import { HOST_PLACES } from './host-ids.js';
 import { readHex, readI32, readIndex, readU16, writeHex, writeIndex, writeU16 } from './u64.js';
 
 /** Most hosts that are listed at once: two disjoint sets of voters, and five. */
-export const HOSTS_MAX = 31;
+export const HOSTS_MAX = HOST_PLACES;
 const VOTERS_MAX = 13;
 export const EPOCH_MAX = 0x1fff;
 /** Longest `host:port`: a name of 253 characters, or what a cluster file takes for one, in brackets. */

@@ -71,6 +71,17 @@ export class PeerVersions {
     this.helloWaitMs = new Int32Array(replicas);
   }
 
+  /** Another process is there: it was never heard. */
+  forget(replica: number): void {
+    this.written[replica] = this.oldest;
+    this.met[replica] = 0;
+    this.heardLately[replica] = 0;
+    this.spoken[replica] = 0;
+    this.newestOf[replica] = 0;
+    this.owes[replica] = 0;
+    this.helloWaitMs[replica] = 0;
+  }
+
   /** The version in which this process and a peer understand each other. */
   common(newest: number): number {
     return Math.max(this.oldest, Math.min(this.newest, newest));

@@ -2,7 +2,7 @@
  * What a process knows about each peer: the key that seals datagrams to it, the version of datagrams to it, and whether
  * it has proven its address.
  *
- * A replica is known by its index. Datagrams to it are sealed with this process's own key, and their version follows
+ * A replica is known by its slot. Datagrams to it are sealed with this process's own key, and their version follows
  * the rule in peer-versions.ts. Any other endpoint is a client, known by its place in the endpoint table. Datagrams to
  * it have its key and the version of its last authentic datagram, so only the replicas and the client itself need to
  * know its key. Before a client has proven its address, address-proofs.ts limits what may be sent to it. When another
@@ -19,9 +19,9 @@ import { PeerVersions } from './peer-versions.js';
 import { PREVIOUS_WIRE_VERSION } from './versions.js';
 
 export interface PeersOptions {
-  /** Replica index, or CLIENT_SENDER. */
+  /** This replica's slot, or CLIENT_SENDER. */
   readonly self: number;
-  /** Endpoints below this are replicas. */
+  /** Endpoints below this are replicas, or asked for the members as if they were (host-ids.ts). */
   readonly replicas: number;
   /** Places of the endpoint table, a power of two. */
   readonly endpoints: number;
@@ -93,6 +93,11 @@ export class Peers {
     this.clientVersions[place] = this.versions.next(this.clientVersions[place]!, newest);
     this.proofs?.credit(place, length);
     return true;
+  }
+
+  /** Another host has this slot: nothing is known of it. */
+  forget(replica: number): void {
+    this.versions.forget(replica);
   }
 
   /** Slot of the key that seals a datagram to an endpoint, or NO_KEY. */

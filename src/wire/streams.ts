@@ -311,13 +311,22 @@ export class ReceivingStreams {
 
   /**
    * Checks and decrypts a datagram in place, under the key in `slot`.
-   * @param sender replica index, or any larger number for a client
+   * @param sender as the envelope names it
+   * @param place of the host among the replicas; any larger number for a client, or a host that has none
    */
-  open(slot: number, direction: Direction, sender: number, bytes: Uint8Array, offset: number, length: number): Opened {
+  open(
+    slot: number,
+    direction: Direction,
+    sender: number,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    place: number = sender,
+  ): Opened {
     const counter = readI32(bytes, offset + AT_NONCE + 4);
     // No sender counts as far, and none begins with 0.
     if (readI32(bytes, offset + AT_NONCE) !== 0 || counter <= 0) return Opened.stale;
-    const table = this.replicas[sender] ?? (this.clients ??= new StreamTable(CLIENT_STREAMS, this.multipliers));
+    const table = this.replicas[place] ?? (this.clients ??= new StreamTable(CLIENT_STREAMS, this.multipliers));
     const stream = table.find(slot, bytes, offset + AT_SALT);
     if (stream === undefined) return this.openUnknown(table, slot, direction, sender, bytes, offset, length);
     if (stream.highest - counter > STALE_DATAGRAMS) return Opened.stale;

@@ -98,6 +98,41 @@ t.test('replicas that change places with each other are found again', async (t) 
   t.same(hosts(), ['10.0.0.2', '10.0.0.1']);
 });
 
+t.test('hosts are entered and leave while the process runs', async (t) => {
+  const w = world({ 'a.test': ['10.0.0.1'], 'b.test': ['10.0.0.2'], 'c.test': ['10.0.0.9'] });
+  const book = await AddressBook.open({ replicas: [{ host: '10.0.0.3', port: 7400 }] }, w);
+  const moves: string[] = [];
+  const heard = { heardLately: new Uint8Array(64), spoken: new Uint8Array(64).fill(1) };
+  book.watch(
+    heard,
+    (place, { host, port }) => void moves.push(`${place} ${host}:${port}`),
+    () => undefined,
+  );
+  t.teardown(() => book.close());
+  book.place(30, { host: '10.0.0.4', port: 7401 });
+  book.place(30, { host: '10.0.0.4', port: 7401 });
+  t.same(moves.splice(0), ['30 10.0.0.4:7401'], 'nothing happens where nothing changed');
+  book.place(5, { host: 'a.test', port: 7402 });
+  await until(() => moves.length === 2, 'its name was looked up');
+  t.same(moves.splice(0), ['5 :7402', '5 10.0.0.1:7402']);
+  book.place(5, { host: 'never.test', port: 7402 });
+  w.names.set('never.test', 'never');
+  book.place(5, { host: 'b.test', port: 7403 });
+  await until(() => moves.length === 3, 'an answer for a host that has left counts no more');
+  t.same(moves.splice(0), ['5 :7402', '5 :7403', '5 10.0.0.2:7403']);
+  book.place(30, undefined);
+  book.place(5, undefined);
+  t.same(moves.splice(0), ['30 :0', '5 :0']);
+  t.same(book.unresolved(), [], 'a place without a host lacks no address');
+  t.equal(book.known, 1);
+  const lookups = w.lookups.length;
+  w.ms = 1e6;
+  await book.look(heard);
+  t.equal(w.lookups.length, lookups, 'and is not looked up');
+  book.place(6, { host: 'c.test', port: 1 });
+  await until(() => moves.length === 2, 'the next one is');
+});
+
 t.test('who is heard is never looked up; who is silent is, with a growing pause', async (t) => {
   const w = world({ 'a.test': ['10.0.0.1'], 'b.test': ['10.0.0.2'] });
   const book = await AddressBook.open({ replicas }, w);

@@ -218,6 +218,7 @@ t.test('the port refuses what is no argument', { skip: withoutNative }, async (t
   const good = {
     hosts: ['127.0.0.1'],
     ports: [9],
+    replicas: 1,
     endpoints: 4,
     transmitBytes: 100,
     sends: 4,
@@ -231,6 +232,9 @@ t.test('the port refuses what is no argument', { skip: withoutNative }, async (t
   for (const bad of [
     { hosts: ['localhost'] },
     { ports: [] },
+    { replicas: 2 },
+    { replicas: 0.5 },
+    { replicas: undefined },
     { endpoints: 3 },
     { endpoints: 131_072 },
     { transmitBytes: 0 },

@@ -37,6 +37,7 @@ const CLUSTER_LO = 0x76543210;
 /** Records what is sent; arrays come from a pool, as in a real one. */
 class FakeTransport implements Transport {
   readdress(): void {}
+  placeSender(): void {}
   readonly kind = 'fake';
   readonly idle = 'block';
   readonly batches = false;
