@@ -75,6 +75,13 @@ export function formatLongDuration(ns: number): string {
     : `${formatCount(Math.floor(minutes / (24 * 60)))} days`;
 }
 
+/** Bytes with three significant digits and a fitting unit. */
+export function formatBytes(bytes: number): string {
+  if (bytes < 1024) return `${bytes} B`;
+  if (bytes < 1024 ** 2) return `${significant(bytes / 1024)} KiB`;
+  return bytes < 1024 ** 3 ? `${significant(bytes / 1024 ** 2)} MiB` : `${significant(bytes / 1024 ** 3)} GiB`;
+}
+
 /** A number with thousands separators, for display. */
 export function formatCount(value: number): string {
   return Math.round(value).toLocaleString('en-US');

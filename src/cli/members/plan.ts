@@ -35,6 +35,8 @@ export interface HostSeen {
   readonly identity: string | undefined;
   /** Committed entries that it lacks; undefined if that is not known. */
   readonly behind: number | undefined;
+  /** Bytes that came to it since its process began. */
+  readonly receivedBytes: number;
 }
 
 /** What answers at an address that the request names. */
@@ -82,7 +84,7 @@ export type Next =
       readonly kind: 'wait';
       readonly says: string;
       /** The host that copies the state, if it is that. */
-      readonly copies?: { readonly id: number; readonly behind: number | undefined };
+      readonly copies?: { readonly id: number; readonly host: HostSeen | undefined };
     }
   | { readonly kind: 'done'; readonly says: string }
   | Refusal;
@@ -449,7 +451,7 @@ function caughtUp({ id, address }: Member, { hosts }: Seen): Next | undefined {
     kind: 'wait',
     says:
       host === undefined ? `host ${id} at ${address} has not begun yet` : `host ${id} at ${address} copies the state`,
-    copies: { id, behind: host?.behind },
+    copies: { id, host },
   };
 }
 

@@ -1,0 +1,125 @@
+/**
+ * Carries out a change of the members: looks, does the next step (plan.ts), and looks again, until it is done or refused,
+ * or the time is up. It can be killed at any moment, and run again.
+ *
+ * A refusal that rests on somebody's silence counts only if it stays for a while: a replica that was busy, or is being
+ * started, is not dead.
+ */
+import { CliError } from '../../console/exit.js';
+import type { CommandErrorCode } from '../../errors.js';
+import { Outcome } from '../../protocol/membership/changes.js';
+import type { ConfigureOperation } from '../../protocol/membership/operations.js';
+import { OUTCOME_NAMES, type ChangeResult } from '../../protocol/membership/results.js';
+import type { MemberList } from '../../wire/member-list.js';
+import { nextStep, type HostSeen, type MemberRequest, type Seen } from './plan.js';
+
+/** The cluster, as the tool sees and changes it. */
+export interface MembersInReach {
+  /** A sentence if it cannot be told who the members are. @param began the epoch that ran at the first look */
+  look(request: MemberRequest, began: number | undefined): Promise<Seen | string>;
+  switchOn(): Promise<void>;
+  /** Undefined: what became of it is not known. */
+  change(operation: ConfigureOperation): Promise<ChangeResult | undefined>;
+}
+
+export interface RunOptions {
+  readonly timeoutMs: number;
+  /** How long a refusal that may pass has to stay. */
+  readonly patienceMs: number;
+  readonly nowMs: () => number;
+  readonly sleep: (ms: number) => Promise<unknown>;
+  readonly done: (says: string) => void;
+  readonly waits: (
+    says: string,
+    copies: { readonly id: number; readonly host: HostSeen | undefined } | undefined,
+  ) => void;
+}
+
+/** Time between two looks. */
+const LOOK_MS = 200;
+
+/** The code for what the log says of an operation that it does not take. */
+const REFUSED: Readonly<Record<Exclude<keyof typeof Outcome, 'done'>, CommandErrorCode>> = {
+  identityListed: 'member-listed',
+  addressListed: 'member-listed',
+  noRoom: 'members-count',
+  notListed: 'member-unlisted',
+  votes: 'member-alive',
+  epochMismatch: 'epoch-mismatch',
+  changePending: 'change-pending',
+  identityUnknown: 'member-unreachable',
+};
+
+/**
+ * Resolves with the members when it is done, and what to tell. Rejects with CliError: a refusal, or `members-not-decided`
+ * when the time is up; and with the errors of `cluster`.
+ */
+export async function runChange(
+  request: MemberRequest,
+  cluster: MembersInReach,
+  options: RunOptions,
+): Promise<{ readonly says: string; readonly list: MemberList }> {
+  const { nowMs, patienceMs, timeoutMs } = options;
+  const untilMs = nowMs() + timeoutMs;
+  let began: number | undefined;
+  let refused: { readonly code: CommandErrorCode; readonly sinceMs: number } | undefined;
+  /** The operation that the log did not take the last time. */
+  let futile: string | undefined;
+  for (;;) {
+    const seen = await cluster.look(request, began);
+    const isLate = nowMs() >= untilMs;
+    if (typeof seen === 'string') {
+      if (isLate) throw notDecided(timeoutMs, seen);
+      options.waits(seen, undefined);
+      await options.sleep(LOOK_MS);
+      continue;
+    }
+    began ??= seen.list.started;
+    const next = nextStep(request, seen);
+    if (next.kind === 'done') return { says: next.says, list: seen.list };
+    if (next.kind === 'refuse') {
+      const { code, why, mayPass } = next;
+      if (refused?.code !== code) refused = { code, sinceMs: nowMs() };
+      if (!mayPass || nowMs() - refused.sinceMs >= patienceMs) throw new CliError(code, why);
+      await options.sleep(LOOK_MS);
+      continue;
+    }
+    refused = undefined;
+    if (isLate) throw notDecided(timeoutMs, next.kind === 'switch-on' ? 'the feature membership is off' : next.says);
+    if (next.kind === 'wait') {
+      options.waits(next.says, next.copies);
+      await options.sleep(LOOK_MS);
+    } else if (next.kind === 'switch-on') {
+      await cluster.switchOn();
+      options.done('the feature membership is on');
+    } else {
+      const result = await cluster.change(next.operation);
+      if (result?.outcome === Outcome.done) {
+        futile = undefined;
+        options.done(next.says);
+        continue;
+      }
+      // What was seen was not the newest: it is looked at again. Not for ever.
+      const text = JSON.stringify(next.operation);
+      if (result !== undefined && futile === text) throw refusalOf(next.operation, result);
+      if (result !== undefined) futile = text;
+      await options.sleep(LOOK_MS);
+    }
+  }
+}
+
+function refusalOf({ kind }: ConfigureOperation, { outcome, id, started, decided }: ChangeResult): CliError {
+  const name = Object.keys(Outcome)[outcome] as keyof typeof REFUSED;
+  const epochs = decided > started ? `epoch ${started} runs, and ${decided} is decided` : `epoch ${started} runs`;
+  return new CliError(
+    REFUSED[name],
+    `the log refuses the ${kind}: ${OUTCOME_NAMES[outcome]}${id === undefined ? '' : ` (host ${id})`}, and ${epochs}; look with jitpaxos member list, and run this again if it is still wanted`,
+  );
+}
+
+function notDecided(timeoutMs: number, says: string): CliError {
+  return new CliError(
+    'members-not-decided',
+    `not done within ${Math.round(timeoutMs / 1e3)} s: ${says}; nothing is half done: the same command goes on where it is`,
+  );
+}
