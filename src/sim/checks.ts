@@ -311,10 +311,11 @@ export class Checks {
         'one-start',
         `replica ${replica} speaks as the primary of view ${view}, which is replica ${record.primary}`,
       );
-    // A primary without others says nothing when the view starts: what it says first may be of an older request.
+    // A primary without others says nothing when the view starts: what it says first may be of an older request. It says
+    // no more than was chosen before, because what is in its log beyond that may not be durable.
     const { path, last } = this.mirrors[replica]!;
     if (record.length < 0 && record.memberMask === 1 << replica && path[index] === node)
-      this.primarySays(record, path[last]!);
+      this.primarySays(record, path[Math.min(last, Math.max(index, this.chosenLength))]!);
     this.primarySays(record, node);
     this.choose(record);
   }

@@ -340,7 +340,7 @@ export class ClientHost implements EventHandler {
 
   private receive(datagram: Datagram): void {
     const { wire, network, events, queue, clock, replicas } = this.around;
-    if (this.sessions !== undefined) {
+    if (this.sessions !== undefined && !network.isOfFormerHost(datagram)) {
       clock.read(queue.nowUs, this.now);
       this.call((sessions) => {
         const handle = (bytes: Uint8Array, offset: number, length: number, from: number): void => {

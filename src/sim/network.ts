@@ -226,12 +226,14 @@ export class Network implements EventHandler {
     this.tenants[endpoint]!++;
   }
 
+  /** Whether another host lives by now where it came from, or where it was sent to. */
+  isOfFormerHost({ from, to, fromTenant, toTenant }: Datagram): boolean {
+    return this.tenants[this.endpointOf(from)] !== fromTenant || this.tenants[this.endpointOf(to)] !== toTenant;
+  }
+
   handle(_kind: number, payload: unknown): void {
     const datagram = payload as Datagram;
-    if (
-      this.tenants[this.endpointOf(datagram.from)] !== datagram.fromTenant ||
-      this.tenants[this.endpointOf(datagram.to)] !== datagram.toTenant
-    ) {
+    if (this.isOfFormerHost(datagram)) {
       this.release(datagram);
       return;
     }

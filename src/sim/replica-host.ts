@@ -475,6 +475,11 @@ export class ReplicaHost implements EventHandler {
 
   private receive(core: SimulatedReplicaCore, datagram: Datagram): void {
     const { wire, events, network } = this.around;
+    // It waited here, and its sender's machine is another host meanwhile: under the id of the former one it is nobody's.
+    if (network.isOfFormerHost(datagram)) {
+      network.release(datagram);
+      return;
+    }
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number): void => {
       if (!events.isForHost(from, this.id)) return;
       this.messages++;

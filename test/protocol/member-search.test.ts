@@ -2,6 +2,8 @@
 import t from 'tap';
 import { EPOCH_VIEWS } from '../../src/protocol/configuration.js';
 import { Feature } from '../../src/protocol/log/features.js';
+import { change } from '../../src/protocol/membership/changes.js';
+import { encodeMembership, firstMembership } from '../../src/protocol/membership/membership.js';
 import { OtherReplicas } from '../../src/protocol/replica/others.js';
 import { Views } from '../../src/protocol/views.js';
 import { ProbeReply, ReplicaStatus, Request } from '../../src/wire/messages.js';
@@ -50,6 +52,54 @@ t.test('a client that nobody answers has the members searched for, and goes on a
   t.ok(searches > 0, `${searches} times`);
   c.pass(5_000_000);
   t.ok(client.searches > searches, 'again and again');
+  t.end();
+});
+
+t.test('a client in a view of another epoch that nobody is in starts from the first view that it knows', (t) => {
+  const c = new Cluster(3, { replicas: false });
+  const named = [0, 1, 2].reduce(
+    (members, id) =>
+      change(members, { kind: 'name', id, identityHi: 7, identityLo: id + 1, address: `host-${id}:1` }, id + 1, false)
+        .membership,
+    firstMembership(3),
+  );
+  const open = change(named, { kind: 'change', from: 0, to: 1, ids: [0, 1] }, 4, false).membership;
+  const begun = change(open, { kind: 'go', epoch: 1 }, 5, true).membership;
+  const client = c.client(1, {}, { members: encodeMembership(begun) });
+  client.register();
+  c.lose();
+  client.receive(ProbeReply, { view: EPOCH_VIEWS + 5, status: ReplicaStatus.normal }, 0);
+  t.equal(client.core.view, EPOCH_VIEWS + 5);
+  c.pass(5_000_000);
+  t.equal(client.core.view, 0, 'nothing committed there');
+  client.receive(ProbeReply, { view: EPOCH_VIEWS + 1, status: ReplicaStatus.normal }, 1);
+  t.equal(client.core.view, EPOCH_VIEWS + 1, 'a lower one that runs is found');
+  t.end();
+});
+
+t.test('a replica whose views do not start has the members searched for', (t) => {
+  const c = new Cluster(3);
+  c.run(50_000);
+  const alice = c.hand();
+  c.give(alice, Request, alice.registration(10), 0, 1);
+  // Two are alive, and neither hears what the other asks for.
+  c.replica(0).crash();
+  c.loses = ({ message }) => !message.name.startsWith('Probe');
+  c.run(5_000_000);
+  const { state, asked } = c.replica(1);
+  t.equal(state.status, ReplicaStatus.viewChange);
+  t.ok(state.view > 1 && asked.includes(-1), `view ${state.view}`);
+  t.end();
+});
+
+t.test('an answer that was for another host at the same address is no reason to stop', (t) => {
+  const stale = { knownIncarnation: 9, incarnation: 1, list: 3 << 28 };
+  const before = new Cluster(3);
+  t.throws(() => before.replica(0).receive(ProbeReply, stale, 1), { name: 'ForgottenError' }, 'where hosts stay');
+  const c = new Cluster(3);
+  c.replica(0).core.takeMembers(encodeMembership({ ...firstMembership(3), index: 3 }), c.now);
+  c.replica(0).receive(ProbeReply, stale, 1);
+  t.ok(c.replica(0).up);
   t.end();
 });
 

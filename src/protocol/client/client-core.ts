@@ -106,7 +106,7 @@ export class ClientCore {
     const jitter = new Jitter(config.seed);
     this.registration = new Registration(config, jitter);
     this.retries = new Retries(timings.retryUs, timings.retryMaxUs);
-    this.search = new ViewSearch(this.views, places, timings.retryUs, outbox, this.retries, this.counters, events);
+    this.search = new ViewSearch(this.views, places, timings.retryUs, outbox, this.retries, this.counters);
     this.lists = new OtherLists(replicas, places);
     this.rule = new CommitRule(slots, this.views, this.lists, places);
     this.slots = new Slots(lanes, this.retries, jitter, config.flags ?? 0);
@@ -344,7 +344,14 @@ export class ClientCore {
   /** No answer, or not enough of them, in time. */
   private again(slot: number, now: Instant): void {
     const { slots } = this;
-    this.search.noAnswer(this.view, slots.noAnswer(slot), now);
+    if (this.search.noAnswer(this.view, slots.noAnswer(slot), now)) {
+      this.events.searchMembers?.();
+      // A host that left may have named a view that nobody else will ever be in.
+      if (this.views.newest.epoch > 0 && this.view > this.views.first) {
+        this.unlearnView(now);
+        return;
+      }
+    }
     if (!this.retries.spend(now.monotonicUs)) {
       slots.awaitAnswer(slot, now);
       return;
@@ -639,7 +646,7 @@ export class ClientCore {
     return true;
   }
 
-  /** The replica that named the present view is no longer heard: the others say which view runs. */
+  /** The replica that named the present view is not to be believed: the others say which view runs. */
   private unlearnView(now: Instant): void {
     this.enterView(this.views.first, -1, now);
     this.search.ask(this.view, false, now);

@@ -12,7 +12,7 @@
 import { begin } from '../../wire/layout.js';
 import { Plea, Probe } from '../../wire/messages.js';
 import { writeI32 } from '../../wire/u64.js';
-import type { ClientEvents, Instant, Outbox } from '../contract.js';
+import type { Instant, Outbox } from '../contract.js';
 import { ClientCounter } from '../counters.js';
 import { lowest } from '../masks.js';
 import type { Views } from '../views.js';
@@ -36,7 +36,6 @@ export class ViewSearch {
   /**
    * @param retryUs shortest time between two questions to all replicas
    * @param counters by ClientCounter
-   * @param events called when nothing that is known here leads on
    */
   constructor(
     private readonly views: Views,
@@ -45,7 +44,6 @@ export class ViewSearch {
     private readonly outbox: Outbox,
     private readonly retries: Retries,
     private readonly counters: Float64Array,
-    private readonly events: Pick<ClientEvents, 'searchMembers'>,
   ) {
     this.hearing = new Hearing(views, places);
   }
@@ -69,12 +67,15 @@ export class ViewSearch {
     this.hearing.settled();
   }
 
-  /** `attempts` waits for an answer were in vain. As long as other requests commit, the view is not the reason. */
-  noAnswer(view: number, attempts: number, now: Instant): void {
-    if (now.monotonicUs - this.committedUs < this.retries.waitUs(0)) return;
-    if (attempts <= PROBE_AFTER || !this.mayAsk(now)) return;
+  /**
+   * `attempts` waits for an answer were in vain. As long as other requests commit, the view is not the reason.
+   * @returns true if the replicas that are known here do not lead on: the members have to be searched for
+   */
+  noAnswer(view: number, attempts: number, now: Instant): boolean {
+    if (now.monotonicUs - this.committedUs < this.retries.waitUs(0)) return false;
+    if (attempts <= PROBE_AFTER || !this.mayAsk(now)) return false;
     this.ask(view, attempts > PLEA_AFTER, now);
-    if (attempts > SEARCH_AFTER) this.events.searchMembers?.();
+    return attempts > SEARCH_AFTER;
   }
 
   /** No process listens at a member of the view: the others are asked at once how to continue without it. */

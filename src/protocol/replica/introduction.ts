@@ -165,9 +165,12 @@ export class Introduction {
     if (incarnation > 0 && (incarnation < state.others.known[from]! || differ(life, state.others.lives[from]!)))
       this.sender.probeReply(from, 0, false);
     if (!state.starting) {
+      // Where hosts can be replaced, an answer that nobody here asked for may be for another one that had this address.
+      const isForThis = state.members.index === 0 || readI32(bytes, o + at.nonce) === this.nonce;
       if (
-        remembered > state.incarnation ||
-        (remembered === state.incarnation && differ(state.life, readI32(bytes, o + at.knownLife)))
+        isForThis &&
+        (remembered > state.incarnation ||
+          (remembered === state.incarnation && differ(state.life, readI32(bytes, o + at.knownLife))))
       )
         throw new ForgottenError(state.id, from, remembered, state.incarnation);
       if (

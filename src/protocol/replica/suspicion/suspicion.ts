@@ -31,6 +31,8 @@ import { Verdict } from './verdict.js';
  * listens there.
  */
 const LOOK_AFTER = 1.5;
+/** Views in a row that were promised and did not start, after which the members are searched for elsewhere. */
+const SEARCH_AFTER = 2;
 /** Fields of `due`. */
 const SUSPECT = 0;
 const LOOK = 1;
@@ -263,6 +265,8 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
     this.repeatUs =
       now.monotonicUs + this.state.config.timings.syncIntervalUs * Math.min(8, 1 + this.patience.attempts);
     this.viewChanges.repeat(this.reason, now);
+    // Views that do not start: perhaps this replica is no member any more, and nobody tells it.
+    if (this.patience.attempts >= SEARCH_AFTER) this.memberSearch.search(now);
   }
 
   /** Finds out when a replica is to be suspected, and when to look whether the primary's process is gone. */
