@@ -1,11 +1,14 @@
 /**
  * What an attacker takes from the others: well-behaved clients at a moderate rate, alone and beside an attack, in turns.
  *
- *   npm run bench:attacks -- [--attacks ahead-10,forged] [--rounds 3] [--strict] [--json]
+ *   npm run bench:attacks -- [--attacks ahead-10,forged] [--rounds 5] [--warmup 2s] [--strict] [--json]
  *
  * Look at the share of commits in one round trip, beside the share of the quiet runs before and after. All processes
- * share the host's cores, so times are worth less than shares. A flood takes much processor time for its sender, so the
- * quiet runs around it have the same sender, at sockets that nobody reads.
+ * share the host's cores, so times are worth less than shares: they come with their range over the rounds. A flood takes
+ * much processor time for its sender, so the quiet runs around it have the same sender, at sockets that nobody reads.
+ *
+ * Each attack first runs once unmeasured, in the same processes. Otherwise the first round would measure how V8 compiles
+ * what the attack reaches. `--warmup 0` measures that as well.
  */
 import { get } from 'node:http';
 import { fileURLToPath } from 'node:url';
@@ -173,6 +176,9 @@ interface Run {
   readonly p50Ns: number;
   readonly p99Ns: number;
   readonly opsPerSecond: number;
+  /** Operations of well-behaved clients that needed a correction, and requests that they sent again. */
+  readonly reconciled: number;
+  readonly retransmitted: number;
   readonly failed: number;
   /** Operations of well-behaved clients that ended because their session was evicted. */
   readonly sessionsLost: number;
@@ -226,9 +232,10 @@ class Bench {
   private constructor(
     private readonly load: HonestLoad,
     private readonly durationNs: number,
+    private readonly warmupNs: number,
   ) {}
 
-  static async start(rate: number, durationNs: number, relayed: boolean): Promise<Bench> {
+  static async start(rate: number, durationNs: number, warmupNs: number, relayed: boolean): Promise<Bench> {
     const load = await HonestLoad.start({
       clients: CLIENTS,
       transport: 'auto',
@@ -239,7 +246,7 @@ class Bench {
         : { machine: 'kv', size: 64, mix: { write: 1 }, keys: KEYS },
       relayed,
     });
-    const bench = new Bench(load, durationNs);
+    const bench = new Bench(load, durationNs, warmupNs);
     try {
       for (const role of ['client', 'read-only'] as const) bench.keys.set(role, await addKey(load.cluster, role));
       await using client = await Client.connect({ cluster: load.cluster.clusterFile, lanes: 1 });
@@ -251,13 +258,18 @@ class Bench {
     }
   }
 
+  /** Runs the attack once, unmeasured. */
+  async warm(kind: Kind): Promise<void> {
+    if (this.warmupNs > 0) await this.run(kind.name, kind.begin, kind.ask, this.warmupNs);
+  }
+
   attack(kind: Kind): Promise<Run> {
-    return this.run(kind.name, kind.begin, kind.ask);
+    return this.run(kind.name, kind.begin, kind.ask, this.durationNs);
   }
 
   /** What is compared with an attack; `undefined`: any other. */
   quiet(kind: Kind | undefined): Promise<Run> {
-    return this.run('none', kind?.quiet, kind?.ask);
+    return this.run('none', kind?.quiet, kind?.ask, this.durationNs);
   }
 
   close(): Promise<void> {
@@ -353,6 +365,7 @@ class Bench {
     attack: string,
     begin: ((bench: Bench) => Promise<Assault>) | undefined,
     ask: ((bench: Bench) => Promise<boolean>) | undefined,
+    durationNs: number,
   ): Promise<Run> {
     const before = await this.look();
     const assault = await begin?.(this);
@@ -362,7 +375,7 @@ class Bench {
     let attackedMs = 0;
     let measured: Awaited<ReturnType<HonestLoad['step']>>;
     try {
-      measured = await this.load.step(this.durationNs, SETTLE_MS);
+      measured = await this.load.step(durationNs, SETTLE_MS);
     } finally {
       await asker?.stop();
       attackedMs = performance.now() - beganMs;
@@ -376,6 +389,8 @@ class Bench {
       p50Ns: service.quantile(0.5),
       p99Ns: service.quantile(0.99),
       opsPerSecond: service.count / seconds,
+      reconciled: client.reconciled,
+      retransmitted: client.retransmitted,
       failed: Object.values(errors).reduce((sum, count) => sum + count, 0),
       sessionsLost: errors['session-lost'] ?? 0,
       viewChanges: after.view - before.view,
@@ -438,10 +453,21 @@ function isWell(url: URL): Promise<boolean> {
   });
 }
 
+/** An attack, and the quiet runs just before and after it. */
+interface Round {
+  readonly run: Run;
+  readonly quiets: readonly Run[];
+}
+
+/** All rounds of an attack. */
 interface Row extends Run {
-  /** Medians of the quiet runs just before and after each of these. */
+  readonly p99MinNs: number;
+  readonly p99MaxNs: number;
+  /** Medians of all quiet runs. */
   readonly quietFastShare: number;
   readonly quietP99Ns: number;
+  readonly quietP99MinNs: number;
+  readonly quietP99MaxNs: number;
   readonly quietCpuSeconds: number;
 }
 
@@ -466,6 +492,12 @@ await program(
       },
       rounds: { kind: 'count', default: '3', min: 1, max: 1000, help: 'runs of each attack' },
       seconds: { kind: 'duration', default: '2s', min: 1e7, max: 3.6e12, help: 'how long a run is measured' },
+      warmup: {
+        kind: 'duration',
+        default: '2s',
+        max: 3.6e12,
+        help: 'how long each attack runs before, unmeasured: V8 compiles what it reaches; 0: it does not',
+      },
       strict: { kind: 'switch', help: 'exit with 4 when a goal is missed' },
     },
     examples: [
@@ -474,24 +506,24 @@ await program(
       'npm run bench:attacks -- --strict --json',
     ],
   },
-  async ({ attacks, rate, rounds, seconds, strict }, output) => {
+  async ({ attacks, rate, rounds, seconds, warmup, strict }, output) => {
     const kinds = namesOf('--attacks', attacks, KINDS);
-    const rows: Row[] = [];
+    const measured: Round[] = [];
     for (const relayed of [false, true]) {
       const some = kinds.filter((kind) => (kind.relayed ?? false) === relayed);
       if (some.length === 0) continue;
-      const bench = await Bench.start(rate, seconds, relayed);
+      const bench = await Bench.start(rate, seconds, warmup, relayed);
       try {
-        for await (const { round, row } of measure(bench, some, rounds)) {
-          rows.push(row);
-          output.note(`round ${round + 1} of ${rounds}: ${row.attack}: ${lineOf(row)}`);
+        for await (const { number, round } of measure(bench, some, rounds)) {
+          measured.push(round);
+          output.note(`round ${number} of ${rounds}: ${round.run.attack}: ${lineOf(rowOf([round]))}`);
         }
       } finally {
         await bench.close();
       }
     }
-    const medians = kinds.map(({ name }) => mediansOf(rows.filter(({ attack }) => attack === name)));
-    const results = medians.map(resultOf);
+    const rows = kinds.map(({ name }) => rowOf(measured.filter(({ run }) => run.attack === name)));
+    const results = rows.map(resultOf);
     const missed = results.filter(({ holds }) => !holds).map(({ name }) => name);
     if (output.json)
       output.line(
@@ -499,13 +531,14 @@ await program(
           schema: 'jitpaxos.attacks/1',
           offeredPerSecond: rate,
           rounds,
-          rows: medians.map((row, index) => ({ ...row, holds: results[index]!.holds })),
+          warmupNs: warmup,
+          rows: rows.map((row, index) => ({ ...row, holds: results[index]!.holds })),
           missed,
           host: hostInfo(),
           version: version(),
         }),
       );
-    else output.line(tableOf(medians, results, rate));
+    else output.line(tableOf(rows, results, rate, rounds));
     if (strict && missed.length > 0)
       throw new CliError('assertion-failed', `missed: ${missed.join(', ')}; see the table`);
   },
@@ -516,24 +549,18 @@ async function* measure(
   bench: Bench,
   kinds: readonly Kind[],
   rounds: number,
-): AsyncGenerator<{ round: number; row: Row }> {
+): AsyncGenerator<{ number: number; round: Round }> {
   await bench.quiet(undefined); // warm
+  for (const kind of kinds) await bench.warm(kind);
   let quiet: Run | undefined;
   let quietOf: Kind | undefined;
-  for (let round = 0; round < rounds; round++) {
+  for (let number = 1; number <= rounds; number++) {
     for (const kind of kinds) {
       const own = kind.quiet === undefined && kind.ask === undefined ? undefined : kind;
       const before: Run = quiet !== undefined && quietOf === own ? quiet : await bench.quiet(own);
       const run = await bench.attack(kind);
       const after = await bench.quiet(own);
-      const mean = (value: (of: Run) => number): number => (value(before) + value(after)) / 2;
-      const row = {
-        ...run,
-        quietFastShare: mean(({ fastShare }) => fastShare),
-        quietP99Ns: mean(({ p99Ns }) => p99Ns),
-        quietCpuSeconds: mean(({ cpuSeconds }) => cpuSeconds),
-      };
-      yield { round, row };
+      yield { number, round: { run, quiets: [before, after] } };
       [quiet, quietOf] = [after, own];
     }
   }
@@ -545,6 +572,7 @@ function lineOf(row: Row): string {
   return [
     `${percent(fastShare)} in one round trip, quiet ${percent(quietFastShare)}`,
     `p99 ${formatDuration(p99Ns)}, quiet ${formatDuration(quietP99Ns)}`,
+    `by a correction ${formatCount(row.reconciled)}, sent again ${formatCount(row.retransmitted)}`,
     `failed ${failed}, sessions lost ${sessionsLost}, views ${viewChanges}`,
     `sent ${formatCount(sentPerSecond)}/s, received ${formatCount(received)}`,
     `processor time of the replicas ${cpuSeconds.toFixed(2)} s, quiet ${quietCpuSeconds.toFixed(2)} s`,
@@ -553,18 +581,30 @@ function lineOf(row: Row): string {
   ].join('; ');
 }
 
-/** Medians over the rounds; what was counted is added up. */
-function mediansOf(runs: readonly Row[]): Row {
-  const middle = (value: (run: Row) => number): number => median(runs.map(value));
-  const sum = (value: (run: Row) => number): number => runs.reduce((total, run) => total + value(run), 0);
+/** Medians over the rounds, and the range of the times; what was counted is added up. */
+function rowOf(rounds: readonly Round[]): Row {
+  const runs = rounds.map(({ run }) => run);
+  // A quiet run may stand between two attacks.
+  const quiets = [...new Set(rounds.flatMap((round) => round.quiets))];
+  const middle = (value: (run: Run) => number): number => median(runs.map(value));
+  const middleQuiet = (value: (run: Run) => number): number => median(quiets.map(value));
+  const sum = (value: (run: Run) => number): number => runs.reduce((total, run) => total + value(run), 0);
+  const p99s = runs.map(({ p99Ns }) => p99Ns);
+  const quietP99s = quiets.map(({ p99Ns }) => p99Ns);
   return {
     attack: runs[0]!.attack,
     fastShare: middle(({ fastShare }) => fastShare),
-    quietFastShare: middle(({ quietFastShare }) => quietFastShare),
+    quietFastShare: middleQuiet(({ fastShare }) => fastShare),
     p50Ns: middle(({ p50Ns }) => p50Ns),
-    p99Ns: middle(({ p99Ns }) => p99Ns),
-    quietP99Ns: middle(({ quietP99Ns }) => quietP99Ns),
+    p99Ns: median(p99s),
+    p99MinNs: Math.min(...p99s),
+    p99MaxNs: Math.max(...p99s),
+    quietP99Ns: median(quietP99s),
+    quietP99MinNs: Math.min(...quietP99s),
+    quietP99MaxNs: Math.max(...quietP99s),
     opsPerSecond: middle(({ opsPerSecond }) => opsPerSecond),
+    reconciled: sum(({ reconciled }) => reconciled),
+    retransmitted: sum(({ retransmitted }) => retransmitted),
     failed: sum(({ failed }) => failed),
     sessionsLost: sum(({ sessionsLost }) => sessionsLost),
     viewChanges: sum(({ viewChanges }) => viewChanges),
@@ -574,7 +614,7 @@ function mediansOf(runs: readonly Row[]): Row {
     asked: sum(({ asked }) => asked),
     unanswered: sum(({ unanswered }) => unanswered),
     cpuSeconds: middle(({ cpuSeconds }) => cpuSeconds),
-    quietCpuSeconds: middle(({ quietCpuSeconds }) => quietCpuSeconds),
+    quietCpuSeconds: middleQuiet(({ cpuSeconds }) => cpuSeconds),
     received: sum(({ received }) => received),
     grownBytes: Math.max(...runs.map(({ grownBytes }) => grownBytes)),
   };
@@ -598,10 +638,10 @@ function resultOf(row: Row): RowResult {
   });
 }
 
-function tableOf(rows: readonly Row[], results: readonly RowResult[], rate: number): string {
+function tableOf(rows: readonly Row[], results: readonly RowResult[], rate: number, rounds: number): string {
   const { cpu, cores, kernel, node } = hostInfo();
   return [
-    `| attack | sent a second | in one round trip | quiet | of quiet (≥ ${SHARE_GOAL}) | p99 | quiet | ÷ quiet (≤ ${P99_GOAL}) | sessions lost (0) | failed | unanswered (0) | view changes | |`,
+    `| attack | sent a second | in one round trip | quiet | of quiet (≥ ${SHARE_GOAL}) | p99, least and most | quiet | ÷ quiet (≤ ${P99_GOAL}) | sessions lost (0) | failed | unanswered (0) | view changes | |`,
     `| ${'--- | '.repeat(13)}`.trimEnd(),
     ...rows.map((row, index) => {
       const { share, slower } = results[index]!.values as { readonly share: number; readonly slower: number };
@@ -611,8 +651,8 @@ function tableOf(rows: readonly Row[], results: readonly RowResult[], rate: numb
         percent(row.fastShare),
         percent(row.quietFastShare),
         share.toFixed(2),
-        formatDuration(row.p99Ns),
-        formatDuration(row.quietP99Ns),
+        ranged(row.p99Ns, row.p99MinNs, row.p99MaxNs),
+        ranged(row.quietP99Ns, row.quietP99MinNs, row.quietP99MaxNs),
         slower.toFixed(2),
         row.sessionsLost,
         row.failed,
@@ -625,8 +665,13 @@ function tableOf(rows: readonly Row[], results: readonly RowResult[], rate: numb
     ...KINDS.filter(({ name }) => rows.some(({ attack }) => attack === name)).map(
       ({ name, what }) => `${name}: ${what}`,
     ),
+    `Medians of ${rounds} rounds, and of the quiet runs around them; in parentheses the least and the most of one run.`,
     `${results.filter(({ holds }) => holds).length} of ${results.length} hold; ${CLIENTS} clients offer ${formatCount(rate)} operations a second on ${cores} × ${cpu}, Linux ${kernel}, Node ${node}`,
   ].join('\n');
+}
+
+function ranged(ns: number, minNs: number, maxNs: number): string {
+  return `${formatDuration(ns)} (${formatDuration(minNs)} to ${formatDuration(maxNs)})`;
 }
 
 function percent(share: number): string {

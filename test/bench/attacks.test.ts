@@ -24,7 +24,7 @@ interface Row {
 
 t.test('well-behaved clients are measured beside attacks, and in quiet before and after', async (t) => {
   const { code, stdout, stderr } = await runNode([
-    ...[attacks, '--rounds', '1', '--seconds', '1s', '--rate', '200'],
+    ...[attacks, '--rounds', '1', '--seconds', '1s', '--warmup', '200ms', '--rate', '200'],
     ...['--attacks', ATTACKS.join(','), '--json', '--quiet'],
   ]);
   t.equal(code, 0, stderr);
