@@ -8,7 +8,7 @@
  * much processor time for its sender, so the quiet runs around it have the same sender, at sockets that nobody reads.
  *
  * Each attack first runs once unmeasured, in the same processes. Otherwise the first round would measure how V8 compiles
- * what the attack reaches. `--warmup 0` measures that as well.
+ * what the attack reaches. `--warmup 0s` leaves that in.
  */
 import { get } from 'node:http';
 import { fileURLToPath } from 'node:url';
@@ -496,7 +496,7 @@ await program(
         kind: 'duration',
         default: '2s',
         max: 3.6e12,
-        help: 'how long each attack runs before, unmeasured: V8 compiles what it reaches; 0: it does not',
+        help: 'how long each attack runs before, unmeasured, while V8 compiles what it reaches',
       },
       strict: { kind: 'switch', help: 'exit with 4 when a goal is missed' },
     },

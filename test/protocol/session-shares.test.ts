@@ -5,7 +5,7 @@ import { checkLimits, DEFAULT_LIMITS } from '../../src/protocol/config.js';
 import { SNAPSHOT_BYTES_MAX } from '../../src/protocol/log/snapshots.js';
 import { Session, sessionsFault, SessionTable, tableBytesMax } from '../../src/protocol/log/sessions.js';
 import { ownerOfSession } from '../../src/protocol/log/session-shares.js';
-import { roomFor } from '../../src/protocol/log/spare-arrays.js';
+import { roomFor, SpareArrays } from '../../src/protocol/log/spare-arrays.js';
 import { wordsOf } from '../../src/wire/copy.js';
 import { Reply, ReplyStatus, Request, RequestFlag } from '../../src/wire/messages.js';
 import { Cluster, encode, hasher, type HandClient, type Values } from './harness.js';
@@ -22,8 +22,8 @@ const below = (n: number): number => Math.floor(random() * n);
 const BLANK = { hi: 0, nonceLo: 0, bornHi: 0, registerChainHi: 0, registerChainLo: 0 };
 const ALICE = 7;
 const MALLORY = 8;
-const session = (id: number, owner: number, registerIndex: number, lanes = 1): Session =>
-  new Session({ ...BLANK, lo: 2 * id, nonceHi: owner, lanes, bornLo: registerIndex, registerIndex });
+const session = (id: number, owner: number, registerIndex: number, lanes = 1, spares = new SpareArrays()): Session =>
+  new Session({ ...BLANK, lo: 2 * id, nonceHi: owner, lanes, bornLo: registerIndex, registerIndex }, spares);
 const ids = (table: SessionTable): number[] => table.sorted().map((s) => s.lo / 2);
 const record = (s: Session, lane: number, request: number, length: number): number =>
   s.record({
@@ -195,6 +195,57 @@ t.test('results that become shorter are given back', (t) => {
     t.equal(table.resultBytes, kept);
     t.equal(one.results.bytes(0).length, kept === 0 ? 64 : roomFor(length), 'and so is their memory');
   }
+  t.end();
+});
+
+t.test(
+  'sessions that come in place of evicted ones make no arrays of their own, nor does a table that is read again',
+  (t) => {
+    const table = shared(4096, 4096, 64 * 1024);
+    const { spares } = table;
+    const alice = session(1, ALICE, 1, 1, spares);
+    table.register(alice);
+    table.used(alice, 2, record(alice, 0, 2, 1000));
+    let index = 2;
+    const fill = (id: number): void => {
+      const one = session(id, MALLORY, ++index, 16, spares);
+      table.register(one);
+      for (let lane = 0; lane < 16; lane++) table.used(one, ++index, record(one, lane, index, 1000));
+    };
+    fill(10);
+    t.equal(spares.made, 17, 'one for each result');
+    t.equal(spares.kept, 0);
+    fill(11);
+    t.equal(table.find(0, 20), undefined, 'the one before has left');
+    t.equal(spares.made, 18, 'its arrays are used again; one was needed before it left');
+    t.equal(spares.kept, 1024);
+    for (let id = 12; id < 100; id++) fill(id);
+    t.equal(spares.made, 18);
+    const bytes = new Uint8Array(table.encodedLength());
+    table.write(bytes, 0);
+    table.read(bytes, 0);
+    t.equal(table.resultBytes, 17 * 1024);
+    t.equal(spares.made, 19, 'no more than 16 are kept');
+    t.end();
+  },
+);
+
+t.test('arrays that are not in use are bounded, in bytes and in number', (t) => {
+  const spares = new SpareArrays(4096);
+  const take = (size: number): readonly [Uint8Array, DataView] => [spares.take(size), spares.taken];
+  for (const [bytes, words] of Array.from({ length: 5 }, () => take(1024))) spares.give(bytes, words);
+  t.equal(spares.kept, 4096, 'the fifth is left to the collector');
+  const [short, view] = take(128);
+  spares.give(short, view);
+  t.equal(spares.kept, 4096);
+  t.equal(take(1024)[0].length, 1024);
+  spares.give(short, view);
+  t.equal(spares.kept, 3 * 1024 + 128, 'all lengths together');
+  t.equal(spares.take(128), short);
+  t.equal(spares.made, 6);
+  const many = new SpareArrays(1 << 30);
+  for (let i = 0; i < 5000; i++) many.give(new Uint8Array(128), view);
+  t.equal(many.kept, 4096 * 128);
   t.end();
 });
 

@@ -87,6 +87,12 @@ export class Payloads {
     return (this.parts[slot] ??= this.short.subarray(slot * this.shortBytes, (slot + 1) * this.shortBytes));
   }
 
+  /** Empties a slot; its array goes to the spares. */
+  clear(slot: number): void {
+    this.lengths[slot] = 0;
+    if (this.long[slot]!.length > 0) this.exchange(slot, 0);
+  }
+
   private makeShort(): void {
     this.short = new Uint8Array(this.slots * this.shortBytes);
     this.shortWords = wordsOf(this.short);

@@ -85,6 +85,9 @@ export class Executed {
 /** Lanes that a session has room for when the first of them is used. */
 const FIRST_LANES = 4;
 
+/** In place of a lane. */
+const NO_LANE = -1;
+
 /**
  * The last executed request of each lane of one session. Memory for a lane is allocated when that lane, or one above it,
  * is first used: a session that only registers costs no more than its Register.
@@ -110,6 +113,14 @@ export class Session implements Registered {
   readonly results: Payloads;
   /** Bytes of the results that are kept, as far as they are not short. */
   resultBytes = 0;
+  /**
+   * The lanes whose results are not short, linked in log order, so that finding the oldest result needs no search:
+   * neighbours of each lane, and both ends. Only as long as lanes had such a result.
+   */
+  private olderLane = new Int32Array(0);
+  private newerLane = new Int32Array(0);
+  private oldestLane = NO_LANE;
+  private newestLane = NO_LANE;
   /** Where it is counted, as long as it is in a table. */
   share: Share<Session> | undefined;
   /** Index of the entry that used the session last; `SessionTable.used` sets it. */
@@ -142,10 +153,20 @@ export class Session implements Registered {
   }
 
   /**
-   * Records the executed request of a lane, with a copy of its result. Its number is above the last one (S). Returns by how
-   * many bytes `resultBytes` grew.
+   * Records the executed request of a lane, with a copy of its result. Its number is above the last one (S), and its entry
+   * is later than all that the session recorded. Returns by how many bytes `resultBytes` grew.
    */
   record(executed: Executed): number {
+    const { lane } = executed;
+    const wasLong = this.isLong(lane);
+    const grown = this.keep(executed);
+    if (wasLong) this.unlink(lane);
+    if (this.isLong(lane)) this.link(lane);
+    return grown;
+  }
+
+  /** The same for lanes in any order: call `linkResults` when all are there. */
+  keep(executed: Executed): number {
     const { lane, request } = executed;
     if (lane >= this.request.length) this.grow(lane);
     invariant(request > this.request[lane]!, 'a lane executes requests in the order of their numbers, each once');
@@ -161,27 +182,65 @@ export class Session implements Registered {
     return grown;
   }
 
+  /** Puts the lanes with long results in order. */
+  linkResults(): void {
+    const { index } = this;
+    const lanes: number[] = [];
+    for (let lane = 0; lane < this.request.length; lane++) if (this.isLong(lane)) lanes.push(lane);
+    this.oldestLane = this.newestLane = NO_LANE;
+    for (const lane of lanes.sort((a, b) => index[a]! - index[b]!)) this.link(lane);
+  }
+
   /** The lane whose result, if it is not short, has been kept for longest; −1: only that of entry `index` is long. */
   oldestResult(index: number): number {
-    const { results } = this;
-    let found = -1;
-    let oldest = index;
-    for (let lane = 0; lane < this.request.length; lane++) {
-      if (this.index[lane]! >= oldest || results.sizeOf(results.length(lane)) === 0) continue;
-      oldest = this.index[lane]!;
-      found = lane;
-    }
-    return found;
+    const { oldestLane } = this;
+    return oldestLane === NO_LANE || this.index[oldestLane]! >= index ? NO_LANE : oldestLane;
   }
 
   /** Gives up the result of a lane. Returns by how many bytes `resultBytes` shrank. */
   forget(lane: number): number {
     const { results } = this;
     const shrunk = results.sizeOf(results.length(lane));
-    results.put(lane, NO_WORDS, 0, 0);
+    if (shrunk > 0) this.unlink(lane);
+    results.clear(lane);
     this.status[lane] = ReplyStatus.sessionUnknown;
     this.resultBytes -= shrunk;
     return shrunk;
+  }
+
+  /** The session has left the table: its arrays are for others. */
+  left(): void {
+    while (this.oldestLane !== NO_LANE) this.forget(this.oldestLane);
+  }
+
+  private isLong(lane: number): boolean {
+    return lane < this.request.length && this.results.sizeOf(this.results.length(lane)) > 0;
+  }
+
+  private link(lane: number): void {
+    if (this.newerLane.length < this.request.length) {
+      const { olderLane, newerLane } = this;
+      this.olderLane = new Int32Array(this.request.length);
+      this.olderLane.set(olderLane);
+      this.newerLane = new Int32Array(this.request.length);
+      this.newerLane.set(newerLane);
+    }
+    const { newestLane } = this;
+    this.olderLane[lane] = newestLane;
+    this.newerLane[lane] = NO_LANE;
+    if (newestLane === NO_LANE) this.oldestLane = lane;
+    else this.newerLane[newestLane] = lane;
+    this.newestLane = lane;
+    invariant(newestLane === NO_LANE || this.index[newestLane]! < this.index[lane]!, 'results are kept in log order');
+  }
+
+  private unlink(lane: number): void {
+    const older = this.olderLane[lane]!;
+    const newer = this.newerLane[lane]!;
+    if (older === NO_LANE) this.oldestLane = newer;
+    else this.newerLane[older] = newer;
+    if (newer === NO_LANE) this.newestLane = older;
+    else this.olderLane[newer] = older;
   }
 
   private grow(lane: number): void {
@@ -216,7 +275,8 @@ export class SessionTable {
   /** Sessions are shared by owners; otherwise all are one share. */
   private byOwner = false;
   private readonly shares = new Shares<Session>();
-  readonly spares = new SpareArrays();
+  /** Arrays of results that were given up: an owner's share of results at most. */
+  readonly spares: SpareArrays;
   /** The latest `born` of all sessions ever evicted. */
   private horizonHi = 0;
   private horizonLo = 0;
@@ -229,6 +289,7 @@ export class SessionTable {
     /** Bytes of results that are kept. */
     private readonly maxBytes: number = 1 << 30,
   ) {
+    this.spares = new SpareArrays(maxBytes >>> 2);
     let capacity = 16;
     while (capacity < maxSessions * 2 && capacity < 1024) capacity *= 2;
     this.slots = new Array<Session | undefined>(capacity).fill(undefined);
@@ -348,6 +409,7 @@ export class SessionTable {
 
   private clear(): void {
     this.found = undefined;
+    for (const session of this.slots) session?.left();
     this.slots.fill(undefined);
     this.count = 0;
     this.laneCount = 0;
@@ -458,9 +520,10 @@ export class SessionTable {
         executed.status = source[at + 16]!;
         executed.resultOffset = at + EXECUTED_BYTES;
         executed.resultLength = readU16(source, at + 17);
-        session.record(executed);
+        session.keep(executed);
         at += EXECUTED_BYTES + executed.resultLength;
       }
+      session.linkResults();
       sessions.push(session);
     }
     sessions.sort((a, b) => a.lastUsed - b.lastUsed);
@@ -497,6 +560,7 @@ export class SessionTable {
     this.count--;
     this.laneCount -= session.lanes;
     this.byteCount -= session.resultBytes;
+    session.left();
     this.evicted++;
   }
 
