@@ -266,6 +266,29 @@ for (const laterUs of [0, 2_000]) {
   });
 }
 
+t.test('a crossing takes back its repair as well: many of them and a few losses set nobody apart', (t) => {
+  const s = new Scene();
+  const crossing = (): void => {
+    const request = s.next(s.mallory);
+    s.c.give(s.mallory, Request, request, 1);
+    s.commits(s.alice);
+    s.c.settle();
+    s.c.give(s.mallory, Request, request, 0);
+    s.c.settle();
+    s.c.run(REST_US);
+  };
+  crossing(); // from now on the primary pushes its order
+  const before = s.c.replica(1).counter('entries_cut');
+  for (let i = 0; i < ROUNDS; i++) crossing();
+  t.equal(s.c.replica(1).counter('entries_cut') - before, 2 * ROUNDS, 'each made a repair');
+  // More than a sixteenth of its requests, and fewer repairs than are free.
+  t.equal(s.rounds(REPAIRS_FREE - 1, s.mallory, 1), 0);
+  t.equal(s.apart(1, s.mallory), false);
+  t.equal(s.rounds(2, s.mallory, 1), 0);
+  t.equal(s.apart(1, s.mallory), true, 'they counted');
+  t.end();
+});
+
 t.test('what comes from such an owner while the order waits is not appended behind it', (t) => {
   const s = new Scene();
   s.rounds(REPAIRS_FREE + 1, s.mallory, 1);
