@@ -12,7 +12,18 @@ import { CounterMachine } from '../../src/machine/counter.js';
 import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import { areEnough } from '../../src/protocol/replica/membership/enough-votes.js';
 import { Views } from '../../src/protocol/views.js';
-import { ReplicaStatus, Request, RequestFlag, Sync, ViewChange, Vote } from '../../src/wire/messages.js';
+import {
+  Chunk,
+  Fetch,
+  Probe,
+  ProbeReply,
+  ReplicaStatus,
+  Request,
+  RequestFlag,
+  Sync,
+  ViewChange,
+  Vote,
+} from '../../src/wire/messages.js';
 import {
   Cluster,
   decode,
@@ -212,6 +223,118 @@ t.test('what others say of epochs that are not known here, or in which they do n
   );
   c.replica(1).receive(ViewChange, { view: 7 }, 0);
   t.equal(state.view, E1, 'C5: views are compared by epoch first');
+  t.end();
+});
+
+const VOTED_BY_ALL = [0, 1, 2];
+/** Members in which epoch `to` is decided behind epoch `from`, which began, as after `index` entries. */
+const decided = (from: number, to: number, index: number): Uint8Array =>
+  encodeMembership({
+    ...after(3),
+    started: from,
+    decided: to,
+    nextVoters: VOTED_BY_ALL,
+    index,
+  });
+
+t.test('a replica that begins without its memory waits until it knows the epoch of the views that others name', (t) => {
+  const { c } = named();
+  const forgot = c.replica(2);
+  forgot.crash();
+  forgot.disk.wipe();
+  c.lose();
+  forgot.start(true, 'log-lost');
+  const answer = (view: number, ...from: number[]): void => {
+    for (const { values } of c.take({ from: 2, message: Probe }))
+      for (const id of from)
+        if (forgot.state.starting)
+          forgot.receive(ProbeReply, { nonce: values['nonce']!, view, status: ReplicaStatus.normal }, id);
+  };
+  const view = 4 * E1 + 9;
+  answer(view, 0, 1);
+  t.equal(forgot.state.starting, true);
+  t.match(forgot.asked, [0], 'it asks who the members are');
+  t.equal(forgot.disk.hardState, undefined);
+  const members = decided(0, 4, 50);
+  forgot.core.takeMembers(members, c.now);
+  forgot.core.flush(c.now);
+  t.equal(forgot.disk.hardState, undefined, 'members are not durable before it has begun: the next start asks as well');
+  c.lose();
+  forgot.tick();
+  c.pass(200_000);
+  answer(view, 0, 1);
+  t.strictSame([forgot.state.starting, forgot.state.status], [false, ReplicaStatus.recovering]);
+  t.ok(forgot.state.view > view && forgot.state.view < 5 * E1, `begins in view ${forgot.state.view}`);
+  t.strictSame(forgot.state.hardState.members, members);
+  t.end();
+});
+
+t.test('bytes that are no members are ignored', (t) => {
+  const { c } = named();
+  const { core, state } = c.replica(1);
+  const { index } = state.members;
+  const good = decided(0, 1, 50);
+  const counted = c.replica(1).counter('ignored');
+  let wrong = 0;
+  for (let length = 0; length < good.length; length++, wrong++) core.takeMembers(good.slice(0, length), c.now);
+  t.equal(c.replica(1).counter('ignored'), counted + wrong);
+  t.equal(state.members.index, index);
+  core.takeMembers(good, c.now);
+  t.equal(state.members.index, 50);
+  t.end();
+});
+
+t.test('C4: a vote for a log that is not of the epoch that it names does not count', (t) => {
+  const { c } = named();
+  const { core, state } = c.replica(1);
+  c.run(50_000);
+  core.takeMembers(decided(0, 1, 50), c.now);
+  const view = Array.from({ length: 9 }, (_, i) => E1 + 3 + i).find((one) => state.views.primary(one) === 1)!;
+  c.replica(1).receive(ViewChange, { view }, 0);
+  t.equal(state.status, ReplicaStatus.viewChange);
+  const last = c.replica(1).last;
+  const chain = c.replica(1).chain(last);
+  const vote = { view, lastIndex: BigInt(last), lastChain: chain, committedIndex: 0n, committedChain: 0n };
+  c.replica(1).receive(Vote, { ...vote, logView: E1 + 1 }, 2);
+  t.strictSame([state.status, state.logView], [ReplicaStatus.viewChange, 0], 'nothing starts');
+  t.match(
+    c.replica(1).transitions.filter((text) => text.startsWith('contradicted')),
+    [/^contradicted: replica 2 says that its log is of view 262145, and that log leads to epoch 0 instead of 1/],
+  );
+  t.equal(state.execution.executed, state.committed, 'what was executed to find out is taken back');
+  t.equal(c.replica(1).last, last);
+  c.replica(1).receive(Vote, { ...vote, logView: 0 }, 0);
+  t.equal(state.status, ReplicaStatus.viewChange, 'the log that is there does not decide the epoch either');
+  t.end();
+});
+
+t.test('the log of a view is not taken up if its epoch was forgotten meanwhile', (t) => {
+  const { c, alice } = named();
+  c.run(50_000);
+  c.give(alice, Request, alice.request(Number(c.wallNs), 9, 'x', { lane: 1 }), 0, 1);
+  c.settle();
+  const lost = c.replica(2);
+  lost.crash();
+  lost.start(true);
+  c.lose();
+  t.equal(lost.state.status, ReplicaStatus.recovering);
+  lost.core.takeMembers(decided(0, 1, 50), c.now);
+  const view = Array.from({ length: 9 }, (_, i) => E1 + 3 + i).find((one) => lost.state.views.primary(one) === 0)!;
+  const { last } = c.replica(0);
+  lost.receive(
+    Sync,
+    { view, lastIndex: BigInt(last), lastChain: c.replica(0).chain(last), committedIndex: 0n, committedChain: 0n },
+    0,
+  );
+  const [fetch] = c.take({ from: 2, to: 0, message: Fetch });
+  t.match(fetch?.values, { view, logView: view });
+  const [chunk] = c.replica(0).receive(Fetch, { ...fetch!.values, view: 0, logView: 0 }, 2);
+  t.equal(chunk?.message, Chunk);
+  // The primary of a view of epoch 1 sends its log; before it is whole, the replica hears that epoch 3 is decided behind epoch 2.
+  lost.core.takeMembers(decided(2, 3, 60), c.now);
+  lost.receive(Chunk, { ...chunk!.values, view, logView: view }, 0);
+  t.strictSame([lost.state.status, lost.state.view], [ReplicaStatus.recovering, 0]);
+  t.match(lost.transitions.at(-1), `install-failed: the epoch of view ${view} is not known any more`);
   t.end();
 });
 

@@ -107,12 +107,16 @@ export class Introduction {
   /** While alone: the others that have begun and know that this one has, one bit each. */
   private begun = 0;
 
-  /** @param begins called when the replica knows what it is, and takes part */
+  /**
+   * @param begins called when the replica knows what it is, and takes part
+   * @param unknownEpoch replica `from` speaks of a view of an epoch that is not known here
+   */
   constructor(
     private readonly state: ReplicaState,
     private readonly sender: Sender,
     private readonly first: () => FirstStart | undefined,
     private readonly begins: (now: Instant) => void,
+    private readonly unknownEpoch: (from: number, now: Instant) => void,
   ) {
     this.lists = new OtherLists(state);
     // A different number in each life, so that answers to an earlier life do not count in this one.
@@ -227,6 +231,7 @@ export class Introduction {
     let inUse = this.first() === 'log-lost';
     let intact = 0;
     let highest = 0;
+    let namedBy = -1;
     let remembered = 0;
     let by = -1;
     let met = 0;
@@ -236,7 +241,10 @@ export class Introduction {
       if (answer.met) met++;
       if (!answer.starting) {
         intact++;
-        highest = Math.max(highest, answer.view);
+        if (answer.view > highest) {
+          highest = answer.view;
+          namedBy = r;
+        }
       }
       if (answer.lost) lost |= 1 << r;
       if (answer.remembered > remembered) {
@@ -249,7 +257,7 @@ export class Introduction {
       if (this.enoughUs === Infinity && met >= state.configuration.f) this.enoughUs = now.monotonicUs;
       if (met < count(state.hosts.others) && !(now.monotonicUs - this.enoughUs >= REST_US)) return;
       state.beginNew();
-    } else if (intact > state.configuration.f && leapFrom(highest) <= MAX_VIEW) {
+    } else if (intact > state.configuration.f && this.isKnown(leapFrom(highest), namedBy, now)) {
       state.beginWithoutMemory(leapFrom(highest), remembered + INCARNATION_LEAP);
       for (const answer of this.answers.values())
         invariant(
@@ -266,5 +274,16 @@ export class Introduction {
     this.nonce = (this.nonce + 1) & 0x7fffffff || 1;
     this.state.beAlone();
     this.ask(now);
+  }
+
+  /**
+   * This replica may begin in `view`: its epoch is known here to be committed (C2). Otherwise whoever named the view that it
+   * follows from is asked who the members are, and this replica goes on asking the others: it may have promised that view.
+   */
+  private isKnown(view: number, namedBy: number, now: Instant): boolean {
+    if (view > MAX_VIEW) return false;
+    if (this.state.views.of(view) !== undefined) return true;
+    if (namedBy >= 0) this.unknownEpoch(namedBy, now);
+    return false;
   }
 }

@@ -143,6 +143,7 @@ export class ReplicaCore {
       sender,
       () => this.first,
       (now) => this.begin(now),
+      (from, at) => memberSearch.ask(from, at),
     );
     this.requests = new Requests(this.state, answers, this.synchronization, this.repair, this.suspicion, this.holdBack);
   }

@@ -208,7 +208,7 @@ export class ReplicaState {
   recover(recovered: Recovered): void {
     const { hardState, log, first } = recovered;
     const members = hardState?.members ?? recovered.members;
-    if (members !== undefined) this.knowMembers(members);
+    if (members !== undefined) this.recoverMembers(members);
     if (hardState === undefined && first !== undefined) {
       // None of this is durable, so that the next start asks as well.
       this.starting = true;
@@ -485,9 +485,12 @@ export class ReplicaState {
 
   // Who the hosts are.
 
-  /** Another replica has these members; see ReplicaCore.takeMembers. */
+  /** Another replica has these members; see ReplicaCore.takeMembers. Bytes that are none are ignored. */
   learnMembers(bytes: Uint8Array): void {
-    if (this.knowMembers(bytes)) this.markHardState();
+    const members = decodeMembership(bytes, 0, bytes.length);
+    if (members === undefined) this.counters[Counter.ignored]!++;
+    // While nothing of this replica itself is known nothing is stored: what is durable says that there was a start.
+    else if (this.know(members) && !this.starting) this.markHardState();
   }
 
   /** Entries that were committed may have changed the members (C2: not before). */
@@ -511,10 +514,10 @@ export class ReplicaState {
     return true;
   }
 
-  private knowMembers(bytes: Uint8Array): boolean {
+  private recoverMembers(bytes: Uint8Array): void {
     const members = decodeMembership(bytes, 0, bytes.length);
     invariant(members !== undefined, 'members are as a replica wrote them');
-    return this.know(members);
+    this.know(members);
   }
 
   /** True if they are newer than those that were known. */

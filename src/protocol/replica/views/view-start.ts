@@ -160,7 +160,13 @@ export class ViewStart {
         );
       }
     }
+    if (state.views.of(target.view) === undefined) {
+      // Newer members were learned meanwhile: that view is over.
+      state.transition('install-failed', `the epoch of view ${target.view} is not known any more`);
+      return;
+    }
     if (primary && state.views.of(target.logView) !== state.configuration && !this.beginEpoch(target)) return;
+    if (primary && !this.isOfItsEpoch(target, now)) return;
     state.install(target.view);
     state.counters[Counter.views_installed]!++;
     this.votes.clear();
@@ -205,6 +211,29 @@ export class ViewStart {
     }
     state.transition('begin-epoch', `epoch ${state.configuration.epoch}, entry ${log.lastIndex}`);
     return true;
+  }
+
+  /**
+   * The log says that it is of the epoch of the present view (C4). If not, its source said of it what is not so: its vote does not
+   * count, as if it had not come.
+   */
+  private isOfItsEpoch({ source, logView }: Target, now: Instant): boolean {
+    const { state } = this;
+    const { execution } = state;
+    execution.executeTo(state.log.lastIndex);
+    const { started } = execution.membership;
+    if (started === state.configuration.epoch) return true;
+    execution.rewind(state.committed);
+    this.chosen = undefined;
+    this.votes.delete(source);
+    this.refused.add(source);
+    this.contradictions.impossible(
+      source,
+      `says that its log is of view ${logView}, and that log leads to epoch ${started} instead of ${state.configuration.epoch}`,
+      now,
+    );
+    this.choose(now);
+    return false;
   }
 
   /** If the source of an installation brings nothing, another vote that qualifies is tried, or the next Sync is waited for. */
