@@ -9,7 +9,9 @@
  *     segment | record | record | record | … |
  *     record | id i32 | size i32 | key | value | padding to 8 | in words of the machine; it never leaves the process
  *
- * The rule: `place[id]` names the one live record of `id`. Any other record that carries this id is garbage.
+ * The rule: the row of `id` names the one live record of `id`. Any other record that carries this id is garbage.
+ *
+ * Rows lie in pages, so that no call copies those of a million entries to make room for more.
  */
 import { copyBytes } from '../wire/copy.js';
 import { compareBytes, equalBytes } from './bytes.js';
@@ -21,7 +23,11 @@ const PLACE_UNIT_BYTES = 8;
 const PLACE_SHIFT = 3;
 const UNITS_PER_SEGMENT_SHIFT = 15; // 256 KiB / 8
 const UNITS_PER_SEGMENT_MASK = (1 << UNITS_PER_SEGMENT_SHIFT) - 1;
-const NO_PLACE = -1;
+/** A row: where the record lies, and `key length << 16 | value length`. A free id's row links to the next free id. */
+const ROW_WORDS = 2;
+const PAGE_SHIFT = 12;
+const PAGE_ROWS = 1 << PAGE_SHIFT;
+const PAGE_MASK = PAGE_ROWS - 1;
 /** Most empty segments that are kept for reuse. Further ones go to the garbage collector. */
 const SPARE_SEGMENTS_MAX = 4;
 /** With less garbage than this, cleaning does not pay. */
@@ -49,20 +55,12 @@ export class RecordHeap {
   #sealedBytes = 0;
   #liveBytes = 0;
 
-  #place: Int32Array;
-  #keyLength: Uint16Array;
-  #valueLength: Uint16Array;
-  /** A stack of ids for reuse. */
-  #freeIds: Int32Array;
-  #freeIdCount = 0;
+  readonly #pages: Int32Array[] = [];
   #idCount = 0;
+  /** The free id that is used next, or -1. */
+  #freeId = -1;
 
-  constructor(expectedEntries: number) {
-    const entries = Math.max(16, expectedEntries);
-    this.#place = new Int32Array(entries).fill(NO_PLACE);
-    this.#keyLength = new Uint16Array(entries);
-    this.#valueLength = new Uint16Array(entries);
-    this.#freeIds = new Int32Array(entries);
+  constructor() {
     this.#openSegment();
   }
 
@@ -71,12 +69,17 @@ export class RecordHeap {
     return (this.#segments.length - this.#emptyIndexes.length + this.#spares.length) * SEGMENT_BYTES;
   }
 
+  /** Every id is below this. */
+  get idCount(): number {
+    return this.#idCount;
+  }
+
   keyLength(id: number): number {
-    return this.#keyLength[id]!;
+    return this.#lengths(id) >>> 16;
   }
 
   valueLength(id: number): number {
-    return this.#valueLength[id]!;
+    return this.#lengths(id) & 0xffff;
   }
 
   add(
@@ -93,24 +96,22 @@ export class RecordHeap {
     const at = offsetAt(place) + RECORD_HEADER_BYTES;
     copyBytes(key, keyOffset, segment.bytes, at, keyLength);
     copyBytes(value, valueOffset, segment.bytes, at + keyLength, valueLength);
-    this.#place[id] = place;
-    this.#keyLength[id] = keyLength;
-    this.#valueLength[id] = valueLength;
+    this.#setRow(id, place, keyLength, valueLength);
     this.#clean();
     return id;
   }
 
   /** Writes in place if the record is large enough and not more than half of it stays unused. */
   setValue(id: number, value: Uint8Array, valueOffset: number, valueLength: number): void {
-    const place = this.#place[id]!;
+    const place = this.#place(id);
     const segment = this.#segmentAt(place);
     const offset = offsetAt(place);
-    const keyLength = this.#keyLength[id]!;
+    const keyLength = this.keyLength(id);
     const size = segment.words[(offset >> 2) + 1]!;
     const needed = recordSize(keyLength, valueLength);
     if (needed <= size && needed * 2 >= size) {
       copyBytes(value, valueOffset, segment.bytes, offset + RECORD_HEADER_BYTES + keyLength, valueLength);
-      this.#valueLength[id] = valueLength;
+      this.#setRow(id, place, keyLength, valueLength);
       return;
     }
     const newPlace = this.#append(id, needed);
@@ -119,34 +120,36 @@ export class RecordHeap {
     // Two records may share a segment, but a record never overlaps another.
     copyBytes(segment.bytes, offset + RECORD_HEADER_BYTES, target, at, keyLength);
     copyBytes(value, valueOffset, target, at + keyLength, valueLength);
-    this.#place[id] = newPlace;
-    this.#valueLength[id] = valueLength;
+    this.#setRow(id, newPlace, keyLength, valueLength);
     this.#discard(place, size);
     this.#clean();
   }
 
   remove(id: number): void {
-    const place = this.#place[id]!;
+    const place = this.#place(id);
     const size = this.#segmentAt(place).words[(offsetAt(place) >> 2) + 1]!;
-    this.#place[id] = NO_PLACE;
-    this.#freeIds[this.#freeIdCount++] = id;
+    // Below 0, which no place is, so that its garbage is not taken for a live record.
+    this.#setRow(id, -2 - this.#freeId, 0, 0);
+    this.#freeId = id;
     this.#discard(place, size);
     this.#clean();
   }
 
   keyEquals(id: number, bytes: Uint8Array, offset: number, length: number): boolean {
-    if (this.#keyLength[id] !== length) return false;
-    const place = this.#place[id]!;
+    const page = this.#pages[id >>> PAGE_SHIFT]!;
+    const row = (id & PAGE_MASK) * ROW_WORDS;
+    if (page[row + 1]! >>> 16 !== length) return false;
+    const place = page[row]!;
     return equalBytes(this.#segmentAt(place).bytes, offsetAt(place) + RECORD_HEADER_BYTES, bytes, offset, length);
   }
 
   /** Sign of (key of `id`) − (the bytes given). */
   compareKey(id: number, bytes: Uint8Array, offset: number, length: number): number {
-    const place = this.#place[id]!;
+    const place = this.#place(id);
     return compareBytes(
       this.#segmentAt(place).bytes,
       offsetAt(place) + RECORD_HEADER_BYTES,
-      this.#keyLength[id]!,
+      this.keyLength(id),
       bytes,
       offset,
       length,
@@ -154,32 +157,46 @@ export class RecordHeap {
   }
 
   valueEquals(id: number, bytes: Uint8Array, offset: number, length: number): boolean {
-    if (this.#valueLength[id] !== length) return false;
+    if (this.valueLength(id) !== length) return false;
     return equalBytes(this.valueBytes(id), this.valueOffset(id), bytes, offset, length);
   }
 
   copyKey(id: number, target: Uint8Array, offset: number): void {
-    const place = this.#place[id]!;
-    copyBytes(
-      this.#segmentAt(place).bytes,
-      offsetAt(place) + RECORD_HEADER_BYTES,
-      target,
-      offset,
-      this.#keyLength[id]!,
-    );
+    copyBytes(this.valueBytes(id), this.keyOffset(id), target, offset, this.keyLength(id));
   }
 
   copyValue(id: number, target: Uint8Array, offset: number): void {
-    copyBytes(this.valueBytes(id), this.valueOffset(id), target, offset, this.#valueLength[id]!);
+    copyBytes(this.valueBytes(id), this.valueOffset(id), target, offset, this.valueLength(id));
   }
 
-  /** The array that holds the value, at `valueOffset(id)`; both are valid until the heap changes. */
+  /**
+   * The array that holds the key, at `keyOffset(id)`, and the value, at `valueOffset(id)`; valid until the heap changes.
+   */
   valueBytes(id: number): Uint8Array {
-    return this.#segmentAt(this.#place[id]!).bytes;
+    return this.#segmentAt(this.#place(id)).bytes;
+  }
+
+  keyOffset(id: number): number {
+    return offsetAt(this.#place(id)) + RECORD_HEADER_BYTES;
   }
 
   valueOffset(id: number): number {
-    return offsetAt(this.#place[id]!) + RECORD_HEADER_BYTES + this.#keyLength[id]!;
+    return this.keyOffset(id) + this.keyLength(id);
+  }
+
+  #place(id: number): number {
+    return this.#pages[id >>> PAGE_SHIFT]![(id & PAGE_MASK) * ROW_WORDS]!;
+  }
+
+  #lengths(id: number): number {
+    return this.#pages[id >>> PAGE_SHIFT]![(id & PAGE_MASK) * ROW_WORDS + 1]!;
+  }
+
+  #setRow(id: number, place: number, keyLength: number, valueLength: number): void {
+    const page = this.#pages[id >>> PAGE_SHIFT]!;
+    const row = (id & PAGE_MASK) * ROW_WORDS;
+    page[row] = place;
+    page[row + 1] = (keyLength << 16) | valueLength;
   }
 
   #segmentAt(place: number): Segment {
@@ -187,17 +204,13 @@ export class RecordHeap {
   }
 
   #takeId(): number {
-    if (this.#freeIdCount > 0) return this.#freeIds[--this.#freeIdCount]!;
-    if (this.#idCount === this.#place.length) this.#growIds();
+    const id = this.#freeId;
+    if (id >= 0) {
+      this.#freeId = -2 - this.#place(id);
+      return id;
+    }
+    if (this.#idCount === this.#pages.length << PAGE_SHIFT) this.#pages.push(new Int32Array(PAGE_ROWS * ROW_WORDS));
     return this.#idCount++;
-  }
-
-  #growIds(): void {
-    const entries = this.#place.length * 2;
-    this.#place = grown(this.#place, new Int32Array(entries).fill(NO_PLACE));
-    this.#keyLength = grown(this.#keyLength, new Uint16Array(entries));
-    this.#valueLength = grown(this.#valueLength, new Uint16Array(entries));
-    this.#freeIds = grown(this.#freeIds, new Int32Array(entries));
   }
 
   /** Reserves a record at the end of the open segment and writes its header. */
@@ -277,12 +290,12 @@ export class RecordHeap {
       const id = source.words[word]!;
       const size = source.words[word + 1]!;
       const place = (index << UNITS_PER_SEGMENT_SHIFT) | (offset >> PLACE_SHIFT);
-      if (this.#place[id] === place) {
+      if (this.#place(id) === place) {
         const newPlace = this.#append(id, size);
         const target = this.#segmentAt(newPlace).words;
         const targetWord = offsetAt(newPlace) >> 2;
         for (let i = RECORD_HEADER_BYTES / 4; i < size / 4; i++) target[targetWord + i] = source.words[word + i]!;
-        this.#place[id] = newPlace;
+        this.#setRow(id, newPlace, this.keyLength(id), this.valueLength(id));
         this.#discard(place, size);
       }
       offset += size;
@@ -296,9 +309,4 @@ function recordSize(keyLength: number, valueLength: number): number {
 
 function offsetAt(place: number): number {
   return (place & UNITS_PER_SEGMENT_MASK) << PLACE_SHIFT;
-}
-
-function grown<T extends Int32Array | Uint16Array>(from: T, to: T): T {
-  to.set(from);
-  return to;
 }

@@ -9,6 +9,7 @@ import { KvError, SnapshotError } from './machine-error.js';
 import { RecordHeap } from './kv-heap.js';
 import { KV_ENTRY_OVERHEAD_BYTES, KV_KEY_BYTES_MAX, KV_KEY_BYTES_MIN, KV_VALUE_BYTES_MAX } from './kv-layout.js';
 import { OrderIndex, type OrderCursor } from './kv-order.js';
+import { SNAPSHOT_ENTRY_BYTES, SNAPSHOT_HEADER_BYTES, SNAPSHOT_MAGIC, StoreSnapshot } from './kv-snapshot.js';
 import { KeyTable } from './kv-table.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
 import { compareBytes } from './bytes.js';
@@ -22,7 +23,7 @@ export interface KvOptions {
   /** Bytes of keys and values plus 32 bytes for each entry; default 256 MiB. Memory use is up to about twice this. */
   maxBytes?: number;
   /**
-   * Sizes the tables in advance, which avoids the pauses of growing. Local to a replica: results do not depend on it.
+   * Sizes the hash table in advance, which saves the work of growing. Local to a replica: results do not depend on it.
    * Default 1,024.
    */
   expectedKeys?: number;
@@ -34,11 +35,6 @@ const MAX_BYTES_DEFAULT = 256 * 1024 * 1024;
 const MAX_BYTES_LIMIT = 1 << 30;
 const EXPECTED_KEYS_DEFAULT = 1024;
 
-// snapshot := magic u32, count u32, count × ( key u16, value u16, key, value ), keys ascending
-const SNAPSHOT_MAGIC = 0x4b565331; // "KVS1"
-const SNAPSHOT_HEADER_BYTES = 8;
-const SNAPSHOT_ENTRY_BYTES = 4;
-
 export class KvStore {
   readonly maxKeys: number;
   readonly maxBytes: number;
@@ -47,6 +43,8 @@ export class KvStore {
   #table!: KeyTable;
   #order!: OrderIndex;
   #contentBytes = 0;
+  /** The snapshot that is being taken in pieces. */
+  #inProgress: StoreSnapshot | undefined;
 
   /** Throws `KvError` (`kv-option`) for an unknown option or a value out of range. */
   constructor(options: KvOptions = {}) {
@@ -111,6 +109,7 @@ export class KvStore {
       const growth = valueLength - this.#heap.valueLength(id);
       // A store that was restored at its limits may still shrink.
       if (growth > 0 && this.#contentBytes + growth > this.maxBytes) return false;
+      this.#inProgress?.changes(id);
       this.#heap.setValue(id, value, valueOffset, valueLength);
       this.#contentBytes += growth;
       return true;
@@ -118,6 +117,7 @@ export class KvStore {
     const size = KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength;
     if (this.#table.count >= this.maxKeys || this.#contentBytes + size > this.maxBytes) return false;
     const added = this.#heap.add(key, keyOffset, keyLength, value, valueOffset, valueLength);
+    this.#inProgress?.comes(added);
     this.#order.insert(added, key, keyOffset, keyLength);
     this.#table.add(added, key, keyOffset, keyLength);
     this.#contentBytes += size;
@@ -126,6 +126,7 @@ export class KvStore {
 
   /** Removes the entry `id` with this key. */
   remove(id: number, key: Uint8Array, offset: number, length: number): void {
+    this.#inProgress?.changes(id);
     this.#contentBytes -= KV_ENTRY_OVERHEAD_BYTES + length + this.#heap.valueLength(id);
     this.#order.remove(key, offset, length);
     this.#table.remove(key, offset, length);
@@ -146,11 +147,9 @@ export class KvStore {
 
   /** Depends on the contents only, not on their history. */
   snapshot(): Uint8Array {
-    const count = this.#table.count;
-    const entryBytes = this.#contentBytes - count * KV_ENTRY_OVERHEAD_BYTES + count * SNAPSHOT_ENTRY_BYTES;
-    const bytes = new Uint8Array(SNAPSHOT_HEADER_BYTES + entryBytes);
+    const bytes = new Uint8Array(this.#snapshotBytes());
     writeI32(bytes, 0, SNAPSHOT_MAGIC);
-    writeI32(bytes, 4, count);
+    writeI32(bytes, 4, this.#table.count);
     let at = SNAPSHOT_HEADER_BYTES;
     const cursor = { block: 0, position: 0 };
     for (let id = this.next(cursor); id >= 0; id = this.next(cursor)) {
@@ -164,6 +163,21 @@ export class KvStore {
       at += keyLength + valueLength;
     }
     return bytes;
+  }
+
+  /** Takes the place of one that is in progress. */
+  beginSnapshot(): StoreSnapshot {
+    const begun: StoreSnapshot = new StoreSnapshot(
+      this.#heap,
+      this.#order,
+      this.#table.count,
+      this.#snapshotBytes(),
+      () => {
+        if (this.#inProgress === begun) this.#inProgress = undefined;
+      },
+    );
+    this.#inProgress = begun;
+    return begun;
   }
 
   /**
@@ -184,10 +198,16 @@ export class KvStore {
   }
 
   #clear(expectedKeys: number): void {
-    this.#heap = new RecordHeap(expectedKeys);
+    this.#inProgress = undefined;
+    this.#heap = new RecordHeap();
     this.#table = new KeyTable(this.#heap, expectedKeys);
     this.#order = new OrderIndex(this.#heap);
     this.#contentBytes = 0;
+  }
+
+  #snapshotBytes(): number {
+    const { count } = this.#table;
+    return SNAPSHOT_HEADER_BYTES + this.#contentBytes + count * (SNAPSHOT_ENTRY_BYTES - KV_ENTRY_OVERHEAD_BYTES);
   }
 
   /** Number of entries of a valid snapshot. */

@@ -40,7 +40,7 @@ import {
   type KvOpcode,
 } from './kv-layout.js';
 import { KvStore, type KvOptions } from './kv-store.js';
-import type { ApplyContext, Operation, Reply, StateMachine } from './state-machine.js';
+import type { ApplyContext, Operation, Reply, SnapshotInPieces, StateMachine } from './state-machine.js';
 
 export type { KvOptions } from './kv-store.js';
 
@@ -112,6 +112,11 @@ export class KvMachine implements StateMachine {
 
   snapshot(): Uint8Array {
     return this.#store.snapshot();
+  }
+
+  /** A write in the meantime costs a copy of the record that it changes. */
+  beginSnapshot(): SnapshotInPieces {
+    return this.#store.beginSnapshot();
   }
 
   /**

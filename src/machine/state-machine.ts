@@ -25,6 +25,25 @@ export interface StateMachine {
    * unchanged.
    */
   restore(snapshot: Uint8Array): void;
+  /**
+   * Begins a snapshot of the present state that is taken in pieces, while operations are applied: for states that are so
+   * large that `snapshot` would stop the replica for milliseconds. Optional. At most one is in progress; `restore` and
+   * `abort` end it. `snapshot` is needed all the same, and may be called meanwhile.
+   */
+  beginSnapshot?(): SnapshotInPieces;
+}
+
+/** A snapshot of the state as it was when it began, whatever was applied since. */
+export interface SnapshotInPieces {
+  /** Bytes of all pieces together, which are those that `snapshot` would have returned when it began. */
+  readonly length: number;
+  /**
+   * The next piece: about `maxBytes`, by at most one record more, so that the call takes a bounded time. Empty if it
+   * only got on. The caller copies it before the next call of the machine, and does not call again after the last one.
+   */
+  step(maxBytes: number): Uint8Array;
+  /** The rest is not wanted. */
+  abort(): void;
 }
 
 /** The operation's bytes in place: a reused view, valid only during the call. */

@@ -5,7 +5,7 @@
  * At drawn moments the state is saved and restored, into the same machine or a new one, as a view change or a restart
  * would. That must change nothing: a machine whose behaviour depends on more than its snapshot is found soon.
  */
-import type { ApplyContext, Operation, Reply, StateMachine } from '../machine/state-machine.js';
+import type { ApplyContext, Operation, Reply, SnapshotInPieces, StateMachine } from '../machine/state-machine.js';
 import type { Random } from '../sim/random.js';
 import { describeBytes, sameBytes } from './bytes.js';
 import type { Faults } from './fault.js';
@@ -15,6 +15,13 @@ import type { StandIns } from './stand-ins.js';
 const RESTORED = 1 / 16;
 /** Of these, how often into a new machine. */
 const ANEW = 0.5;
+/** How often an operation finds that a snapshot in pieces has begun just before it; how often one of these is given up. */
+const BEGUN = 1 / 16;
+const ABORTED = 1 / 16;
+/** Longest piece of those, bytes: so short that operations come in between. */
+const PIECE_BYTES_MAX = 64;
+/** A machine that returns this many empty pieces one after the other is stuck. */
+const EMPTY_PIECES_MAX = 10_000;
 /** How often a query is checked to change nothing. */
 const QUERY_CHECKED = 1 / 4;
 
@@ -34,6 +41,12 @@ export class CheckedMachine implements StateMachine {
   /** Entries before which the state was saved and restored. */
   readonly restoredBefore: number[] = [];
   private machine: StateMachine;
+  /** As the machine has it: the replica then uses it. */
+  readonly beginSnapshot?: () => SnapshotInPieces;
+  /** The snapshot in pieces that was begun last, until it is over. */
+  private pieces: CheckedPieces | undefined;
+  /** The same, if it was not the replica that began it. */
+  private own: CheckedPieces | undefined;
   private kept: { readonly given: Uint8Array; readonly copy: Uint8Array } | undefined;
 
   /** @param name of the replica, for texts */
@@ -45,10 +58,13 @@ export class CheckedMachine implements StateMachine {
     private readonly faults: Faults,
   ) {
     this.machine = this.make();
+    if (this.machine.beginSnapshot !== undefined) this.beginSnapshot = () => this.begin();
   }
 
   apply(operation: Operation, context: ApplyContext, reply: Reply): void {
-    if (this.random.chance(RESTORED)) this.replace(context.index);
+    if (this.random.chance(RESTORED) && (this.pieces === undefined || this.pieces === this.own))
+      this.replace(context.index);
+    if (this.beginSnapshot !== undefined) this.takePiece();
     const given = bytesOf(operation);
     const { timestampHi, timestampLo, index } = context;
     const { capacity } = reply;
@@ -89,6 +105,35 @@ export class CheckedMachine implements StateMachine {
     this.restoreChecked(snapshot);
   }
 
+  /** Beside the snapshots of the replica: begins one, or takes a piece of it. */
+  private takePiece(): void {
+    const { own, random } = this;
+    if (own === undefined) {
+      if (this.pieces === undefined && random.chance(BEGUN)) this.own = this.begin();
+    } else if (this.pieces !== own) this.own = undefined;
+    else if (random.chance(ABORTED)) own.abort();
+    else while (own.step(random.between(1, PIECE_BYTES_MAX)).length === 0);
+  }
+
+  private begin(): CheckedPieces {
+    this.pieces?.abort();
+    const expected = this.snapshot().slice();
+    const begun = this.call('beginSnapshot', undefined, () => this.machine.beginSnapshot!());
+    if (begun.length !== expected.length)
+      this.broke(
+        `beginSnapshot returned a length of ${begun.length}, and snapshot returns ${expected.length} bytes of the same state`,
+      );
+    const pieces: CheckedPieces = new CheckedPieces(begun, expected, {
+      call: (what, call) => this.call(what, undefined, call),
+      broke: (detail) => this.broke(detail),
+      over: () => {
+        if (this.pieces === pieces) this.pieces = undefined;
+      },
+    });
+    if (pieces.length > 0) this.pieces = pieces;
+    return pieces;
+  }
+
   private replace(index: number): void {
     const saved = this.snapshot().slice();
     if (this.random.chance(ANEW)) {
@@ -101,6 +146,7 @@ export class CheckedMachine implements StateMachine {
 
   private restoreChecked(snapshot: Uint8Array): void {
     const given = snapshot.slice();
+    this.pieces = this.own = undefined;
     this.call('restore', undefined, () => this.machine.restore(given));
     const again = this.snapshot();
     if (!sameBytes(snapshot, again))
@@ -130,6 +176,46 @@ export class CheckedMachine implements StateMachine {
 
   private broke(detail: string): never {
     return this.faults.report('contract-broken', `${this.name}: ${detail}`);
+  }
+}
+
+/** Compares each piece with what the whole was when it began. */
+class CheckedPieces implements SnapshotInPieces {
+  readonly length: number;
+  private written = 0;
+  private empty = 0;
+
+  constructor(
+    private readonly given: SnapshotInPieces,
+    private readonly expected: Uint8Array,
+    private readonly machine: {
+      call<T>(what: string, call: () => T): T;
+      broke(detail: string): never;
+      over(): void;
+    },
+  ) {
+    this.length = expected.length;
+  }
+
+  step(maxBytes: number): Uint8Array {
+    const { machine, expected, written } = this;
+    const piece = machine.call('step', () => this.given.step(maxBytes));
+    if (!(piece instanceof Uint8Array)) machine.broke(`step returned ${String(piece)}, not a Uint8Array`);
+    this.empty = piece.length === 0 ? this.empty + 1 : 0;
+    if (this.empty > EMPTY_PIECES_MAX) machine.broke(`step returned ${this.empty} empty pieces, one after the other`);
+    this.written += piece.length;
+    const wanted = expected.subarray(written, this.written);
+    if (!sameBytes(piece, wanted))
+      machine.broke(
+        `step returned ${describeBytes(piece)} at byte ${written}, and at its beginning the snapshot had ${describeBytes(wanted)} there; what is applied later must not show`,
+      );
+    if (this.written === this.length) machine.over();
+    return piece;
+  }
+
+  abort(): void {
+    this.machine.call('abort', () => this.given.abort());
+    this.machine.over();
   }
 }
 

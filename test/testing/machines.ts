@@ -1,5 +1,11 @@
 // Machines for tests of the simulator of users' machines: one that is right, and ways to be wrong.
-import type { ApplyContext, Operation, Reply, StateMachine } from '../../src/machine/state-machine.js';
+import type {
+  ApplyContext,
+  Operation,
+  Reply,
+  SnapshotInPieces,
+  StateMachine,
+} from '../../src/machine/state-machine.js';
 import type { Model } from '../../src/testing/model.js';
 import type { Workload } from '../../src/testing/workload.js';
 
@@ -46,6 +52,15 @@ export const sumModel: Model<number> = {
     return { state: after, result: bytesOf(after) };
   },
 };
+
+/** Gives its snapshot byte by byte, as it was when that began. */
+export class SumInPieces extends Sum {
+  beginSnapshot(): SnapshotInPieces {
+    const whole = this.snapshot();
+    let at = 0;
+    return { length: whole.length, step: () => whole.subarray(at, ++at), abort: () => undefined };
+  }
+}
 
 /** Adds small numbers, now and then something malformed; three of ten are queries. */
 export const adding: Workload = (chance) => () =>

@@ -1,7 +1,13 @@
 // Users' machines in the simulator: a right one passes, and each way to be wrong is found, named and replayed.
 import t from 'tap';
 import { JitPaxosError } from '../../src/errors.js';
-import type { ApplyContext, Operation, Reply, StateMachine } from '../../src/machine/state-machine.js';
+import type {
+  ApplyContext,
+  Operation,
+  Reply,
+  SnapshotInPieces,
+  StateMachine,
+} from '../../src/machine/state-machine.js';
 import type { SimulationFailureKind } from '../../src/testing/fault.js';
 import {
   simulate,
@@ -10,7 +16,7 @@ import {
   type SimulationFailure,
   type SimulationReport,
 } from '../../src/testing/simulate.js';
-import { adding, ByArrival, BySize, bytesOf, joining, Sum, sumModel } from './machines.js';
+import { adding, ByArrival, BySize, bytesOf, joining, Sum, SumInPieces, sumModel } from './machines.js';
 
 function run(options: Partial<SimulateOptions<any>>): SimulationReport {
   return simulate({ machine: () => new Sum(), workload: adding, print: () => undefined, ...options });
@@ -32,6 +38,7 @@ t.test('a right machine passes, with a model and without, and is put to the test
     t.ok(counts.views > 20 && counts.crashes > 10 && counts.restores > 100 && counts.snapshotsInstalled > 0);
   }
   t.equal(run({ machine: () => new BySize(), workload: joining }).failure, undefined);
+  t.equal(run({ machine: () => new SumInPieces() }).failure?.text, undefined, 'one with snapshots in pieces');
   t.equal(run({ replicas: 5, seeds: [1, 3], model: sumModel }).failure, undefined);
   t.end();
 });
@@ -144,6 +151,40 @@ const WRONG: readonly [string, () => StateMachine, SimulationFailureKind, RegExp
       })(),
     'contract-broken',
     /query changed the state/,
+  ],
+  [
+    'shows later operations in the pieces of a snapshot',
+    () =>
+      new (class extends Sum {
+        beginSnapshot(): SnapshotInPieces {
+          let at = 0;
+          return { length: 4, step: () => bytesOf(this.sum).subarray(at, ++at), abort: () => undefined };
+        }
+      })(),
+    'contract-broken',
+    /step returned \[..\] at byte [1-3], and at its beginning the snapshot had \[..\] there/,
+  ],
+  [
+    'says another length than its snapshot has',
+    () =>
+      new (class extends SumInPieces {
+        override beginSnapshot(): SnapshotInPieces {
+          return { ...super.beginSnapshot(), length: 5 };
+        }
+      })(),
+    'contract-broken',
+    /beginSnapshot returned a length of 5, and snapshot returns 4 bytes/,
+  ],
+  [
+    'gives no more pieces',
+    () =>
+      new (class extends SumInPieces {
+        override beginSnapshot(): SnapshotInPieces {
+          return { ...super.beginSnapshot(), step: () => new Uint8Array(0) };
+        }
+      })(),
+    'contract-broken',
+    /step returned \d+ empty pieces/,
   ],
   [
     'restores only half',

@@ -1,0 +1,175 @@
+/**
+ * Snapshots of the key-value machine that are taken in pieces, and the table that grows in steps: random operations
+ * between the pieces, and against a plain Map. Replay a random failure with SEED=n.
+ */
+import t from 'tap';
+import { encodeDelete, encodeGet, encodePut, KV_OPERATION_BYTES_MAX } from '../../src/machine/kv-codec.js';
+import { KvMachine } from '../../src/machine/kv.js';
+import type { SnapshotInPieces } from '../../src/machine/state-machine.js';
+
+const SEED = Number(process.env['SEED'] ?? Date.now() % 1e9);
+console.log(`# SEED=${SEED} replays the random operations`);
+
+const CONTEXT = { timestampHi: 0, timestampLo: 0, index: 1 };
+/** By how much a piece may be longer than it was asked for: a record, with its two lengths. */
+const RECORD_BYTES_MAX = 4 + 1024 + 32 * 1024;
+const operation = { bytes: new Uint8Array(KV_OPERATION_BYTES_MAX), offset: 0, length: 0 };
+const reply = { bytes: new Uint8Array(60_000), offset: 0, capacity: 60_000, length: 0 };
+
+function randomFrom(seed: number): (n: number) => number {
+  let state = seed | 0;
+  return (n) => {
+    state = (state + 0x6d2b79f5) | 0;
+    let x = Math.imul(state ^ (state >>> 15), state | 1);
+    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
+    return ((x ^ (x >>> 14)) >>> 0) % n;
+  };
+}
+
+const utf8 = (text: string): Uint8Array => new Uint8Array(Buffer.from(text));
+const equal = (a: Uint8Array, b: Uint8Array): boolean => Buffer.from(a).equals(Buffer.from(b));
+
+function apply(machine: KvMachine, encode: (target: Uint8Array, offset: number) => number): number {
+  operation.length = encode(operation.bytes, 0);
+  machine.apply(operation, CONTEXT, reply);
+  return reply.bytes[reply.offset]!;
+}
+const put = (machine: KvMachine, key: string, value: Uint8Array): number =>
+  apply(machine, (b, o) => encodePut(b, o, utf8(key), value));
+const remove = (machine: KvMachine, key: string): number => apply(machine, (b, o) => encodeDelete(b, o, utf8(key)));
+const has = (machine: KvMachine, key: string): boolean => apply(machine, (b, o) => encodeGet(b, o, utf8(key))) === 0;
+
+/** All that is left of a snapshot; `between` is called before each piece. */
+function rest(begun: SnapshotInPieces, maxBytes: number, between: () => void = () => undefined, from = 0): Uint8Array {
+  const pieces: Uint8Array[] = [];
+  for (let length = from; length < begun.length; ) {
+    between();
+    const piece = begun.step(maxBytes);
+    if (piece.length > maxBytes + RECORD_BYTES_MAX)
+      throw new Error(`a piece of ${piece.length} bytes, and ${maxBytes} were asked for`);
+    length += piece.length;
+    pieces.push(piece.slice());
+  }
+  return Buffer.concat(pieces);
+}
+
+t.test('whatever is written between its pieces, a snapshot is the one of its beginning', (t) => {
+  for (let game = 0; game < 6; game++) {
+    const random = randomFrom(SEED + game);
+    const machine = new KvMachine();
+    // Few keys are written again and again, many are also removed and come back under the ids of others.
+    const keys = [40, 400, 4000][game % 3]!;
+    const aKey = (): string => `key ${random(keys)}`;
+    const aWrite = (): void => {
+      const kind = random(10);
+      if (kind < 4) remove(machine, aKey());
+      else if (kind < 9) put(machine, aKey(), new Uint8Array(random(kind === 8 ? 3000 : 60)).fill(random(256)));
+      else put(machine, `new ${random(1e6)}`, new Uint8Array(random(60)).fill(random(256)));
+    };
+    for (let i = 0; i < keys * 2; i++) aWrite();
+    for (let round = 0; round < 6; round++) {
+      const expected = machine.snapshot();
+      const begun = machine.beginSnapshot();
+      t.equal(begun.length, expected.length, `SEED=${SEED} game ${game}: the length is known at the beginning`);
+      // The walk passes over new keys, so it has to be faster than they come.
+      const writes = random(10);
+      const maxBytes = 300 + random([100, 2000, 20_000][random(3)]!);
+      const bytes = rest(begun, maxBytes, () => {
+        for (let i = 0; i < writes; i++) aWrite();
+        if (random(500) === 0 && !equal(machine.snapshot().subarray(0, 4), expected.subarray(0, 4)))
+          throw new Error('a snapshot in one go is no snapshot');
+      });
+      if (!equal(bytes, expected))
+        t.fail(`SEED=${SEED} game ${game} round ${round}: other bytes than at its beginning`);
+      const now = machine.snapshot();
+      const again = new KvMachine();
+      again.restore(now);
+      if (!equal(again.snapshot(), now)) t.fail(`SEED=${SEED} game ${game}: the store was damaged`);
+    }
+  }
+  t.end();
+});
+
+t.test('all keys are removed, and others written, while a snapshot is taken', (t) => {
+  const machine = new KvMachine();
+  const name = (i: number): string => `k${String(i).padStart(5, '0')}`;
+  for (let i = 0; i < 3000; i++) put(machine, name(i), utf8(`value ${i}`));
+  const expected = machine.snapshot();
+  const begun = machine.beginSnapshot();
+  const head = begun.step(5000).slice();
+  for (let i = 0; i < 3000; i++) remove(machine, name(i));
+  for (let i = 0; i < 3000; i++) put(machine, name(2 * i), utf8('another'));
+  let pieces = 0;
+  t.ok(equal(Buffer.concat([head, rest(begun, 700, () => pieces++, head.length)]), expected));
+  t.ok(pieces > 50, 'it was taken in many pieces');
+  t.equal(begun.step(700).length, 0, 'there is no piece after the last');
+  t.end();
+});
+
+t.test('a piece takes a bounded time, even where it passes over many new keys', (t) => {
+  const machine = new KvMachine();
+  put(machine, 'z', utf8('last'));
+  const expected = machine.snapshot();
+  const begun = machine.beginSnapshot();
+  for (let i = 0; i < 20_000; i++) put(machine, `new ${i}`, utf8('1'));
+  let empty = 0;
+  const pieces: Uint8Array[] = [];
+  for (let length = 0; length < begun.length; length += pieces.at(-1)!.length) {
+    pieces.push(begun.step(1000).slice());
+    if (pieces.at(-1)!.length === 0) empty++;
+  }
+  t.ok(equal(Buffer.concat(pieces), expected));
+  t.ok(empty > 1000, `${empty} pieces were empty`);
+  t.end();
+});
+
+t.test('an empty store, one that is given up, and one that is interrupted by another', (t) => {
+  const machine = new KvMachine();
+  t.ok(equal(rest(machine.beginSnapshot(), 1), machine.snapshot()));
+  for (let i = 0; i < 100; i++) put(machine, `k${i}`, utf8('1'));
+  const state = machine.snapshot();
+  const first = machine.beginSnapshot();
+  first.step(10);
+  first.abort();
+  put(machine, 'k1', utf8('2'));
+  const second = machine.beginSnapshot();
+  const expected = machine.snapshot();
+  second.step(10);
+  first.abort(); // not the one in progress
+  put(machine, 'k99', utf8('3'));
+  const third = machine.beginSnapshot();
+  const present = machine.snapshot();
+  put(machine, 'k0', utf8('4'));
+  t.ok(equal(rest(third, 50), present));
+  t.notOk(equal(present, expected));
+  machine.beginSnapshot();
+  machine.restore(state);
+  put(machine, 'k5', utf8('5'));
+  machine.restore(state);
+  t.ok(equal(machine.snapshot(), state));
+  t.end();
+});
+
+t.test('the table finds every key while it moves into a larger one', (t): void => {
+  for (let game = 0; game < 2; game++) {
+    const random = randomFrom(SEED + 50 + game);
+    const machine = new KvMachine({ expectedKeys: 16 });
+    const model = new Set<string>();
+    for (let i = 0; i < 30_000; i++) {
+      // In phases, so that the table also moves while keys are removed.
+      const removes = Math.floor(i / 3000) % 3 === 2;
+      const key = `k${random(30_000)}`;
+      if (random(10) < (removes ? 7 : 2)) {
+        if ((remove(machine, key) === 0) !== model.delete(key))
+          throw new Error(`SEED=${SEED} game ${game}: delete ${key}`);
+      } else if (random(10) < 7) {
+        put(machine, key, utf8(String(i)));
+        model.add(key);
+      } else if (has(machine, key) !== model.has(key)) throw new Error(`SEED=${SEED} game ${game}: get ${key}`);
+      if (machine.keyCount !== model.size) throw new Error(`SEED=${SEED} game ${game}: ${machine.keyCount} keys`);
+    }
+    for (const key of model) if (!has(machine, key)) throw new Error(`SEED=${SEED} game ${game}: lost ${key}`);
+    t.ok(model.size > 1000, `SEED=${SEED} game ${game}: ${model.size} keys`);
+  }
+  t.end();
+});
