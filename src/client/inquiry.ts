@@ -12,14 +12,14 @@ import { JitPaxosError } from '../errors.js';
 import { loadHash } from '../native/hash64.js';
 import type { Instant } from '../protocol/contract.js';
 import { AddressBook } from '../host/address-book.js';
-import { loadCluster, type Cluster, type ClusterConfig } from '../host/cluster-config.js';
+import { loadCluster, type Cluster, type ClusterConfig, type HostAndPort } from '../host/cluster-config.js';
 import type { KeyFile } from '../host/key-file.js';
 import { openKeys } from '../host/keyring.js';
 import { guardedLogger, silentLogger, type Logger } from '../host/logger.js';
 import { checkInteger, checkKeys, optionNames } from '../host/options.js';
 import type { TransportKind } from '../host/transport-choice.js';
 import { TurnLoop } from '../host/turn-loop.js';
-import { explainSilence } from '../transport/silence.js';
+import { explainSilence, type Silence } from '../transport/silence.js';
 import { CLIENT_SENDER, ENVELOPE_BYTES_MAX } from '../wire/envelope.js';
 import { typeOf } from '../wire/messages.js';
 import { readI32, writeI32 } from '../wire/u64.js';
@@ -32,6 +32,12 @@ export interface InquiryOptions {
 }
 
 const OPTION_NAMES = optionNames<InquiryOptions>({ cluster: true, keys: true, transport: true, logger: true });
+
+/** Who is asked: a host by the id under which it speaks, at an address. */
+export interface AskedHost {
+  readonly id: number;
+  readonly at: HostAndPort;
+}
 
 /** A part of an answer, as its message says. */
 export interface Piece {
@@ -60,7 +66,7 @@ export interface Question<T> {
   write(bytes: Uint8Array, o: number, edition: number, offset: number, padding: number): void;
   readPiece(bytes: Uint8Array, o: number): Piece;
   /**
-   * The answer of replica `from`; undefined if it is not one.
+   * The answer of host `from`, by id; undefined if it is not one.
    * @param head the message of the first piece, without its part of the answer
    */
   decode(whole: Uint8Array, head: Uint8Array, from: number): T | undefined;
@@ -110,7 +116,7 @@ interface Pieces {
 interface Query<T> {
   readonly answers: Answered<T>[];
   readonly askedAtUs: Float64Array;
-  /** By replica. */
+  /** By slot. */
   readonly pieces: (Pieces | undefined)[];
   missing: number;
   repeatUs: number;
@@ -133,6 +139,8 @@ export class Inquiry<T> {
     private readonly question: Question<T>,
     private readonly loop: TurnLoop,
     private readonly clock: Clock,
+    /** By slot. */
+    private readonly hosts: readonly AskedHost[],
   ) {
     this.room = Math.min(loop.datagramBytes, QUESTION_BYTES_MAX) - ENVELOPE_BYTES_MAX - question.answerBytes;
     loop.start({
@@ -151,12 +159,19 @@ export class Inquiry<T> {
    * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`,
    * `key-file-invalid`, `key-file-exposed`, `host-unresolved`, `address-unavailable`.
    * @param name of the class that asks, for messages
+   * @param asked who is asked, at most 31 hosts; default: the replicas of the cluster file
    */
-  static async open<T>(name: string, options: InquiryOptions, question: Question<T>): Promise<Inquiry<T>> {
+  static async open<T>(
+    name: string,
+    options: InquiryOptions,
+    question: Question<T>,
+    asked?: readonly AskedHost[],
+  ): Promise<Inquiry<T>> {
     checkKeys('option-invalid', `${name}.open`, options, OPTION_NAMES);
     const cluster = loadCluster(options.cluster);
     const keys = openKeys(cluster, options.cluster, options.keys, 'client');
-    const book = await AddressBook.open(cluster);
+    const hosts = asked ?? cluster.replicas.map((at, id) => ({ id, at }));
+    const book = await AddressBook.open({ replicas: hosts.map(({ at }) => at) });
     const logger = guardedLogger(`${name}.open`, options.logger ?? silentLogger);
     const clock = openClock('monotonic');
     let inquiry: Inquiry<T> | undefined;
@@ -176,8 +191,13 @@ export class Inquiry<T> {
         notice: (event, fields) => logger.warn(event, fields),
         failed: (error) => inquiry?.fail(error),
       });
+      // Slots are ids until they are told otherwise; no two hosts may have one id in between.
+      if (asked !== undefined) {
+        for (const slot of hosts.keys()) loop.place(slot, undefined);
+        for (const [slot, host] of hosts.entries()) loop.place(slot, host);
+      }
       await loop.open();
-      inquiry = new Inquiry(cluster, name, question, loop, clock);
+      inquiry = new Inquiry(cluster, name, question, loop, clock, hosts);
       return inquiry;
     } catch (error) {
       await loop?.close();
@@ -187,8 +207,8 @@ export class Inquiry<T> {
   }
 
   /**
-   * Asks every replica. Resolves with an answer for each, by replica index, as soon as all have answered or the time is
-   * up. That a replica did not answer is not an error.
+   * Asks every host. Resolves with an answer for each, in their order, as soon as all have answered or the time is
+   * up. That a host did not answer is not an error.
    *
    * Throws JitPaxosError `option-invalid`, `client-closed`, and `busy` while another query is open.
    */
@@ -197,9 +217,9 @@ export class Inquiry<T> {
     if (this.isClosed)
       throw this.failure ?? new JitPaxosError('client-closed', 'the status client is closed; open another');
     if (this.query !== undefined) throw new JitPaxosError('busy', 'a query is open; wait for its answers');
-    const { replicas } = this.cluster;
-    const answers = replicas.map(
-      ({ host, port }, id): Answered<T> => ({
+    const { hosts } = this;
+    const answers = hosts.map(
+      ({ id, at: { host, port } }): Answered<T> => ({
         id,
         address: host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`,
         answer: undefined,
@@ -215,9 +235,9 @@ export class Inquiry<T> {
       timer = setTimeout(resolve, timeoutMs);
       this.query = {
         answers,
-        askedAtUs: new Float64Array(replicas.length),
-        pieces: new Array<Pieces | undefined>(replicas.length).fill(undefined),
-        missing: replicas.length,
+        askedAtUs: new Float64Array(hosts.length),
+        pieces: new Array<Pieces | undefined>(hosts.length).fill(undefined),
+        missing: hosts.length,
         repeatUs: REPEAT_US,
         nextUs: now.monotonicUs + REPEAT_US,
         end: resolve,
@@ -227,11 +247,11 @@ export class Inquiry<T> {
     clearTimeout(timer);
     this.query = undefined;
     if (this.failure !== undefined) throw this.failure;
-    const silent = answers.filter(({ answer }) => answer === undefined).map(({ id }) => id);
-    const silence = silent.length === 0 ? '' : explainSilence(this.loop.silence(silent, askedUs));
-    return answers.map((each) => ({
+    const silent = answers.flatMap(({ answer }, slot) => (answer === undefined ? [slot] : []));
+    const silence = silent.length === 0 ? '' : this.explain(silent, askedUs);
+    return answers.map((each, slot) => ({
       ...each,
-      speaks: this.loop.peers.spokenBy(each.id),
+      speaks: this.loop.peers.spokenBy(slot),
       ...(each.answer === undefined ? { silence } : {}),
     }));
   }
@@ -244,19 +264,35 @@ export class Inquiry<T> {
     this.clock.close();
   }
 
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   private askMissing(query: Query<T>, now: Instant): void {
-    for (const { id, answer } of query.answers) {
+    for (const [slot, { answer }] of query.answers.entries()) {
       if (answer !== undefined) continue;
-      query.askedAtUs[id] = now.monotonicUs;
-      this.send(id, this.question.newest, 0, this.room);
+      query.askedAtUs[slot] = now.monotonicUs;
+      this.send(slot, this.question.newest, 0, this.room);
     }
   }
 
+  /** Why these have been silent since then: a sentence without a full stop, which names them by their ids. */
+  private explain(slots: readonly number[], sinceUs: number): string {
+    const silence = this.loop.silence(slots, sinceUs);
+    const named = (places: readonly number[]): number[] => places.map((slot) => this.hosts[slot]!.id);
+    return explainSilence({ ...silence, silent: named(silence.silent), refused: named(silence.refused) });
+  }
+
+  /** What was seen of the hosts while they were silent. */
+  get silence(): Silence {
+    return this.loop.silence([...this.hosts.keys()], -Infinity);
+  }
+
   /** @param part how long the part of the answer may be */
-  private send(id: number, edition: number, offset: number, part: number): void {
+  private send(slot: number, edition: number, offset: number, part: number): void {
     const { loop, question, nonce } = this;
     const padding = question.answerBytes + part - question.askBytes;
-    const o = loop.outbox.reserve(id, question.askBytes + padding);
+    const o = loop.outbox.reserve(slot, question.askBytes + padding);
     if (o < 0) return; // repeated later
     const { bytes } = loop.outbox;
     question.write(bytes, o, edition, offset, padding);
@@ -323,7 +359,7 @@ export class Inquiry<T> {
   }
 
   private answerCame(query: Query<T>, from: number, { bytes, head, roundTripUs }: Pieces): void {
-    const answer = this.question.decode(bytes, head, from);
+    const answer = this.question.decode(bytes, head, this.hosts[from]!.id);
     if (answer === undefined) return;
     query.answers[from] = { ...query.answers[from]!, answer, roundTripUs };
     if (--query.missing === 0) query.end();

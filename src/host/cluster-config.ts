@@ -243,6 +243,7 @@ export function mergeLimits(
  */
 const MAX_HOST_BYTES = 257;
 
+/** Throws JitPaxosError `cluster-file-invalid`. */
 function parseHostAndPort(where: string, value: unknown): HostAndPort {
   const match = typeof value === 'string' ? /^(?:\[([^\]]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(value) : null;
   if (match === null)

@@ -217,12 +217,12 @@ function withZeros(names: readonly string[], counters: Readonly<Record<string, n
   return { ...Object.fromEntries(names.map((name) => [name, 0])), ...counters };
 }
 
-function isMap(value: unknown): value is Record<string, unknown> {
+export function isMap(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value);
 }
 
-/** Numbers, flags, harmless text, and lists and maps of these. */
-function isPlain(value: unknown, depth: number): boolean {
+/** Numbers, flags, harmless text, and lists and maps of these. @param depth of `value`; 0 for the whole */
+export function isPlain(value: unknown, depth: number): boolean {
   if (value === null || typeof value === 'boolean' || typeof value === 'number') return true;
   if (typeof value === 'string') return !CONTROL.test(value);
   if (depth >= DEPTH_MAX) return false;

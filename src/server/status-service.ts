@@ -31,7 +31,7 @@ interface Kept {
 
 const NOTHING = new Uint8Array(0);
 
-export class StatusService {
+export class StatusService<Report extends { readonly view: number } = ReplicaStatusReport> {
   answered = 0;
   /** Questions beyond the rate, answers for which there was no room, and reports that could not be made. */
   refused = 0;
@@ -44,11 +44,12 @@ export class StatusService {
   private readonly rates = new StatusRates();
 
   constructor(
-    private readonly describe: () => ReplicaStatusReport,
+    private readonly describe: () => Report,
     private readonly outbox: Outbox,
     private readonly failed: (error: string) => void = () => undefined,
     /** No answer in pieces makes a longer datagram. */
     private readonly datagramBytes = DEFAULT_DATAGRAM_BYTES,
+    private readonly encode = encodeReport as unknown as (report: Report) => Uint8Array,
   ) {}
 
   /**
@@ -98,7 +99,7 @@ export class StatusService {
     this.serial = this.serial >= 0xffffffff ? NEWEST + 1 : Math.max(NEWEST, this.serial) + 1;
     try {
       const described = this.describe();
-      this.newest = { serial: this.serial, bytes: encodeReport(described), view: described.view };
+      this.newest = { serial: this.serial, bytes: this.encode(described), view: described.view };
       this.kept.push(this.newest);
       if (this.kept.length > KEPT) this.kept.shift();
     } catch (error) {

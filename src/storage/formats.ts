@@ -24,6 +24,8 @@ export const FORMATS = {
   log: { oldest: 1, newest: 2, written: 1 },
   /** members-file.ts */
   members: { oldest: 1, newest: 1, written: 1 },
+  /** joining-file.ts */
+  joining: { oldest: 1, newest: 1, written: 1 },
   /** backup.ts */
   backup: { oldest: 1, newest: 1, written: 1 },
 } as const satisfies Readonly<Record<string, Format>>;

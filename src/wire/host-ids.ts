@@ -14,6 +14,9 @@ export const HOST_PLACES = 31;
 /** Endpoints below this are written to under this process's own key, at an address that it chose. */
 export const PLACES = 64;
 
+/** The id under which a process speaks that waits to be added: the last one, which no host is given. */
+export const WAITING_ID = 0xfffe;
+
 /** No listed host has that id. */
 export const UNLISTED = 0xff;
 

@@ -85,6 +85,17 @@ const WAYS: readonly (readonly [
     'switch-on name name name learn change',
   ],
   [
+    'one burnt down, and the new machine has its address',
+    3,
+    (world) => {
+      world.down.add(2);
+      world.joins(ADDRESS(2), 900);
+    },
+    replace(2, ADDRESS(2)),
+    [0, 1, 3],
+    'switch-on name name name move learn change',
+  ],
+  [
     'a healthy one is replaced, as the operator says',
     3,
     (world) => world.joins(NEW, 3),
@@ -208,6 +219,18 @@ const REFUSED: readonly (readonly [
     /at new-1:7400 is the data directory of host 9; a host that is added begins with an empty one/,
   ],
   [
+    'a host that was removed answers there, with its old directory',
+    () => {
+      const world = new World(3);
+      world.joins(OTHER, 4);
+      world.says.set(NEW, { kind: 'other' });
+      return world;
+    },
+    add(NEW, OTHER),
+    'member-unfit',
+    /at new-1:7400 is the data directory of a replica that is, or was, a host; /,
+  ],
+  [
     'the address of a listed host, where another directory waits',
     () => {
       const world = settled();
@@ -301,7 +324,13 @@ const REFUSED: readonly (readonly [
     /host 9 is not listed; the hosts are 0, 1, 2, 3/,
   ],
   ['a learner is nobody to replace', settled, replace(3, OTHER), 'member-unfit', /host 3 is a learner/],
-  ['a host by itself', settled, replace(1, ADDRESS(1)), 'member-listed', /host 1 is at old-1:7400 itself/],
+  [
+    'a host by itself',
+    settled,
+    replace(1, ADDRESS(1)),
+    'member-alive',
+    /host 1 answers at old-1:7400 itself; give the address/,
+  ],
   ['a host by a voter', settled, replace(1, ADDRESS(2)), 'member-listed', /host 2 at old-2:7400 is a voter already/],
   [
     'a learner that is behind',

@@ -62,7 +62,13 @@ export class World {
     for (const { id, address } of list.hosts) {
       const there = this.processes.get(address);
       const listed = list.hosts.find((host) => host.id === id)!.identity;
-      if (this.down.has(id) || there === undefined || (listed !== undefined && listed !== there)) continue;
+      if (
+        this.down.has(id) ||
+        there === undefined ||
+        (id < this.replicas && there !== identity(id)) ||
+        (listed !== undefined && listed !== there)
+      )
+        continue;
       const behind = this.behind.get(id) ?? (id < this.replicas ? 0 : this.lag);
       this.behind.set(id, behind >> 1);
       hosts.set(id, {

@@ -45,6 +45,8 @@ export type Found =
   | { readonly kind: 'waits'; readonly identity: string }
   /** A replica of this cluster. */
   | { readonly kind: 'replica'; readonly id: number; readonly identity: string | undefined }
+  /** A replica that is not listed, or not under the id that was asked for: its directory is not empty. */
+  | { readonly kind: 'other' }
   /** A process that cannot be added, and why. */
   | { readonly kind: 'unfit'; readonly why: string }
   /** Nobody, as far as is known, and why. */
@@ -127,7 +129,7 @@ function add(request: Extract<MemberRequest, { kind: 'add' }>, seen: Seen): Next
       )
     );
   const fault =
-    first(addresses, (address) => candidateFault(address, seen)) ??
+    first(addresses, (address) => candidateFault(address, seen, at(list, address))) ??
     votersFault(votersOf(list), addresses.filter((_, i) => known[i]?.votes !== true).length, request, seen);
   return (
     fault ??
@@ -143,7 +145,7 @@ function addLearner(address: string, seen: Seen): Next {
   if (host?.votes === true)
     return refuse('member-listed', `host ${host.id} at ${address} is a voter already; choose another address`);
   return (
-    candidateFault(address, seen) ??
+    candidateFault(address, seen, host) ??
     quorumFault(seen) ??
     prepare(seen) ??
     learn(address, seen) ??
@@ -177,7 +179,9 @@ function replace(request: Extract<MemberRequest, { kind: 'replace' }>, seen: See
   const { id, address } = request;
   const { list } = seen;
   const old = of(list, id);
-  const host = at(list, address);
+  // A new machine often has the address of the one that was lost.
+  const takesAddress = old?.address === address;
+  const host = takesAddress ? undefined : at(list, address);
   const kept = votersOf(list).filter((voter) => voter !== id);
   const over = changeOver(seen, host === undefined ? undefined : [...new Set([...kept, host.id])]);
   if (over !== undefined) return over;
@@ -185,11 +189,6 @@ function replace(request: Extract<MemberRequest, { kind: 'replace' }>, seen: See
     if (host?.votes === true) return done(`host ${host.id} at ${address} votes in the place of host ${id}`);
     return unlisted(id, list);
   }
-  if (old === host)
-    return refuse(
-      'member-listed',
-      `host ${id} is at ${address} itself; give the address of the host that takes its place`,
-    );
   if (!old.votes)
     return refuse(
       'member-unfit',
@@ -200,15 +199,23 @@ function replace(request: Extract<MemberRequest, { kind: 'replace' }>, seen: See
       'member-listed',
       `host ${host.id} at ${address} is a voter already; jitpaxos member remove ${id} needs no new host`,
     );
+  if (takesAddress && seen.hosts.has(id))
+    return refuse(
+      'member-alive',
+      `host ${id} answers at ${address} itself; give the address of the host that takes its place, or stop host ${id}`,
+    );
   if (!request.alive && seen.hosts.get(id)?.status === 'normal')
     return refuse(
       'member-alive',
       `host ${id} answers and is well; if it is to leave all the same, say so with --alive`,
     );
   return (
-    candidateFault(address, seen) ??
+    candidateFault(address, seen, host) ??
     votersFault(kept, 1, { ...request, allowEven: true }, seen) ??
     prepare(seen, [id]) ??
+    (takesAddress
+      ? send({ kind: 'move', id, address: nowhere(id) }, `${address} is free: host ${id} is not there any more`)
+      : undefined) ??
     learn(address, seen) ??
     caughtUp(host!, seen) ??
     change([...kept, host!.id], seen)
@@ -247,10 +254,14 @@ function move({ id, address }: Extract<MemberRequest, { kind: 'move' }>, seen: S
       `host ${id} still answers at ${host.address}; stop it there, move its data directory, and start it at ${address}`,
     );
   const found = seen.found.get(address);
-  if (found?.kind === 'waits' || (found?.kind === 'replica' && (found.id !== id || found.identity !== host.identity)))
+  if (
+    found?.kind === 'other' ||
+    found?.kind === 'waits' ||
+    (found?.kind === 'replica' && (found.id !== id || found.identity !== host.identity))
+  )
     return refuse(
       'member-unfit',
-      `at ${address} is another data directory than that of host ${id}${host.identity === undefined ? ', whose identity is not known' : ` (identity ${host.identity}; there: ${found.identity ?? 'none'})`}; move the directory there, or use jitpaxos member replace ${id} ${address}`,
+      `at ${address} is another data directory than that of host ${id}${host.identity === undefined ? ', whose identity is not known' : ` (identity ${host.identity}; there: ${found.kind === 'other' ? 'of another host' : (found.identity ?? 'none')})`}; move the directory there, or use jitpaxos member replace ${id} ${address}`,
     );
   const fault = found?.kind === 'replica' ? quorumFault(seen) : notThere(address, found);
   return fault ?? prepare(seen, [id]) ?? send({ kind: 'move', id, address }, `host ${id} is at ${address} now`);
@@ -282,9 +293,8 @@ function changeOver({ list, began }: Seen, wanted: readonly number[] | undefined
 }
 
 /** Why the process at an address cannot become a host, or a listed host there cannot become a voter. */
-function candidateFault(address: string, seen: Seen): Refusal | undefined {
+function candidateFault(address: string, seen: Seen, host: Member | undefined): Refusal | undefined {
   const { list } = seen;
-  const host = at(list, address);
   const found = seen.found.get(address);
   if (host !== undefined) {
     const taken = usurped(address, seen);
@@ -296,10 +306,10 @@ function candidateFault(address: string, seen: Seen): Refusal | undefined {
       true,
     );
   }
-  if (found?.kind === 'replica')
+  if (found?.kind === 'replica' || found?.kind === 'other')
     return refuse(
       'member-unfit',
-      `at ${address} is the data directory of host ${found.id}; a host that is added begins with an empty one: jitpaxos replica --join`,
+      `at ${address} is the data directory of ${found.kind === 'replica' ? `host ${found.id}` : 'a replica that is, or was, a host'}; a host that is added begins with an empty one: jitpaxos replica --join`,
     );
   if (found?.kind !== 'waits') return notThere(address, found);
   const same = list.hosts.find(({ identity }) => identity === found.identity);
@@ -478,6 +488,11 @@ function change(ids: readonly number[], { list, viewEpoch }: Seen): Next {
     { kind: 'change', from: list.started, to, ids: voters },
     `epoch ${to} is decided: voters ${voters.join(', ')}`,
   );
+}
+
+/** An address that no name server knows (RFC 2606), for a host whose own is given to another. */
+function nowhere(id: number): string {
+  return `host-${id}-is-gone.invalid:1`;
 }
 
 function votersOf({ hosts }: MemberList): number[] {

@@ -16,8 +16,8 @@ import { readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../
 import { MAX_REPLICAS, SLOTS } from '../configuration.js';
 import { invariant } from '../invariant.js';
 
-/** Ids are u16. The last one is never given, so that the next one always is one. */
-export const ID_MAX = 0xfffe;
+/** Ids are u16. Of the last two, one stands for clients and one for a process that waits to be added (wire/host-ids.ts). */
+export const ID_MAX = 0xfffd;
 /** A name of 253 characters, a colon and a port. */
 export const ADDRESS_BYTES_MAX = 259;
 
