@@ -126,6 +126,8 @@ const HEALTHY: SeriesMap = {
   ...replicaSeries('replicas_set_up_otherwise', all(0), ',in="chain"'),
   ...replicaSeries('replicas_set_up_otherwise', all(0), ',in="cluster_file"'),
   ...replicaSeries('view', all(3)),
+  ...replicaSeries('epoch', all(2)),
+  ...replicaSeries('epoch_decided', all(2)),
   ...replicaSeries('requests_total', [growing(1_500), growing(1_500), growing(0)]),
   ...replicaSeries('requests_rejected_total', [growing(1), growing(1), growing(0)], ',reason="late"'),
   ...replicaSeries('entries_committed_total', [growing(1_500), steady(0), steady(0)]),
@@ -214,6 +216,12 @@ const ALERT_CASES: readonly AlertCase[] = [
     alert: 'JitPaxosSetUpOtherwise',
     series: of('replicas_set_up_otherwise', 1, steady(1), ',in="cluster_file"'),
     labels: [{ in: 'cluster_file' }],
+  },
+  {
+    what: 'a change of the members that waits',
+    alert: 'JitPaxosChangeOpen',
+    series: of('epoch_decided', 0, steady(3)),
+    labels: [{}],
   },
   { what: 'views change', alert: 'JitPaxosViewChanges', series: of('view', 2, growing(1)), labels: [R2] },
   {
@@ -351,7 +359,13 @@ t.test(
     ];
     const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-promtool-'));
     t.teardown(() => rmSync(directory, { recursive: true, force: true }));
-    const tests = [promtoolTest('nothing is wrong', {}, { alert_rule_test: quiet }), ...cases, ...panels];
+    // A change takes effect, and a replica that is down, or removed, still knows it as open.
+    const done = promtoolTest(
+      'a change that took effect',
+      { ...of('epoch', 2, steady(1)), ...of('epoch_decided', 2, steady(2)) },
+      { alert_rule_test: [{ eval_time: '20m', alertname: 'JitPaxosChangeOpen', exp_alerts: [] }] },
+    );
+    const tests = [promtoolTest('nothing is wrong', {}, { alert_rule_test: quiet }), done, ...cases, ...panels];
     for (const [what, content] of Object.entries({
       'as it is': tests,
       'a case that cannot pass': [

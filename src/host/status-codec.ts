@@ -9,6 +9,8 @@ import { Packr, Unpackr } from 'msgpackr';
 import { COUNTER_NAMES } from '../protocol/counters.js';
 import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
 import { DROP_REASON_NAMES } from '../wire/envelope.js';
+import { HOSTS_MAX } from '../wire/member-list.js';
+import { MEMBER_ROLES, type MemberRole } from './membership-report.js';
 import { STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
 
 /** Deepest nesting of a report; deeper data is not a report. */
@@ -116,6 +118,7 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
   if (!isNumbers(report.wire) || report.wire[report.id] === undefined) return undefined;
   if (
     !isIdentity(value['identity']) ||
+    !isMembership(value['membership']) ||
     !isPeers(value['peers']) ||
     !isKeys(value['keys']) ||
     !isForged(value['forgedByKey']) ||
@@ -149,6 +152,38 @@ function isClocks(value: unknown): boolean {
 /** The parts below are absent from a replica of an earlier version, or if there is nothing to say. */
 function isIdentity(value: unknown): boolean {
   return value === undefined || value === null || (typeof value === 'string' && /^[0-9a-f]{16}$/.test(value));
+}
+
+function isMembership(value: unknown): boolean {
+  if (value === undefined) return true;
+  if (!isMap(value)) return false;
+  const { role, epoch, decided, index, hosts, openSeconds, viewsLeft, learnerLag } = value;
+  return (
+    MEMBER_ROLES.includes(role as MemberRole) &&
+    [epoch, decided, index, viewsLeft].every(isCount) &&
+    Array.isArray(hosts) &&
+    hosts.length <= HOSTS_MAX &&
+    hosts.every(isListedHost) &&
+    (openSeconds === null || isCount(openSeconds)) &&
+    (learnerLag === undefined ||
+      (isMap(learnerLag) && Object.values(learnerLag).every((lag) => lag === null || isCount(lag))))
+  );
+}
+
+function isListedHost(value: unknown): boolean {
+  return (
+    isMap(value) &&
+    isCount(value['id']) &&
+    typeof value['address'] === 'string' &&
+    value['identity'] !== undefined &&
+    isIdentity(value['identity']) &&
+    typeof value['votes'] === 'boolean' &&
+    typeof value['willVote'] === 'boolean'
+  );
+}
+
+function isCount(value: unknown): boolean {
+  return typeof value === 'number' && value >= 0;
 }
 
 function isPeers(value: unknown): boolean {

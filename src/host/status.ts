@@ -1,9 +1,9 @@
 /** What a replica reports about itself to operators and tools. A snapshot: nothing in it changes later. */
 import type { HostClockReport } from '../clock/host-clock.js';
+import type { Configuration } from '../protocol/configuration.js';
 import type { Log } from '../protocol/log/log.js';
 import { COUNTER_NAMES } from '../protocol/counters.js';
 import type { ReplicaClocks } from '../protocol/replica/suspicion/replica-clocks.js';
-import { Views } from '../protocol/views.js';
 import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
 import { DROP_REASON_NAMES, ENCRYPTED_VERSION } from '../wire/envelope.js';
 import { REPLICA_STATUS_NAMES } from '../wire/messages.js';
@@ -11,6 +11,7 @@ import { differenceU64, toHex } from '../wire/u64.js';
 import type { DurableStorageStatus } from '../storage/durable-storage.js';
 import type { Durability } from '../storage/durability.js';
 import type { KeysReport } from './keyring.js';
+import type { MembershipReport } from './membership-report.js';
 import type { TurnLoop } from './turn-loop.js';
 
 export const STATUS_SCHEMA = 'jitpaxos.status/1';
@@ -38,9 +39,13 @@ export interface ReplicaStatusReport {
   readonly diverged?: DivergedReport;
   readonly view: number;
   readonly logView: number;
+  /** The id of the primary of `view`. */
   readonly primary: number;
+  /** The ids of the members of the quorum of `view`. */
   readonly members: readonly number[];
   readonly incarnation: number;
+  /** Who the members of the cluster are, as far as this replica knows. Absent: an earlier version, which does not say. */
+  readonly membership?: MembershipReport;
   /**
    * The identity of the data directory, sixteen hexadecimal digits; null if it is not durable yet, or there is no
    * directory. Absent: an earlier version.
@@ -191,6 +196,8 @@ export interface ReportedState {
   readonly incarnation: number;
   readonly log: Pick<Log, 'baseIndex' | 'lastIndex' | 'chainHi' | 'chainLo'>;
   readonly isPrimary: boolean;
+  /** The epoch of the view. Replicas are known by their slots in it, and reported by their ids. */
+  readonly configuration: Pick<Configuration, 'n' | 'primary' | 'memberMask' | 'idsOf'>;
   readonly synced: number;
   readonly committed: number;
   readonly executed: number;
@@ -206,18 +213,17 @@ const STARTING = 'starting';
 /** All values of a report's `status`. */
 export const REPORTED_STATUS_NAMES: readonly string[] = [...REPLICA_STATUS_NAMES, STARTING, MAJORITY_LOST, 'stopped'];
 
-/** What happened and what can be done, in words. `lost`: the replicas that lost their logs. */
+/** What happened and what can be done, in words. `lost`: the replicas that lost their logs, of `replicas` that vote. */
 export function majorityLostText(lost: readonly number[], replicas: number): string {
-  const f = (replicas - 1) / 2;
+  const f = Math.floor((replicas - 1) / 2);
   return (
     `majority-lost: replica${lost.length === 1 ? '' : 's'} ${lost.join(', ')} lost ${lost.length === 1 ? 'its log' : 'their logs'}, ${lost.length} of ${replicas}, and this cluster survives ${f}. Nothing commits, and waiting does not help: committed operations may be missing from every log that is left. ` +
     'If a replica with a log is only out of reach, bring it back without restarting it. Otherwise begin a new cluster, from what jitpaxos recover finds in the data directories, or from a backup: docs/operate/recovery.md'
   );
 }
 
-export function protocolReport(state: ReportedState, replicas: number, running: boolean) {
-  const { log } = state;
-  const views = new Views(replicas);
+export function protocolReport(state: ReportedState, running: boolean) {
+  const { log, configuration, view } = state;
   return {
     status: !running
       ? 'stopped'
@@ -226,17 +232,11 @@ export function protocolReport(state: ReportedState, replicas: number, running: 
         : state.starting
           ? STARTING
           : (REPLICA_STATUS_NAMES[state.status] ?? `status-${state.status}`),
-    ...(state.lostLogs === 0
-      ? {}
-      : {
-          majorityLost: Array.from({ length: replicas }, (_, replica) => replica).filter(
-            (replica) => ((state.lostLogs >>> replica) & 1) === 1,
-          ),
-        }),
-    view: state.view,
+    ...(state.lostLogs === 0 ? {} : { majorityLost: configuration.idsOf(state.lostLogs) }),
+    view,
     logView: state.logView,
-    primary: views.primary(state.view),
-    members: views.members(state.view),
+    primary: configuration.idsOf(1 << configuration.primary(view))[0]!,
+    members: configuration.idsOf(configuration.memberMask(view)),
     incarnation: state.incarnation,
     baseIndex: log.baseIndex,
     lastIndex: log.lastIndex,

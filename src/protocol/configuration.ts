@@ -102,6 +102,11 @@ export class Configuration {
     return this.masks[(view - this.first) % this.cycle]!;
   }
 
+  /** The ids of the voters in these slots, a mask, ascending. Allocates: not for the fast path. */
+  idsOf(slots: number): number[] {
+    return this.ids.filter((_, rank) => ((slots >>> this.slots[rank]!) & 1) === 1);
+  }
+
   /**
    * The smallest view of this epoch above `above` whose members are all in `aliveMask` and whose primary is `primary` or,
    * if `primary` is −1, any in `primaryMask`. −1 if there is none. Rule S (`overflow` in the model): it never is a view

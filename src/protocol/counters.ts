@@ -53,6 +53,7 @@ export const COUNTER_NAMES = [
   'suspicions',
   'false_suspicions',
   'unreachable',
+  'members_asked',
   'contradicted',
   'states_agreed',
   'states_differed',

@@ -10,6 +10,7 @@ import {
 } from '../metrics/exposition.js';
 import type { BucketSnapshot } from '../protocol/bucket-counts.js';
 import { COUNTER_NAMES, isRejected, rejectedByReason, type CounterName } from '../protocol/counters.js';
+import type { MembershipReport } from '../host/membership-report.js';
 import { REPORTED_STATUS_NAMES, spokenIn, type PeerReport, type ReplicaStatusReport } from '../host/status.js';
 
 const MICROSECONDS = 1e6;
@@ -38,6 +39,8 @@ const COUNTER_HELP: Partial<Record<CounterName, string>> = {
   snapshots_installed: 'Snapshots installed from another replica',
   registers_refused: 'New sessions refused as busy because their owner registered too many in a short time',
   sessions_evicted: 'Client sessions evicted to make room for others',
+  members_asked:
+    'Times this replica asked who the members are: it heard of an epoch or a host that it does not know, or too few known voters answered',
 };
 
 export interface MetricsSource {
@@ -103,6 +106,7 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
         cluster_file: report.clusterFileDiffers?.length ?? 0,
       }),
     ),
+    ...memberMetrics(report),
     level('incarnation', 'How often this replica was started', report.incarnation),
     level('log_base_index', 'Last index that only a snapshot covers', report.baseIndex),
     level('log_last_index', 'Last index of the log', report.lastIndex),
@@ -211,6 +215,55 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
       'members_requests_total',
       'Questions for the list of members received over the network, by outcome',
       byLabel('outcome', { ...report.membersRequests }),
+    ),
+  ];
+}
+
+/** A replica that does not know who the members are has none of these. */
+function memberMetrics({ membership, drops }: ReplicaStatusReport): Family[] {
+  const level = (
+    name: string,
+    help: string,
+    value: ((known: MembershipReport) => number) | readonly Sample[],
+  ): Family =>
+    gauge(
+      METRIC_PREFIX + name,
+      help,
+      typeof value !== 'function' ? value : membership === undefined ? [] : [{ value: value(membership) }],
+    );
+  return [
+    level('epoch', 'Epoch of the members that is in force, as far as this replica knows', ({ epoch }) => epoch),
+    level(
+      'epoch_decided',
+      'Epoch of the members that is decided: higher than the one in force while a change is open',
+      ({ decided }) => decided,
+    ),
+    level(
+      'voters',
+      'Voters of the epoch in force, as far as this replica knows',
+      ({ hosts }) => hosts.filter(({ votes }) => votes).length,
+    ),
+    level(
+      'learners',
+      'Hosts that are listed and do not vote in the epoch in force, as far as this replica knows',
+      ({ hosts }) => hosts.filter(({ votes }) => !votes).length,
+    ),
+    level(
+      'learner_lag_entries',
+      "Entries of the primary's log that a learner is not known to have; only at a primary, absent for a learner that has confirmed nothing in its view",
+      Object.entries(membership?.learnerLag ?? {}).flatMap(([replica, lag]) =>
+        lag === null ? [] : [{ labels: { replica }, value: lag }],
+      ),
+    ),
+    level(
+      'change_open_seconds',
+      'How long this replica has known of a change of the members that is open; 0: none is open, as far as it knows. A restart begins anew',
+      ({ openSeconds }) => openSeconds ?? 0,
+    ),
+    counter(
+      `${METRIC_PREFIX}unlisted_senders_total`,
+      'Datagrams refused because they name a sender that is no member as far as this replica knows',
+      drops['sender'] ?? 0,
     ),
   ];
 }

@@ -49,6 +49,7 @@ import {
   STATUS_SCHEMA,
   type ReplicaStatusReport,
 } from '../host/status.js';
+import { membershipReport, OpenChange } from '../host/membership-report.js';
 import { openKeys, type ProcessKeys } from '../host/keyring.js';
 import { TurnLoop } from '../host/turn-loop.js';
 import { version } from '../host/version.js';
@@ -69,6 +70,7 @@ export class Replica {
   private readonly membersService: MembersService;
   /** What it says of the members, and what that was made from. */
   private members: { readonly from: Membership; readonly identity: string | undefined; readonly list: MemberList };
+  private readonly openChange = new OpenChange(this.startedAtMs);
   private running = true;
   private closing: Promise<void> | undefined;
   private failure: unknown;
@@ -206,7 +208,12 @@ export class Replica {
         storage,
         options.machine,
         hash,
-        transitionLogger(id, logger, () => replica?.core),
+        transitionLogger(
+          id,
+          logger,
+          () => replica?.core,
+          (event) => replica?.openChange.heard(event, performance.now()),
+        ),
         chain,
       );
       replica = new Replica(
@@ -275,7 +282,14 @@ export class Replica {
       pid: process.pid,
       address: this.address.host,
       port: this.address.port,
-      ...protocolReport(this.core.state, this.cluster.replicas.length, this.running),
+      ...protocolReport(this.core.state, this.running),
+      membership: membershipReport(
+        this.knownMembers(),
+        this.id,
+        this.core.state,
+        this.openChange.seconds(performance.now()),
+        (slot) => this.core.matchedAt(slot),
+      ),
       identity: this.storage.identity ?? null,
       ...(this.core.state.isPrimary
         ? { replicaClocks: clocksReport(this.core.clocks, this.cluster.replicas.length) }
@@ -355,8 +369,8 @@ export class Replica {
 
   /** Why it does not serve; undefined if it does. A rolling restart waits for this before the next replica. */
   unready(): string | undefined {
-    const { length } = this.cluster.replicas;
-    const { status, majorityLost } = protocolReport(this.core.state, length, this.running);
+    const { n: length } = this.core.state.configuration;
+    const { status, majorityLost } = protocolReport(this.core.state, this.running);
     if (majorityLost !== undefined) return majorityLostText(majorityLost, length);
     if (status !== 'normal') return `status is ${status}`;
     const others = this.replicasOf(this.core.state.others.otherChain);

@@ -15,6 +15,7 @@ const WARNINGS: Readonly<Record<string, string | undefined>> = {
     'set that clock right (jitpaxos clock read on its host, jitpaxos doctor). The cluster continues, if possible without that replica in its quorum',
   'gone-wrongly':
     'find out which hosts can send ICMP messages to this one: the messages may be forged, or a router on the path sometimes answers for that replica',
+  removed: 'stop this replica; its data directory is not needed any more',
   'chain-differs':
     'give both the same replica.keys and cluster file: jitpaxos doctor shows which replicas have which chain',
 };
@@ -22,14 +23,17 @@ const WARNINGS: Readonly<Record<string, string | undefined>> = {
 /**
  * The observer of a core.
  * @param core undefined before it is made
+ * @param heard called with the name of each transition
  */
 export function transitionLogger(
   id: number,
   logger: Logger,
   core: () => ReplicaCore | undefined,
+  heard: (event: string) => void,
 ): { transition(event: string, detail: string): void } {
   return {
     transition: (event, detail) => {
+      heard(event);
       const fields = { replica: id, ...transitionState(core()), detail };
       const next = WARNINGS[event];
       if (event === 'cluster-differs')

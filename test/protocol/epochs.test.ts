@@ -191,6 +191,14 @@ t.test('a change that is committed is followed by its epoch, whose log says so',
   const gone = c.replica(2);
   gone.core.takeMembers(encodeMembership(c.replica(0).state.members), c.now);
   t.ok(gone.state.removed, 'it hears of that from the members');
+  const told = (id: number): string[] =>
+    c.replica(id).transitions.filter((one) => /^(change-decided|epoch-started|removed):/.test(one));
+  t.strictSame(
+    [told(0), told(1)],
+    Array(2).fill(['change-decided: epoch 1, voters 0 1; epoch 0 goes on', 'epoch-started: epoch 1, voters 0 1']),
+    'logs have each once',
+  );
+  t.strictSame(told(2).slice(-2), ['epoch-started: epoch 1, voters 0 1', 'removed: not listed any more in epoch 1']);
   const { posted } = c;
   c.run(500_000);
   t.same(

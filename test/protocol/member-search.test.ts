@@ -23,6 +23,12 @@ t.test('a replica that hears too few others for any view has the members searche
   c.run(2_000_000);
   t.ok(asked.length > before, 'for as long as that lasts');
   t.ok(asked.length - before <= 20, `${asked.length - before} times in two seconds`);
+  t.equal(c.replica(2).counter('members_asked'), asked.length, 'each is counted');
+  t.strictSame(
+    c.replica(2).transitions.filter((one) => one.startsWith('ask-epoch')),
+    ['ask-epoch: too few of the voters that are known here answer'],
+    'and logs have it once in ten seconds',
+  );
   c.heal();
   c.run(500_000);
   const healed = asked.length;

@@ -59,6 +59,20 @@ t.test('names and help texts', async (t) => {
         replicaClocks: { offsetsNs: [0, null, 2_000_000_000], off: [2], divided: false, says: 'x' },
         chain: { function: 'x', fingerprint: 'x', differs: [1, 2] },
         clusterFileDiffers: [2],
+        membership: {
+          ...report.membership!,
+          epoch: 7,
+          decided: 8,
+          hosts: [0, 1, 2, 3, 4].map((id) => ({
+            id,
+            address: `h:${id}`,
+            identity: null,
+            votes: id < 3,
+            willVote: id !== 2,
+          })),
+          openSeconds: 301.5,
+          learnerLag: { 3: 41, 4: null },
+        },
         clock: {
           source: 'tai',
           epoch: 'tai',
@@ -106,6 +120,28 @@ t.test('names and help texts', async (t) => {
     ['chain', 'cluster_file'].map((where) => sampleOf(text, `jitpaxos_replicas_set_up_otherwise{in="${where}"}`)),
     [2, 1],
   );
+  for (const [name, value] of [
+    ['epoch', 7],
+    ['epoch_decided', 8],
+    ['voters', 3],
+    ['learners', 2],
+    ['change_open_seconds', 301.5],
+    ['learner_lag_entries{replica="3"}', 41],
+    ['learner_lag_entries{replica="4"}', undefined],
+    ['unlisted_senders_total', 53_000 + DROP_REASON_NAMES.indexOf('sender') - 1],
+  ] as const)
+    t.equal(sampleOf(text, `jitpaxos_${name}`), value, name);
+  const { membership: _, ...silent } = report;
+  const unknown = expose(
+    replicaMetrics({
+      report: silent,
+      arrivalSlackUs: { bounds: [], counts: [0], sum: 0 },
+      disk: undefined,
+      residentBytes: 1,
+    }),
+  );
+  for (const name of ['epoch', 'epoch_decided', 'voters', 'learners', 'change_open_seconds'])
+    t.equal(sampleOf(unknown, `jitpaxos_${name}`), undefined, `${name} is absent where it is not known`);
   t.equal(sampleOf(text, 'jitpaxos_log_write_seconds_bucket{le="0.0005"}'), 7);
   t.equal(sampleOf(text, 'jitpaxos_disk_sync_seconds_sum'), 9e-4);
   for (const reason of REJECT_REASON_NAMES.slice(1))

@@ -111,9 +111,32 @@ t.test('a report', async (t) => {
       ['members that are no numbers', { ...report, members: ['0'] }],
       ['an identity that is none', { ...report, identity: '0123' }],
       ['an identity that is a number', { ...report, identity: 7 }],
+      ...[
+        ['a role that is none', { role: 'king' }],
+        ['an epoch that is text', { epoch: '1' }],
+        ['an epoch below 0', { decided: -1 }],
+        ['hosts that are no list', { hosts: {} }],
+        ['a host without an identity', { hosts: [{ id: 0, address: 'h:1', votes: true, willVote: true }] }],
+        ['too many hosts', { hosts: Array(32).fill(report.membership!.hosts[0]) }],
+        ['a change that is open since a word', { openSeconds: 'long' }],
+        ['a lag that is text', { learnerLag: { 3: '9' } }],
+        ['an escape in an address', { hosts: [{ ...report.membership!.hosts[0], address: '\x1b[2J' }] }],
+      ].map(([what, changes]): [string, unknown] => [
+        what as string,
+        { ...report, membership: { ...report.membership, ...(changes as object) } },
+      ]),
       ['a list', [report]],
       ['nothing', null],
     ];
+    t.match(report.membership, {
+      role: 'voter',
+      epoch: 0,
+      decided: 0,
+      index: 0,
+      hosts: [{ id: 0, votes: true, willVote: true }],
+      openSeconds: null,
+      learnerLag: {},
+    });
     for (const [what, value] of wrong) t.equal(decodeReport(pack(value)), undefined, what);
     t.ok(decodeReport(pack({ ...report, later: { added: 1 } })), 'a key of a later version is no reason to refuse');
     t.end();
@@ -320,7 +343,7 @@ t.test('StatusClient believes no answer that is not to its question', async (t) 
 
 t.test('what the answers say together', async (t) => {
   const { replicas } = await running(t, 1);
-  const base = replicas[0]!.status();
+  const { membership: _, ...base } = replicas[0]!.status();
   const make = (id: number, fields: Partial<ReplicaStatusReport> = {}): StatusAnswer => ({
     id,
     address: `h:${id}`,
@@ -426,7 +449,7 @@ t.test('what the answers say together', async (t) => {
 
 t.test('a cluster in which nothing commits is not called available', async (t) => {
   const { replicas } = await running(t, 1);
-  const base = replicas[0]!.status();
+  const { membership: _, ...base } = replicas[0]!.status();
   const at = (id: number, over: Partial<ReplicaStatusReport>): StatusAnswer => ({
     id,
     address: `h:${id}`,

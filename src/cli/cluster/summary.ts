@@ -6,23 +6,18 @@ import { rejectedByReason } from '../../protocol/counters.js';
 import type { StatusAnswer } from '../../client/status-client.js';
 import { CHAIN_REMEDY, chainWarning } from '../../host/chain.js';
 import type { Cluster } from '../../host/cluster-config.js';
+import { viewText, type ReportedHost } from '../../host/membership-report.js';
 import { majorityLostText, spokenIn, type ReplicaStatusReport } from '../../host/status.js';
 import { Exit } from '../../console/exit.js';
 import { formatLongDuration } from '../../console/units.js';
 import { featureDifferences } from './features-known.js';
 import { keyDifferences } from './keys-loaded.js';
+import { memberRemarks, membersSeen, type MemberRow, type MembersSeen } from './members-seen.js';
 
-export interface ReplicaSummary {
-  readonly id: number;
-  readonly address: string;
-  /** Primary, member or spare; undefined for a replica without a report. */
-  readonly role: 'primary' | 'member' | 'spare' | undefined;
-  readonly report: ReplicaStatusReport | undefined;
+export interface ReplicaSummary extends MemberRow {
   readonly roundTripUs: number | undefined;
   /** See StatusAnswer. */
   readonly silence?: string;
-  /** Entries of the primary's log that this replica is not known to have. */
-  readonly lag: number | undefined;
   readonly rates: Rates | undefined;
 }
 
@@ -52,6 +47,8 @@ export interface ClusterSummary {
   readonly view: number | undefined;
   readonly primary: number | undefined;
   readonly members: readonly number[];
+  /** The epoch in force and a change that is open, as far as any replica knows; null: none says. */
+  readonly membership: Pick<MembersSeen, 'epoch' | 'pending'> | null;
   readonly answered: number;
   /** The newest wire version that all replicas that answered speak. */
   readonly wireVersion: number | undefined;
@@ -111,30 +108,40 @@ export function summarize(
   const view = newest?.view;
   const primary = newest?.primary;
   const members = newest?.members ?? [];
-  const primaryReport = primary === undefined ? undefined : answers[primary]?.report;
-  const replicas = answers.map((answer): ReplicaSummary => {
-    const { id, address, report, roundTripUs, silence } = answer;
+  const seen = membersSeen(reports);
+  const primaryReport = reportOf(answers, primary);
+  const asked = answers.map((answer, place): ReplicaSummary => {
+    const { address, report, roundTripUs, silence } = answer;
+    const id = hostOf(answer, seen);
     const inView = report !== undefined && primaryReport !== undefined && report.view === primaryReport.view;
+    const listed = seen?.hosts.find((host) => host.id === id);
     return {
       id,
       address,
+      asked: true,
       role:
-        report === undefined
-          ? undefined
-          : report.primary === id
-            ? 'primary'
-            : report.members.includes(id)
-              ? 'member'
-              : 'spare',
+        seen !== undefined && listed === undefined
+          ? 'removed'
+          : listed?.votes === false
+            ? 'learner'
+            : report === undefined
+              ? undefined
+              : report.primary === id
+                ? 'primary'
+                : report.members.includes(id)
+                  ? 'member'
+                  : 'spare',
+      ...changeOf(listed),
       report,
       roundTripUs,
       ...(silence === undefined ? {} : { silence }),
       lag: inView
         ? Math.max(0, primaryReport.lastIndex - (id === primary ? report.lastIndex : report.syncedIndex))
         : undefined,
-      rates: ratesBetween(previous?.[id]?.report, report),
+      rates: ratesBetween(previous?.[place]?.report, report),
     };
   });
+  const replicas = [...asked, ...notAsked(seen, asked)];
   const rejectedPerSecond: Record<string, number> = {};
   for (const { rates } of replicas)
     for (const [reason, rate] of Object.entries(rates?.rejected ?? {}))
@@ -142,40 +149,78 @@ export function summarize(
   const lost = [...new Set(reports.flatMap(({ majorityLost }) => majorityLost ?? []))].sort((a, b) => a - b);
   const majorityLost = lost.length === 0 ? undefined : lost;
   const stalled =
-    primary === undefined || primaryReport === undefined || previous === undefined || earlier === undefined
+    primaryReport === undefined || previous === undefined || earlier === undefined
       ? undefined
-      : stalledBetween(earlier[primary]?.report, previous[primary]?.report, primaryReport);
-  const commits = primary !== undefined && committedBetween(previous?.[primary]?.report, primaryReport);
+      : stalledBetween(reportOf(earlier, primary), reportOf(previous, primary), primaryReport);
+  const commits = committedBetween(reportOf(previous ?? [], primary), primaryReport);
   return {
     cluster,
     available:
       stalled === undefined &&
       members.length > 0 &&
       members.every((id) => {
-        const report = answers[id]?.report;
+        const report = reportOf(answers, id);
         return report === undefined ? commits : report.view === view && report.status === 'normal';
       }),
     view,
     primary,
     members,
+    membership: seen === undefined ? null : { epoch: seen.epoch, pending: seen.pending },
     answered: reports.length,
     wireVersion: reports.length === 0 ? undefined : Math.min(...reports.map(spokenIn)),
     encrypted: encryptedBetween(reports),
     majorityLost,
     stalled,
-    commitsPerSecond: primary === undefined ? undefined : replicas[primary]?.rates?.commits,
+    commitsPerSecond: replicas.find(({ id }) => id === primary)?.rates?.commits,
     rejectedPerSecond,
     replicas,
     remarks: [
-      ...(majorityLost === undefined ? [] : [majorityLostText(majorityLost, answers.length)]),
+      ...(majorityLost === undefined ? [] : [majorityLostText(majorityLost, votersOf(replicas))]),
       ...(stalled === undefined ? [] : [stalled]),
       ...divergedRemarks(reports),
       ...remarksOn(replicas, view),
+      ...memberRemarks(seen, replicas, previous === undefined ? undefined : summarize(cluster, previous).replicas),
       ...keyDifferences(reports).map(({ text }) => text),
       ...featureDifferences(reports).map(({ text }) => text),
       ...clockRemarks(reports),
     ],
   };
+}
+
+function reportOf(answers: readonly StatusAnswer[], id: number | undefined): ReplicaStatusReport | undefined {
+  return answers.find(({ report }) => report !== undefined && report.id === id)?.report;
+}
+
+/** The id of the host that was asked. A cluster file may be older than the members: then its places say little. */
+function hostOf({ id, address, report }: StatusAnswer, seen: MembersSeen | undefined): number {
+  return report?.id ?? seen?.hosts.find((host) => host.address === address)?.id ?? id;
+}
+
+function changeOf(listed: ReportedHost | undefined): Pick<ReplicaSummary, 'change'> {
+  if (listed === undefined || listed.votes === listed.willVote) return {};
+  return { change: listed.votes ? 'leaves' : 'joins' };
+}
+
+/** Members that the cluster file does not have. */
+function notAsked(seen: MembersSeen | undefined, asked: readonly ReplicaSummary[]): ReplicaSummary[] {
+  return (seen?.hosts ?? [])
+    .filter(({ id }) => asked.every((row) => row.id !== id))
+    .map((host) => ({
+      id: host.id,
+      address: host.address,
+      asked: false,
+      role: host.votes ? undefined : 'learner',
+      ...changeOf(host),
+      report: undefined,
+      roundTripUs: undefined,
+      lag: undefined,
+      rates: undefined,
+    }));
+}
+
+/** How many of these vote. */
+export function votersOf(replicas: readonly Pick<ReplicaSummary, 'role'>[]): number {
+  return replicas.filter(({ role }) => role !== 'learner' && role !== 'removed').length;
 }
 
 /** Whether operations committed in one view between two answers of its primary. */
@@ -198,7 +243,7 @@ export function exitOf({ answered, available }: Pick<ClusterSummary, 'answered' 
 /** True if requests arrived at the primary between two answers and none committed: worth asking once more. */
 export function seemsStalled(answers: readonly StatusAnswer[], previous: readonly StatusAnswer[]): boolean {
   return answers.some(
-    ({ id, report }) => report?.primary === id && hindrance(previous[id]?.report, report) !== undefined,
+    ({ report }) => report?.primary === report?.id && hindrance(reportOf(previous, report?.id), report) !== undefined,
   );
 }
 
@@ -320,15 +365,20 @@ function ratesBetween(
 
 function remarksOn(replicas: readonly ReplicaSummary[], view: number | undefined): string[] {
   const remarks: string[] = [];
-  const silent = replicas.filter(({ report }) => report === undefined);
+  const silent = replicas.filter(({ asked, role, report }) => asked && role !== 'removed' && report === undefined);
   if (silent.length > 0) {
     const who = silent.map(({ id, address }) => `${id} (${address})`).join(', ');
     remarks.push(
       `${silent.length === 1 ? `replica ${who} does` : `replicas ${who} do`} not answer: ${silent[0]!.silence ?? 'check that it runs, and that UDP reaches it'}`,
     );
   }
-  for (const { id, report, lag } of replicas) {
-    if (report === undefined) continue;
+  const unasked = replicas.filter(({ asked }) => !asked);
+  if (unasked.length > 0)
+    remarks.push(
+      `the cluster file lacks ${unasked.map(({ id, address }) => `${id} (${address})`).join(', ')}, so nothing is known of ${unasked.length === 1 ? 'it' : 'them'} here: jitpaxos member list --write FILE writes a cluster file with the addresses of the voters`,
+    );
+  for (const { id, role, report, lag } of replicas) {
+    if (report === undefined || role === 'removed') continue;
     if (report.status === 'starting')
       remarks.push(
         `replica ${id} found nothing on its disk and asks the others whether it is new: in a new cluster it waits until a majority of the replicas runs; in a cluster in use, until a majority of the others answers`,
@@ -337,7 +387,7 @@ function remarksOn(replicas: readonly ReplicaSummary[], view: number | undefined
       remarks.push(`replica ${id} has no log yet and fetches one; do not restart another one meanwhile`);
     if (report.view !== view)
       remarks.push(
-        `replica ${id} is in view ${report.view}, the newest is ${view}: a view change is under way, or the replica is cut off`,
+        `replica ${id} is in view ${viewText(report.view)}, the newest is ${viewText(view!)}: a view change is under way, or the replica is cut off`,
       );
     if (lag !== undefined && lag > LAG_REMARK) remarks.push(`replica ${id} is ${lag} entries behind the primary`);
   }

@@ -1,8 +1,10 @@
 /** A cluster's summary as lines, the same for `status` and `top`. */
+import { viewText } from '../../host/membership-report.js';
 import type { ReplicaStatusReport } from '../../host/status.js';
 import { Colour, paint, table } from '../../console/terminal.js';
 import { formatCount, formatDuration } from '../../console/units.js';
 import { keyLines } from './keys-loaded.js';
+import { epochText } from './members-seen.js';
 import type { ClusterSummary, Encrypted, ReplicaSummary } from './summary.js';
 
 const HEADER = [
@@ -59,6 +61,7 @@ function headline(summary: ClusterSummary, tone: Tone): string {
     view,
     primary,
     members,
+    membership,
     answered,
     replicas,
     available,
@@ -68,14 +71,16 @@ function headline(summary: ClusterSummary, tone: Tone): string {
     encrypted,
   } = summary;
   const parts = [`cluster ${cluster}`];
-  if (view !== undefined) parts.push(`view ${view}`, `primary ${primary}`, `quorum ${members.join(',')}`);
+  const epoch = epochText(membership);
+  if (epoch !== undefined) parts.push(epoch);
+  if (view !== undefined) parts.push(`view ${viewText(view)}`, `primary ${primary}`, `quorum ${members.join(',')}`);
   parts.push(
     available
       ? tone(Colour.green, 'available')
       : answered === 0
         ? tone(Colour.yellow, 'unknown')
         : tone(Colour.red, majorityLost === undefined ? 'not available' : 'majority-lost: not available'),
-    `${answered} of ${replicas.length} replicas answer`,
+    `${answered} of ${replicas.filter(({ asked }) => asked).length} replicas answer`,
   );
   if (wireVersion !== undefined) parts.push(`wire ${wireVersion}`, ENCRYPTED_TEXT[encrypted]);
   if (commitsPerSecond !== undefined) parts.push(`${formatRate(commitsPerSecond)} commits/s`);
@@ -83,21 +88,25 @@ function headline(summary: ClusterSummary, tone: Tone): string {
 }
 
 function rowOf(replica: ReplicaSummary, tone: Tone): string[] {
-  const { id, address, role, report, lag, rates, roundTripUs } = replica;
+  const { id, address, asked, role, change, report, lag, rates, roundTripUs } = replica;
+  const does = `${role ?? ''}${change === undefined ? '' : `${role === undefined ? '' : ', '}${change}`}`;
   if (report === undefined)
     return [
-      tone(Colour.red, `✗ ${id}`),
+      asked && role !== 'removed' ? tone(Colour.red, `✗ ${id}`) : tone(Colour.dim, `? ${id}`),
       address,
-      tone(Colour.red, 'no answer'),
+      tone(
+        asked && role !== 'removed' ? Colour.red : Colour.dim,
+        `${asked ? 'no answer' : 'not asked'}${does === '' ? '' : ` (${does})`}`,
+      ),
       ...new Array<string>(HEADER.length - 3).fill(NONE),
     ];
   const normal = report.status === 'normal';
   return [
     `${tone(normal ? Colour.green : Colour.yellow, '●')} ${id}`,
     address,
-    role === 'primary' ? tone(Colour.bold, role) : (role ?? NONE),
+    role === 'primary' ? tone(Colour.bold, does) : does === '' ? NONE : does,
     normal ? report.status : tone(Colour.yellow, report.status),
-    formatCount(report.view),
+    viewText(report.view),
     formatCount(report.lastIndex),
     formatCount(report.committedIndex),
     lag === undefined ? NONE : formatCount(lag),

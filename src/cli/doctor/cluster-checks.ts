@@ -12,7 +12,7 @@ import { addressText, loadCluster, type Cluster } from '../../host/cluster-confi
 import { WITHOUT_KEYS_REMEDY, withoutKeysWarning } from '../../host/without-keys.js';
 import { formatDuration } from '../../console/units.js';
 import { spokenIn, type ReplicaStatusReport } from '../../host/status.js';
-import { chainRemarks, clocksApart, logAheadRemarks, summarize, wireRemarks } from '../cluster/summary.js';
+import { chainRemarks, clocksApart, logAheadRemarks, summarize, votersOf, wireRemarks } from '../cluster/summary.js';
 import { featureDifferences, featuresOn } from '../cluster/features-known.js';
 import { keyDifferences, keyGroups } from '../cluster/keys-loaded.js';
 import { summarizeMembers } from '../members/agreement.js';
@@ -240,7 +240,7 @@ export async function checkReplicas(
         fail(
           'quorum',
           `the quorum of view ${summary.view} does not commit: ${summary.remarks.join('; ')}`,
-          `make sure that a majority of ${(answers.length + 1) / 2} replicas runs; then run jitpaxos status`,
+          `make sure that a majority of ${Math.floor(votersOf(summary.replicas) / 2) + 1} replicas runs; then run jitpaxos status`,
         ),
       );
     return findings;

@@ -154,6 +154,14 @@ export class ReplicaCore {
     this.state.learnMembers(members);
   }
 
+  /**
+   * At the primary: up to which entry the log of the host in `slot` equals this one, as it confirmed in this view. 0: it
+   * has confirmed nothing.
+   */
+  matchedAt(slot: number): number {
+    return this.synchronization.commitIndex.matched[slot]!;
+  }
+
   /** Counters by index of COUNTER_NAMES. */
   get counters(): Float64Array {
     return this.state.counters;

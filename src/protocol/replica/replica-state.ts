@@ -530,13 +530,18 @@ export class ReplicaState {
     for (const { slot, id } of members.hosts)
       if (slot !== this.id && before.hosts.find((host) => host.slot === slot)?.id !== id) this.others.forget(slot);
     this.views.learn(configurationsOf(members));
+    const wasRemoved = this.removed;
     this.removed = hostOf(members, this.config.hostId ?? this.id) === undefined;
     this.takeRole();
-    const { started, decided, hosts } = members;
+    const { started, decided, voters, nextVoters, hosts } = members;
     this.transition(
       'members',
       `epoch ${started}${decided > started ? `, then ${decided}` : ''}; hosts ${hosts.map(({ id }) => id).join(' ')}`,
     );
+    if (started > before.started) this.transition('epoch-started', `epoch ${started}, voters ${voters.join(' ')}`);
+    if (decided > Math.max(before.decided, started))
+      this.transition('change-decided', `epoch ${decided}, voters ${nextVoters.join(' ')}; epoch ${started} goes on`);
+    if (this.removed && !wasRemoved) this.transition('removed', `not listed any more in epoch ${started}`);
     return true;
   }
 
