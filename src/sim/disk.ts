@@ -317,6 +317,8 @@ export class SimulatedDisk implements Storage, EventHandler {
     // With the other slot rotten this would be two faults at once, which two slots do not survive.
     if (this.sequence > 0 && decodeSlot(this.slots[1], this.hasher) === undefined) return;
     this.counts.torn++;
+    // The file of the members is whole before anything of a hard state is written that may need them.
+    if (batch.hardState.members !== undefined) this.members = batch.hardState.members;
     const whole = new Uint8Array(this.slotBytes);
     encodeSlot(whole, batch.hardState, this.sequence + 1, this.hasher);
     const [first] = this.slots;

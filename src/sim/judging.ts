@@ -81,17 +81,19 @@ export function awaitGoals(parts: Parts): void {
   runUntil(parts, 'an operation does not end', () => all.every((client) => client.isIdle));
   const isHost = ({ id, hostId }: ReplicaHost): boolean => isListed(parts, id, hostId);
   runUntil(parts, 'a replica does not catch up', () => {
-    const length = checks.chosenLength;
+    const listed = hosts.filter(isHost);
+    // A primary without others tells nobody of the entry that begins its epoch, so nothing shows yet that it is chosen.
+    const alone = listed.filter(
+      ({ id, core }) => core !== undefined && parts.epochs.memberMask(core.state.view) === 1 << id,
+    );
+    const length = Math.max(checks.chosenLength, ...alone.map(({ core }) => core!.state.committed));
     // A log may end in an entry that its client gave up before the primary took it: it disappears with the next one
     // that differs.
-    return hosts.filter(isHost).every(({ id, core }) => {
+    return listed.every(({ core }) => {
       // A wrong replica may just have stopped; another one may return only now.
       if (core === undefined) return false;
-      const { status, view, committed, executed } = core.state;
-      // A primary without others tells nobody of the entry that begins its epoch, so nothing shows that it is chosen.
-      const isAlone = parts.epochs.memberMask(view) === 1 << id;
-      const isDone = executed === committed && (committed === length || (isAlone && committed > length));
-      return status === ReplicaStatus.normal && isDone;
+      const { status, committed, executed } = core.state;
+      return status === ReplicaStatus.normal && executed === committed && committed === length;
     });
   });
 }

@@ -202,6 +202,8 @@ export class TestReplica {
   /** Endpoints that it had asked about the members; −1: all in turn. */
   readonly asked: number[] = [];
   up = false;
+  /** Its id among the members, if it joined them, and what it was told of them then. */
+  joined: { readonly hostId: number; readonly members: Uint8Array } | undefined;
   private lives = 0;
   /** It stopped because others remember more of it than it does. */
   forgotten: ForgottenError | undefined;
@@ -230,6 +232,7 @@ export class TestReplica {
     this.core = new ReplicaCore(
       {
         id: this.id,
+        ...(this.joined === undefined ? {} : { hostId: this.joined.hostId }),
         replicas: this.cluster.n,
         seed: this.id + 1 + 100 * this.lives++,
         late: this.late,
@@ -253,7 +256,14 @@ export class TestReplica {
     this.up = true;
     this.forgotten = undefined;
     this.unlessForgotten(() =>
-      this.core.start({ ...this.disk.recover(logLost), ...(first === undefined ? {} : { first }) }, this.cluster.now),
+      this.core.start(
+        {
+          ...this.disk.recover(logLost),
+          ...(first === undefined ? {} : { first }),
+          ...(this.joined === undefined ? {} : { members: this.joined.members }),
+        },
+        this.cluster.now,
+      ),
     );
   }
 
@@ -516,6 +526,10 @@ export class Cluster {
   readonly history: Packet[] = [];
   /** Packets that the network loses as they are sent, until the test heals it. */
   loses: (packet: Packet) => boolean = () => false;
+  /** Makes the replica of a slot. */
+  protected create: (id: number) => TestReplica = () => {
+    throw new Error('a cluster without replicas');
+  };
   private wall = 1_000_000_000n;
   private nextEndpoint: number;
 
@@ -529,21 +543,20 @@ export class Cluster {
     if (options.replicas === false) return;
     const limits = { ...TEST_LIMITS, ...options.limits };
     const timings = { ...DEFAULT_TIMINGS, orderHoldUs: 0, lateRepairUs: 0, slowAfterUs: 0, ...options.timings };
-    for (let id = 0; id < n; id++)
-      this.replicas.push(
-        new TestReplica(
-          this,
-          id,
-          new Disk(options.keepsLog ?? false),
-          { ...limits, ...options.limitsOf?.(id) },
-          timings,
-          options.late ?? 'reject',
-          options.machine ?? (() => new JournalMachine()),
-          options.datagramBytes,
-          options.chain?.(id),
-          options.features ?? 0,
-        ),
+    this.create = (id) =>
+      new TestReplica(
+        this,
+        id,
+        new Disk(options.keepsLog ?? false),
+        { ...limits, ...options.limitsOf?.(id) },
+        timings,
+        options.late ?? 'reject',
+        options.machine ?? (() => new JournalMachine()),
+        options.datagramBytes,
+        options.chain?.(id),
+        options.features ?? 0,
       );
+    for (let id = 0; id < n; id++) this.replicas.push(this.create(id));
     for (const replica of this.replicas) if (options.first === undefined) replica.start();
   }
 

@@ -14,6 +14,10 @@ const KEPT: readonly (readonly [seed: number, replicas: number, taught: string])
   [376, 1, 'for the checks: what a primary without others has in its log is not said before it is durable'],
   [393, 1, 'a client whose epoch is over searched for nobody else'],
   [412, 1, 'the same'],
+  [933, 5, 'for the disk: the members are written before the view that needs them, also where a crash tears the write'],
+  [966, 1, 'a quorum of one acted upon a change that was not durable'],
+  [1174, 1, 'the same: after a crash it decided another change for the same epoch'],
+  [1150, 5, 'for the end of a run: a learner has caught up when it has what a primary without others committed'],
 ];
 
 t.test('runs that failed once', (t) => {

@@ -54,6 +54,16 @@ export class DurableOutbox implements Outbox {
     return !this.dirty && this.durableToken === this.lastToken;
   }
 
+  /** What was done so far is durable with this token. */
+  get awaited(): number {
+    return this.dirty ? this.lastToken + 1 : this.lastToken;
+  }
+
+  /** Everything up to `token` is durable. */
+  isDurable(token: number): boolean {
+    return token <= this.durableToken;
+  }
+
   /** The log changed in this turn. */
   markLog(): void {
     this.dirty = true;
@@ -93,7 +103,7 @@ export class DurableOutbox implements Outbox {
       this.inner.commit(length);
       return;
     }
-    const token = this.dirty ? this.lastToken + 1 : this.lastToken;
+    const token = this.awaited;
     invariant(token > this.durableToken, 'a message that is kept waits for a write that is not durable yet');
     this.kept.push({ token, to: this.to, message: this.scratch.slice(0, length) });
   }

@@ -307,7 +307,7 @@ export class ReplicaCore {
 
   /** The storage made everything up to `token` durable. */
   persisted(token: number): void {
-    this.state.out.persisted(token);
+    this.state.persisted(token);
   }
 
   /** The storage lost its data, for example after a disk error: makes it persist everything when the turn ends. */

@@ -112,6 +112,8 @@ export class ReplicaState {
   private presentSynced = 0;
   /** The last membership of the executed entries that was looked at. */
   private followed: Membership | undefined;
+  /** At a quorum of one: the members that it decided last, as long as the entry is not durable. */
+  private unwritten: { readonly members: Membership; readonly token: number } | undefined;
   private readonly capacity: LogCapacity;
   private readonly batch = new DurableBatch(this);
 
@@ -493,12 +495,25 @@ export class ReplicaState {
     else if (this.know(members) && !this.starting) this.markHardState();
   }
 
-  /** Entries that were committed may have changed the members (C2: not before). */
+  /**
+   * Entries that were committed may have changed the members (C2: not before). A quorum of one has committed what is
+   * durable, and nothing else.
+   */
   private followMembers(): void {
-    if (this.execution.committedMembership !== this.followed) {
-      this.followed = this.execution.committedMembership;
+    if (this.execution.committedMembership === this.followed) return;
+    this.followed = this.execution.committedMembership;
+    if (!this.isPrimary || this.configuration.quorum > 1) {
       if (this.know(this.followed)) this.markHardState();
-    }
+    } else this.unwritten = { members: this.followed, token: this.out.awaited };
+    this.knowWritten();
+  }
+
+  /** What a quorum of one decided of the members is durable by now. */
+  private knowWritten(): void {
+    const { unwritten, out } = this;
+    if (unwritten === undefined || !out.isDurable(unwritten.token)) return;
+    this.unwritten = undefined;
+    if (this.know(unwritten.members)) this.markHardState();
   }
 
   /**
@@ -623,6 +638,12 @@ export class ReplicaState {
   markCommitted(): void {
     // A replica that was stopped while it asked who it is stores nothing: what is durable says that there was a start.
     if (this.storage.keepsLog && !this.starting) this.out.markLog();
+  }
+
+  /** The storage made everything up to `token` durable. */
+  persisted(token: number): void {
+    this.out.persisted(token);
+    this.knowWritten();
   }
 
   /** Ends a turn: writes what changed in it. */

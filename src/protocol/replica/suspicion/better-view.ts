@@ -8,6 +8,7 @@
 import { ViewReason } from '../../../wire/messages.js';
 import type { Instant } from '../../contract.js';
 import { Experience } from './experience.js';
+import { ENTRIES_BEHIND, type OpenEpoch } from './open-epoch.js';
 import { lowest, maskToString } from '../../masks.js';
 import { Pleas } from './pleas.js';
 import type { ReplicaState } from '../replica-state.js';
@@ -18,9 +19,8 @@ import type { Synchronization } from '../agreement/synchronization.js';
 const CLOCK_PAUSE_US = 10_000_000;
 const CLOCK_CHANGES_MAX = 4;
 
-/** How often a primary looks whether the epoch that is decided can begin, and what its quorum may lack then. */
+/** How often a primary looks whether the epoch that is decided can begin. */
 const EPOCH_CHECK_US = 20_000;
-const EPOCH_ENTRIES_BEHIND = 1024;
 
 export class BetterView {
   readonly pleas: Pleas;
@@ -30,12 +30,16 @@ export class BetterView {
   reason: number = ViewReason.unknown;
   /** When to look again whether the decided epoch can begin. */
   private epochUs = -Infinity;
+  /** The epoch that was found decided, and when: only hosts that were heard since are there. */
+  private decided = 0;
+  private decidedUs = -Infinity;
   private readonly clockChanges = new Experience(CLOCK_CHANGES_MAX);
 
   constructor(
     private readonly state: ReplicaState,
     private readonly synchronization: Synchronization,
     private readonly answers: SyncAnswers,
+    private readonly openEpoch: OpenEpoch,
   ) {
     this.pleas = new Pleas(state);
   }
@@ -76,18 +80,27 @@ export class BetterView {
     const { state, synchronization } = this;
     const { present, newest } = state.views;
     if (newest === present || now.monotonicUs < this.epochUs) return -1;
+    if (newest.epoch !== this.decided) {
+      this.decided = newest.epoch;
+      this.decidedUs = now.monotonicUs;
+    }
     this.epochUs = now.monotonicUs + EPOCH_CHECK_US;
     const { heartbeat, commitIndex } = synchronization;
     const own = 1 << state.id;
     let ready = own;
     for (let rest = heartbeat.answering(now) & ~own; rest !== 0; rest &= rest - 1) {
       const r = lowest(rest);
-      if (heartbeat.wasHeard(r) && commitIndex.matched[r]! >= state.committed - EPOCH_ENTRIES_BEHIND) ready |= 1 << r;
+      const wasHeardSince = heartbeat.wasHeard(r) && heartbeat.ackedUs[r]! > this.decidedUs;
+      if (wasHeardSince && commitIndex.matched[r]! >= state.committed - ENTRIES_BEHIND) ready |= 1 << r;
     }
+    return this.beginning(ready, state.id);
+  }
+
+  /** A view of the decided epoch, if a quorum of it is `ready`; −1 otherwise. */
+  beginning(ready: number, keep: number): number {
     this.reason = ViewReason.unknown;
-    this.why = `for epoch ${newest.epoch}`;
-    const keep = (newest.voters & own) === 0 ? -1 : newest.next(newest.first - 1, ready, state.id, 0);
-    return keep >= 0 ? keep : newest.next(newest.first - 1, ready, -1, ready);
+    this.why = `for epoch ${this.state.views.newest.epoch}`;
+    return this.openEpoch.view(ready, keep);
   }
 
   private withoutSlow(now: Instant): number {

@@ -8,7 +8,7 @@
  */
 import { DOUBLE_ZERO } from '../../double-zero.js';
 import { ProbeReply, ReplicaCondition, ReplicaStatus } from '../../../wire/messages.js';
-import { readI32 } from '../../../wire/u64.js';
+import { readI32, readIndex } from '../../../wire/u64.js';
 import { SLOTS } from '../../configuration.js';
 import type { Instant } from '../../contract.js';
 import { lowest } from '../../masks.js';
@@ -21,6 +21,7 @@ export interface Answer {
   readonly status: number;
   readonly heardPrimary: boolean;
   readonly starting: boolean;
+  readonly lastIndex: number;
 }
 
 /** False reports of hosts that count: after each, ten minutes have to pass without another one until hosts are believed. */
@@ -67,6 +68,7 @@ export class ProbeRound {
       status: bytes[o + at.status]!,
       heardPrimary: bytes[o + at.heardPrimary] === 1,
       starting: (bytes[o + at.condition]! & ReplicaCondition.starting) !== 0,
+      lastIndex: readIndex(bytes, o + at.lastIndex),
     });
   }
 
@@ -115,6 +117,14 @@ export class ProbeRound {
   withLog(): number {
     let mask = 0;
     for (const [r, { status }] of this.answers) if (status !== ReplicaStatus.recovering) mask |= 1 << r;
+    return mask;
+  }
+
+  /** Replicas that answered and have a log of that many entries; a mask. */
+  keepingUp(entries: number): number {
+    let mask = 0;
+    for (const [r, { status, lastIndex }] of this.answers)
+      if (status !== ReplicaStatus.recovering && lastIndex >= entries) mask |= 1 << r;
     return mask;
   }
 

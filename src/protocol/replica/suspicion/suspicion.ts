@@ -21,6 +21,7 @@ import type { ViewChanges } from '../views/view-changes.js';
 import type { ViewListener } from '../views/view-listener.js';
 import { BetterView } from './better-view.js';
 import { CuriousClients } from './curious-clients.js';
+import { ENTRIES_BEHIND, OpenEpoch } from './open-epoch.js';
 import { Patience } from './patience.js';
 import { ProbeRound } from './probe-round.js';
 import type { SyncAnswers } from './sync-answers.js';
@@ -43,10 +44,13 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
   private readonly better: BetterView;
   private readonly verdict: Verdict;
   private readonly curious: CuriousClients;
+  private readonly openEpoch: OpenEpoch;
 
   private probing = false;
   /** The running probe is for the sake of a client. */
   private pleading = false;
+  /** The running probe is for the sake of the epoch that is decided: no replica is suspected. */
+  private opening = false;
   /** The last round was for the sake of a client and found no view for it. An answer that comes later may bring one. */
   private pleaOpen = false;
   /** The running probe was begun by what a host says, before any replica had been silent for as long as is tolerated. */
@@ -72,7 +76,8 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
     answers: SyncAnswers,
     private readonly memberSearch: MemberSearch,
   ) {
-    this.better = new BetterView(state, synchronization, answers);
+    this.openEpoch = new OpenEpoch(state);
+    this.better = new BetterView(state, synchronization, answers, this.openEpoch);
     this.round = new ProbeRound(state);
     this.patience = new Patience(state, synchronization);
     this.verdict = new Verdict(
@@ -105,7 +110,7 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
       return;
     }
     this.findDue();
-    let at = Math.min(out[0]!, this.due[SUSPECT]!, this.due[LOOK]!);
+    let at = Math.min(out[0]!, this.due[SUSPECT]!, this.due[LOOK]!, this.openEpoch.dueUs);
     if (state.status === ReplicaStatus.viewChange) at = Math.min(at, this.repeatUs);
     if (this.viewChanges.installation.target !== undefined) at = Math.min(at, this.viewChanges.installation.wakeAtUs);
     out[0] = at;
@@ -116,10 +121,12 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
     if (state.removed) return;
     this.patience.tick(now);
     this.round.tick(now);
+    this.openEpoch.tick(now);
     if (this.probing && now.monotonicUs - this.round.sentUs >= this.patience.windowUs()) this.decide(now);
     if (state.status === ReplicaStatus.viewChange && now.monotonicUs >= this.repeatUs) this.repeat(now);
     this.findDue();
     if (!this.probing && now.monotonicUs >= this.due[SUSPECT]!) this.suspect(now);
+    else if (!this.probing && now.monotonicUs >= this.openEpoch.dueUs) this.open(now);
     else if (now.monotonicUs >= this.due[LOOK]!) this.look(now);
   }
 
@@ -140,6 +147,7 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
     this.left = left;
     this.probing = false;
     this.pleading = false;
+    this.opening = false;
     this.pleaOpen = false;
     this.verdict.alarms = 0;
     this.promisedUs = now.monotonicUs;
@@ -336,16 +344,38 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
     this.probing = true;
     this.pleaOpen = false;
     this.hinted = false;
+    this.opening = false;
     const nonce = this.round.begin();
     this.patience.probeRounds++;
     for (let rest = state.hosts.others; rest !== 0; rest &= rest - 1) this.sender.probe(lowest(rest), nonce);
   }
 
+  /** The decided epoch has not begun for long: asks all whether a quorum of it is there. */
+  private open(now: Instant): void {
+    this.openEpoch.looks(now);
+    this.suspect(now);
+    this.opening = this.probing;
+    this.patience.probeRounds = 0; // no replica is suspected
+  }
+
+  /** Asks for the decided epoch, if the round found a quorum of it. */
+  private begins(now: Instant): boolean {
+    const { state, round } = this;
+    if (state.status !== ReplicaStatus.normal) return false;
+    const ready = round.keepingUp(state.committed - ENTRIES_BEHIND) | (1 << state.id);
+    const view = this.better.beginning(ready, state.primary);
+    if (view < 0) return false;
+    this.verdict.leaveFor(view, now);
+    return true;
+  }
+
   /** The answers are in, or time is up. */
   private decide(now: Instant): void {
-    const { pleading } = this;
+    const { pleading, opening } = this;
     this.probing = false;
     this.pleading = false;
+    this.opening = false;
+    if (opening && (this.begins(now) || !this.patience.isWorried(now))) return;
     if (this.verdict.decide(pleading, this.hinted, now)) this.pleaOpen = true;
   }
 

@@ -67,8 +67,10 @@ export class Verdict {
     }
     if (isNormal && this.primaryAnswered(now)) return pleaOpen;
     if (isNormal && hinted && this.hintWasWrong(now)) return pleaOpen;
-    if (isNormal && this.othersHearPrimary()) return pleaOpen;
-    if (!isRecovering && this.runsElsewhere(above)) return pleaOpen;
+    const servesElsewhere = (isNormal && this.othersHearPrimary()) || (!isRecovering && this.runsElsewhere(above));
+    // Others are served, and this replica hears nothing of it: perhaps it is no member any more.
+    if (this.alarms > PATIENCE) this.memberSearch.search(now);
+    if (servesElsewhere) return pleaOpen;
     if (state.isPrimary && this.membersAnswered(now)) return pleaOpen;
     if (isRecovering && this.hearsOfAnotherView(above)) return pleaOpen;
     if (!this.enoughFor(above, withLog, alive)) {

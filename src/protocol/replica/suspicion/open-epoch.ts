@@ -1,0 +1,72 @@
+/**
+ * When the epoch that is decided is asked for, and which view of it. May be changed freely: until it begins the old epoch
+ * serves, and it begins by the rules in views/.
+ *
+ * The primary asks for it as soon as a quorum of it is alive and lacks little, because it hears all hosts anyway. A primary
+ * that does not hear them must not hold the change up. So after a second the other voters look as well, one after another,
+ * by a round of probes.
+ */
+import { ReplicaStatus } from '../../../wire/messages.js';
+import type { Instant } from '../../contract.js';
+import type { ReplicaState } from '../replica-state.js';
+
+/** How long the others leave it to the primary, and how much later each of them looks than the one before. */
+const PRIMARY_US = 1_000_000;
+const TURN_US = 200_000;
+/** How often each looks again. */
+const AGAIN_US = 2_000_000;
+/** What a host may lack that counts for a quorum of the epoch. */
+export const ENTRIES_BEHIND = 1024;
+
+export class OpenEpoch {
+  /** When this voter looks, monotonic µs; Infinity: there is nothing to look for. */
+  dueUs = Infinity;
+  /** The decided epoch that it waits for. */
+  private epoch = -1;
+
+  constructor(private readonly state: ReplicaState) {}
+
+  /** Sees whether an epoch was decided that has not begun. */
+  tick(now: Instant): void {
+    const { views, status } = this.state;
+    const { present, newest } = views;
+    if (newest === present || status !== ReplicaStatus.normal || !this.votes) {
+      this.dueUs = Infinity;
+      this.epoch = -1;
+    } else if (newest.epoch !== this.epoch) {
+      this.epoch = newest.epoch;
+      this.dueUs = now.monotonicUs + PRIMARY_US + TURN_US * this.turn;
+    }
+  }
+
+  /** It looks now; next time later. */
+  looks(now: Instant): void {
+    this.dueUs = now.monotonicUs + AGAIN_US;
+  }
+
+  /**
+   * The smallest view of the decided epoch whose members are all `ready`, under `keep` if it can be. −1: there is none, or
+   * nothing was decided.
+   */
+  view(ready: number, keep: number): number {
+    const { present, newest } = this.state.views;
+    if (newest === present) return -1;
+    const kept = ((newest.voters >>> keep) & 1) === 1 ? newest.next(newest.first - 1, ready, keep, 0) : -1;
+    return kept >= 0 ? kept : newest.next(newest.first - 1, ready, -1, ready);
+  }
+
+  /** It votes, and leads no view: a primary looks by itself. */
+  private get votes(): boolean {
+    const { views, id, isPrimary } = this.state;
+    return !isPrimary && (((views.present.voters | views.newest.voters) >>> id) & 1) === 1;
+  }
+
+  /** Its place among the voters of both epochs. */
+  private get turn(): number {
+    const { views, id } = this.state;
+    const before = (views.present.voters | views.newest.voters) & ((1 << id) - 1);
+    let turn = 0;
+    for (let rest = before; rest !== 0; rest &= rest - 1) turn++;
+    return turn;
+  }
+}

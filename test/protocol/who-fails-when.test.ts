@@ -1,0 +1,305 @@
+// A change of voters, and who fails when: a script for each row of the design's table. Old voters are 0, 1 and 2; 3 comes
+// for 2. "Goes on" means that something commits. What is asserted to happen is waited for in simulated time.
+import t from 'tap';
+import { EPOCH_VIEWS } from '../../src/protocol/configuration.js';
+import { encodeMembership } from '../../src/protocol/membership/membership.js';
+import { ReplicaStatus, Sync, ViewChange, Vote } from '../../src/wire/messages.js';
+import { Changing } from './changing.js';
+
+const E1 = EPOCH_VIEWS;
+/** Longer than any patience. */
+const LONG = 8_000_000;
+
+/** Three that are named, and a learner in slot 3. */
+function three(keepsLog = true): Changing {
+  const c = new Changing(3, keepsLog);
+  const slot = c.join();
+  if (slot !== 3 || c.replica(3).state.status !== ReplicaStatus.normal) throw new Error('the learner did not catch up');
+  return c;
+}
+
+const toThree = { kind: 'change', from: 0, to: 1, ids: [0, 1, 3] } as const;
+
+t.test('nobody fails: the change is followed by its epoch', (t) => {
+  const c = three();
+  c.ask(toThree);
+  t.ok(c.until(LONG, () => c.newest.started === 1));
+  t.equal(c.epoch, 1);
+  t.ok(c.until(LONG, () => c.serves()));
+  t.strictSame(c.newest.voters, [0, 1, 3]);
+  t.end();
+});
+
+t.test('the new host dies as a learner: the old epoch goes on, and it is forgotten', (t) => {
+  const c = three();
+  c.replica(3).crash();
+  t.ok(c.until(LONG, () => c.serves()));
+  c.ask({ kind: 'forget', id: 3 });
+  t.ok(c.until(LONG, () => c.newest.hosts.length === 3));
+  t.end();
+});
+
+t.test('the new host dies behind the change: the old ones are a quorum of the new epoch', (t) => {
+  const c = three();
+  c.replica(3).crash();
+  c.ask(toThree);
+  t.ok(c.until(LONG, () => c.newest.started === 1));
+  t.ok(c.until(LONG, () => c.serves()));
+  t.end();
+});
+
+t.test('no quorum of the new epoch is alive: the old one goes on until there is one', (t) => {
+  const c = three();
+  const other = c.join();
+  c.replica(3).crash();
+  c.replica(other).crash();
+  c.ask({ kind: 'change', from: 0, to: 1, ids: [0, 3, 4] });
+  c.run(3_000_000);
+  t.equal(c.newest.decided, 1);
+  t.equal(c.epoch, 0);
+  t.ok(c.serves(), 'the old epoch');
+  c.replica(3).start();
+  t.ok(
+    c.until(LONG, () => c.newest.started === 1),
+    'one that returns is enough',
+  );
+  t.ok(c.serves(), 'the new one');
+  t.end();
+});
+
+t.test(
+  'the primary dies with the change in its log only: the next view does not have it, and the request is repeated',
+  (t) => {
+    const c = three();
+    const [primary] = [c.replica(0).state.primary];
+    c.ask(toThree, false, [primary]);
+    c.replica(primary).crash();
+    c.lose();
+    t.ok(c.until(LONG, () => c.view > 0 && c.replica(1).state.status === ReplicaStatus.normal));
+    t.equal(c.newest.decided, 0, 'it was not committed');
+    c.ask({ ...toThree, ids: [1, 2, 3] });
+    t.ok(c.until(LONG, () => c.newest.started === 1));
+    t.ok(c.until(LONG, () => c.serves()));
+    t.end();
+  },
+);
+
+t.test('the primary dies before it knows that the change is committed: the next one asks for the epoch', (t) => {
+  const c = three();
+  const { primary } = c.replica(0).state;
+  c.loses = ({ to }) => to === primary;
+  c.ask(toThree);
+  c.replica(primary).crash();
+  c.heal();
+  t.ok(c.until(LONG, () => c.newest.started === 1));
+  t.ok(c.until(LONG, () => c.serves()));
+  t.end();
+});
+
+t.test('a primary that hears no new host does not hold the change up: another voter asks', (t) => {
+  const c = three();
+  const other = c.join();
+  const { primary } = c.replica(0).state;
+  c.loses = ({ from, to }) => (from === primary && to >= 3) || (to === primary && from >= 3);
+  c.run(200_000);
+  c.ask({ kind: 'change', from: 0, to: 1, ids: [1, 3, other] });
+  c.run(500_000);
+  t.equal(c.epoch, 0, 'it is left to the primary first');
+  t.ok(c.until(LONG, () => c.newest.started === 1));
+  t.end();
+});
+
+t.test('the primary of the first view of the epoch dies before it starts: another view of the epoch follows', (t) => {
+  const c = three();
+  c.loses = ({ message }) => message.name === Vote.name;
+  c.ask(toThree);
+  t.ok(c.until(LONG, () => c.replica(0).state.view >= E1 || c.replica(1).state.view >= E1));
+  t.equal(c.epoch, 0);
+  const { primary } = c.replicas.find(({ state }) => state.view >= E1)!.state;
+  c.replica(primary).crash();
+  c.heal();
+  t.ok(c.until(LONG, () => c.epoch === 1 && c.newest.started === 1));
+  t.ok(c.until(LONG, () => c.serves()));
+  t.end();
+});
+
+t.test('… after it fixed its log, which nobody has: the next view starts from its own votes', (t) => {
+  const c = three();
+  c.loses = ({ message, values }) => message.name === Sync.name && Number(values['view']) >= E1;
+  c.ask(toThree);
+  t.ok(c.until(LONG, () => c.replicas.some(({ state }) => state.logView >= E1)));
+  const first = c.replicas.find(({ state }) => state.logView >= E1)!;
+  first.crash();
+  c.heal();
+  t.ok(c.until(LONG, () => c.epoch === 1 && c.newest.started === 1));
+  t.ok(c.until(LONG, () => c.serves()));
+  first.start();
+  t.ok(c.until(LONG, () => first.state.view === c.view && first.state.committed === c.replica(1).state.committed));
+  t.end();
+});
+
+t.test('an old voter that leaves dies before it voted: the others are enough', (t) => {
+  const c = three();
+  c.loses = ({ from, to }) => from === 2 || to === 2;
+  c.ask(toThree);
+  c.replica(2).crash();
+  t.ok(c.until(LONG, () => c.newest.started === 1));
+  t.end();
+});
+
+t.test('a majority of the old ones is gone before the epoch began: nothing starts until one returns', (t) => {
+  const c = three();
+  const other = c.join();
+  c.loses = ({ message }) => message.name === ViewChange.name;
+  c.ask({ kind: 'change', from: 0, to: 1, ids: [0, 3, other] });
+  t.ok(c.until(LONG, () => c.newest.decided === 1));
+  c.replica(1).crash();
+  c.replica(2).crash();
+  c.heal();
+  c.run(3_000_000);
+  t.notOk(
+    c.replicas.some(({ up, state }) => up && state.logView >= E1),
+    'never by the new ones alone',
+  );
+  c.replica(1).start();
+  t.ok(c.until(LONG, () => c.newest.started === 1));
+  t.ok(c.until(LONG, () => c.serves()));
+  t.end();
+});
+
+t.test('a majority of the new ones is gone after the promise: stopped until one returns', (t) => {
+  const c = three();
+  const other = c.join();
+  c.loses = ({ message }) => message.name === Vote.name;
+  c.ask({ kind: 'change', from: 0, to: 1, ids: [0, 3, other] });
+  t.ok(c.until(LONG, () => c.replicas.some(({ state }) => state.view >= E1)));
+  c.replica(3).crash();
+  c.replica(other).crash();
+  c.heal();
+  c.run(2_000_000);
+  t.equal(c.epoch, 0);
+  t.equal(c.newest.started, 0);
+  c.replica(3).start();
+  t.ok(c.until(LONG, () => c.newest.started === 1));
+  t.ok(c.until(LONG, () => c.serves()));
+  t.end();
+});
+
+t.test('power fails everywhere in the middle of the change: all return, and it goes on', (t) => {
+  const c = three();
+  c.loses = ({ message }) => message.name === Vote.name;
+  c.ask(toThree);
+  t.ok(c.until(LONG, () => c.replicas.some(({ state }) => state.view >= E1)));
+  c.heal();
+  t.equal(c.epoch, 0);
+  for (const replica of c.replicas) replica.crash();
+  c.lose();
+  for (const replica of c.replicas) replica.start();
+  t.ok(c.until(LONG, () => c.newest.started === 1));
+  t.ok(c.until(LONG, () => c.serves()));
+  t.end();
+});
+
+t.test('a voter loses its log in the middle of the change: it does not vote before it has another (R1)', (t) => {
+  const c = three(false);
+  c.loses = ({ message }) => message.name === Vote.name;
+  c.ask(toThree);
+  t.ok(c.until(LONG, () => c.replica(1).state.view >= E1));
+  c.heal();
+  c.replica(1).crash();
+  c.replica(1).start();
+  t.equal(c.replica(1).state.status, ReplicaStatus.recovering);
+  t.ok(c.until(LONG, () => c.newest.started === 1 && c.replica(1).state.status === ReplicaStatus.normal));
+  t.ok(c.until(LONG, () => c.serves()));
+  t.end();
+});
+
+t.test('one that was replaced returns after long, with its disk: it is told, and disturbs nobody', (t) => {
+  const c = three();
+  c.replica(2).crash();
+  c.ask(toThree);
+  t.ok(c.until(LONG, () => c.newest.started === 1));
+  const { view } = c;
+  c.replica(2).start();
+  t.ok(c.until(LONG, () => c.replica(2).state.removed));
+  t.equal(c.view, view, 'the view that runs stays');
+  t.ok(c.until(LONG, () => c.serves()));
+  t.end();
+});
+
+t.test('one that slept through three epochs, and is in all of them, finds the view that runs', (t) => {
+  const c = three();
+  c.replica(0).crash();
+  t.ok(c.until(LONG, () => c.replica(1).state.primary !== 0 && c.replica(1).state.status === ReplicaStatus.normal));
+  for (const from of [0, 1, 2]) {
+    c.ask({ kind: 'change', from, to: from + 1, ids: [0, 1, 3] });
+    t.ok(
+      c.until(LONG, () => c.newest.started === from + 1),
+      `epoch ${from + 1}`,
+    );
+  }
+  c.replica(0).start();
+  t.ok(c.until(LONG, () => c.replica(0).state.view === c.view && c.replica(0).state.status === ReplicaStatus.normal));
+  t.ok(c.until(LONG, () => c.serves()));
+  t.end();
+});
+
+t.test('cut in the middle of the change, with one dead: nothing starts on either side until the cut is mended', (t) => {
+  const c = three();
+  c.replica(2).crash();
+  c.loses = ({ message }) => message.name === ViewChange.name;
+  c.ask(toThree);
+  t.ok(c.until(LONG, () => c.newest.decided === 1));
+  c.cut(0);
+  c.run(3_000_000);
+  t.notOk(
+    c.replicas.some(({ up, state }) => up && state.logView >= E1),
+    'neither 0 alone, nor 1 with the new one',
+  );
+  c.mend();
+  t.ok(c.until(LONG, () => c.newest.started === 1));
+  t.ok(c.until(LONG, () => c.serves()));
+  t.end();
+});
+
+t.test('what comes late from an older epoch is ignored', (t) => {
+  const c = three();
+  const late = c.replica(0).state.view;
+  c.ask(toThree);
+  t.ok(c.until(LONG, () => c.newest.started === 1));
+  const { state } = c.replica(1);
+  const { view, log } = state;
+  const last = log.lastIndex;
+  c.replica(1).receive(Sync, { view: late, sequence: 99_999, lastIndex: 999n, committedIndex: 0n }, 0);
+  c.replica(1).receive(ViewChange, { view: late + 5 }, 2);
+  t.strictSame([state.view, state.status, log.lastIndex], [view, ReplicaStatus.normal, last]);
+  t.end();
+});
+
+t.test('a host that was told of an epoch and knows no other way joins it', (t) => {
+  const c = three();
+  c.tells = false;
+  c.cut(1);
+  c.ask({ ...toThree, ids: [0, 2, 3] }, false, [0, 2]);
+  c.run(3_000_000);
+  t.ok(c.newest.started === 1 || c.newest.decided === 0);
+  c.mend();
+  c.replica(1).core.takeMembers(encodeMembership(c.newest), c.now);
+  c.tells = true;
+  t.ok(c.until(LONG, () => c.newest.index === c.replica(1).state.members.index));
+  t.end();
+});
+
+t.test('a quorum of one has decided nothing before it is durable', (t) => {
+  const c = new Changing(1);
+  const { state, disk } = c.replica(0);
+  const { index } = state.members;
+  disk.held = true;
+  c.ask({ kind: 'learn', identityHi: 7, identityLo: 9, address: 'host-1:1' });
+  c.run(50_000);
+  t.ok(state.execution.membership.index > index, 'it is in the log');
+  t.equal(state.members.index, index);
+  disk.release();
+  t.ok(state.members.index > index);
+  t.end();
+});
