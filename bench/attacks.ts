@@ -197,6 +197,8 @@ interface Run {
   /** Of all replicas together. */
   readonly cpuSeconds: number;
   readonly received: number;
+  /** Datagrams that waited because a replica was crowded (limits.md). */
+  readonly queued: number;
   /** By how much the replica grew that grew most. */
   readonly grownBytes: number;
 }
@@ -401,6 +403,7 @@ class Bench {
       unanswered: asker?.unanswered ?? 0,
       cpuSeconds: after.cpuSeconds - before.cpuSeconds,
       received: after.received - before.received,
+      queued: after.queued - before.queued,
       grownBytes: Math.max(...after.resident.map((bytes, id) => bytes - before.resident[id]!)),
     };
   }
@@ -411,6 +414,7 @@ class Bench {
     refused: number;
     cpuSeconds: number;
     received: number;
+    queued: number;
     resident: number[];
   }> {
     const asked = await this.load.ask();
@@ -421,6 +425,7 @@ class Bench {
       refused: sum(({ report }) => report.counters['rejected_too_far_ahead']!),
       cpuSeconds: sum(({ cpuSeconds }) => cpuSeconds),
       received: sum(({ report }) => report.transport.counters['datagrams_received']!),
+      queued: sum(({ report }) => report.transport.counters['datagrams_queued']!),
       resident: asked.map(({ report }) => residentBytes(report.pid) ?? NaN),
     };
   }
@@ -574,7 +579,7 @@ function lineOf(row: Row): string {
     `p99 ${formatDuration(p99Ns)}, quiet ${formatDuration(quietP99Ns)}`,
     `by a correction ${formatCount(row.reconciled)}, sent again ${formatCount(row.retransmitted)}`,
     `failed ${failed}, sessions lost ${sessionsLost}, views ${viewChanges}`,
-    `sent ${formatCount(sentPerSecond)}/s, received ${formatCount(received)}`,
+    `sent ${formatCount(sentPerSecond)}/s, received ${formatCount(received)}, of which ${formatCount(row.queued)} waited in a crowd`,
     `processor time of the replicas ${cpuSeconds.toFixed(2)} s, quiet ${quietCpuSeconds.toFixed(2)} s`,
     `grown by ${(grownBytes / 1e6).toFixed(0)} MB`,
     ...(asked > 0 ? [`unanswered ${unanswered} of ${asked}`] : []),
@@ -616,6 +621,7 @@ function rowOf(rounds: readonly Round[]): Row {
     cpuSeconds: middle(({ cpuSeconds }) => cpuSeconds),
     quietCpuSeconds: middleQuiet(({ cpuSeconds }) => cpuSeconds),
     received: sum(({ received }) => received),
+    queued: sum(({ queued }) => queued),
     grownBytes: Math.max(...runs.map(({ grownBytes }) => grownBytes)),
   };
 }

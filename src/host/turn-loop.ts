@@ -130,6 +130,11 @@ const PASS_DATAGRAMS = 8;
 /** Datagrams of the queue that are handled before the socket is read again. dgram reads fewer at a time, one by one. */
 const QUEUE_TURN = { batches: 64, single: 24 } as const;
 const QUEUE_BYTES = 4 << 20;
+/**
+ * What passes by the queue between two looks: 64 short datagrams of a client, and 256 of all. A transport without batches
+ * reads hardly more than that between two looks, and its socket has to be emptied faster than datagrams are handled.
+ */
+const PASS_BYTES = { batches: { each: 16_384, all: 65_536 }, single: { each: 0, all: 0 } } as const;
 
 /**
  * Messages of one batch that share a turn, rounded to whole datagrams: answers to the first need not wait for the last.
@@ -289,7 +294,15 @@ export class TurnLoop {
         this.driven!.unlisted?.(instant);
       },
     );
-    this.queue = isClient ? undefined : new FairQueue(PLACES, endpoints, datagramBytes, QUEUE_BYTES);
+    this.queue = isClient
+      ? undefined
+      : new FairQueue(
+          PLACES,
+          endpoints,
+          datagramBytes,
+          QUEUE_BYTES,
+          this.transport.batches ? PASS_BYTES.batches : PASS_BYTES.single,
+        );
   }
 
   /** From now on this host has the slot; undefined: no host has it. */
@@ -466,8 +479,9 @@ export class TurnLoop {
   }
 
   /**
-   * True if the datagram waits in the queue, or was refused. Datagrams from addresses of replicas do neither; those of
-   * strangers do not wait, since their senders are unknown until they have been checked.
+   * True if the datagram waits in the queue, or was refused. Datagrams from addresses of replicas do neither, nor do those
+   * of a client that sends little; those of strangers do not wait, since their senders are unknown until they have been
+   * checked.
    */
   private enqueue(bytes: Uint8Array, offset: number, length: number): boolean {
     const endpoint = this.transport.knownSender();
@@ -477,6 +491,11 @@ export class TurnLoop {
       this.reader.drops[CROWDED]!++;
       this.lookSoon();
       return true;
+    }
+    if (this.queue!.passes(endpoint, length)) {
+      this.transport.counters[TransportCounter.datagrams_passed]!++;
+      this.lookSoon();
+      return false;
     }
     if (this.queue!.put(endpoint, bytes, offset, length)) this.transport.counters[TransportCounter.datagrams_queued]!++;
     else {
@@ -514,6 +533,7 @@ export class TurnLoop {
     try {
       this.mayRefuse = true;
       this.strangers.renew();
+      queue.renew();
       for (
         let left = this.transport.batches ? QUEUE_TURN.batches : QUEUE_TURN.single;
         left > 0 && queue.take();

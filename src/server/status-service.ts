@@ -18,6 +18,11 @@ import { StatusRates } from './status-rates.js';
 
 /** A report older than this is built again. */
 const FRESH_US = 20_000;
+/**
+ * The same for one who has not proven an address: such questions may be recordings, and building a report takes fifty
+ * times as long as refusing a question. A tool's first question may be among them.
+ */
+const FRESH_UNPROVEN_US = 100_000;
 /** Reports that are kept, so that all pieces sent to one questioner come from the same report. */
 const KEPT = 8;
 /** The value of Status.serial that asks for the first piece of a new report. Reports have larger numbers. */
@@ -64,7 +69,7 @@ export class StatusService<Report extends { readonly view: number } = ReplicaSta
     }
     const asked = readI32(bytes, o + Status.at.serial) >>> 0;
     const known = asked > NEWEST ? this.kept.find(({ serial }) => serial === asked) : undefined;
-    const report = known ?? this.fresh(now.monotonicUs);
+    const report = known ?? this.fresh(now.monotonicUs, proven ? FRESH_US : FRESH_UNPROVEN_US);
     if (report.bytes.length === 0) {
       this.refused++;
       return;
@@ -93,8 +98,8 @@ export class StatusService<Report extends { readonly view: number } = ReplicaSta
     this.answered++;
   }
 
-  private fresh(nowUs: number): Kept {
-    if (nowUs - this.builtAtUs < FRESH_US) return this.newest;
+  private fresh(nowUs: number, freshUs: number): Kept {
+    if (nowUs - this.builtAtUs < freshUs) return this.newest;
     this.builtAtUs = nowUs;
     this.serial = this.serial >= 0xffffffff ? NEWEST + 1 : Math.max(NEWEST, this.serial) + 1;
     try {

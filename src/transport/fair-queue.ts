@@ -5,6 +5,10 @@
  * The rule: the queue is bounded in bytes, and no client can fill it. An endpoint may hold as many bytes as are free at
  * that moment (dynamic thresholds, Choudhury and Hahne, 1998): alone it gets half of the queue, and the next endpoint
  * always finds room. Arrays are allocated when first needed, and kept.
+ *
+ * Who sends little need not wait at all: see `passes`. Turns take datagrams of several clients in another order than that
+ * of their arrival, and at each replica in another one. Replicas that append requests in different orders cannot commit
+ * them in one round trip, so turns are only for those of whom more arrives than is handled.
  */
 import { MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { ArrayPool } from './array-pool.js';
@@ -15,6 +19,12 @@ const QUANTUM_BYTES = 1500;
 const LEAST_BYTES = 256;
 /** Up to this length, a loop copies faster than making a view. */
 const SHORT_BYTES = 256;
+
+export interface PassBytes {
+  readonly each: number;
+  readonly all: number;
+}
+const NONE_PASSES: PassBytes = { each: 0, all: 0 };
 
 export class FairQueue {
   /** The datagram that `take` took, valid until `release`. */
@@ -42,19 +52,30 @@ export class FairQueue {
   /** The flow before the one whose turn it is; −1: no flow waits. */
   private previous = -1;
   private turnBegun = false;
+  /** Looks at the queue, and the bytes that may still pass by it before the next one. */
+  private look = 1;
+  private passLeft: number;
+  /** By flow: the look since which datagrams passed by the queue, and their bytes. */
+  private readonly passedSince: Int32Array;
+  private readonly passed: Int32Array;
 
   /**
    * @param replicas endpoints below this are replicas, which never wait here
    * @param endpoints places of the endpoint table, a power of two
    * @param datagramBytes length of most datagrams; a shorter one takes as much room
    * @param capacityBytes bound on all waiting datagrams
+   * @param pass bytes that may pass by the queue between two looks: of each endpoint, and of all
    */
   constructor(
     private readonly replicas: number,
     private readonly endpoints: number,
     private readonly datagramBytes: number,
     capacityBytes: number,
+    private readonly pass: PassBytes = NONE_PASSES,
   ) {
+    this.passLeft = pass.all;
+    this.passedSince = new Int32Array(endpoints);
+    this.passed = new Int32Array(endpoints);
     const places = Math.floor(capacityBytes / datagramBytes);
     this.pool = new ArrayPool(datagramBytes, places, Math.floor(capacityBytes / MAX_DATAGRAM_BYTES));
     this.datagrams = new Array<Uint8Array | undefined>(places).fill(undefined);
@@ -72,6 +93,28 @@ export class FairQueue {
   /** The number of datagrams that wait. */
   get size(): number {
     return this.count;
+  }
+
+  /** A look at the queue begins. */
+  renew(): void {
+    this.look = (this.look + 1) | 0;
+    this.passLeft = this.pass.all;
+  }
+
+  /**
+   * Whether a datagram need not wait although others do: no other of its endpoint waits, and little has come from it since
+   * the last look. If so, it is counted.
+   */
+  passes(endpoint: number, length: number): boolean {
+    const flow = (endpoint - this.replicas) & (this.endpoints - 1);
+    if (this.flowBytes[flow]! > 0) return false;
+    const cost = Math.max(length, LEAST_BYTES);
+    const before = this.passedSince[flow] === this.look ? this.passed[flow]! : 0;
+    if (before + cost > this.pass.each || cost > this.passLeft) return false;
+    this.passedSince[flow] = this.look;
+    this.passed[flow] = before + cost;
+    this.passLeft -= cost;
+    return true;
   }
 
   /** Copies a datagram from a client's endpoint into the queue. False if the endpoint already holds its share. */

@@ -161,6 +161,7 @@ export const TRANSPORT_COUNTER_NAMES = [
   'spins_paid',
   'spins_wasted',
   'datagrams_queued',
+  'datagrams_passed',
   'datagrams_withheld',
 ] as const;
 

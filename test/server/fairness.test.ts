@@ -70,12 +70,13 @@ for (const transport of ['dgram', 'native'] as const) {
       }
       const {
         transport: {
-          counters: { datagrams_queued: queued },
+          counters: { datagrams_queued: queued, datagrams_passed: passed },
         },
         drops: { crowded },
         counters,
       } = replica.status();
       t.ok(queued! > 0, `${queued} datagrams waited`);
+      t.equal(passed! > 0, transport === 'native', `${passed} passed by those that waited`);
       t.ok(crowded! > 0, `${crowded} were refused`);
       t.ok(counters['rejected_busy']! > 0 && heard.busy > 0, `${heard.busy} answers said busy`);
       t.ok(counters['rejected_busy']! < crowded!, 'and not each refusal costs an answer');

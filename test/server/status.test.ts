@@ -185,6 +185,21 @@ t.test('answering', async (t) => {
     t.end();
   });
 
+  await t.test(
+    'recorded questions cost ten reports a second, and a tool that has proven its address a new one',
+    (t) => {
+      let built = 0;
+      const service = new StatusService(() => (built++, report), collector());
+      const asked = question(2_000);
+      for (let us = 1e6; us < 2e6; us += 500) service.onStatus(asked, 0, 5, at(us), 7, false);
+      t.equal(built, 10);
+      t.ok(service.answered >= 100 && service.refused >= 1_800, `${service.answered} answered, ${service.refused} not`);
+      service.onStatus(asked, 0, 6, at(1_930_000), 7, true);
+      t.equal(built, 11);
+      t.end();
+    },
+  );
+
   await t.test('in pieces, none of which is longer than a datagram or its question', (t) => {
     const outbox = collector();
     let now = report;

@@ -36,6 +36,36 @@ t.test('one who has little to say waits behind a few datagrams of one who floods
   t.end();
 });
 
+t.test('one who sends little does not wait; one who sends much, or of whom others wait, does', (t) => {
+  const queue = new FairQueue(REPLICAS, ENDPOINTS, DATAGRAM, 1 << 20, { each: 1024, all: 3072 });
+  const passed = (endpoint: number, length = 100, times = 20): number => {
+    let count = 0;
+    while (count < times && queue.passes(endpoint, length)) count++;
+    return count;
+  };
+  t.equal(passed(5), 4, 'a datagram counts for 256 bytes');
+  t.equal(passed(6, 600), 1, 'or for its length');
+  queue.put(5, datagram(100), 0, 100);
+  queue.renew();
+  t.equal(passed(5), 0, 'one of its own waits');
+  t.same([passed(6), passed(7), passed(8)], [4, 4, 4]);
+  t.equal(passed(9), 0, 'all together');
+  queue.renew();
+  t.equal(passed(9), 4);
+  t.same(drain(queue), [5]);
+  t.equal(passed(5), 4, 'when it has left, others of it pass again');
+  t.equal(passed(5 + ENDPOINTS), 0, 'an endpoint in the same place has its share');
+  t.end();
+});
+
+t.test('without a share nothing passes', (t) => {
+  const queue = new FairQueue(REPLICAS, ENDPOINTS, DATAGRAM, 1 << 20);
+  t.notOk(queue.passes(5, 100));
+  queue.renew();
+  t.notOk(queue.passes(5, 100));
+  t.end();
+});
+
 t.test('turns are counted in bytes: long datagrams get no more than short ones', (t) => {
   const queue = new FairQueue(REPLICAS, ENDPOINTS, DATAGRAM, 8 << 20);
   for (let i = 0; i < 20; i++) queue.put(5, datagram(40_000), 0, 40_000);
