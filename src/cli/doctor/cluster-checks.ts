@@ -2,21 +2,20 @@
 import { closeSync, existsSync, fsyncSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
-import { MembersClient } from '../../client/members-client.js';
 import { StatusClient } from '../../client/status-client.js';
 import { keyFileBeside } from '../../host/keyring.js';
 import { loadKeys, type KeyFile } from '../../host/key-file.js';
 import { AddressBook } from '../../host/address-book.js';
 import { CHAIN_REMEDY, chainWarning, KEYED_CHAIN } from '../../host/chain.js';
-import { addressText, loadCluster, type Cluster } from '../../host/cluster-config.js';
+import { loadCluster, type Cluster } from '../../host/cluster-config.js';
 import { WITHOUT_KEYS_REMEDY, withoutKeysWarning } from '../../host/without-keys.js';
 import { formatDuration } from '../../console/units.js';
 import { spokenIn, type ReplicaStatusReport } from '../../host/status.js';
 import { chainRemarks, clocksApart, logAheadRemarks, summarize, votersOf, wireRemarks } from '../cluster/summary.js';
 import { featureDifferences, featuresOn } from '../cluster/features-known.js';
 import { keyDifferences, keyGroups } from '../cluster/keys-loaded.js';
-import { summarizeMembers } from '../members/agreement.js';
-import { fail, ok, skip, warn, type Finding } from './finding.js';
+import { fail, ok, skip, splitMessage, warn, type Finding } from './finding.js';
+import { viewsLeft } from './member-checks.js';
 
 /** Linux, statfs(2): file systems whose content does not survive a restart. */
 const VOLATILE_FILE_SYSTEMS = new Map([
@@ -212,6 +211,7 @@ export async function checkReplicas(
     for (const remark of logAheadRemarks(answers.flatMap(({ report }) => (report === undefined ? [] : [report]))))
       findings.push(warn('log and clocks', remark, 'docs/operate/clocks.md, "A clock that was ahead once"'));
     findings.push(...loadedKeys(answers.flatMap(({ report }) => (report === undefined ? [] : [report]))));
+    findings.push(...viewsLeft(answers.flatMap(({ report }) => (report === undefined ? [] : [report]))));
     findings.push(...knownFeatures(answers.flatMap(({ report }) => (report === undefined ? [] : [report]))));
     const [differs] = chainRemarks(summary.replicas);
     if (differs !== undefined) findings.push(fail('chain', differs, 'docs/operate/security.md, "The chain"'));
@@ -247,27 +247,6 @@ export async function checkReplicas(
   } finally {
     await client.close();
   }
-}
-
-/** Asks all replicas who the members are, and compares that with the cluster file. */
-export async function checkMembers(
-  file: string,
-  timeoutMs: number,
-  keys: { readonly keys?: string } = {},
-): Promise<Finding[]> {
-  const check = 'members';
-  await using client = await MembersClient.open({ cluster: file, ...keys });
-  const { cluster } = client;
-  const { answered, agreed, remarks, started, members } = summarizeMembers(
-    cluster.id,
-    cluster.replicas.map(addressText),
-    await client.ask(timeoutMs),
-  );
-  if (answered === 0) return [skip(check, 'no replica says who the members are')];
-  return [
-    ...(agreed ? [ok(check, `epoch ${started}, ${members.length} hosts, as a majority says`)] : []),
-    ...remarks.map((remark) => warn(check, remark, 'jitpaxos member list shows what each replica says')),
-  ];
 }
 
 /** Compares the keys that the replicas have loaded. */
@@ -358,11 +337,4 @@ function measureSync(file: string): number {
   } finally {
     closeSync(descriptor);
   }
-}
-
-/** This project's errors say what is wrong and, after the last semicolon, what to do. */
-function splitMessage(error: unknown): [found: string, advice: string] {
-  const message = error instanceof Error ? error.message : String(error);
-  const at = message.lastIndexOf('; ');
-  return at < 0 ? [message, 'see docs/reference/errors.md'] : [message.slice(0, at), message.slice(at + 2)];
 }

@@ -11,11 +11,12 @@ import {
   checkChain,
   checkDataDirectory,
   checkKeys,
-  checkMembers,
   checkReplicas,
   readCluster,
 } from './cluster-checks.js';
 import { checkClocks } from './clock-checks.js';
+import { askMembers, checkIdentity, memberFindings } from './member-checks.js';
+import type { MembersSummary } from '../members/agreement.js';
 import type { Finding, Level } from './finding.js';
 import * as checks from './host-checks.js';
 import { Host } from './host.js';
@@ -78,6 +79,7 @@ export const doctor = defineCommand(
       );
     const file = values.cluster ?? (existsSync(DEFAULT_CLUSTER) ? DEFAULT_CLUSTER : undefined);
     const findings: Finding[] = [];
+    let members: MembersSummary | undefined;
     const known = file === undefined ? undefined : readCluster(file);
     const located = known?.cluster === undefined ? undefined : await checkAddresses(known.cluster);
     findings.push(
@@ -97,9 +99,13 @@ export const doctor = defineCommand(
     if (located !== undefined && located.addresses.length > 0) {
       const timeoutMs = Math.ceil(values.timeout / 1e6);
       findings.push(...(await checkReplicas(file!, timeoutMs, keysOf(values))));
-      findings.push(...(await checkMembers(file!, timeoutMs, keysOf(values))));
+      members = await askMembers(file!, timeoutMs, keysOf(values));
+      findings.push(...memberFindings(members));
     }
-    if (values.data !== undefined) findings.push(...checkDataDirectory(values.data));
+    if (values.data !== undefined) {
+      findings.push(...checkDataDirectory(values.data));
+      if (existsSync(values.data)) findings.push(...(await checkIdentity(values.data, known?.cluster, members)));
+    }
     return report(findings, values.strict, output);
   },
 );

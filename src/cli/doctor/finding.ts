@@ -29,3 +29,10 @@ export const fail = (check: string, found: string, advice: string): Finding => (
   advice,
 });
 export const skip = (check: string, found: string): Finding => ({ check, level: 'skip', found });
+
+/** This project's errors say what is wrong and, after the last semicolon, what to do. */
+export function splitMessage(error: unknown): [found: string, advice: string] {
+  const message = error instanceof Error ? error.message : String(error);
+  const at = message.lastIndexOf('; ');
+  return at < 0 ? [message, 'see docs/reference/errors.md'] : [message.slice(0, at), message.slice(at + 2)];
+}

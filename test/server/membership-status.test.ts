@@ -1,0 +1,97 @@
+// What an operator sees of a change of the members in a running cluster: reports, status, metrics and logs.
+import t from 'tap';
+import { summarize, type ClusterSummary } from '../../src/cli/cluster/summary.js';
+import { switchOn } from '../../src/client/feature-switch.js';
+import { OperatorClient } from '../../src/client/operator-client.js';
+import { StatusClient } from '../../src/client/status-client.js';
+import { openChain } from '../../src/host/chain.js';
+import { loadCluster } from '../../src/host/cluster-config.js';
+import { silentLogger, type Logger } from '../../src/host/logger.js';
+import { KvMachine } from '../../src/machine/kv.js';
+import { expose } from '../../src/metrics/exposition.js';
+import { loadHash } from '../../src/native/hash64.js';
+import { FEATURE_NAMES, featureOperation } from '../../src/protocol/log/features.js';
+import type { ConfigureOperation } from '../../src/protocol/membership/operations.js';
+import { clusterConfig, startReplicas } from './fixtures.js';
+
+/** On a busy host. */
+const TIMEOUT_MS = 60_000;
+
+t.test('a learner, and an epoch with fewer voters', async (t) => {
+  const cluster = await clusterConfig(3);
+  const logged: string[] = [];
+  const note = (event: string, fields: object): void =>
+    void logged.push(`${event} ${(fields as { replica?: number }).replica}`);
+  const logger: Logger = { ...silentLogger, info: note, warn: note };
+  const replicas = await startReplicas(cluster, () => new KvMachine(), { logger });
+  t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
+  const options = { cluster, logger: silentLogger, connectTimeout: TIMEOUT_MS };
+  await switchOn(
+    options,
+    featureOperation(FEATURE_NAMES.indexOf('membership') + 1, openChain(loadCluster(cluster), undefined, loadHash())),
+    TIMEOUT_MS,
+  );
+  const operator = await OperatorClient.open(options);
+  t.teardown(() => operator.close());
+  const change = async (operation: ConfigureOperation): Promise<void> => {
+    t.match(await operator.change(operation, TIMEOUT_MS), { outcome: 0 }, operation.kind);
+  };
+  await using status = await StatusClient.open({ cluster });
+  /** The cluster, once what is awaited is so. */
+  const once = async (isSo: (summary: ClusterSummary) => boolean): Promise<ClusterSummary> => {
+    const endMs = Date.now() + TIMEOUT_MS;
+    for (;;) {
+      const summary = summarize(cluster.id, await status.ask(1_000));
+      if (isSo(summary) || Date.now() > endMs) return summary;
+    }
+  };
+  const role = (summary: ClusterSummary, id: number): string | undefined =>
+    summary.replicas.find((row) => row.id === id)?.role;
+
+  for (const id of [0, 1, 2])
+    await change({ kind: 'name', id, identityHi: 1, identityLo: id + 1, address: cluster.replicas[id]! });
+  await change({ kind: 'learn', identityHi: 1, identityLo: 9, address: '127.0.0.1:9' });
+  const learnt = await once(({ replicas: rows }) =>
+    rows.every(({ asked, report }) => !asked || report?.membership?.hosts.length === 4),
+  );
+  t.equal(role(learnt, 3), 'learner');
+  t.same(learnt.membership, { epoch: 0, pending: null });
+  t.ok(
+    learnt.remarks.some((text) => text.startsWith('the cluster file lacks 3 (127.0.0.1:9)')),
+    learnt.remarks.join('\n'),
+  );
+  const lags = (): unknown =>
+    replicas.map((each) => each.status().membership!.learnerLag).find((lag) => lag !== undefined);
+  await once(() => lags() !== undefined); // a primary may be on its way
+  t.same(lags(), { 3: null }, 'nothing was heard of it');
+  for (const replica of replicas) {
+    t.match(expose(replica.metrics()), /^jitpaxos_learners 1$/m);
+    t.notMatch(expose(replica.metrics()), /^jitpaxos_learner_lag_entries\{/m);
+  }
+
+  await change({ kind: 'change', from: 0, to: 1, ids: [0, 1] });
+  const begun = await once(
+    ({ membership, replicas: rows, available }) =>
+      available &&
+      membership?.epoch === 1 &&
+      membership.pending === null &&
+      rows.slice(0, 2).every(({ report }) => report?.membership?.epoch === 1),
+  );
+  t.same(begun.membership, { epoch: 1, pending: null }, JSON.stringify(begun.remarks));
+  t.same(begun.members, [0, 1], 'the quorum of the view, by the ids of the hosts');
+  t.equal(role(begun, 2), 'removed');
+  t.ok(
+    begun.remarks.some((text) => text.startsWith('epoch 1 has 2 voters')),
+    begun.remarks.join('\n'),
+  );
+  for (const id of [0, 1]) {
+    t.equal(replicas[id]!.status().membership!.openSeconds, null);
+    t.match(expose(replicas[id]!.metrics()), /^jitpaxos_epoch 1$/m);
+    t.match(expose(replicas[id]!.metrics()), /^jitpaxos_voters 2$/m);
+    t.ok(logged.includes(`replica.epoch-started ${id}`), 'its log says so');
+  }
+  t.ok(
+    logged.some((line) => line.startsWith('replica.change-decided')),
+    'that it was decided was logged before',
+  );
+});
