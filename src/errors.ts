@@ -35,6 +35,7 @@ export const ERRORS = {
   /** A host name of the cluster file does not resolve. */
   'host-unresolved': { category: 'environment', retryable: true },
   /** The given id does not belong to any replica of the cluster. */
+  'replica-id-taken': { category: 'environment', retryable: false },
   'replica-id-out-of-range': { category: 'caller', retryable: false },
   /** Another socket has the replica's port. */
   'port-in-use': { category: 'environment', retryable: true },

@@ -26,8 +26,8 @@ import {
   encodeBackup,
   isSealedWith,
   restoreBackup,
-  writeWhole,
 } from '../storage/backup.js';
+import { writeWhole } from '../storage/write-whole.js';
 import { carryFeatures } from '../storage/backup-features.js';
 import { backupKey, CHAIN_SECRET_KEY, type BackupKey } from '../storage/backup-seal.js';
 import { DirectoryLock } from '../storage/directory-lock.js';

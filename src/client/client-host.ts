@@ -11,10 +11,14 @@ import { loadHash } from '../native/hash64.js';
 import { ClientCore } from '../protocol/client/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, REQUESTS_PER_LANE_MAX, type ClientTimings } from '../protocol/config.js';
 import type { ClientEvents, Instant } from '../protocol/contract.js';
+import { membershipOf } from '../protocol/membership/member-lists.js';
+import { encodeMembership, firstMembership } from '../protocol/membership/membership.js';
 import { NO_OWNER, ownedSessionLo } from '../protocol/log/session-owner.js';
 import { ClientSessions } from '../protocol/client/client-sessions.js';
 import { ClockTrust } from './clock-trust.js';
 import { AddressBook } from '../host/address-book.js';
+import { HostPlaces } from '../host/host-places.js';
+import { MemberSearch } from '../host/member-search.js';
 import { loadCluster, type Cluster, type ClusterConfig } from '../host/cluster-config.js';
 import type { KeyFile } from '../host/key-file.js';
 import { openKeys, type ProcessKeys } from '../host/keyring.js';
@@ -26,7 +30,9 @@ import { TurnLoop } from '../host/turn-loop.js';
 import { explainSilence } from '../transport/silence.js';
 import { TransportCounter, type IdleStrategy } from '../transport/transport.js';
 import { CLIENT_SENDER } from '../wire/envelope.js';
-import { READ_ONLY_LANES, RequestFlag } from '../wire/messages.js';
+import { HOST_PLACES } from '../wire/host-ids.js';
+import type { MemberList } from '../wire/member-list.js';
+import { Members, READ_ONLY_LANES, RequestFlag, typeOf, type TypesFor } from '../wire/messages.js';
 import { toHex } from '../wire/u64.js';
 
 export interface ClientHostOptions {
@@ -126,6 +132,10 @@ export class ClientHost {
   /** Replicas whose cluster file lists others, as last logged. */
   private saidOtherLists = 0;
   private isClosed = false;
+  private readonly memberSearch: MemberSearch;
+  private readonly places: HostPlaces;
+  /** The members as last found; undefined: those of the cluster file. */
+  private members: MemberList | undefined;
 
   private constructor(
     readonly cluster: Cluster,
@@ -139,6 +149,10 @@ export class ClientHost {
     private readonly requestsPerLane: number | undefined,
     private readonly flags: number,
   ) {
+    this.memberSearch = new MemberSearch(loop, cluster.replicas, loadHash(), (list, view, now) =>
+      this.membersFound(list, view, now),
+    );
+    this.places = new HostPlaces(loop, cluster, this.memberSearch, firstMembership(cluster.replicas.length));
     this.sessions = this.newSessions();
     this.trustTimer = setInterval(() => {
       this.judgeClock();
@@ -416,6 +430,22 @@ export class ClientHost {
     });
   }
 
+  /** The core asked for the members, and this is what some replica knows. */
+  private membersFound(list: MemberList, view: number, now: Instant): void {
+    if (this.isClosed) return;
+    if (list.index === 0 && this.members === undefined) this.sessions.takeFirstMembers(view, now);
+    if (list.index <= (this.members?.index ?? 0)) return;
+    this.members = list;
+    const membership = membershipOf(list);
+    this.places.follow(membership);
+    this.sessions.takeMembers(encodeMembership(membership), now);
+    this.logger.info('client.members', {
+      epoch: list.started,
+      decided: list.decided,
+      hosts: list.hosts.map(({ id, address }) => `${id} at ${address}`),
+    });
+  }
+
   /** A core for a new session; its id and nonce are random, so that no other client has them. */
   private newCore(events: ClientEvents, earlier: ClientCore | undefined): ClientCore {
     const { session, cluster } = this;
@@ -425,6 +455,7 @@ export class ClientHost {
     const core = new ClientCore(
       {
         replicas: cluster.replicas.length,
+        slots: HOST_PLACES,
         lanes: this.lanes,
         seed: session[0]! ^ session[3]!,
         sessionHi: session[0]!,
@@ -438,7 +469,11 @@ export class ClientHost {
         ...earlier?.succession(),
       },
       this.loop.outbox,
-      events,
+      {
+        ...events,
+        unknownEpoch: (from) => this.memberSearch.ask(from, this.loop.instant),
+        searchMembers: () => this.memberSearch.search(this.loop.instant),
+      },
     );
     core.correctClock(this.trust.correctionNs);
     return core;
@@ -513,7 +548,18 @@ export class ClientHost {
         this.onReady = resolve;
         this.onFailed = reject;
         loop.start({
-          receive: (bytes, offset, length, from, now) => this.sessions.receive(bytes, offset, length, from, now),
+          receive: (bytes, offset, length, from, now) => {
+            const known = typeOf(bytes, offset) as TypesFor<'clientHost'>;
+            switch (known) {
+              case Members.type:
+                this.memberSearch.onMembers(bytes, offset, from, now);
+                return;
+              default:
+                known satisfies never; // each message for the host has its case; the others are for the core
+                this.sessions.receive(bytes, offset, length, from, now);
+            }
+          },
+          unlisted: (now) => this.memberSearch.askStranger(now),
           tick: (now) => this.sessions.tick(now),
           unreachable: (replica, now) => this.sessions.unreachable(replica, now),
           endTurn: (now) => {

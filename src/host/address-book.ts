@@ -12,7 +12,7 @@ import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { JitPaxosError } from '../errors.js';
 import { NOWHERE, type Address, type Notice } from '../transport/transport.js';
-import type { Cluster, HostAndPort } from './cluster-config.js';
+import type { HostAndPort } from './cluster-config.js';
 import { addressFault, canonicalHost } from './replica-address.js';
 
 /** All addresses of a name, in order of preference. Rejects if it has none. */
@@ -73,7 +73,7 @@ export class AddressBook {
   private readonly random: () => number;
   private readonly nowMs: () => number;
 
-  private constructor(replicas: readonly HostAndPort[], tools: AddressTools) {
+  private constructor(replicas: readonly (HostAndPort | undefined)[], tools: AddressTools) {
     this.resolver = tools.resolver ?? systemResolver;
     this.random = tools.random ?? Math.random;
     this.nowMs = tools.nowMs ?? (() => performance.now());
@@ -113,7 +113,10 @@ export class AddressBook {
    * Looks up all names. Resolves when all are known or failed, or after a second if some are known; names that have not
    * answered by then are tried again later. Throws JitPaxosError `host-unresolved` if no replica has an address.
    */
-  static async open({ replicas }: Pick<Cluster, 'replicas'>, tools: AddressTools = {}): Promise<AddressBook> {
+  static async open(
+    { replicas }: { readonly replicas: readonly (HostAndPort | undefined)[] },
+    tools: AddressTools = {},
+  ): Promise<AddressBook> {
     const book = new AddressBook(replicas, tools);
     const lookups = replicas.map((_, replica) =>
       book.addresses[replica]!.host === '' ? book.resolve(replica) : undefined,

@@ -260,6 +260,15 @@ function parseHostAndPort(where: string, value: unknown): HostAndPort {
   return { host, port };
 }
 
+/** Host and port of an address that a list of members has; undefined if a cluster file could not have it. */
+export function hostAndPortOf(address: string): HostAndPort | undefined {
+  try {
+    return parseHostAndPort('', address);
+  } catch {
+    return undefined;
+  }
+}
+
 /** The address as written in a cluster file, in canonical form. */
 export function addressText({ host, port }: HostAndPort): string {
   return host.includes(':') ? `[${host.toLowerCase()}]:${port}` : `${host.toLowerCase()}:${port}`;

@@ -80,8 +80,10 @@ export interface Driven {
 
 export interface TurnLoopOptions {
   readonly cluster: Cluster;
-  /** The replicas' addresses; the loop watches the book from `start` on, and closes it. */
+  /** The hosts' addresses, by slot; the loop watches the book from `start` on, and closes it. */
   readonly book: AddressBook;
+  /** The hosts' ids, by slot; −1: there is none. Default: those of the cluster file, ids and slots being the same. */
+  readonly ids?: readonly number[];
   /** Where a replica listens. Default: at its address. */
   readonly listen?: Address | undefined;
   /** This host's id, or CLIENT_SENDER. */
@@ -107,7 +109,7 @@ export interface TurnLoopOptions {
 /** A client answers replicas only, and these have endpoints of their own. Others are hosts that it does not know yet. */
 const CLIENT_ENDPOINTS = 1;
 /** Where the host that spoke last and is not listed is written to. */
-const STRANGE_HOST = PLACES - 1;
+export const STRANGE_HOST = PLACES - 1;
 
 /**
  * A datagram that arrives alone ends its turn at once: going through the check phase would delay its answer by some
@@ -196,8 +198,8 @@ export class TurnLoop {
     this.notice = options.notice;
     this.sender = sender;
     this.slot = options.slot ?? sender;
-    const replicas = addresses.length;
-    for (let id = 0; id < replicas; id++) this.hosts[id] = id;
+    const ids = options.ids ?? addresses.map((_, id) => id);
+    this.hosts.set(ids);
     this.refusedUs = new Float64Array(PLACES).fill(NaN); // never
     const isClient = sender === CLIENT_SENDER;
     const datagramBytes = checkInteger(
@@ -256,7 +258,10 @@ export class TurnLoop {
       keys,
       numbers: loadSipHash(crypto.getRandomValues(new Uint8Array(SIP_SECRET_BYTES))),
     });
-    const envelope = new Envelope(options.hash, idHi, idLo, sender, replicas, keys, wireVersion, oldest);
+    const envelope = new Envelope(options.hash, idHi, idLo, sender, 0, keys, wireVersion, oldest);
+    ids.forEach((id, slot) => {
+      if (id >= 0) envelope.ids.list(id, slot);
+    });
     this.envelope = envelope;
     this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes, this.peers);
     this.failed = options.failed;
@@ -318,6 +323,11 @@ export class TurnLoop {
       this.refusedUs[slot] = NaN;
     }
     this.book.place(slot, host?.at);
+  }
+
+  /** There is a host in that slot, other than this one. */
+  isHost(slot: number): boolean {
+    return this.hosts[slot]! >= 0 && slot !== this.slot;
   }
 
   /** What is sent to this place, which is no host's, goes there from now on. */

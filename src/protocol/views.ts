@@ -55,6 +55,11 @@ export class Views {
     this.enter(view);
   }
 
+  /** Nothing was decided before `view`, which runs: it is one of the cluster file's replicas. */
+  cross(view: number): void {
+    if (this.newest.epoch === 0 && view > this.newest.last) this.extend(view);
+  }
+
   /** The views up to the last one that an epoch with `view` would have are the cluster file's replicas'. */
   private extend(view: number): Configuration {
     const [first] = this.known;

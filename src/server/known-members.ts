@@ -4,27 +4,20 @@
  * identities, a replica knows the identity of no data directory but its own.
  */
 import { addressText, type Cluster } from '../host/cluster-config.js';
+import { memberListOf } from '../protocol/membership/member-lists.js';
 import type { Membership } from '../protocol/membership/membership.js';
 import type { MemberList } from '../wire/member-list.js';
-import { toHex } from '../wire/u64.js';
 
 /** @param identity of the data directory of replica `self`; undefined if it is not durable yet, or there is none */
 export function membersOf(
-  { started, decided, index, voters, nextVoters, hosts }: Membership,
+  membership: Membership,
   cluster: Pick<Cluster, 'replicas'>,
   self: number,
   identity: string | undefined,
 ): MemberList {
+  const list = memberListOf(membership, (id) => addressText(cluster.replicas[id]!));
   return {
-    started,
-    decided,
-    index,
-    hosts: hosts.map(({ id, address, identityHi, identityLo }) => ({
-      id,
-      address: address === '' ? addressText(cluster.replicas[id]!) : address,
-      identity: (identityHi | identityLo) !== 0 ? toHex(identityHi, identityLo) : id === self ? identity : undefined,
-      votes: voters.includes(id),
-      willVote: nextVoters.includes(id),
-    })),
+    ...list,
+    hosts: list.hosts.map((host) => (host.id === self ? { ...host, identity: host.identity ?? identity } : host)),
   };
 }

@@ -15,7 +15,9 @@ import { ForgottenError } from '../protocol/replica/introduction.js';
 import { DEFAULT_LATE } from '../protocol/config.js';
 import { DivergedError } from '../protocol/replica/diverged-error.js';
 import { featureNames, featuresNamed, OFFERED_FEATURES } from '../protocol/log/features.js';
-import type { Membership } from '../protocol/membership/membership.js';
+import { firstMembership, encodeMembership, hostOf, type Membership } from '../protocol/membership/membership.js';
+import { membershipOf } from '../protocol/membership/member-lists.js';
+import type { Instant } from '../protocol/contract.js';
 import { ReplicaCore } from '../protocol/replica/replica-core.js';
 import type { DirectoryLock } from '../storage/directory-lock.js';
 import { markDiverged } from '../storage/divergence-mark.js';
@@ -23,10 +25,13 @@ import { DurableStorage } from '../storage/durable-storage.js';
 import type { MemoryStorage } from '../storage/memory-storage.js';
 import type { Address } from '../transport/transport.js';
 import type { MemberList } from '../wire/member-list.js';
-import { AskMembers, Status, typeOf, type TypesFor } from '../wire/messages.js';
+import { HOST_PLACES } from '../wire/host-ids.js';
+import { AskMembers, Members, Status, typeOf, type TypesFor } from '../wire/messages.js';
 import { AddressBook, unresolved } from '../host/address-book.js';
 import { CHAIN_REMEDY, chainWarning, openChain, showFingerprint } from '../host/chain.js';
 import { listDigest, loadCluster, mergeLimits, type Cluster } from '../host/cluster-config.js';
+import { HostPlaces, placeOf } from '../host/host-places.js';
+import { MemberSearch } from '../host/member-search.js';
 import { guardedLogger, stderrLogger, type Logger } from '../host/logger.js';
 import { show } from '../host/options.js';
 import { replicaMetrics } from './replica-metrics.js';
@@ -61,13 +66,15 @@ const TICK_INTERVAL_US = 5_000;
 export class Replica {
   /**
    * Resolves when the replica was closed; rejects with the error that stopped it: InvariantError, or JitPaxosError
-   * `storage-failed`, `promises-forgotten`, `log-diverged`, `state-diverged`, `limits-differ`, `feature-unknown`.
+   * `storage-failed`, `promises-forgotten`, `replica-id-taken`, `log-diverged`, `state-diverged`, `limits-differ`, `feature-unknown`.
    */
   readonly closed: Promise<void>;
 
   private readonly startedAtMs = performance.now();
   private readonly statusService: StatusService;
   private readonly membersService: MembersService;
+  private readonly memberSearch: MemberSearch;
+  private readonly places: HostPlaces;
   /** What it says of the members, and what that was made from. */
   private members: { readonly from: Membership; readonly identity: string | undefined; readonly list: MemberList };
   private readonly openChange = new OpenChange(this.startedAtMs);
@@ -91,7 +98,7 @@ export class Replica {
     private readonly data: string | undefined,
     private readonly logger: Logger,
     private readonly logLost: boolean,
-    private readonly storedMembers: MemberList | undefined,
+    storedMembers: Membership,
     hash: Hash64,
   ) {
     this.statusService = new StatusService(
@@ -105,8 +112,15 @@ export class Replica {
         }),
       loop.datagramBytes,
     );
-    const { committedMembership: from } = core.state.execution;
+    const { members: from } = core.state;
     this.members = { from, identity: undefined, list: membersOf(from, cluster, id, undefined) };
+    this.memberSearch = new MemberSearch(
+      loop,
+      cluster.replicas.filter(({ host, port }) => port !== address.port || host !== address.host),
+      hash,
+      (list, _view, now) => this.membersFound(list, now),
+    );
+    this.places = new HostPlaces(loop, cluster, this.memberSearch, storedMembers);
     this.membersService = new MembersService(
       () => this.knownMembers(),
       () => core.state.view,
@@ -136,18 +150,12 @@ export class Replica {
     const cluster = loadCluster(options.cluster);
     const { id } = options;
     const replicas = cluster.replicas.length;
-    if (!Number.isInteger(id) || id < 0 || id >= replicas) {
-      throw new JitPaxosError(
-        'replica-id-out-of-range',
-        `replica id is ${show(id)}; the cluster has replicas 0 to ${replicas - 1}, in the order of "replicas" in the cluster file`,
-      );
-    }
+    if (!Number.isInteger(id) || id < 0 || (id >= replicas && options.data === undefined))
+      throw outOfRange(id, replicas);
     const limits = mergeLimits('option-invalid', 'Replica.start: limits', cluster.limits, options.limits);
     const timings = mergeTimings(options.timings);
     const logger = guardedLogger('Replica.start', options.logger ?? stderrLogger);
     const keys = openKeys(cluster, options.cluster, options.keys, 'replica');
-    const book = await AddressBook.open(cluster);
-    const address = listeningAddress(cluster, book, id);
     const hash = loadHash();
     const chain = openChain(cluster, keys?.takeChainSecret(), hash);
     const unkeyed = chainWarning(cluster);
@@ -175,11 +183,25 @@ export class Replica {
         () => lock?.release(),
         () => storage.close(),
       );
+      const stored = storage.recovered();
+      // Once the log has changed the members, the cluster file only says where one may ask for them.
+      const bytes = stored.hardState?.members ?? stored.members;
+      const known = bytes === undefined || members === undefined ? undefined : membershipOf(members);
+      if (known === undefined && id >= replicas) throw outOfRange(id, replicas);
+      const listed = known ?? firstMembership(replicas);
+      const slot = slotOf(listed, id);
+      const bySlot = Array.from({ length: HOST_PLACES }, (_, at) => listed.hosts.find((host) => host.slot === at));
+      const book = await AddressBook.open({
+        replicas: bySlot.map((host) => (host === undefined ? undefined : placeOf(host, cluster))),
+      });
+      const address = listeningAddress(cluster, book, id, slot);
       const loop = new TurnLoop({
         cluster,
         book,
         listen: address,
         sender: id,
+        slot,
+        ids: bySlot.map((host) => host?.id ?? -1),
         transport: options.transport,
         idle: options.idle,
         datagramBytes: options.datagramBytes,
@@ -194,7 +216,8 @@ export class Replica {
       await loop.open();
       const core = new ReplicaCore(
         {
-          id,
+          id: slot,
+          ...(known === undefined ? {} : { hostId: id }),
           replicas,
           seed: randomInt(-0x80000000, 0x7fffffff),
           list: listDigest(cluster, hash),
@@ -208,12 +231,16 @@ export class Replica {
         storage,
         options.machine,
         hash,
-        transitionLogger(
-          id,
-          logger,
-          () => replica?.core,
-          (event) => replica?.openChange.heard(event, performance.now()),
-        ),
+        {
+          ...transitionLogger(
+            id,
+            logger,
+            () => replica?.core,
+            (event) => replica?.openChange.heard(event, performance.now()),
+          ),
+          unknownEpoch: (from) => replica?.memberSearch.ask(from, loop.instant),
+          searchMembers: () => replica?.memberSearch.search(loop.instant),
+        },
         chain,
       );
       replica = new Replica(
@@ -230,12 +257,12 @@ export class Replica {
         options.data,
         logger,
         options.logLost ?? false,
-        members,
+        listed,
         hash,
       );
       replica.run();
       if (replica.failure !== undefined) throw replica.failure;
-      if (book.addresses[id]!.host === '')
+      if (book.addresses[slot]!.host === '' && id < replicas)
         logger.warn('replica.listens-everywhere', {
           replica: id,
           name: cluster.replicas[id]!.host,
@@ -322,11 +349,34 @@ export class Replica {
     };
   }
 
+  private membersFound(list: MemberList, now: Instant): void {
+    const { core, id } = this;
+    if (!this.running || list.index <= core.state.members.index) return;
+    this.refuseTaken(list.hosts.find((host) => host.id === id)?.identity);
+    // What it is, it has to find out first: nothing of it is durable.
+    if (!core.state.starting) core.takeMembers(encodeMembership(membershipOf(list)), now);
+  }
+
+  /**
+   * Rule S, C7: an id means one data directory, for good. Throws JitPaxosError `replica-id-taken` if the members list
+   * another one for this host.
+   */
+  private refuseTaken(listed: string | undefined): void {
+    const { id, data, core } = this;
+    if (listed === undefined || data === undefined) return;
+    const own = core.state.starting ? undefined : this.storage.identity;
+    if (own === listed || (own === undefined && !core.state.starting)) return;
+    throw new JitPaxosError(
+      'replica-id-taken',
+      `host ${id} of this cluster is the data directory with identity ${listed}, and ${data} ${own === undefined ? 'is empty' : `has identity ${own}`}; an id belongs to one directory for good. ` +
+        `Put that directory back if you have it; otherwise start this host with \`jitpaxos replica --join\` and let it take the place of host ${id} (\`jitpaxos member replace\`)`,
+    );
+  }
+
   /** The same object until the list changes. */
   private knownMembers(): MemberList {
-    const { storedMembers: stored, id, cluster } = this;
-    const { committedMembership: from } = this.core.state.execution;
-    if (stored !== undefined && stored.index > from.index) return stored;
+    const { id, cluster } = this;
+    const { members: from } = this.core.state;
     const { identity } = this.storage;
     if (this.members.from !== from || this.members.identity !== identity)
       this.members = { from, identity, list: membersOf(from, cluster, id, identity) };
@@ -424,21 +474,33 @@ export class Replica {
               hasProven(loop.peers, this.keys?.ring, from, owner),
             );
             return;
+          case Members.type:
+            this.memberSearch.onMembers(bytes, offset, from, now);
+            return;
           default:
             known satisfies never; // each message for the host has its case; the others are for the core
             core.receive(bytes, offset, length, from, now, owner);
         }
       },
       refuse: (bytes, offset, from, now) => core.refuse(bytes, offset, from, now),
-      tick: (now) => core.tick(now),
+      tick: (now) => {
+        core.tick(now);
+        if (core.state.starting) this.memberSearch.search(now);
+      },
       unreachable: (replica, now) => core.unreachable(replica, now),
-      endTurn: (now) => core.flush(now),
+      unlisted: (now) => this.memberSearch.askStranger(now),
+      endTurn: (now) => {
+        core.flush(now);
+        this.places.follow(core.state.members);
+      },
       writeWakeUs: (out) => core.writeWakeUs(out),
       longestQuietUs: TICK_INTERVAL_US,
     });
     core.trustClock(this.clock.quality.healthy);
+    const recovered = this.storage.recovered();
     const first = this.logLost ? 'log-lost' : 'ask';
-    core.start({ ...this.storage.recovered(), first }, loop.enter());
+    // A host that joins knows that it is new: the members that it was given say so.
+    core.start(recovered.members === undefined ? { ...recovered, first } : recovered, loop.enter());
     loop.incarnation = core.state.incarnation;
     loop.endTurn();
   }
@@ -570,16 +632,36 @@ function forgotten({ replica, by, remembered, incarnation }: ForgottenError, dat
  * Where replica `id` listens: at its address. With keys, if its own name does not resolve: at its port on all addresses
  * of this host, because the others may know where it is. Throws JitPaxosError `host-unresolved`.
  */
-function listeningAddress(cluster: Cluster, book: AddressBook, id: number): Address {
-  const own = book.addresses[id]!;
+function listeningAddress(cluster: Cluster, book: AddressBook, id: number, slot: number): Address {
+  const own = book.addresses[slot]!;
   if (own.host !== '') return own;
+  // It is listed no more, and runs on to tell others who the members are.
+  if (own.name === undefined && cluster.replicas[id] === undefined) return { host: '0.0.0.0', port: 0, family: 4 };
   if (cluster.authentication === 'none')
     throw unresolved(
-      book.unresolved().filter(({ replica }) => replica === id),
+      book.unresolved().filter(({ replica }) => replica === slot),
       'this replica does not know where to listen',
     );
   const four = book.addresses.filter(({ host, family }) => host !== '' && family === 4).length;
   return four * 2 >= book.known
     ? { host: '0.0.0.0', port: own.port, family: 4 }
     : { host: '::', port: own.port, family: 6 };
+}
+
+function outOfRange(id: number, replicas: number): JitPaxosError {
+  return new JitPaxosError(
+    'replica-id-out-of-range',
+    `replica id is ${show(id)}; the cluster has replicas 0 to ${replicas - 1}, in the order of "replicas" in the cluster file`,
+  );
+}
+
+/** The slot of host `id`; if it is not listed any more, one that no host has. */
+function slotOf(members: Membership, id: number): number {
+  const own = hostOf(members, id);
+  if (own !== undefined) return own.slot;
+  for (let slot = 0; slot < HOST_PLACES; slot++) if (members.hosts.every((host) => host.slot !== slot)) return slot;
+  throw new JitPaxosError(
+    'replica-id-out-of-range',
+    `host ${id} is not a member any more; it may be stopped and wiped`,
+  );
 }

@@ -13,7 +13,9 @@ import { DirectoryFiles } from '../storage/files.js';
 import { checkFormat } from '../storage/formats.js';
 import { movedReplicas } from '../storage/bootstrap-list.js';
 import { HardStateFile, unusable, type Owner } from '../storage/hard-state.js';
-import { MEMBERS_FILE, readMembers } from '../storage/members-file.js';
+import { encodeMembership } from '../protocol/membership/membership.js';
+import { membershipOf } from '../protocol/membership/member-lists.js';
+import { readMembers } from '../storage/members-file.js';
 import { NO_BOOT_ID, snapshotName } from '../storage/log-format.js';
 import { readStored, type StoredLog } from '../storage/log-reader.js';
 import { MemoryStorage, VolatileHardState } from '../storage/memory-storage.js';
@@ -107,17 +109,22 @@ export async function openStorage({
       'durability "os" has to know whether the host was restarted after the log was written, and this system has no boot id (/proc/sys/kernel/random/boot_id cannot be read); use durability "fsync", which needs none, or make that file readable',
     );
   }
-  const owner = ownerOf(cluster, id);
+  const owned = ownerOf(cluster, id);
   const lock = DirectoryLock.acquire(data);
   try {
     const files = new DirectoryFiles(data);
-    const members = await readMembers(files, { owner, hash, directory: data });
-    if (members !== undefined) refuseEpochs(members, data);
+    const members = await readMembers(files, { owner: owned, hash, directory: data });
+    // From the first entry that changes the members on, the cluster file only says where one may ask for them.
+    const areSeeds = members !== undefined && members.index > 0;
+    const known = areSeeds ? encodeMembership(membershipOf(members)) : undefined;
+    const owner = { ...owned, areSeeds };
+    // A host that joins was listed before it wrote anything but this file.
+    const identity = areSeeds ? members.hosts.find((host) => host.id === id)?.identity : undefined;
     if (durability === 'memory') {
-      const promises = HardStateFile.open(data, owner, hash);
+      const promises = HardStateFile.open(data, owner, hash, known, identity);
       // Another durability may have been used here before.
       if (promises.state === undefined) await readStored(files, { owner, hash, bootId: boot, directory: data });
-      sayMoved(promises.addresses, owner, logger);
+      if (!areSeeds) sayMoved(promises.addresses, owner, logger);
       return { storage: new MemoryStorage(promises), lock, members };
     }
     refuseDiverged(data);
@@ -129,6 +136,8 @@ export async function openStorage({
       chain,
       mode: durability,
       bootId: boot,
+      members: known,
+      identity,
       ...(segmentBytes === undefined ? {} : { segmentBytes }),
       nowMs: () => performance.now(),
       random: () => randomInt(-0x80000000, 0x7fffffff),
@@ -151,7 +160,7 @@ export async function openStorage({
         );
       checkFits(log, limits, data);
     }
-    sayMoved(addresses, owner, logger);
+    if (!areSeeds) sayMoved(addresses, owner, logger);
     if (lost !== undefined)
       logger.warn('log.lost', {
         replica: id,
@@ -169,19 +178,6 @@ export async function openStorage({
     lock.release();
     throw error instanceof JitPaxosError ? error : unusable(data, error);
   }
-}
-
-/**
- * This version counts the replicas of the cluster file. A directory that has seen another epoch has to be left alone: a
- * replica that counts otherwise than the others could make a quorum that is none. Throws JitPaxosError
- * `data-directory-unusable`.
- */
-function refuseEpochs({ started, decided }: MemberList, data: string): void {
-  if (started === 0 && decided === 0) return;
-  throw new JitPaxosError(
-    'data-directory-unusable',
-    `${data}/${MEMBERS_FILE} is of epoch ${Math.max(started, decided)}, and this version of jitpaxos knows only the first, epoch 0; use the version that wrote it, or a newer one`,
-  );
 }
 
 /** The owner of a data directory. */

@@ -23,7 +23,6 @@ import { readI32, readIndex, toHex, writeI32, writeIndex } from '../wire/u64.js'
 import { MAX_INDEX, snapshotBytesFault, takeEntries } from './backup-check.js';
 import { holdsSeal, readSeal, SEAL_BYTES, writeSeal, type BackupKey } from './backup-seal.js';
 import { DurableStorage, type DurableStorageOptions } from './durable-storage.js';
-import type { Files } from './files.js';
 import { formatRefusal, FORMATS, isRead } from './formats.js';
 import type { Owner } from './hard-state.js';
 import { ENTRY_LENGTH_BYTES } from './log-format.js';
@@ -35,7 +34,6 @@ const FIELDS_BYTES = 60;
 const AT_BODY_CHECKSUM = 60;
 const AT_CHECKSUM = 68;
 const HEADER_BYTES = 76;
-const UNFINISHED = '.new';
 /** Longest backup: Node reads no longer file as a whole. */
 export const BACKUP_BYTES_MAX = 2 ** 31 - 1;
 
@@ -155,32 +153,6 @@ export function decodeBackup(bytes: Uint8Array, hash: Hash64, path: string): Bac
  */
 export function isSealedWith(bytes: Uint8Array, key: BackupKey): boolean {
   return holdsSeal(bytes, FIELDS_BYTES, HEADER_BYTES, bytes.length - SEAL_BYTES, key);
-}
-
-/**
- * Writes the file `name`, which appears complete and durable or not at all. Rejects with the system's errors.
- * @param aside the name under which it is written
- */
-export async function writeWhole(
-  files: Files,
-  name: string,
-  bytes: Uint8Array,
-  aside: string = name + UNFINISHED,
-): Promise<void> {
-  try {
-    const file = await files.create(aside);
-    try {
-      await file.write(bytes, bytes.length, 0);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await files.rename(aside, name);
-  } catch (error) {
-    await files.remove(aside).catch(() => undefined);
-    throw error;
-  }
-  await files.sync();
 }
 
 /**

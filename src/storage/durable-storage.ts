@@ -24,7 +24,15 @@ import { invariant } from '../protocol/invariant.js';
 import { DiskTimes, timed } from './disk-times.js';
 import type { Files, OpenFile } from './files.js';
 import { drawIdentity } from './identity.js';
-import { encodeHardState, HARD_STATE_FILE, HARD_STATE_SLOTS, SLOT_BYTES, type Owner } from './hard-state.js';
+import {
+  encodeHardState,
+  HARD_STATE_FILE,
+  HARD_STATE_SLOTS,
+  SLOT_BYTES,
+  withMembers,
+  type Owner,
+} from './hard-state.js';
+import { listToStore, membersIndex, writeMembers } from './members-file.js';
 import {
   DAMAGED,
   encodeFrameHeader,
@@ -69,6 +77,10 @@ export interface DurableStorageOptions {
   readonly segmentBytes?: number;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
+  /** Those of the file `members`, as a hard state has them. Default: there is no such file. */
+  readonly members?: Uint8Array | undefined;
+  /** What those list as this directory's, if nothing else was written in it yet. Default: another is drawn. */
+  readonly identity?: string | undefined;
   /** A random int32. */
   readonly random: () => number;
   /** Calls back after this delay; must not keep the process alive. */
@@ -142,6 +154,8 @@ export class DurableStorage implements Storage {
   private hardStateFile: OpenFile | undefined;
   private hardStateSequence: number;
   private storedHardState: HardState | undefined;
+  /** What the file `members` holds. */
+  private storedMembers: Uint8Array | undefined;
   /** Of the directory. It is on disk once `storedHardState` is, or before. */
   private readonly presentIdentity: string;
   /** The next frame begins a generation. */
@@ -169,7 +183,8 @@ export class DurableStorage implements Storage {
     this.lastGeneration = stored.lastGeneration;
     this.setAside = stored.damage !== undefined ? DAMAGED : stored.lacksEnd ? LOST : undefined;
     this.hardStateSequence = stored.hardStateSequence;
-    this.presentIdentity = stored.identity ?? drawIdentity(options.random);
+    this.storedMembers = options.members;
+    this.presentIdentity = stored.identity ?? options.identity ?? drawIdentity(options.random);
   }
 
   /** Reads the directory. Changes nothing before the first `persist`. Throws the errors of `readStored`. */
@@ -181,7 +196,13 @@ export class DurableStorage implements Storage {
   }
 
   recovered(): Recovered {
-    return { hardState: this.stored.hardState, log: this.stored.log };
+    const { members } = this.options;
+    const { hardState, membersIndex, log } = this.stored;
+    return {
+      hardState: hardState === undefined ? undefined : withMembers(hardState, membersIndex, members),
+      ...(hardState === undefined && members !== undefined ? { members } : {}),
+      log,
+    };
   }
 
   /** The identity of the directory; undefined until it is durable. */
@@ -285,6 +306,7 @@ export class DurableStorage implements Storage {
       );
       this.sequence = 0;
     }
+    await this.writeMembers(change.hardState.members);
     if (change.snapshot !== undefined) await this.writeSnapshot(change.snapshot);
     const { segments } = this;
     await this.writeFrame(segments!, change, change.reset ? FRAME_RESET : 0, begins || options.mode === 'fsync');
@@ -370,6 +392,16 @@ export class DurableStorage implements Storage {
     await files.sync();
     if (snapshot.index > this.base.index)
       this.base = { index: snapshot.index, chainHi: snapshot.chainHi, chainLo: snapshot.chainLo };
+  }
+
+  /** Rule S, C2 (members-file.ts): before the frame and the promises, either of which may name a view of a new epoch. */
+  private async writeMembers(members: Uint8Array | undefined): Promise<void> {
+    if (members === undefined || membersIndex(members) === membersIndex(this.storedMembers)) return;
+    const list = listToStore(members);
+    if (list === undefined) return;
+    const { files, owner, hash } = this.options;
+    await writeMembers(files, list, owner, hash);
+    this.storedMembers = members;
   }
 
   /**
@@ -491,7 +523,8 @@ function isSame(a: HardState, b: HardState): boolean {
     a.logView === b.logView &&
     a.incarnation === b.incarnation &&
     isSameList(a.known, b.known) &&
-    isSameList(a.lives, b.lives)
+    isSameList(a.lives, b.lives) &&
+    membersIndex(a.members) === membersIndex(b.members)
   );
 }
 

@@ -18,8 +18,15 @@
  *      64 68 72 80 84 136 188 192 4088
  *      | JPHX | version | sequence | replicas | known incarnations, 13 of u32 | lives, 13 … u32 | length of list | list … | XXH3-64 of 64…4087 |
  *
+ * Once the log has changed the members (version 2), incarnations and lives are by slot, and belong to the members that
+ * the entry `members` made: beside other members they say nothing.
+ *
+ *      64 68 72 80 84 208 332 340 344 4088
+ *      | JPHX | version | sequence | replicas | known incarnations, 31 | lives, 31 | members u64 | length of list | list … | XXH3-64 of 64…4087 |
+ *
  * `list`: the addresses of all replicas as the cluster file had them, JSON. Their number and order belong to the
- * identity of the cluster as much as its id does: quorums follow from them (bootstrap-list.ts).
+ * identity of the cluster as much as its id does: quorums follow from them (bootstrap-list.ts), until the log changes the
+ * members.
  *
  * All big-endian. The file is created under another name and renamed, so that it is never seen half-written.
  */
@@ -41,10 +48,12 @@ import type { HardState } from '../protocol/contract.js';
 import { invariant } from '../protocol/invariant.js';
 import type { Hash64 } from '../wire/envelope.js';
 import { readHex, readI32, readIndex, toHex, writeHex, writeI32, writeIndex } from '../wire/u64.js';
+import { SLOTS } from '../protocol/configuration.js';
 import { MAX_REPLICAS } from '../protocol/views.js';
 import { checkAddresses } from './bootstrap-list.js';
 import { checkFormat, FORMATS } from './formats.js';
 import { drawIdentity, NO_IDENTITY } from './identity.js';
+import { encodeMembersFile, listToStore, MEMBERS_ASIDE, MEMBERS_FILE, membersIndex } from './members-file.js';
 import { kindOf } from './regular-file.js';
 
 export const HARD_STATE_FILE = 'hard-state';
@@ -52,7 +61,11 @@ export const SLOT_BYTES = 4096;
 export const HARD_STATE_SLOTS = 2;
 const MAGIC = 0x4a504853;
 const PEERS_MAGIC = 0x4a504858;
-const PEERS_VERSION = 1;
+/** By version. */
+const PEERS_LAYOUTS = {
+  1: { places: MAX_REPLICAS, known: 84, lives: 136, members: -1, listLength: 188, list: 192 },
+  2: { places: SLOTS, known: 84, lives: 208, members: 332, listLength: 340, list: 344 },
+} as const;
 /** Length of the promises' record; what follows it in the slot has its own checksum. */
 const RECORD_BYTES = 64;
 const AT_VERSION = 4;
@@ -67,10 +80,6 @@ const AT_CHECKSUM = 56;
 const AT_PEERS = RECORD_BYTES;
 const AT_PEERS_SEQUENCE = 72;
 const AT_REPLICAS = 80;
-const AT_KNOWN = 84;
-const AT_LIVES = 136;
-const AT_LIST_LENGTH = 188;
-const AT_LIST = 192;
 const AT_PEERS_CHECKSUM = SLOT_BYTES - 8;
 
 /** The owner of the state: a data directory mounted in the wrong place must not be used. */
@@ -80,6 +89,8 @@ export interface Owner {
   readonly replica: number;
   /** Addresses of all replicas of the cluster, by id. Undefined: not checked, as in tools. */
   readonly addresses?: readonly string[];
+  /** The log has changed the members: the addresses are where one may ask for them, and any others do as well. */
+  readonly areSeeds?: boolean;
 }
 
 /** Content of the file. */
@@ -93,6 +104,8 @@ export interface StoredPromises {
    * did not keep them.
    */
   readonly addresses: readonly string[] | undefined;
+  /** The entry that made the members to which what is known of other replicas belongs. */
+  readonly membersIndex: number;
 }
 
 export class HardStateFile {
@@ -113,6 +126,9 @@ export class HardStateFile {
     private readonly directory: string,
     private readonly owner: Owner,
     private readonly hash: Hash64,
+    /** What the file `members` holds. */
+    public members: Uint8Array | undefined,
+    private readonly listed: string | undefined,
   ) {}
 
   /**
@@ -120,10 +136,12 @@ export class HardStateFile {
    * `write`.
    *
    * Throws JitPaxosError `hard-state-corrupt`, `data-directory-foreign` or `data-directory-unusable`.
+   * @param members those of the file `members` beside it
+   * @param listed the identity that those list for this directory, if nothing else was written in it yet
    */
-  static open(directory: string, owner: Owner, hash: Hash64): HardStateFile {
+  static open(directory: string, owner: Owner, hash: Hash64, members?: Uint8Array, listed?: string): HardStateFile {
     const path = join(directory, HARD_STATE_FILE);
-    const file = new HardStateFile(path, directory, owner, hash);
+    const file = new HardStateFile(path, directory, owner, hash, members, listed);
     if (!existsSync(path)) return file;
     try {
       file.fd = openSync(path, 'r+');
@@ -149,8 +167,10 @@ export class HardStateFile {
 
   /** Returns when the state is durable. Throws JitPaxosError `storage-failed`; do not use the file afterwards. */
   write(state: HardState): void {
-    const identity = (this.drawn ??= this.storedIdentity ?? drawIdentity(() => randomBytes(4).readInt32BE()));
+    const identity = (this.drawn ??=
+      this.storedIdentity ?? this.listed ?? drawIdentity(() => randomBytes(4).readInt32BE()));
     try {
+      this.writeMembers(state.members);
       this.recordBytes = encodeHardState(this.record, state, identity, ++this.sequence, this.owner, this.hash);
       if (this.fd === undefined) this.create();
       else for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) this.writeSlot(this.fd, slot);
@@ -168,6 +188,26 @@ export class HardStateFile {
   close(): void {
     if (this.fd !== undefined) closeSync(this.fd);
     this.fd = undefined;
+  }
+
+  /** Rule S, C2 (members-file.ts): before the promises. */
+  private writeMembers(members: Uint8Array | undefined): void {
+    if (members === undefined || membersIndex(members) === membersIndex(this.members)) return;
+    const list = listToStore(members);
+    if (list === undefined) return;
+    const aside = join(this.directory, MEMBERS_ASIDE);
+    const fd = openSync(aside, 'w', 0o600);
+    try {
+      const bytes = encodeMembersFile(list, this.owner, this.hash);
+      for (let written = 0; written < bytes.length; )
+        written += writeSync(fd, bytes, written, bytes.length - written, written);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(aside, join(this.directory, MEMBERS_FILE));
+    syncDirectory(this.directory);
+    this.members = members;
   }
 
   private create(): void {
@@ -195,7 +235,7 @@ export class HardStateFile {
       this.path,
     );
     this.sequence = newest.sequence;
-    this.stored = newest.state;
+    this.stored = withMembers(newest.state, newest.membersIndex, this.members);
     this.storedIdentity = newest.identity;
     this.addresses = newest.addresses;
   }
@@ -224,19 +264,22 @@ export function encodeHardState(
   hash.hash64(record, 0, AT_CHECKSUM, record, AT_CHECKSUM);
   const { addresses } = owner;
   if (addresses === undefined) return RECORD_BYTES;
+  const version = membersIndex(state.members) === 0 ? 1 : 2;
+  const at = PEERS_LAYOUTS[version];
   writeI32(record, AT_PEERS, PEERS_MAGIC);
-  writeI32(record, AT_PEERS + 4, PEERS_VERSION);
+  writeI32(record, AT_PEERS + 4, version);
   writeIndex(record, AT_PEERS_SEQUENCE, sequence);
   writeI32(record, AT_REPLICAS, addresses.length);
-  state.known?.forEach((incarnation, replica) => writeI32(record, AT_KNOWN + 4 * replica, incarnation));
-  state.lives?.forEach((life, replica) => writeI32(record, AT_LIVES + 4 * replica, life));
+  state.known?.slice(0, at.places).forEach((known, replica) => writeI32(record, at.known + 4 * replica, known));
+  state.lives?.slice(0, at.places).forEach((life, replica) => writeI32(record, at.lives + 4 * replica, life));
+  if (version === 2) writeIndex(record, at.members, membersIndex(state.members));
   const list = Buffer.from(JSON.stringify(addresses));
   invariant(
-    addresses.length <= MAX_REPLICAS && AT_LIST + list.length <= AT_PEERS_CHECKSUM,
+    addresses.length <= MAX_REPLICAS && at.list + list.length <= AT_PEERS_CHECKSUM,
     'the addresses of a cluster fit a slot of the hard state',
   );
-  writeI32(record, AT_LIST_LENGTH, list.length);
-  record.set(list, AT_LIST);
+  writeI32(record, at.listLength, list.length);
+  record.set(list, at.list);
   hash.hash64(record, AT_PEERS, AT_PEERS_CHECKSUM - AT_PEERS, record, AT_PEERS_CHECKSUM);
   return SLOT_BYTES;
 }
@@ -258,7 +301,8 @@ export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, p
   checkOwner(path, owner, ownerIn(record));
   const identity = readHex(record, AT_IDENTITY);
   const peers = peersIn(record, hash);
-  if (owner.addresses !== undefined && peers !== undefined) checkAddresses(path, peers.addresses, owner.addresses);
+  if (owner.addresses !== undefined && peers !== undefined && owner.areSeeds !== true)
+    checkAddresses(path, peers.addresses, owner.addresses);
   return {
     sequence: readIndex(record, AT_SEQUENCE),
     state: {
@@ -269,7 +313,16 @@ export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, p
     },
     identity: identity === NO_IDENTITY ? undefined : identity,
     addresses: peers?.addresses,
+    membersIndex: peers?.membersIndex ?? 0,
   };
+}
+
+/** The hard state beside these members. What it knows of other replicas is left out if it belongs to other members. */
+export function withMembers(state: HardState, knownOf: number, members: Uint8Array | undefined): HardState {
+  if (members === undefined) return state;
+  if (knownOf === membersIndex(members)) return { ...state, members };
+  const { view, logView, incarnation, isEcho } = state;
+  return { view, logView, incarnation, members, ...(isEcho === undefined ? {} : { isEcho }) };
 }
 
 /**
@@ -279,24 +332,33 @@ function peersIn(
   slot: Uint8Array,
   hash: Hash64,
 ):
-  | { readonly known: readonly number[]; readonly lives: readonly number[]; readonly addresses: readonly string[] }
+  | {
+      readonly known: readonly number[];
+      readonly lives: readonly number[];
+      readonly addresses: readonly string[];
+      readonly membersIndex: number;
+    }
   | undefined {
-  if (
-    slot.length < SLOT_BYTES ||
-    readI32(slot, AT_PEERS) !== PEERS_MAGIC ||
-    readI32(slot, AT_PEERS + 4) !== PEERS_VERSION
-  )
-    return undefined;
+  if (slot.length < SLOT_BYTES || readI32(slot, AT_PEERS) !== PEERS_MAGIC) return undefined;
+  const version = readI32(slot, AT_PEERS + 4);
+  if (version !== 1 && version !== 2) return undefined;
+  const at = PEERS_LAYOUTS[version];
   if (
     !holds(slot, AT_PEERS, AT_PEERS_CHECKSUM - AT_PEERS, AT_PEERS_CHECKSUM, hash) ||
     readIndex(slot, AT_PEERS_SEQUENCE) !== readIndex(slot, AT_SEQUENCE)
   )
     return undefined;
   const addresses = JSON.parse(
-    Buffer.from(slot.subarray(AT_LIST, AT_LIST + readI32(slot, AT_LIST_LENGTH))).toString(),
+    Buffer.from(slot.subarray(at.list, at.list + readI32(slot, at.listLength))).toString(),
   ) as string[];
-  const numbers = (from: number): number[] => addresses.map((_, replica) => readI32(slot, from + 4 * replica));
-  return { known: numbers(AT_KNOWN), lives: numbers(AT_LIVES), addresses };
+  const length = version === 1 ? addresses.length : at.places;
+  const numbers = (from: number): number[] => Array.from({ length }, (_, replica) => readI32(slot, from + 4 * replica));
+  return {
+    known: numbers(at.known),
+    lives: numbers(at.lives),
+    addresses,
+    membersIndex: version === 1 ? 0 : readIndex(slot, at.members),
+  };
 }
 
 /**

@@ -14,7 +14,7 @@ import { randomBytes } from 'node:crypto';
 import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../wire/envelope.js';
 import { readHex, readI32, toHex, writeHex, writeI32 } from '../wire/u64.js';
-import { writeWhole } from './backup.js';
+import { writeWhole } from './write-whole.js';
 import type { Files } from './files.js';
 import { checkFormat, FORMATS } from './formats.js';
 import type { Owner } from './hard-state.js';

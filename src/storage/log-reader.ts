@@ -70,6 +70,7 @@ export interface Stored {
   readonly identity: string | undefined;
   /** See StoredPromises. */
   readonly addresses: readonly string[] | undefined;
+  readonly membersIndex: number;
   /** Undefined if there never was a log, or it is lost. */
   readonly log: StoredLog | undefined;
   /** Why the log is lost. Undefined if it is not lost, or if there never was one. */
@@ -172,6 +173,7 @@ export async function readLog(files: ReadableFiles, of: StoredOwner, promised: P
     hardStateSequence: promised?.sequence ?? 0,
     identity: promised?.identity,
     addresses: promised?.addresses,
+    membersIndex: promised?.membersIndex ?? 0,
     lastGeneration: generations[0] ?? 0,
     torn: undefined,
     lacksEnd: false,

@@ -3,8 +3,10 @@
  *
  * The rule: a replica never counts with a list that is damaged, cut off, or of another cluster. The file is written
  * under another name, synced and renamed, so it is there as a whole or not at all. Without the file the members are
- * those of the cluster file, in epoch 0. Replicas read the file and do not write it yet: that begins together with
- * epochs above 0, whose list has to be durable before the promises that name them.
+ * those of the cluster file, in epoch 0.
+ *
+ * Rule S, *C2*: the list is durable before anything that names a view of its epoch: a promise, or a frame of the log. A
+ * crash between the two leaves newer members beside an older promise, which is nothing wrong.
  *
  *     0 4 8 16 20
  *     | JPMB | version | cluster id | length of list | list (wire/member-list.ts) | XXH3-64 of all before |
@@ -13,12 +15,14 @@
  */
 import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../wire/envelope.js';
+import { memberListOf } from '../protocol/membership/member-lists.js';
+import { decodeMembership } from '../protocol/membership/membership.js';
+import { invariant } from '../protocol/invariant.js';
 import { decodeMemberList, encodeMemberList, MEMBER_LIST_BYTES_MAX, type MemberList } from '../wire/member-list.js';
-import { readI32, toHex, writeI32 } from '../wire/u64.js';
-import { writeWhole } from './backup.js';
+import { readI32, readIndex, toHex, writeI32 } from '../wire/u64.js';
 import type { Files } from './files.js';
 import { checkFormat, FORMATS } from './formats.js';
-import type { Owner } from './hard-state.js';
+import { writeWhole } from './write-whole.js';
 
 export const MEMBERS_FILE = 'members';
 /** Not like the unfinished files of the log, which a start of the log removes at any time. */
@@ -31,7 +35,10 @@ const AT_LIST = 20;
 const CHECKSUM_BYTES = 8;
 const MEMBERS_FILE_BYTES_MAX = AT_LIST + MEMBER_LIST_BYTES_MAX + CHECKSUM_BYTES;
 
-type Cluster = Pick<Owner, 'clusterHi' | 'clusterLo'>;
+interface Cluster {
+  readonly clusterHi: number;
+  readonly clusterLo: number;
+}
 
 /** Resolves when the file is durable. Rejects with the system's errors; the file is then as it was before. */
 export function writeMembers(files: Files, list: MemberList, cluster: Cluster, hash: Hash64): Promise<void> {
@@ -45,6 +52,21 @@ export async function readMembers(
 ): Promise<MemberList | undefined> {
   const bytes = await files.read(MEMBERS_FILE);
   return bytes === undefined ? undefined : decodeMembersFile(bytes, owner, hash, `${directory}/${MEMBERS_FILE}`);
+}
+
+/** The entry of the log that made these members what they are; 0: those of the cluster file. */
+export function membersIndex(members: Uint8Array | undefined): number {
+  return members === undefined ? 0 : readIndex(members, 0);
+}
+
+/**
+ * What the file has to hold for these members of a hard state; undefined: nothing yet. Until each host of the cluster
+ * file has been named in the log, nothing can be decided, and the log itself says all that there is to know.
+ */
+export function listToStore(members: Uint8Array): MemberList | undefined {
+  const membership = decodeMembership(members, 0, members.length);
+  invariant(membership !== undefined, 'members of a hard state are as a replica wrote them');
+  return membership.hosts.some(({ address }) => address === '') ? undefined : memberListOf(membership, () => '');
 }
 
 export function encodeMembersFile(list: MemberList, cluster: Cluster, hash: Hash64): Uint8Array {

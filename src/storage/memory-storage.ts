@@ -11,6 +11,8 @@ export interface HardStateStore {
   readonly state: HardState | undefined;
   /** Of the data directory, once it is durable. */
   readonly identity: string | undefined;
+  /** Those that are durable beside it. */
+  readonly members?: Uint8Array | undefined;
   write(state: HardState): void;
   close(): void;
 }
@@ -30,7 +32,8 @@ export class MemoryStorage implements Storage {
 
   /** Without a hard state this is the first start. Otherwise the replica existed before, and its log is lost. */
   recovered(): Recovered {
-    return { hardState: this.hardState.state, log: undefined };
+    const { state, members } = this.hardState;
+    return { hardState: state, ...(state === undefined && members !== undefined ? { members } : {}), log: undefined };
   }
 
   /** Throws JitPaxosError `storage-failed`: nothing of the batch is durable, and the replica must stop. */

@@ -11,7 +11,7 @@ loopback.addAddress('::1', 'ipv6');
 export function datagramBytesFor(replicas: readonly Address[]): number {
   return replicas.every(
     ({ host, family, name }) =>
-      name === undefined && host !== '' && loopback.check(host, family === 6 ? 'ipv6' : 'ipv4'),
+      name === undefined && (host === '' || loopback.check(host, family === 6 ? 'ipv6' : 'ipv4')),
   )
     ? JUMBO_DATAGRAM_BYTES
     : DEFAULT_DATAGRAM_BYTES;

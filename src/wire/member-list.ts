@@ -1,14 +1,15 @@
 /**
  * The members of a cluster as bytes: the same in a Members message and in the file `members` of a data directory.
  *
- *     0 2 4 12 13
- *     | started | decided | index | hosts | host … |
+ *     0 2 4 12 14 15
+ *     | started | decided | index | next id | hosts | host … |
  *     host, ids ascending:
- *     0 2 3 11 13
- *     | id | votes | identity | length | address, UTF-8 … |
+ *     0 2 3 4 12 14
+ *     | id | slot | votes | identity | length | address, UTF-8 … |
  *
  * `started` is the epoch in force; `decided` the one that follows it, or the same. `index`: the entry of the log that made
- * the list what it is, 0: the list of the cluster file. Of two lists of one cluster it tells the newer. `votes`: bit 0, the host is a voter
+ * the list what it is, 0: the list of the cluster file. Of two lists of one cluster it tells the newer. `next id` is
+ * what the next host that is listed will get. `slot`: the host's place in masks and tables of hosts. `votes`: bit 0, the host is a voter
  * of the epoch in force; bit 1, of the decided one; neither, it is a learner. `identity`: of its data directory, zero if
  * it is not known.
  *
@@ -29,14 +30,16 @@ const UNKNOWN = '0000000000000000';
 
 const AT_DECIDED = 2;
 const AT_INDEX = 4;
-const AT_COUNT = 12;
+const AT_NEXT_ID = 12;
+const AT_COUNT = 14;
 /** The two epochs, which a Members message has in a field of its own. */
 export const EPOCHS_BYTES = 4;
-const HEADER_BYTES = 13;
-const AT_VOTES = 2;
-const AT_IDENTITY = 3;
-const AT_LENGTH = 11;
-const HOST_BYTES = 13;
+const HEADER_BYTES = 15;
+const AT_SLOT = 2;
+const AT_VOTES = 3;
+const AT_IDENTITY = 4;
+const AT_LENGTH = 12;
+const HOST_BYTES = 14;
 /** No list is longer. */
 export const MEMBER_LIST_BYTES_MAX = HEADER_BYTES + HOSTS_MAX * (HOST_BYTES + ADDRESS_BYTES_MAX);
 
@@ -46,6 +49,8 @@ const NO_ADDRESS = /[\u0000-\u0020\u007f-\u00a0\u061c\u200e\u200f\u2028-\u202e\u
 
 export interface Member {
   readonly id: number;
+  /** Its place in masks and tables of hosts, as long as it is listed. */
+  readonly slot: number;
   /** `host:port`, IPv6 addresses in brackets. */
   readonly address: string;
   /** Of its data directory, sixteen hexadecimal digits; undefined if it is not known. */
@@ -63,6 +68,8 @@ export interface MemberList {
   readonly decided: number;
   /** The entry of the log that made it what it is; 0: none. */
   readonly index: number;
+  /** What the next host that is listed will get. */
+  readonly nextId: number;
   /** Ids ascending. */
   readonly hosts: readonly Member[];
 }
@@ -74,11 +81,13 @@ export function encodeMemberList(list: MemberList): Uint8Array {
   writeU16(bytes, 0, list.started);
   writeU16(bytes, AT_DECIDED, list.decided);
   writeIndex(bytes, AT_INDEX, list.index);
+  writeU16(bytes, AT_NEXT_ID, list.nextId);
   bytes[AT_COUNT] = list.hosts.length;
   let at = HEADER_BYTES;
-  list.hosts.forEach(({ id, identity, votes, willVote }, index) => {
+  list.hosts.forEach(({ id, slot, identity, votes, willVote }, index) => {
     const address = addresses[index]!;
     writeU16(bytes, at, id);
+    bytes[at + AT_SLOT] = slot;
     bytes[at + AT_VOTES] = (votes ? 1 : 0) | (willVote ? 2 : 0);
     writeHex(bytes, at + AT_IDENTITY, identity ?? UNKNOWN);
     writeU16(bytes, at + AT_LENGTH, address.length);
@@ -103,6 +112,7 @@ export function decodeMemberList(bytes: Uint8Array): MemberList | undefined {
     const identity = readHex(bytes, at + AT_IDENTITY);
     hosts.push({
       id: readU16(bytes, at),
+      slot: bytes[at + AT_SLOT]!,
       address,
       identity: identity === UNKNOWN ? undefined : identity,
       votes: (votes & 1) === 1,
@@ -114,6 +124,7 @@ export function decodeMemberList(bytes: Uint8Array): MemberList | undefined {
     started: readU16(bytes, 0),
     decided: readU16(bytes, AT_DECIDED),
     index: readIndex(bytes, AT_INDEX),
+    nextId: readU16(bytes, AT_NEXT_ID),
     hosts,
   };
   return at === bytes.length && memberListFault(list) === undefined ? list : undefined;
@@ -126,8 +137,14 @@ export function listDigest(bytes: Uint8Array, hash: Hash64): number {
   return readI32(digest, 4) || 1;
 }
 
+/** The text has the form `host:port`, and no terminal would obey it. */
+export function isHostAndPort(text: string): boolean {
+  const port = ADDRESS.exec(text)?.[1];
+  return port !== undefined && Number(port) <= 65_535 && !NO_ADDRESS.test(text);
+}
+
 /** Why this cannot be the list of a cluster, in a few words; undefined if it can. */
-export function memberListFault({ started, decided, index, hosts }: MemberList): string | undefined {
+export function memberListFault({ started, decided, index, nextId, hosts }: MemberList): string | undefined {
   if (started > EPOCH_MAX || decided > EPOCH_MAX) return `an epoch is above ${EPOCH_MAX}`;
   if (decided < started) return `epoch ${decided} is before epoch ${started}`;
   if (!(index >= 0 && index <= Number.MAX_SAFE_INTEGER)) return 'its index is that of no entry';
@@ -139,18 +156,20 @@ export function memberListFault({ started, decided, index, hosts }: MemberList):
     if (voters < 1 || voters > VOTERS_MAX) return `epoch ${epoch} has ${voters} voters, instead of 1 to ${VOTERS_MAX}`;
   const seen = new Set<string>();
   let before = -1;
-  for (const { id, address, votes, willVote } of hosts) {
+  let slots = 0;
+  for (const { id, slot, address, votes, willVote } of hosts) {
     if (id <= before || id > 0xfffe) return `id ${id} follows id ${before}`;
     before = id;
+    if (slot >= HOSTS_MAX || ((slots >>> slot) & 1) === 1) return `host ${id} has slot ${slot}, which is not free`;
+    slots |= 1 << slot;
     if (decided === started && votes !== willVote) return `host ${id} votes in one list of epoch ${started} only`;
-    const port = ADDRESS.exec(address)?.[1];
-    if (port === undefined || Number(port) > 65_535 || NO_ADDRESS.test(address))
-      return `the address of host ${id} is no "host:port"`;
+    if (!isHostAndPort(address)) return `the address of host ${id} is no "host:port"`;
     if (new TextEncoder().encode(address).length > ADDRESS_BYTES_MAX)
       return `the address of host ${id} is longer than ${ADDRESS_BYTES_MAX} bytes`;
     if (seen.has(address)) return `two hosts have the address ${address}`;
     seen.add(address);
   }
+  if (nextId <= before) return `the next id, ${nextId}, is one that was given`;
   return undefined;
 }
 

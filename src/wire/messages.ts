@@ -363,7 +363,9 @@ const GROUPS = {
   /** Handled by the turn loop, before it asks the host or the core (turn-loop.ts). */
   turnLoop: [Challenge, Proof],
   /** Handled by the host of a replica (server/replica.ts). */
-  replicaHost: [Status, AskMembers],
+  replicaHost: [Status, AskMembers, Members],
+  /** Handled by the host of a client (client/client-host.ts). */
+  clientHost: [Members],
   /** Handled by a tool that asks replicas about themselves (client/inquiry.ts). */
   inquiry: [StatusReply, Members],
 } as const satisfies Record<string, readonly Message[]>;

@@ -32,8 +32,10 @@ function said(hosts: readonly Partial<Member>[], answered = true): MembersSummar
     started: 3,
     decided: 3,
     index: 9,
+    nextId: hosts.length,
     hosts: hosts.map((host, id) => ({
       id,
+      slot: id,
       address: `h:${id + 1}`,
       identity: undefined,
       votes: true,

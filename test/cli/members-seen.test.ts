@@ -240,10 +240,11 @@ t.test('a replica reports what it knows', (t) => {
     started: 2,
     decided: 3,
     index: 50,
+    nextId: 6,
     hosts: [
-      { id: 0, address: 'h:0', identity: '0123456789abcdef', votes: true, willVote: true },
-      { id: 1, address: 'h:1', identity: undefined, votes: false, willVote: true },
-      { id: 5, address: 'h:5', identity: undefined, votes: false, willVote: false },
+      { id: 0, slot: 0, address: 'h:0', identity: '0123456789abcdef', votes: true, willVote: true },
+      { id: 1, slot: 1, address: 'h:1', identity: undefined, votes: false, willVote: true },
+      { id: 5, slot: 2, address: 'h:5', identity: undefined, votes: false, willVote: false },
     ],
   };
   const report = (self: number, of = state(), matched = (_slot: number): number => 0): MembershipReport =>

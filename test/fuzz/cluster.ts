@@ -108,8 +108,10 @@ const MEMBERS: MemberList = {
   started: 3,
   decided: 4,
   index: 5,
+  nextId: 31,
   hosts: Array.from({ length: 31 }, (_, id) => ({
     id,
+    slot: id,
     address: `${'n'.repeat(60)}-${id}.example:7400`,
     identity: undefined,
     votes: id < 3,

@@ -37,6 +37,7 @@ const hash = loadHash();
 
 const host = (id: number, changes: Partial<Member> = {}): Member => ({
   id,
+  slot: id,
   address: `10.0.0.${id}:7400`,
   identity: undefined,
   votes: true,
@@ -47,6 +48,7 @@ const three = (changes: Partial<MemberList> = {}): MemberList => ({
   started: 0,
   decided: 0,
   index: 0,
+  nextId: 3,
   hosts: [host(0), host(1), host(2)],
   ...changes,
 });
@@ -55,6 +57,7 @@ const LONG: MemberList = {
   started: 3,
   decided: 4,
   index: 70,
+  nextId: 31,
   hosts: Array.from({ length: HOSTS_MAX }, (_, id) =>
     host(id, { address: `${'n'.repeat(240)}${id}:7400`, votes: id < 3, willVote: id > 0 && id < 4 }),
   ),
@@ -242,12 +245,13 @@ t.test('what a replica says is what its log says, and the cluster file where tha
     started: 0,
     decided: 5,
     index: 12,
+    nextId: 10,
     hosts: [
       host(0, { address: 'a.example:1', identity: '00000001ffffffff' }),
       host(1),
       host(2, { willVote: false }),
       host(3, { address: '[::1]:7400', identity: '0000000200000003', votes: false }),
-      host(9, { identity: '0000000200000004', votes: false, willVote: false }),
+      host(9, { slot: 4, identity: '0000000200000004', votes: false, willVote: false }),
     ],
   });
   t.same(decodeMemberList(encodeMemberList(list)), list);
@@ -269,8 +273,10 @@ t.test('MembersClient asks replicas, which know the cluster file and their own d
           started: 0,
           decided: 0,
           index: 0,
+          nextId: 3,
           hosts: cluster.replicas.map((address, other) => ({
             id: other,
+            slot: other,
             address,
             identity: other === id ? known[id] : undefined,
             votes: true,
@@ -298,9 +304,9 @@ t.test('MembersClient believes no answer that is not to its question, or is no l
   const [name, port] = cluster.replicas[0]!.split(':');
   const { idHi, idLo } = loadCluster(cluster);
   const seal = new Envelope(hash, idHi, idLo, 0, 1);
-  const good = encodeMemberList({ started: 0, decided: 0, index: 0, hosts: [host(0)] });
+  const good = encodeMemberList({ started: 0, decided: 0, index: 0, nextId: 1, hosts: [host(0)] });
   const none = good.slice();
-  none[EPOCHS_BYTES + 8] = 2; // it says that there are two hosts
+  none[EPOCHS_BYTES + 10] = 2; // it says that there are two hosts
   const liar = createSocket('udp4');
   t.teardown(() => liar.close());
   let asked = 0;

@@ -297,7 +297,7 @@ function commitWithFAcks(core: ClientCore): void {
 function compareIndexes(core: ClientCore): void {
   const { acks } = core['rule'];
   acks.agrees = (slot, replica) => {
-    const of = slot * acks['replicas'] + replica;
+    const of = slot * (acks['counts'].length / acks['slots']) + acks['ranks'][replica]!;
     const count = Math.min(acks['counts'][of]!, 4);
     for (let at = of * 4; at < of * 4 + count; at++) if (acks['indexes'][at] === acks.primaryIndex(slot)) return true;
     return false;

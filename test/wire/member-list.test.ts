@@ -18,6 +18,7 @@ const random = new Random(SEED);
 
 const host = (id: number, changes: Partial<Member> = {}): Member => ({
   id,
+  slot: id % HOSTS_MAX,
   address: `10.0.0.${id}:7400`,
   identity: undefined,
   votes: true,
@@ -41,6 +42,7 @@ function randomList(): MemberList {
   const pending = random.chance(0.5);
   const hosts: Member[] = [];
   let id = -1;
+  const turn = random.below(HOSTS_MAX);
   for (let left = random.between(1, HOSTS_MAX); left > 0; left--) {
     id += random.pick([1, 1, 2, 700]);
     const votes = hosts.length === 0 || (random.chance(0.5) && hosts.filter((each) => each.votes).length < 13);
@@ -50,6 +52,7 @@ function randomList(): MemberList {
     const digits = (): string => (random.next() >>> 0).toString(16).padStart(8, '0');
     hosts.push({
       id,
+      slot: (hosts.length + turn) % HOSTS_MAX,
       address: addressOf(id),
       identity: random.chance(0.3) ? undefined : `${digits()}${digits().slice(0, 7)}1`,
       votes,
@@ -57,7 +60,13 @@ function randomList(): MemberList {
     });
   }
   const index = random.pick([0, 1, 2 ** 40 + 7, Number.MAX_SAFE_INTEGER]);
-  return { started, decided: pending ? random.between(started + 1, EPOCH_MAX) : started, index, hosts };
+  return {
+    started,
+    decided: pending ? random.between(started + 1, EPOCH_MAX) : started,
+    index,
+    nextId: random.between(id + 1, 0xffff),
+    hosts,
+  };
 }
 
 t.test('what was written is read', (t) => {
@@ -75,6 +84,7 @@ t.test('the longest list has a bound, and an ordinary one fits a datagram', (t) 
     started: 5,
     decided: 6,
     index: 9,
+    nextId: HOSTS_MAX,
     hosts: Array.from({ length: HOSTS_MAX }, (_, id) =>
       host(id, { address: address(id), votes: id < 13, willVote: id >= 13 && id < 26, identity: 'ab'.repeat(8) }),
     ),
@@ -83,7 +93,7 @@ t.test('the longest list has a bound, and an ordinary one fits a datagram', (t) 
   t.equal(longest.length, MEMBER_LIST_BYTES_MAX);
   t.ok(decodeMemberList(longest) !== undefined);
   t.ok(MEMBER_LIST_BYTES_MAX <= 0xffff, 'its length fits the field of a message');
-  t.ok(encodeMemberList(list((id) => `255.255.255.${100 + id}:65535`)).length < 1_100);
+  t.ok(encodeMemberList(list((id) => `255.255.255.${100 + id}:65535`)).length <= 1_100);
   t.end();
 });
 
@@ -119,6 +129,7 @@ t.test('what no replica could have written', (t) => {
     started,
     decided,
     index,
+    nextId: 0xffff,
     hosts,
   });
   const wrong: readonly (readonly [what: string, list: MemberList, fault: RegExp])[] = [
@@ -137,6 +148,9 @@ t.test('what no replica could have written', (t) => {
     ['ids that descend', list([host(2), host(1)]), /id 1 follows id 2/],
     ['the id of a client', list([host(0xffff)]), /id 65535/],
     ['one epoch with two lists', list([host(0), host(1, { willVote: false })]), /one list of epoch 0/],
+    ['a slot twice', list([host(0), host(1, { slot: 0 })]), /slot 0, which is not free/],
+    ['a slot that is none', list([host(0, { slot: 31 })]), /slot 31, which is not free/],
+    ['an id to come that was given', { ...list([host(0), host(1)]), nextId: 1 }, /next id, 1,/],
     ['an address twice', list([host(0), host(1, { address: '10.0.0.0:7400' })]), /two hosts/],
     ['no port', list([host(0, { address: 'a' })]), /no "host:port"/],
     ['port 0', list([host(0, { address: 'a:0' })]), /no "host:port"/],

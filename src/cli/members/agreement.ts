@@ -135,8 +135,8 @@ function newestOf(known: readonly (KnownMembers & { readonly id: number })[]): M
 }
 
 /** In what two lists that are as old as each other differ, in a few words; undefined if they agree. An identity that one lacks is none. */
-function differenceOf(a: MemberList, b: MemberList): string | undefined {
-  const ids = (list: MemberList): string => list.hosts.map(({ id }) => id).join(', ');
+function differenceOf(a: Pick<MemberList, 'hosts'>, b: Pick<MemberList, 'hosts'>): string | undefined {
+  const ids = (list: Pick<MemberList, 'hosts'>): string => list.hosts.map(({ id }) => id).join(', ');
   if (ids(a) !== ids(b)) return `the hosts ${ids(a)} instead of ${ids(b)}`;
   for (const [at, host] of a.hosts.entries()) {
     const other = b.hosts[at]!;
@@ -161,13 +161,13 @@ function identitiesOf(lists: readonly MemberList[], at: number): readonly string
 }
 
 function remarkOn(
-  { id, says, started, decided, index, hosts }: ReplicaSays,
+  { id, says, started, index, hosts }: ReplicaSays,
   newest: MemberList | undefined,
   answers: readonly Answered<KnownMembers>[],
 ): string[] {
   if (says === 'other')
     return [
-      `replica ${id} lists ${differenceOf({ started: started!, decided: decided!, index: index!, hosts: hosts! }, newest!)!}: ${
+      `replica ${id} lists ${differenceOf({ hosts: hosts! }, newest!)!}: ${
         index === 0
           ? 'give all replicas the same cluster file, and start this one again'
           : 'docs/operate/operations.md, "A replica that diverged"'

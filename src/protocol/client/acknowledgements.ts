@@ -3,7 +3,15 @@
  * every other member. A set, not only the last answer: a member may acknowledge under one chain, be repaired, and an
  * earlier answer may arrive later. Any answer that equals the primary's counts. The set is bounded; the client asks
  * again for what it forgets. commit-rule.ts decides by it.
+ *
+ * A member's place in the table is its rank among the members of the view, so that the table is as wide as the largest
+ * quorum, however many hosts there may be.
  */
+import { MAX_REPLICAS, SLOTS } from '../configuration.js';
+import { count, lowest } from '../masks.js';
+
+/** Members of the largest quorum. */
+const MEMBERS_MAX = (MAX_REPLICAS >> 1) + 1;
 
 /** Answers kept for each member. */
 const KEPT = 4;
@@ -16,21 +24,29 @@ export class Acknowledgements {
   private readonly indexes: Float64Array;
   private readonly chains: Int32Array;
 
-  constructor(
-    slots: number,
-    private readonly replicas: number,
-  ) {
+  /** By replica: its rank among the members. */
+  private readonly ranks = new Uint8Array(SLOTS);
+  private members = 0;
+
+  constructor(private readonly slots: number) {
     this.primaryIndexes = new Float64Array(slots);
     this.primaryChains = new Int32Array(slots * 2);
-    this.counts = new Int32Array(slots * replicas);
-    this.indexes = new Float64Array(slots * replicas * KEPT);
-    this.chains = new Int32Array(slots * replicas * KEPT * 2);
+    this.counts = new Int32Array(slots * MEMBERS_MAX);
+    this.indexes = new Float64Array(slots * MEMBERS_MAX * KEPT);
+    this.chains = new Int32Array(slots * MEMBERS_MAX * KEPT * 2);
+  }
+
+  /** From now on these are the members, one bit each, and nothing was answered yet. */
+  enter(members: number): void {
+    this.members = count(members);
+    for (let rest = members, rank = 0; rest !== 0; rest &= rest - 1) this.ranks[lowest(rest)] = rank++;
+    for (let slot = 0; slot < this.slots; slot++) this.clear(slot);
   }
 
   /** Nothing was answered yet. */
   clear(slot: number): void {
     this.primaryIndexes[slot] = -1;
-    for (let r = 0; r < this.replicas; r++) this.counts[slot * this.replicas + r] = 0;
+    for (let rank = 0; rank < this.members; rank++) this.counts[slot * MEMBERS_MAX + rank] = 0;
   }
 
   /** The request is decided: nothing more is made of its answers. */
@@ -61,7 +77,7 @@ export class Acknowledgements {
   }
 
   add(slot: number, replica: number, index: number, chainHi: number, chainLo: number): void {
-    const of = slot * this.replicas + replica;
+    const of = slot * MEMBERS_MAX + this.ranks[replica]!;
     const at = of * KEPT + (this.counts[of]!++ % KEPT);
     this.indexes[at] = index;
     this.chains[2 * at] = chainHi;
@@ -70,9 +86,9 @@ export class Acknowledgements {
 
   /** An answer of this member equals the primary's. */
   agrees(slot: number, replica: number): boolean {
-    const of = slot * this.replicas + replica;
-    const count = Math.min(this.counts[of]!, KEPT);
-    for (let at = of * KEPT; at < of * KEPT + count; at++) {
+    const of = slot * MEMBERS_MAX + this.ranks[replica]!;
+    const kept = Math.min(this.counts[of]!, KEPT);
+    for (let at = of * KEPT; at < of * KEPT + kept; at++) {
       if (
         this.indexes[at] === this.primaryIndexes[slot] &&
         this.chains[2 * at] === this.primaryChains[2 * slot] &&
@@ -86,12 +102,15 @@ export class Acknowledgements {
   /** The members of `mask`, one bit each, with no answer that equals the primary's. */
   missing(slot: number, mask: number): number {
     let missing = 0;
-    for (let r = 0; r < this.replicas; r++) if (((mask >>> r) & 1) === 1 && !this.agrees(slot, r)) missing |= 1 << r;
+    for (let rest = mask; rest !== 0; rest &= rest - 1) {
+      const replica = lowest(rest);
+      if (!this.agrees(slot, replica)) missing |= 1 << replica;
+    }
     return missing;
   }
 
   /** This member has answered, whatever it was. */
   hasAnswered(slot: number, replica: number): boolean {
-    return this.counts[slot * this.replicas + replica]! > 0;
+    return this.counts[slot * MEMBERS_MAX + this.ranks[replica]!]! > 0;
   }
 }

@@ -108,7 +108,7 @@ export class ClientCore {
     this.retries = new Retries(timings.retryUs, timings.retryMaxUs);
     this.search = new ViewSearch(this.views, places, timings.retryUs, outbox, this.retries, this.counters);
     this.lists = new OtherLists(replicas, places);
-    this.rule = new CommitRule(slots, this.views, this.lists, places);
+    this.rule = new CommitRule(slots, this.views, this.lists);
     this.slots = new Slots(lanes, this.retries, jitter, config.flags ?? 0);
     this.window = new SendWindow(lanes, config.queued);
     this.lead = new LeadControl(timings.leadNs, timings.maxLeadNs, places);
@@ -635,6 +635,16 @@ export class ClientCore {
     if (!this.knowMembers(bytes)) return;
     if (this.wanted > this.view && this.views.of(this.wanted) !== undefined) this.enterView(this.wanted, -1, now);
     else this.search.ask(this.view, false, now);
+  }
+
+  /**
+   * A replica in `view` knows of no change of the members: all views up to there are those of the cluster file's replicas
+   * (Views.of). Replicas cross the last view of epoch 0 only while nothing can have been decided.
+   */
+  takeFirstMembers(view: number, now: Instant): void {
+    if (this.membersIndex > 0) return;
+    this.views.cross(view);
+    if (this.wanted > this.view && this.views.of(this.wanted) !== undefined) this.enterView(this.wanted, -1, now);
   }
 
   private knowMembers(bytes: Uint8Array): boolean {

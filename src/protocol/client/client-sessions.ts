@@ -24,6 +24,7 @@ export type SessionCore = Pick<
   | 'receive'
   | 'unreachable'
   | 'takeMembers'
+  | 'takeFirstMembers'
   | 'tick'
   | 'wakeAtUs'
   | 'correctClock'
@@ -124,6 +125,13 @@ export class ClientSessions<Core extends SessionCore = ClientCore> {
     this.core.receive(bytes, offset, length, from, now);
     if (this.previous !== undefined) this.previous.receive(bytes, offset, length, from, now);
     if (this.next !== undefined) this.next.receive(bytes, offset, length, from, now);
+  }
+
+  /** See ClientCore.takeFirstMembers. */
+  takeFirstMembers(view: number, now: Instant): void {
+    this.core.takeFirstMembers(view, now);
+    this.previous?.takeFirstMembers(view, now);
+    this.next?.takeFirstMembers(view, now);
   }
 
   /** See ClientCore.takeMembers. */

@@ -38,13 +38,11 @@ export class CommitRule {
   readonly acks: Acknowledgements;
 
   constructor(
-    private readonly slots: number,
+    slots: number,
     private readonly views: Views,
     private readonly lists: OtherLists,
-    /** Slots of replicas that there may be. */
-    places: number,
   ) {
-    this.acks = new Acknowledgements(slots, places);
+    this.acks = new Acknowledgements(slots);
     this.enter(0);
   }
 
@@ -59,7 +57,7 @@ export class CommitRule {
       count(this.members) === views.present.quorum && this.isMember(this.primary),
       'the quorum of a view is its primary and f others',
     );
-    for (let slot = 0; slot < this.slots; slot++) this.acks.clear(slot);
+    this.acks.enter(this.members);
   }
 
   isMember(replica: number): boolean {

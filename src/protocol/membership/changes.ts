@@ -87,6 +87,8 @@ export function change(before: Membership, operation: ConfigureOperation, index:
       const same = before.hosts.find((one) => one.identityHi === identityHi && one.identityLo === identityLo);
       if (same !== undefined || (host.identityHi | host.identityLo) !== 0)
         return refused(Outcome.identityListed, same === undefined ? id : same.id);
+      const there = before.hosts.find((one) => one.address === address && one.id !== id);
+      if (there !== undefined) return refused(Outcome.addressListed, there.id);
       return done(id, { hosts: withHost(before, id, { address, identityHi, identityLo }) });
     }
     case 'change': {

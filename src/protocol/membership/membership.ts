@@ -12,6 +12,7 @@
  *
  *     voters: number u8 | ids u16…    host: id u16 | slot u8 | identity u64 | address: length u16 | ASCII
  */
+import { isHostAndPort } from '../../wire/member-list.js';
 import { readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
 import { MAX_REPLICAS, SLOTS } from '../configuration.js';
 import { invariant } from '../invariant.js';
@@ -65,9 +66,12 @@ export function hostOf(membership: Membership, id: number): ListedHost | undefin
   return membership.hosts.find((host) => host.id === id);
 }
 
-/** An address can be listed: printable ASCII. Whether anybody listens there is for others to find out. */
+/**
+ * An address can be listed: printable ASCII that every process takes for `host:port`. Whether anybody listens there is for
+ * others to find out.
+ */
 export function isAddress(text: string): boolean {
-  return text.length <= ADDRESS_BYTES_MAX && /^[!-~]+$/.test(text);
+  return text.length <= ADDRESS_BYTES_MAX && /^[!-~]+$/.test(text) && isHostAndPort(text);
 }
 
 export function encodeMembership(membership: Membership): Uint8Array {

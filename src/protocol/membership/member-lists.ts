@@ -1,0 +1,44 @@
+/** What the log says of the hosts, as a list for others and for the disk (wire/member-list.ts), and back. */
+import type { MemberList } from '../../wire/member-list.js';
+import { readI32, toHex, writeHex } from '../../wire/u64.js';
+import type { Membership } from './membership.js';
+
+/** @param addressOf the address of a host that the log has only from the cluster file */
+export function memberListOf(
+  { started, decided, index, voters, nextVoters, hosts, nextId }: Membership,
+  addressOf: (id: number) => string,
+): MemberList {
+  return {
+    started,
+    decided,
+    index,
+    nextId,
+    hosts: hosts.map(({ id, slot, address, identityHi, identityLo }) => ({
+      id,
+      slot,
+      address: address === '' ? addressOf(id) : address,
+      identity: (identityHi | identityLo) !== 0 ? toHex(identityHi, identityLo) : undefined,
+      votes: voters.includes(id),
+      willVote: nextVoters.includes(id),
+    })),
+  };
+}
+
+/** The membership that a list in which `memberListFault` finds nothing wrong stands for. */
+export function membershipOf({ started, decided, index, nextId, hosts }: MemberList): Membership {
+  const words = new Uint8Array(8);
+  const ids = (which: 'votes' | 'willVote'): number[] => hosts.filter((host) => host[which]).map(({ id }) => id);
+  return {
+    index,
+    started,
+    decided,
+    voters: ids('votes'),
+    nextVoters: ids('willVote'),
+    hosts: hosts.map(({ id, slot, address, identity }) => {
+      if (identity === undefined) words.fill(0);
+      else writeHex(words, 0, identity);
+      return { id, slot, identityHi: readI32(words, 0), identityLo: readI32(words, 4), address };
+    }),
+    nextId,
+  };
+}

@@ -1,0 +1,211 @@
+// Real hosts and clients when the members change: over sockets, with data directories, by entries of the log.
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { switchOn } from '../../src/client/feature-switch.js';
+import { Client } from '../../src/client/client.js';
+import { KvClient } from '../../src/client/kv-client.js';
+import { OperatorClient } from '../../src/client/operator-client.js';
+import { openChain } from '../../src/host/chain.js';
+import { loadCluster, type ClusterConfig } from '../../src/host/cluster-config.js';
+import { silentLogger } from '../../src/host/logger.js';
+import { KvMachine } from '../../src/machine/kv.js';
+import { loadHash } from '../../src/native/hash64.js';
+import { EPOCH_VIEWS } from '../../src/protocol/configuration.js';
+import { FEATURE_NAMES, featureOperation } from '../../src/protocol/log/features.js';
+import type { ConfigureOperation } from '../../src/protocol/membership/operations.js';
+import { OUTCOME_NAMES } from '../../src/protocol/membership/results.js';
+import { Replica } from '../../src/server/replica.js';
+import type { ReplicaOptions } from '../../src/server/replica-options.js';
+import { DirectoryFiles } from '../../src/storage/files.js';
+import { readMembers, writeMembers } from '../../src/storage/members-file.js';
+import type { MemberList } from '../../src/wire/member-list.js';
+import { readI32, writeHex } from '../../src/wire/u64.js';
+import { clusterConfig, freePorts } from './fixtures.js';
+
+/** On a busy host. */
+const TIMEOUT_MS = 120_000;
+const hash = loadHash();
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+
+async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  const endMs = performance.now() + TIMEOUT_MS;
+  while (performance.now() < endMs) {
+    if (await condition()) return;
+    await sleep(10);
+  }
+  throw new Error(`timed out waiting until ${what}`);
+}
+
+/** A cluster whose operator is the test. */
+class Members {
+  readonly replicas = new Map<number, Replica>();
+  readonly addresses = new Map<number, string>();
+  private epoch = 0;
+  private identities = 1;
+
+  private constructor(
+    readonly cluster: ClusterConfig,
+    private readonly directory: string,
+    private readonly extra: Partial<ReplicaOptions>,
+  ) {}
+
+  static async start(t: Test, replicas: number, extra: Partial<ReplicaOptions> = {}): Promise<Members> {
+    const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-membership-'));
+    t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+    const members = new Members(await clusterConfig(replicas), directory, extra);
+    t.teardown(() => Promise.all([...members.replicas.values()].map((replica) => replica.close())));
+    const ids = members.cluster.replicas.map((address, id) => {
+      members.addresses.set(id, address);
+      return id;
+    });
+    await Promise.all(ids.map((id) => members.run(id)));
+    const chain = openChain(loadCluster(members.cluster), undefined, hash);
+    const feature = featureOperation(FEATURE_NAMES.indexOf('membership') + 1, chain);
+    const options = { cluster: members.cluster, logger: silentLogger, connectTimeout: TIMEOUT_MS };
+    await switchOn(options, feature, TIMEOUT_MS);
+    for (const id of ids)
+      await until(() => members.replicas.get(id)!.status().identity !== null, 'its directory is named');
+    for (const id of ids)
+      await members.ask({ kind: 'name', id, ...members.identityOf(id), address: members.addresses.get(id)! });
+    return members;
+  }
+
+  directoryOf(id: number): string {
+    return join(this.directory, String(id));
+  }
+
+  async run(id: number, cluster: ClusterConfig = this.cluster): Promise<Replica> {
+    const replica = await Replica.start({
+      cluster,
+      id,
+      data: this.directoryOf(id),
+      machine: new KvMachine(),
+      logger: silentLogger,
+      ...this.extra,
+    });
+    this.replicas.set(id, replica);
+    return replica;
+  }
+
+  async stop(id: number): Promise<void> {
+    const replica = this.replicas.get(id)!;
+    this.replicas.delete(id);
+    await replica.close();
+  }
+
+  private identityOf(id: number): { identityHi: number; identityLo: number } {
+    const words = new Uint8Array(8);
+    writeHex(words, 0, this.replicas.get(id)!.status().identity!);
+    return { identityHi: readI32(words, 0), identityLo: readI32(words, 4) };
+  }
+
+  async ask(operation: ConfigureOperation): Promise<number | undefined> {
+    await using operator = await OperatorClient.open({
+      cluster: this.cluster,
+      logger: silentLogger,
+      connectTimeout: TIMEOUT_MS,
+    });
+    const said = await operator.change(operation, TIMEOUT_MS);
+    if (said === undefined || OUTCOME_NAMES[said.outcome] !== 'done')
+      throw new Error(`${operation.kind}: ${said === undefined ? 'unknown' : OUTCOME_NAMES[said.outcome]}`);
+    return said.id;
+  }
+
+  /** The newest that some replica knows. */
+  list(): MemberList {
+    const lists = [...this.replicas.values()].map((replica) => replica['knownMembers']());
+    return lists.reduce((newest, list) => (list.index > newest.index ? list : newest));
+  }
+
+  /** A new host is listed, begins, and has what is committed. */
+  async add(): Promise<number> {
+    const [port] = await freePorts(1);
+    const address = `127.0.0.1:${port}`;
+    const identity = { identityHi: 7, identityLo: this.identities++ };
+    const id = (await this.ask({ kind: 'learn', ...identity, address }))!;
+    this.addresses.set(id, address);
+    await until(() => this.list().hosts.some((host) => host.id === id), `host ${id} is listed`);
+    const { idHi: clusterHi, idLo: clusterLo } = loadCluster(this.cluster);
+    const data = this.directoryOf(id);
+    mkdirSync(data);
+    await writeMembers(new DirectoryFiles(data), this.list(), { clusterHi, clusterLo }, hash);
+    const joined = await this.run(id);
+    await until(() => {
+      const committed = Math.max(...[...this.replicas.values()].map((replica) => replica.status().committedIndex));
+      return joined.status().committedIndex >= committed - 16;
+    }, `host ${id} has what is committed`);
+    return id;
+  }
+
+  /** These are the voters, and the epoch runs with a quorum of them. */
+  async change(ids: readonly number[]): Promise<void> {
+    const from = this.epoch;
+    await this.ask({ kind: 'change', from, to: ++this.epoch, ids: [...ids].sort((a, b) => a - b) });
+    await until(
+      () =>
+        [...this.replicas.entries()].filter(
+          ([id, replica]) =>
+            ids.includes(id) &&
+            replica.status().view >= this.epoch * EPOCH_VIEWS &&
+            replica.status().status === 'normal',
+        ).length *
+          2 >
+        ids.length,
+      `epoch ${this.epoch} runs`,
+    );
+  }
+
+  async client(t: Test, cluster: ClusterConfig = this.cluster): Promise<KvClient> {
+    const client = await Client.connect({ cluster, logger: silentLogger, connectTimeout: TIMEOUT_MS });
+    t.teardown(() => client.close());
+    return new KvClient(client);
+  }
+
+  get primary(): number {
+    for (const [id, replica] of this.replicas) if (replica['core'].state.isPrimary) return id;
+    return -1;
+  }
+}
+
+async function put(client: KvClient, key: string, value: string): Promise<void> {
+  await client.put(bytes(key), bytes(value), { timeout: TIMEOUT_MS });
+}
+
+async function get(client: KvClient, key: string): Promise<string | undefined> {
+  const value = await client.get(bytes(key), { timeout: TIMEOUT_MS });
+  return value === undefined ? undefined : new TextDecoder().decode(value);
+}
+
+t.test('a member is replaced, then each of the others; clients that knew nobody of them find the way', async (t) => {
+  const members = await Members.start(t, 3, { durability: 'os' });
+  const busy = await members.client(t);
+  const idle = await members.client(t);
+  await put(busy, 'first', '1');
+  await put(idle, 'idle', '1');
+  let voters = [0, 1, 2];
+  for (let round = 0; round < 3; round++) {
+    // The primary goes in one of the rounds, at the latest when it is the only one left of the first three.
+    const leaves = round === 1 && voters.includes(members.primary) ? members.primary : voters[0]!;
+    const comes = await members.add();
+    voters = [...voters.filter((id) => id !== leaves), comes];
+    await members.change(voters);
+    await put(busy, `round ${round}`, 'x');
+    await members.stop(leaves);
+    await put(busy, `after ${round}`, 'x');
+  }
+  t.notOk(
+    voters.some((id) => id < 3),
+    'nobody of the cluster file is left',
+  );
+  t.equal(await get(idle, 'first'), '1', 'a client that was idle all the while');
+  t.equal(await get(busy, 'after 2'), 'x');
+  const list = await readMembers(new DirectoryFiles(members.directoryOf(voters[0]!)), {
+    owner: { clusterHi: loadCluster(members.cluster).idHi, clusterLo: loadCluster(members.cluster).idLo },
+    hash,
+    directory: '',
+  });
+  t.ok(list!.started >= 2, `the list is on the disk, of epoch ${list!.started}`);
+});
