@@ -1,9 +1,9 @@
 // What an operator sees of a change of the members in a running cluster: reports, status, metrics and logs.
 import t from 'tap';
+import { AllMembers } from '../../src/cli/cluster/all-members.js';
 import { summarize, type ClusterSummary } from '../../src/cli/cluster/summary.js';
 import { switchOn } from '../../src/client/feature-switch.js';
 import { OperatorClient } from '../../src/client/operator-client.js';
-import { StatusClient } from '../../src/client/status-client.js';
 import { openChain } from '../../src/host/chain.js';
 import { loadCluster } from '../../src/host/cluster-config.js';
 import { silentLogger, type Logger } from '../../src/host/logger.js';
@@ -36,7 +36,7 @@ t.test('a learner, and an epoch with fewer voters', async (t) => {
   const change = async (operation: ConfigureOperation): Promise<void> => {
     t.match(await operator.change(operation, TIMEOUT_MS), { outcome: 0 }, operation.kind);
   };
-  await using status = await StatusClient.open({ cluster });
+  await using status = await AllMembers.open({ cluster });
   /** The cluster, once what is awaited is so. */
   const once = async (isSo: (summary: ClusterSummary) => boolean): Promise<ClusterSummary> => {
     const endMs = Date.now() + TIMEOUT_MS;
@@ -52,12 +52,17 @@ t.test('a learner, and an epoch with fewer voters', async (t) => {
     await change({ kind: 'name', id, identityHi: 1, identityLo: id + 1, address: cluster.replicas[id]! });
   await change({ kind: 'learn', identityHi: 1, identityLo: 9, address: '127.0.0.1:9' });
   const learnt = await once(({ replicas: rows }) =>
-    rows.every(({ asked, report }) => !asked || report?.membership?.hosts.length === 4),
+    rows.every(({ inFile, report }) => !inFile || report?.membership?.hosts.length === 4),
   );
   t.equal(role(learnt, 3), 'learner');
   t.same(learnt.membership, { epoch: 0, pending: null });
+  t.match(
+    learnt.replicas.find(({ id }) => id === 3),
+    { asked: true, inFile: false, report: undefined },
+    'it is asked at the address that the members have',
+  );
   t.ok(
-    learnt.remarks.some((text) => text.startsWith('the cluster file lacks 3 (127.0.0.1:9)')),
+    learnt.remarks.some((text) => text.startsWith('replica 3 (127.0.0.1:9) does not answer')),
     learnt.remarks.join('\n'),
   );
   const lags = (): unknown =>
@@ -94,4 +99,37 @@ t.test('a learner, and an epoch with fewer voters', async (t) => {
     logged.some((line) => line.startsWith('replica.change-decided')),
     'that it was decided was logged before',
   );
+});
+
+t.test('an old cluster file shows the whole cluster, as long as one replica in it answers', async (t) => {
+  const cluster = await clusterConfig(3);
+  const replicas = await startReplicas(cluster, () => new KvMachine());
+  t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
+  await using status = await AllMembers.open({ cluster: { ...cluster, replicas: [cluster.replicas[0]!] } });
+  const once = async (isSo: (summary: ClusterSummary) => boolean): Promise<ClusterSummary> => {
+    const endMs = Date.now() + TIMEOUT_MS;
+    for (;;) {
+      const summary = summarize(cluster.id, await status.ask(1_000));
+      if (isSo(summary) || Date.now() > endMs) return summary;
+    }
+  };
+  const all = await once(({ answered, available }) => answered === 3 && available);
+  t.match(all, { answered: 3, available: true });
+  t.same(
+    all.replicas.map(({ id, address, inFile, asked }) => [id, address, inFile, asked]),
+    cluster.replicas.map((address, id) => [id, address, id === 0, true]),
+  );
+  t.ok(
+    all.remarks.includes(
+      `the cluster file lacks 1 (${cluster.replicas[1]}), 2 (${cluster.replicas[2]}): jitpaxos member list --write FILE writes a cluster file with the addresses of the voters`,
+    ),
+    all.remarks.join('\n'),
+  );
+  await replicas[2]!.close();
+  const less = await once(({ answered }) => answered === 2);
+  t.equal(less.replicas[2]!.report, undefined);
+  t.ok(less.remarks.some((text) => text.startsWith('replica 2 (')));
+  await replicas[0]!.close();
+  const blind = await once(({ answered }) => answered === 1);
+  t.equal(blind.replicas[1]!.report?.id, 1, 'whoever was found is still asked');
 });

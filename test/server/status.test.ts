@@ -128,6 +128,10 @@ t.test('a report', async (t) => {
       ['a list', [report]],
       ['nothing', null],
     ];
+    const host = { id: 9, address: 'n'.repeat(264), identity: '0123456789abcdef', votes: true, willVote: true };
+    const longest = encodeReport({ ...report, membership: { ...report.membership!, hosts: Array(31).fill(host) } });
+    t.ok(longest.length < 32_768, `with the longest list of members it has ${longest.length} bytes, and is taken`);
+    t.equal(decodeReport(longest)?.membership?.hosts.length, 31);
     t.match(report.membership, {
       role: 'voter',
       epoch: 0,

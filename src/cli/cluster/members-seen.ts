@@ -11,7 +11,9 @@ export interface MemberRow {
   /** That of a replica that does not answer is taken from its address. */
   readonly id: number;
   readonly address: string;
-  /** False: it is listed as a member, and the cluster file of this tool does not have its address. */
+  /** False: the cluster file of this tool does not have it at its address. */
+  readonly inFile: boolean;
+  /** False: it is listed as a member, and could not be asked. */
   readonly asked: boolean;
   /**
    * Primary, member or spare, if it votes; removed: the cluster file has it, and the members that are known do not.

@@ -2,7 +2,7 @@
  * `jitpaxos status`: asks every replica for its status, twice, so that there are rates, and prints the combined answer.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { StatusClient } from '../../client/status-client.js';
+import { AllMembers } from './all-members.js';
 import { exitOf, seemsStalled, summarize, withChainRemark } from './summary.js';
 import { summaryLines } from './table.js';
 import { defineCommand } from '../../console/command.js';
@@ -36,7 +36,7 @@ export const status = defineCommand(
   },
   async ({ values }, output) => {
     const timeoutMs = Math.ceil(values.timeout / 1e6);
-    const client = await StatusClient.open({ cluster: values.cluster, ...keysOf(values) });
+    const client = await AllMembers.open({ cluster: values.cluster, ...keysOf(values) });
     warnWithoutKeys(output, client.cluster);
     try {
       const before = await client.ask(timeoutMs);

@@ -3,7 +3,6 @@
  * differences between two answers of the same process; after a restart there are none until it has answered twice.
  */
 import { rejectedByReason } from '../../protocol/counters.js';
-import type { StatusAnswer } from '../../client/status-client.js';
 import { CHAIN_REMEDY, chainWarning } from '../../host/chain.js';
 import type { Cluster } from '../../host/cluster-config.js';
 import { viewText, type ReportedHost } from '../../host/membership-report.js';
@@ -12,6 +11,7 @@ import { Exit } from '../../console/exit.js';
 import { formatLongDuration } from '../../console/units.js';
 import { featureDifferences } from './features-known.js';
 import { keyDifferences } from './keys-loaded.js';
+import type { MemberAnswer } from './all-members.js';
 import { memberRemarks, membersSeen, type MemberRow, type MembersSeen } from './members-seen.js';
 
 export interface ReplicaSummary extends MemberRow {
@@ -96,9 +96,9 @@ const LAG_REMARK = 10_000;
 /** @param earlier answers before `previous`: they show whether the cluster is stalled */
 export function summarize(
   cluster: string,
-  answers: readonly StatusAnswer[],
-  previous?: readonly StatusAnswer[],
-  earlier?: readonly StatusAnswer[],
+  answers: readonly MemberAnswer[],
+  previous?: readonly MemberAnswer[],
+  earlier?: readonly MemberAnswer[],
 ): ClusterSummary {
   const reports = answers.flatMap(({ report }) => (report === undefined ? [] : [report]));
   const newest = reports.reduce<ReplicaStatusReport | undefined>(
@@ -110,7 +110,7 @@ export function summarize(
   const members = newest?.members ?? [];
   const seen = membersSeen(reports);
   const primaryReport = reportOf(answers, primary);
-  const asked = answers.map((answer, place): ReplicaSummary => {
+  const asked = answers.map((answer): ReplicaSummary => {
     const { address, report, roundTripUs, silence } = answer;
     const id = hostOf(answer, seen);
     const inView = report !== undefined && primaryReport !== undefined && report.view === primaryReport.view;
@@ -118,6 +118,7 @@ export function summarize(
     return {
       id,
       address,
+      inFile: answer.inFile ?? true,
       asked: true,
       role:
         seen !== undefined && listed === undefined
@@ -138,7 +139,7 @@ export function summarize(
       lag: inView
         ? Math.max(0, primaryReport.lastIndex - (id === primary ? report.lastIndex : report.syncedIndex))
         : undefined,
-      rates: ratesBetween(previous?.[place]?.report, report),
+      rates: ratesBetween(reportOf(previous ?? [], report?.id), report),
     };
   });
   const replicas = [...asked, ...notAsked(seen, asked)];
@@ -187,12 +188,12 @@ export function summarize(
   };
 }
 
-function reportOf(answers: readonly StatusAnswer[], id: number | undefined): ReplicaStatusReport | undefined {
+function reportOf(answers: readonly MemberAnswer[], id: number | undefined): ReplicaStatusReport | undefined {
   return answers.find(({ report }) => report !== undefined && report.id === id)?.report;
 }
 
 /** The id of the host that was asked. A cluster file may be older than the members: then its places say little. */
-function hostOf({ id, address, report }: StatusAnswer, seen: MembersSeen | undefined): number {
+function hostOf({ id, address, report }: MemberAnswer, seen: MembersSeen | undefined): number {
   return report?.id ?? seen?.hosts.find((host) => host.address === address)?.id ?? id;
 }
 
@@ -208,6 +209,7 @@ function notAsked(seen: MembersSeen | undefined, asked: readonly ReplicaSummary[
     .map((host) => ({
       id: host.id,
       address: host.address,
+      inFile: false,
       asked: false,
       role: host.votes ? undefined : 'learner',
       ...changeOf(host),
@@ -241,7 +243,7 @@ export function exitOf({ answered, available }: Pick<ClusterSummary, 'answered' 
 }
 
 /** True if requests arrived at the primary between two answers and none committed: worth asking once more. */
-export function seemsStalled(answers: readonly StatusAnswer[], previous: readonly StatusAnswer[]): boolean {
+export function seemsStalled(answers: readonly MemberAnswer[], previous: readonly MemberAnswer[]): boolean {
   return answers.some(
     ({ report }) => report?.primary === report?.id && hindrance(reportOf(previous, report?.id), report) !== undefined,
   );
@@ -363,6 +365,8 @@ function ratesBetween(
   };
 }
 
+const REFRESH = 'jitpaxos member list --write FILE writes a cluster file with the addresses of the voters';
+
 function remarksOn(replicas: readonly ReplicaSummary[], view: number | undefined): string[] {
   const remarks: string[] = [];
   const silent = replicas.filter(({ asked, role, report }) => asked && role !== 'removed' && report === undefined);
@@ -372,11 +376,16 @@ function remarksOn(replicas: readonly ReplicaSummary[], view: number | undefined
       `${silent.length === 1 ? `replica ${who} does` : `replicas ${who} do`} not answer: ${silent[0]!.silence ?? 'check that it runs, and that UDP reaches it'}`,
     );
   }
+  const named = (rows: readonly ReplicaSummary[]): string =>
+    rows.map(({ id, address }) => `${id} (${address})`).join(', ');
   const unasked = replicas.filter(({ asked }) => !asked);
   if (unasked.length > 0)
     remarks.push(
-      `the cluster file lacks ${unasked.map(({ id, address }) => `${id} (${address})`).join(', ')}, so nothing is known of ${unasked.length === 1 ? 'it' : 'them'} here: jitpaxos member list --write FILE writes a cluster file with the addresses of the voters`,
+      `the cluster file lacks ${named(unasked)}, so nothing is known of ${unasked.length === 1 ? 'it' : 'them'} here: ${REFRESH}`,
     );
+  // A learner is in no cluster file.
+  const lacking = replicas.filter(({ inFile, asked, role }) => asked && !inFile && role !== 'learner');
+  if (lacking.length > 0) remarks.push(`the cluster file lacks ${named(lacking)}: ${REFRESH}`);
   for (const { id, role, report, lag } of replicas) {
     if (report === undefined || role === 'removed') continue;
     if (report.status === 'starting')

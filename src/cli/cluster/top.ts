@@ -3,7 +3,7 @@
  * sample with --json. Ctrl-C or q ends it; the terminal is restored, with the last sample on it.
  */
 import { printable } from '../../host/printable.js';
-import { StatusClient, type StatusAnswer } from '../../client/status-client.js';
+import { AllMembers, type MemberAnswer } from './all-members.js';
 import { viewText } from '../../host/membership-report.js';
 import { epochText } from './members-seen.js';
 import { exitOf, summarize, type ClusterSummary, withChainRemark } from './summary.js';
@@ -40,12 +40,12 @@ export const top = defineCommand(
   },
   async ({ values }, output) => {
     const intervalMs = values.interval / 1e6;
-    const client = await StatusClient.open({ cluster: values.cluster, ...keysOf(values) });
+    const client = await AllMembers.open({ cluster: values.cluster, ...keysOf(values) });
     warnWithoutKeys(output, client.cluster);
     const screen = new Screen(output);
     const stop = new Stop(screen.live);
-    let previous: readonly StatusAnswer[] | undefined;
-    let earlier: readonly StatusAnswer[] | undefined;
+    let previous: readonly MemberAnswer[] | undefined;
+    let earlier: readonly MemberAnswer[] | undefined;
     let summary: ClusterSummary | undefined;
     const commits: number[] = [];
     try {

@@ -2,7 +2,7 @@
 import { closeSync, existsSync, fsyncSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
-import { StatusClient } from '../../client/status-client.js';
+import { AllMembers } from '../cluster/all-members.js';
 import { keyFileBeside } from '../../host/keyring.js';
 import { loadKeys, type KeyFile } from '../../host/key-file.js';
 import { AddressBook } from '../../host/address-book.js';
@@ -165,7 +165,7 @@ export async function checkReplicas(
   timeoutMs: number,
   keys: { readonly keys?: string } = {},
 ): Promise<Finding[]> {
-  const client = await StatusClient.open({ cluster: file, ...keys });
+  const client = await AllMembers.open({ cluster: file, ...keys });
   try {
     await client.ask(timeoutMs); // the first answers pay for code that has not run yet
     const answers = await client.ask(timeoutMs);
