@@ -122,6 +122,14 @@ export type LateRule = 'reject' | 'restamp';
 export const LATE_RULES: readonly LateRule[] = ['reject', 'restamp'];
 export const DEFAULT_LATE: LateRule = 'restamp';
 
+/** A snapshot in pieces: bytes of one, and the time from one to the next. A log that fills fast overrules both. */
+export interface Pieces {
+  readonly bytes: number;
+  readonly everyUs: number;
+}
+
+export const DEFAULT_PIECES: Pieces = { bytes: 1 << 16, everyUs: 1_000 };
+
 export interface ReplicaConfig {
   /**
    * A digest of the addresses in the cluster file, 28 bits, to be compared with others' (introduction.ts). Absent or 0:
@@ -144,6 +152,8 @@ export interface ReplicaConfig {
   readonly timings: Timings;
   /** Features that are on from the first entry of the log, a mask (log/features.ts). Default: none. */
   readonly features?: number;
+  /** How a snapshot is taken that the machine gives in pieces. Default: DEFAULT_PIECES. */
+  readonly pieces?: Pieces;
 }
 
 export interface ClientTimings {

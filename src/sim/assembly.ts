@@ -8,7 +8,13 @@
 import { KNOWN_FEATURES } from '../protocol/log/features.js';
 import { KvMachine } from '../machine/kv.js';
 import type { StateMachine } from '../machine/state-machine.js';
-import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type ClientConfig, type ReplicaConfig } from '../protocol/config.js';
+import {
+  DEFAULT_CLIENT_TIMINGS,
+  DEFAULT_TIMINGS,
+  type ClientConfig,
+  type Pieces,
+  type ReplicaConfig,
+} from '../protocol/config.js';
 import { chainOf, type Chain } from '../protocol/contract.js';
 import { EVEN_US as PLEA_TURN_US } from '../protocol/replica/suspicion/pleas.js';
 import { encodeMembership, firstMembership, type Membership } from '../protocol/membership/membership.js';
@@ -66,6 +72,10 @@ const NOT_WITH_MEMBERS: ReadonlySet<FaultName> = new Set<FaultName>([
 ]);
 /** Places in the tables of clients' addresses, if addresses change or strangers appear. */
 const ADDRESSES = 1024;
+/** Share of the runs whose replicas take snapshots in pieces; how long these are, and how far apart. */
+const IN_PIECES = 0.3;
+const PIECE_BYTES = [1, 64, 512] as const;
+const PIECE_US = [200, 1000, 20_000] as const;
 
 export interface SimulationOptions {
   /** A safe integer from 0 on. */
@@ -92,6 +102,8 @@ export interface SimulationOptions {
   readonly resultBytes?: number;
   /** Features that are on from the first entry, a mask. Default: drawn, all or none. */
   readonly features?: number;
+  /** How replicas take snapshots in pieces; null: at once. Default: as the seed decides. */
+  readonly pieces?: Pieces | null;
   readonly trace?: TraceRing;
   readonly transitions?: TransitionLog;
 }
@@ -126,6 +138,8 @@ export class Assembly implements Parts {
   readonly chain: Chain | undefined;
   /** On from the first entry; a mask. */
   private readonly features: number;
+  /** Undefined: snapshots are taken at once. */
+  private readonly pieces: Pieces | undefined;
   readonly driver: FaultDriver;
   readonly ambush: AmbushDriver | undefined;
   readonly mishaps: MishapDriver;
@@ -192,6 +206,11 @@ export class Assembly implements Parts {
     const enemy = this.world.ahead ?? this.world.enemy;
     this.features = options.features ?? (changes || new Random(seed).fork('features').chance(0.5) ? KNOWN_FEATURES : 0);
     if (this.features === 0 && options.idle !== true) this.switchUs = drawSwitch(seed, faults, this.ticks);
+    const pieces = new Random(seed).fork('pieces of snapshots');
+    const drawn = pieces.chance(IN_PIECES)
+      ? { bytes: pieces.pick(PIECE_BYTES), everyUs: pieces.pick(PIECE_US) }
+      : undefined;
+    this.pieces = options.pieces === undefined ? drawn : (options.pieces ?? undefined);
     this.datagramBytes = longest ?? DEFAULT_DATAGRAM_BYTES;
     this.checks = new Checks(replicas, options.executed, options.replicas);
     this.tally = new Tally(replicas);
@@ -258,7 +277,7 @@ export class Assembly implements Parts {
     ]
       .filter((text) => text !== '')
       .join(', ');
-    return `${describePlan(this.plan)}, chain ${this.chain === undefined ? 'without keys' : 'keyed'}${mishaps === '' ? '' : `; ${mishaps}`}${world === '' ? '' : `; world: ${world}`}`;
+    return `${describePlan(this.plan)}, chain ${this.chain === undefined ? 'without keys' : 'keyed'}${this.pieces === undefined ? '' : `, snapshots in pieces of ${this.pieces.bytes} bytes every ${this.pieces.everyUs} µs`}${mishaps === '' ? '' : `; ${mishaps}`}${world === '' ? '' : `; world: ${world}`}`;
   }
 
   /** Sets how far the endpoints are apart, and what their paths carry. */
@@ -299,6 +318,7 @@ export class Assembly implements Parts {
       limits: plan.limits,
       timings: { ...DEFAULT_TIMINGS, ...timings },
       features: this.features,
+      ...(this.pieces === undefined ? {} : { pieces: this.pieces }),
     };
     const { createMachine } = options;
     this.disks.push(disk);

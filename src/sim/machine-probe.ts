@@ -8,7 +8,7 @@
  * replicas that install one.
  */
 import { hashBytes } from '../machine/bytes.js';
-import type { ApplyContext, Operation, Reply, StateMachine } from '../machine/state-machine.js';
+import type { ApplyContext, Operation, Reply, SnapshotInPieces, StateMachine } from '../machine/state-machine.js';
 import { Violation } from './violation.js';
 import type { Standstill } from './world.js';
 
@@ -28,6 +28,8 @@ export class MachineProbe implements StateMachine {
   wasWrong = false;
   /** The mark that the next applied operation sets. */
   nextMark = 0;
+  /** If the replica is to take its snapshots in pieces. */
+  readonly beginSnapshot?: () => SnapshotInPieces;
   private lastIndex = 0;
   private costUs = 0;
 
@@ -37,7 +39,12 @@ export class MachineProbe implements StateMachine {
     private readonly standstill?: Standstill,
     /** The state ends in its mark. */
     private readonly marked = false,
-  ) {}
+    inPieces = false,
+  ) {
+    const { inner: machine } = this;
+    if (inPieces && machine.beginSnapshot !== undefined)
+      this.beginSnapshot = () => this.begin(machine.beginSnapshot!());
+  }
 
   /** Time that the work since the last call takes, µs. */
   takeCostUs(): number {
@@ -80,6 +87,23 @@ export class MachineProbe implements StateMachine {
     snapshot.set(state);
     snapshot[state.length] = this.mark;
     return snapshot;
+  }
+
+  private begin(pieces: SnapshotInPieces): SnapshotInPieces {
+    const pieceUs = this.standstill === undefined ? 0 : this.standstill.snapshotEntryUs * this.lastIndex;
+    const length = pieces.length + (this.marked ? 1 : 0);
+    const mark = Uint8Array.of(this.mark);
+    let taken = 0;
+    return {
+      length,
+      step: (maxBytes) => {
+        const piece = taken === pieces.length ? mark : pieces.step(maxBytes);
+        taken += piece.length;
+        this.costUs += (pieceUs * piece.length) / length;
+        return piece;
+      },
+      abort: () => pieces.abort(),
+    };
   }
 
   /** The machine's own state, without the mark. */

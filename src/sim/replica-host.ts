@@ -213,7 +213,13 @@ export class ReplicaHost implements EventHandler {
     // A new seed for each life, as hosts draw it: it tells two lives apart.
     const config = asks ? { ...this.config, seed: around.random.next() } : this.config;
     this.logLost = lost;
-    this.probe = new MachineProbe(around.createMachine(), `replica ${this.id}`, around.standstill, around.diverging);
+    this.probe = new MachineProbe(
+      around.createMachine(),
+      `replica ${this.id}`,
+      around.standstill,
+      around.diverging,
+      this.config.pieces !== undefined,
+    );
     around.clock.read(around.queue.nowUs, this.now);
     const wireVersion = around.wire.start(this.now);
     const observer = {

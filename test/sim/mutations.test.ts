@@ -5,6 +5,7 @@
  * it special: then the next ones are tried, up to a bound. MUTATION_RUNS=n raises it.
  */
 import t from 'tap';
+import type { Pieces } from '../../src/protocol/config.js';
 import { KIND_FAULTS, type FaultName } from '../../src/sim/faults.js';
 import type { SimulationFailure } from '../../src/sim/result.js';
 import { simulate } from '../../src/sim/simulation.js';
@@ -17,6 +18,8 @@ interface Known {
   readonly faults?: readonly FaultName[];
   /** Features that are on from the first entry, a mask; drawn when left out. */
   readonly features?: number;
+  /** How replicas take snapshots in pieces; at once when left out. */
+  readonly pieces?: Pieces;
 }
 
 const CHANGES: readonly FaultName[] = [
@@ -47,6 +50,9 @@ const FRAGMENTS: readonly FaultName[] = ['path-limit', 'reorder', 'loss', 'parti
 
 /** Runs in which an operator switches features on; snapshots are frequent where logs are short. */
 const SWITCHES: readonly FaultName[] = ['feature', 'small-limits', 'crash', 'stop', 'loss', 'partition'];
+
+/** A byte at a time: as slow as the log allows. */
+const SLOW_PIECES: Pieces = { bytes: 1, everyUs: 20_000 };
 
 const KNOWN: Readonly<Record<string, Known>> = {
   'commit-with-f-acks': { run: 0 },
@@ -84,6 +90,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'install-in-pieces': { run: 2, faults: ['ambush'] },
   'commit-without-members': { run: 0 },
   'uncommitted-snapshot': { run: 19 },
+  'pieces-after-rollback': { run: 31, pieces: SLOW_PIECES },
   'acknowledge-after-promise': { run: 30, faults: CHANGES },
   'two-starts': { run: 103, faults: CHANGES },
   'start-with-f-votes': { run: 38, faults: CHANGES },
@@ -106,6 +113,7 @@ function run(number: number, known: Known, mutation: Mutation | undefined): Simu
     ticks: TICKS,
     faults: new Set(known.faults ?? KIND_FAULTS),
     ...(known.features === undefined ? {} : { features: known.features }),
+    pieces: known.pieces ?? null,
     ...(mutation === undefined ? {} : mutated(mutation)),
   }).failure;
 }

@@ -175,6 +175,12 @@ export const MUTATIONS: readonly Mutation[] = [
     replica: uncommittedSnapshot,
   },
 
+  {
+    name: 'pieces-after-rollback',
+    breaks: 'a snapshot in pieces goes on after the state that it began with was taken back',
+    replica: keepPieces,
+  },
+
   // Features.
   {
     name: 'switch-features-late',
@@ -562,6 +568,10 @@ function uncommittedSnapshot(core: ReplicaCore): void {
   const { execution } = core.state;
   const takeSnapshot = execution.takeSnapshot;
   execution.takeSnapshot = () => takeSnapshot.call(execution, Infinity);
+}
+
+function keepPieces(core: ReplicaCore): void {
+  core.state.execution['giveUpUnfinished'] = () => undefined;
 }
 
 function acknowledgeAfterPromise(core: ReplicaCore): void {

@@ -46,7 +46,7 @@ for (const mutation of WORLD_MUTATIONS) {
   t.test(`${mutation.name}: ${mutation.breaks}`, (t) => {
     let tried = 0;
     for (const run of runsFrom(mutation)) {
-      const options = { ...run, livenessTicks: LIVENESS_TICKS };
+      const options = { ...run, livenessTicks: LIVENESS_TICKS, pieces: null };
       const { failure } = simulate({ ...options, createReplica: broken(mutation) });
       // Where the cores that ship stand still as well, the run shows nothing.
       if (++tried < RUNS && (failure === undefined || simulate(options).failure !== undefined)) continue;

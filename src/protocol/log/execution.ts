@@ -5,7 +5,8 @@
  * A primary executes entries as it appends them, before they are committed; members and spares execute committed
  * entries. Only a view change removes executed entries from the log. The state then goes back to the last snapshot at
  * or below `committed`, and the entries that stay are executed again. A snapshot is *provisional* until its index is
- * committed, and then *stable*; the log is cut only at a stable one.
+ * committed, and then *stable*; the log is cut only at a stable one. If the machine gives it in pieces, it is
+ * *unfinished* before that, for many turns.
  */
 import type { ApplyContext, Operation, Reply as MachineReply, StateMachine } from '../../machine/state-machine.js';
 import { REGISTER_LANES, ReplyStatus, RequestFlag } from '../../wire/messages.js';
@@ -24,6 +25,7 @@ import { Feature, featureOf, FeatureUnknownError, maskOf, unknownIn } from './fe
 import { Executed, REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, Session, SessionTable } from './sessions.js';
 import {
   decodeSnapshot,
+  encodeAllButMachine,
   encodeSnapshot,
   featuresIn,
   machineBytes,
@@ -31,6 +33,7 @@ import {
   restoreSessions,
 } from './snapshots.js';
 import type { TailIndex } from './tail-index.js';
+import { UnfinishedSnapshot } from './unfinished-snapshot.js';
 
 export class Execution {
   readonly sessions: SessionTable;
@@ -46,6 +49,8 @@ export class Execution {
   stable: Snapshot;
   /** A newer snapshot whose index is not committed yet. */
   provisional: Snapshot | undefined;
+  /** The snapshot that is being taken in pieces. */
+  unfinished: UnfinishedSnapshot | undefined;
   /** Entries up to here are committed, according to replica-state.ts, which reports it before it has them executed. */
   committed = 0;
   /** A stable snapshot of what was executed here, not one from elsewhere; the code that compares it takes it away. */
@@ -82,6 +87,8 @@ export class Execution {
     features: number,
     /** Who the hosts are before the first entry that changes it. */
     private readonly firstMembership: Membership,
+    /** Length of a piece of a snapshot; one that is no longer is taken at once. */
+    readonly pieceBytes: number,
   ) {
     this.features = features;
     this.membership = this.committedMembership = firstMembership;
@@ -90,7 +97,7 @@ export class Execution {
     this.results = new Uint8Array(limits.resultBytes);
     this.reply = { bytes: this.results, offset: 0, capacity: limits.resultBytes, length: 0 };
     this.operation = { bytes: log.bytes, offset: 0, length: 0 };
-    this.stable = encodeSnapshot(log, 0, features, firstMembership, this.sessions, machine.snapshot());
+    this.stable = this.encodeWhole();
   }
 
   /** Executes up to `index`, oldest first. */
@@ -141,21 +148,72 @@ export class Execution {
   /** Ends a turn: takes the snapshot after the last executed entry, if one is due. */
   takeDueSnapshot(): void {
     if (this.executed !== this.snapshotAt) return;
-    this.takeSnapshot(this.committed);
+    this.beginSnapshot(this.committed);
     this.aim();
+  }
+
+  /** Index of the newest snapshot, whole or not. */
+  get newestSnapshot(): number {
+    return this.unfinished?.snapshot.index ?? this.provisional?.index ?? this.stable.index;
   }
 
   private aim(): void {
     this.snapshotAt = (Math.floor(this.executed / this.pitch) + 1) * this.pitch;
   }
 
-  /** Takes a snapshot of the present state, unless there is one of that index. */
-  takeSnapshot(committed: number): void {
-    if (this.executed === this.stable.index || this.executed === this.provisional?.index) return;
+  /**
+   * Begins a snapshot of the present state, unless there is one of that index, or one is unfinished. A short one, and
+   * that of a machine that gives no pieces, is whole at once.
+   */
+  beginSnapshot(committed: number): void {
+    if (this.unfinished !== undefined || this.executed === this.newestSnapshot) return;
+    const pieces = this.machine.beginSnapshot?.();
+    if (pieces === undefined) {
+      this.takeSnapshot(committed);
+      return;
+    }
     const { log, executed, features, membership, sessions } = this;
-    this.provisional = encodeSnapshot(log, executed, features, membership, sessions, this.machine.snapshot());
+    const snapshot = encodeAllButMachine(log, executed, features, membership, sessions, pieces.length);
+    this.unfinished = new UnfinishedSnapshot(snapshot, snapshot.bytes.length - pieces.length, pieces);
+    if (pieces.length <= this.pieceBytes) this.finishSnapshot();
+  }
+
+  /** Takes the next piece of the unfinished snapshot, of about this many bytes. */
+  continueSnapshot(maxBytes: number): void {
+    const unfinished = this.unfinished!;
+    if (unfinished.left > 0) unfinished.take(maxBytes);
+    if (unfinished.left > 0) return;
+    this.unfinished = undefined;
+    this.took(unfinished.snapshot, this.committed);
+  }
+
+  /** Takes all that is missing of the unfinished snapshot. */
+  finishSnapshot(): void {
+    while (this.unfinished !== undefined) this.continueSnapshot(this.pieceBytes);
+  }
+
+  /** Takes a snapshot of the present state at once, unless there is one of that index. */
+  takeSnapshot(committed: number): void {
+    if (this.executed === this.unfinished?.snapshot.index) this.finishSnapshot();
+    this.giveUpUnfinished();
+    if (this.executed === this.stable.index || this.executed === this.provisional?.index) return;
+    this.took(this.encodeWhole(), committed);
+  }
+
+  private took(snapshot: Snapshot, committed: number): void {
+    this.provisional = snapshot;
     this.counters[Counter.snapshots_taken]!++;
     this.committedTo(committed);
+  }
+
+  private giveUpUnfinished(): void {
+    this.unfinished?.abort();
+    this.unfinished = undefined;
+  }
+
+  private encodeWhole(): Snapshot {
+    const { log, executed, features, membership, sessions } = this;
+    return encodeSnapshot(log, executed, features, membership, sessions, this.machine.snapshot());
   }
 
   /** The entries after `index` leave the log. Call it after the truncation. */
@@ -186,6 +244,7 @@ export class Execution {
    * Returns the reason if the state machine refuses it; then nothing has changed.
    */
   install(snapshot: Snapshot): string | undefined {
+    this.giveUpUnfinished();
     try {
       this.machine.restore(machineBytes(snapshot));
     } catch (error) {
@@ -205,6 +264,7 @@ export class Execution {
   /** Goes back to one of its own snapshots. */
   private restore(snapshot: Snapshot): void {
     invariant(decodeSnapshot(snapshot.bytes) !== undefined, 'a snapshot that was checked can be read');
+    this.giveUpUnfinished();
     this.machine.restore(machineBytes(snapshot));
     this.restored(snapshot);
   }

@@ -40,11 +40,25 @@ export function encodeSnapshot(
   sessions: SessionTable,
   machine: Uint8Array,
 ): Snapshot {
+  const snapshot = encodeAllButMachine(log, index, features, membership, sessions, machine.length);
+  snapshot.bytes.set(machine, snapshot.bytes.length - machine.length);
+  return snapshot;
+}
+
+/** Like `encodeSnapshot`, with room at the end for the machine's part. */
+export function encodeAllButMachine(
+  log: Log,
+  index: number,
+  features: number,
+  membership: Membership,
+  sessions: SessionTable,
+  machineLength: number,
+): Snapshot {
   const sessionBytes = sessions.encodedLength();
   const hosts = (features & Feature.membership) === 0 ? undefined : encodeMembership(membership);
   const version = features === 0 ? SNAPSHOT_FORMAT.written : hosts === undefined ? 2 : SNAPSHOT_FORMAT.newest;
   const start = headerBytes(version) + (hosts === undefined ? 0 : hosts.length);
-  const bytes = new Uint8Array(start + sessionBytes + machine.length);
+  const bytes = new Uint8Array(start + sessionBytes + machineLength);
   writeI32(bytes, 0, version);
   if (features !== 0) writeI32(bytes, FEATURES_AT, features);
   if (hosts !== undefined) {
@@ -65,7 +79,6 @@ export function encodeSnapshot(
     'with quotas a session table fits a snapshot that can be offered',
   );
   invariant(end === start + sessionBytes, 'the session table is as long as it said');
-  bytes.set(machine, end);
   return { index, chainHi: log.chainHi(index), chainLo: log.chainLo(index), bytes };
 }
 

@@ -7,6 +7,8 @@
  * its cost, and at the latest at SNAPSHOT_FILL_MAX, because the rest has to be kept free. If the log is on disk, so is
  * each snapshot, and SNAPSHOT_FILL_MAX counts alone.
  *
+ * A snapshot in pieces (snapshot-pace.ts) begins when it is due; at LAST_FILL it is finished, whatever that takes.
+ *
  * Replicas take snapshots at indexes that all of them choose alike, so that they can be compared (state-digests.ts):
  * multiples of a power of two, which is about as many entries as make one due.
  */
@@ -27,7 +29,7 @@ const KEPT_PART_AT_MOST_FILL = 0.125;
 /** Above this fill the log is no longer kept for replicas that lag: they get the snapshot. */
 const CUT_FILL = 0.75;
 /** From this fill on, any snapshot that makes any room is taken. */
-const LAST_FILL = 0.9;
+export const LAST_FILL = 0.9;
 
 /** Returned when nothing is to be cut. */
 const NO_CUT = -1;
@@ -64,10 +66,12 @@ export class LogCapacity {
     if (fill < due) return NO_CUT;
     // Nothing else makes room, so a snapshot of any index will do. A provisional one first gets the time to become
     // stable; a new one is taken after half of that at the earliest.
-    const newest = execution.provisional?.index ?? execution.stable.index;
+    if (fill >= LAST_FILL) execution.finishSnapshot();
+    const newest = execution.newestSnapshot;
     const isOverdue = fill >= CUT_FILL && execution.executed - newest >= entries / 2;
-    if (isOverdue || (fill >= LAST_FILL && newest === log.baseIndex && execution.executed > newest))
+    if (fill >= LAST_FILL && (isOverdue || (newest === log.baseIndex && execution.executed > newest)))
       execution.takeSnapshot(committed);
+    else if (isOverdue) execution.beginSnapshot(committed);
     return fill < CUT_FILL ? Math.min(execution.stable.index - kept, neededFrom) : execution.stable.index;
   }
 

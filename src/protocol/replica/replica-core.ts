@@ -197,6 +197,7 @@ export class ReplicaCore {
   /** Writes the same to `out[0]`, because a double that a call returns may be allocated on the heap. */
   writeWakeUs(out: Float64Array): void {
     out[0] = this.holdBack.dueUs;
+    this.state.wakeBefore(out);
     this.synchronization.wakeBefore(out);
     if (!this.state.starting) this.suspicion.wakeBefore(out);
     this.divergence.wakeBefore(out);
@@ -292,6 +293,7 @@ export class ReplicaCore {
     this.synchronization.flush(now);
     this.suspicion.improve(now);
     this.state.bound();
+    this.state.takePiece(now);
     this.divergence.flush(now);
     this.state.persist();
   }

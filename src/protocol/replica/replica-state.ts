@@ -12,9 +12,9 @@
 import type { StateMachine } from '../../machine/state-machine.js';
 import { ReplicaStatus, RequestFlag } from '../../wire/messages.js';
 import { BucketCounts } from '../bucket-counts.js';
-import type { ReplicaConfig } from '../config.js';
+import { DEFAULT_PIECES, type ReplicaConfig } from '../config.js';
 import type { Configuration } from '../configuration.js';
-import type { Chain, HardState, Outbox, Recovered, ReplicaObserver, Snapshot, Storage } from '../contract.js';
+import type { Chain, HardState, Instant, Outbox, Recovered, ReplicaObserver, Snapshot, Storage } from '../contract.js';
 import { COUNTER_NAMES, Counter } from '../counters.js';
 import { DurableBatch } from './durable-batch.js';
 import { DurableOutbox } from './durable-outbox.js';
@@ -37,6 +37,7 @@ import { featuresIn, installBase, snapshotFault } from '../log/snapshots.js';
 import { TailIndex } from '../log/tail-index.js';
 import { Hosts } from './hosts.js';
 import { OtherReplicas } from './others.js';
+import { SnapshotPace } from './snapshot-pace.js';
 import { Views } from '../views.js';
 
 /** For snapshots on this replica's disk: they were written under the limits of that time, which may have been larger. */
@@ -115,6 +116,7 @@ export class ReplicaState {
   /** At a quorum of one: the members that it decided last, as long as the entry is not durable. */
   private unwritten: { readonly members: Membership; readonly token: number } | undefined;
   private readonly capacity: LogCapacity;
+  private readonly snapshotPace: SnapshotPace;
   private readonly batch = new DurableBatch(this);
 
   constructor(
@@ -126,7 +128,7 @@ export class ReplicaState {
     readonly chain: Chain,
     readonly observer: ReplicaObserver,
   ) {
-    const { limits } = config;
+    const { limits, pieces = DEFAULT_PIECES } = config;
     this.id = config.id;
     this.list = (config.replicas << 28) | ((config.list ?? 0) & 0x0fffffff);
     this.members = firstMembership(config.replicas);
@@ -144,7 +146,9 @@ export class ReplicaState {
       chain,
       config.features ?? 0,
       this.members,
+      pieces.bytes,
     );
+    this.snapshotPace = new SnapshotPace(this.log, this.execution, pieces.everyUs);
     this.capacity = new LogCapacity(this.log, this.execution, limits, storage.keepsLog);
     this.out = new DurableOutbox(outbox);
     this.takeRole();
@@ -568,6 +572,16 @@ export class ReplicaState {
   /** Keeps the log within its capacity: takes snapshots that are due, and cuts behind them. */
   bound(): void {
     this.cut(this.capacity.bound(this.committed, this.neededFrom));
+  }
+
+  /** Ends a turn: takes a piece of the snapshot that is being taken, if it is time for one. */
+  takePiece(now: Instant): void {
+    if (this.snapshotPace.take(now)) this.bound();
+  }
+
+  /** Lowers `out[0]` to the time of the next piece, monotonic µs. */
+  wakeBefore(out: Float64Array): void {
+    this.snapshotPace.wakeBefore(out);
   }
 
   /** Entries behind `index` may still be asked for by some replica. */

@@ -1,0 +1,49 @@
+/**
+ * How fast a snapshot in pieces is taken: a piece at the end of a turn, one every `everyUs`, so that it costs a replica a
+ * part of its time and never all of it. If the log fills faster, pieces follow the log: they are so long that the
+ * snapshot is whole when half of the room is used that is left then.
+ */
+import { DOUBLE_ZERO } from '../double-zero.js';
+import type { Instant } from '../contract.js';
+import type { Execution } from '../log/execution.js';
+import type { Log } from '../log/log.js';
+import { LAST_FILL } from './log-capacity.js';
+
+export class SnapshotPace {
+  /** Of the snapshot that is being taken. */
+  private index = -1;
+  /** How full the log was when the last piece was taken. */
+  private fill = DOUBLE_ZERO;
+  private nextUs = DOUBLE_ZERO;
+
+  constructor(
+    private readonly log: Log,
+    private readonly execution: Execution,
+    private readonly everyUs: number,
+  ) {}
+
+  /** Ends a turn. True if the snapshot is whole now. */
+  take({ monotonicUs }: Instant): boolean {
+    const { log, execution } = this;
+    const { unfinished, pieceBytes } = execution;
+    if (unfinished === undefined) return false;
+    const fill = log.fill();
+    if (unfinished.snapshot.index !== this.index || fill < this.fill) {
+      if (unfinished.snapshot.index !== this.index) this.nextUs = monotonicUs;
+      this.index = unfinished.snapshot.index;
+      this.fill = fill;
+    }
+    const room = Math.max(0, LAST_FILL - this.fill) / 2;
+    const forLog = fill - this.fill < room ? (unfinished.left * (fill - this.fill)) / room : unfinished.left;
+    if (monotonicUs < this.nextUs && forLog < pieceBytes) return false;
+    this.fill = fill;
+    this.nextUs = monotonicUs + this.everyUs;
+    execution.continueSnapshot(Math.max(pieceBytes, forLog));
+    return execution.unfinished === undefined;
+  }
+
+  /** Lowers `out[0]` to the time of the next piece, monotonic µs. */
+  wakeBefore(out: Float64Array): void {
+    if (this.execution.unfinished !== undefined && this.nextUs < out[0]!) out[0] = this.nextUs;
+  }
+}
