@@ -88,6 +88,11 @@ const KINDS: readonly Kind[] = [
     begin: (bench) => bench.noise('lanes', { role: 'client' }),
   },
   {
+    name: 'lanes-hostile',
+    what: 'the same, but the client keeps no window: all 4,096 operations are on their way',
+    begin: (bench) => bench.noise('lanes-hostile', { role: 'client' }),
+  },
+  {
     name: 'registers',
     what: `900 Registers of ${SESSION_LANES} lanes a second under a read-only key, to all replicas`,
     begin: (bench) => bench.requests('read-only', 'all', { perSecond: 900, registers: SESSION_LANES }),

@@ -6,6 +6,7 @@ import { createSocket } from 'node:dgram';
 import { ClientHost } from '../src/client/client-host.js';
 import { resolveAddresses } from '../src/host/cluster-config.js';
 import { createTransport, type TransportKind } from '../src/host/transport-choice.js';
+import { SendWindow } from '../src/protocol/client/send-window.js';
 import { DEFAULT_TRANSPORT, type Address, type Transport } from '../src/transport/transport.js';
 import { DEFAULT_DATAGRAM_BYTES, JUMBO_DATAGRAM_BYTES } from '../src/wire/envelope.js';
 import { Attacker } from './attacker.js';
@@ -251,6 +252,10 @@ async function noiseOf(setup: NoiseSetup): Promise<Noise> {
   const forge = (bytes: Uint8Array, length: number): void => void (bytes[length - 1]! ^= 1);
   switch (setup.kind) {
     case 'lanes':
+      return BusyClient.connect(setup, 4096, 64);
+    case 'lanes-hostile':
+      // In this process clients keep no window.
+      Object.defineProperty(SendWindow.prototype, 'isFull', { get: () => false });
       return BusyClient.connect(setup, 4096, 64);
     case 'large':
       return BusyClient.connect(setup, 64, 40_000);

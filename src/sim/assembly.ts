@@ -357,7 +357,7 @@ export class Assembly implements Parts {
     const busy = world.busy?.endpoint === endpoint ? world.busy : undefined;
     const greedy = world.greedy?.endpoint === endpoint ? world.greedy : undefined;
     const lanes = Math.max(plan.workload.lanes, busy?.lanes ?? 0, greedy?.lanes ?? 0);
-    const thinkUs = greedy === undefined ? plan.workload.thinkUs : Math.min(plan.workload.thinkUs, lanes * GREEDY_US);
+    const thinkUs = Math.min(plan.workload.thinkUs, greedy === undefined ? Infinity : lanes * greedy.everyUs);
     const configure = (
       sessionHi: number,
       sessionLo: number,
@@ -528,9 +528,6 @@ export class Assembly implements Parts {
     return new Operator(queue, random, switchUs, host, workload, interference);
   }
 }
-
-/** Mean time between two operations of a greedy client, µs. */
-const GREEDY_US = 250;
 
 /** Bytes of one answer of a transfer, if operations or states may be longer than those of the key-value workload. */
 const CHUNK_BYTES = 1024;

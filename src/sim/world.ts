@@ -21,7 +21,8 @@ import { Random } from './random.js';
 export const WORLD_FAULTS = {
   distance: 'endpoints are at different distances, 20 µs to 50 ms one way; replicas in one room or two',
   busy: 'one client keeps the cluster busy, up to 20,000 operations/s, while others come and go',
-  greedy: 'one client has more operations open than its window, which is small, and never has nothing to do',
+  greedy:
+    'one client has more operations open than its window, which is small, or keeps none, and never has nothing to do',
   'clock-history': 'clocks have a wrong date before the first tick, one or all of them: set right later, or never',
   'one-way': 'a replica, or one path of a client, is deaf or mute for long, also when the other faults have ended',
   move: 'endpoints change their address',
@@ -75,8 +76,10 @@ export interface BusyClient {
 export interface GreedyClient {
   readonly endpoint: number;
   readonly lanes: number;
-  /** See ClientConfig. */
+  /** See ClientConfig. As many as it has lanes: it keeps no window, and has them all on their way. */
   readonly queued: number;
+  /** Mean time between two of its operations, µs. */
+  readonly everyUs: number;
 }
 
 export interface ClockHistory {
@@ -197,14 +200,14 @@ export function drawWorld(seed: number, allowed: ReadonlySet<string>, bounds: Wo
         fromUs: Math.max(0, ticks - random.between(200, 800) * everyUs),
       };
     }),
-    greedy: part(
-      'greedy',
-      (random): GreedyClient => ({
-        endpoint: replicas + random.below(clients),
-        lanes: Math.max(bounds.lanes, Math.min(bounds.lanesPerSession, bounds.lanes + random.between(2, 8))),
-        queued: random.pick([1, 2, 4]),
-      }),
-    ),
+    greedy: part('greedy', (random): GreedyClient => {
+      const endpoint = replicas + random.below(clients);
+      const lanes = Math.max(bounds.lanes, Math.min(bounds.lanesPerSession, bounds.lanes + random.between(2, 8)));
+      const queued = random.pick([1, 2, 4]);
+      if (random.chance(0.6)) return { endpoint, lanes, queued, everyUs: 250 };
+      const many = Math.max(bounds.lanes, Math.min(bounds.lanesPerSession, 4 * lanes));
+      return { endpoint, lanes: many, queued: many, everyUs: 100 };
+    }),
     clocks: part('clock-history', (random) => drawClocks(random, replicas, endpoints, ticks)),
     oneWay: part(
       'one-way',
@@ -327,7 +330,9 @@ export function describeWorld(world: World, replicas: number): string {
   }
   if (busy !== undefined) parts.push(`busy ${name(busy.endpoint)} ${Math.round(1e6 / busy.everyUs)}/s`);
   if (greedy !== undefined)
-    parts.push(`greedy ${name(greedy.endpoint)} ${greedy.lanes} lanes, window ${greedy.queued}`);
+    parts.push(
+      `greedy ${name(greedy.endpoint)} ${greedy.lanes} lanes, window ${greedy.queued}, every ${greedy.everyUs} µs`,
+    );
   if (clocks !== undefined) {
     const { endpoints, aheadS, rightAtUs } = clocks;
     const off =

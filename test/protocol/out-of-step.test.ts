@@ -3,7 +3,10 @@
 import t from 'tap';
 import {
   APART_PERIODS,
+  BATCH_TURN,
   BATCH_US,
+  FORGIVE_PERIODS,
+  OPEN_PART,
   OVERTAKEN_PART,
   PERIOD_US,
   REPAIRS_FREE,
@@ -17,6 +20,7 @@ import {
   RejectReason,
   Reply,
   Request,
+  Sync,
   SyncAck,
 } from '../../src/wire/messages.js';
 import { Cluster, encode, TEST_LIMITS, type ClusterOptions, type HandClient, type Packet } from './harness.js';
@@ -35,7 +39,13 @@ class Scene {
   private numbers = new Map<HandClient, number>();
 
   constructor(options: ClusterOptions = {}) {
-    this.c = new Cluster(3, { late: 'restamp', ...options, timings: { orderHoldUs: 1_000_000, ...options.timings } });
+    this.c = new Cluster(3, {
+      late: 'restamp',
+      ...options,
+      // Tests let many requests pass between two Syncs.
+      limits: { cachedRequests: 1_024, ...options.limits },
+      timings: { orderHoldUs: 1_000_000, ...options.timings },
+    });
     [this.alice, this.bob, this.mallory] = [this.c.hand(), this.c.hand(), this.c.hand()];
     for (const [i, client] of [this.alice, this.bob, this.mallory].entries())
       this.c.give(client, Request, client.registration(10 + i), 0, 1);
@@ -400,6 +410,104 @@ t.test('no room for the next batch: busy. Registers, and under `late: reject` al
   r.c.arrive({ ...awaiting(r, r.mallory) });
   t.equal(r.apart(0, r.mallory), true);
   t.equal(r.c.replica(0).answer(Request, r.next(r.mallory), r.mallory.endpoint).message, Reply);
+  t.end();
+});
+
+t.test('an owner with too many entries that no other replica confirmed is served apart, and the others go on', (t) => {
+  const cachedRequests = 64;
+  const most = cachedRequests * OPEN_PART;
+  const flooded = (count: number, beside: boolean): Scene => {
+    const s = new Scene({ limits: { cachedRequests } });
+    // Long enough for earlier requests to be forgotten.
+    s.c.run(8_000_000);
+    if (beside) t.equal(s.commits(s.alice), true);
+    s.c.run(20_000);
+    // Its requests reach both replicas, each in another order; no Sync was answered yet.
+    const requests = Array.from({ length: count }, (_, i) => s.next(s.mallory, { lane: i % 4 }));
+    for (const request of requests) s.c.give(s.mallory, Request, request, 0);
+    for (const request of [...requests.slice(1), requests[0]!]) s.c.give(s.mallory, Request, request, 1);
+    s.c.lose();
+    s.c.pass(6_000);
+    return s;
+  };
+  const s = flooded(most + 8, true);
+  s.c.deliver({ message: Sync });
+  t.strictSame([s.apart(0, s.mallory), s.apart(1, s.mallory)], [true, true], 'at the primary and at the member');
+  t.equal(s.apart(0, s.alice) || s.apart(1, s.alice) || s.apart(0, s.bob), false);
+  s.c.run(100_000);
+  const cut = s.c.replica(1).counter('entries_cut');
+  const before = s.c.replica(0).last;
+  let fast = 0;
+  for (let i = 0; i < 100; i++) {
+    for (let lane = 0; lane < 4; lane++) {
+      const request = s.next(s.mallory, { lane });
+      s.c.give(s.mallory, Request, request, i % 2);
+      s.c.give(s.mallory, Request, request, 1 - (i % 2));
+    }
+    if (s.commits(s.alice)) fast++;
+    s.c.settle();
+    s.c.run(REST_US);
+  }
+  t.ok(fast >= 90, `${fast} of 100 commits in one round trip`);
+  t.ok(s.c.replica(1).counter('entries_cut') - cut < 100, 'nothing of it is moved in the log of the member');
+  s.c.run(2 * BATCH_US);
+  const { last } = s.c.replica(0);
+  t.ok(last - before > 120, `${last - before} entries: it is served as well`);
+  t.equal(s.c.replica(1).chain(last), s.c.replica(0).chain(last));
+
+  for (const [count, beside] of [
+    [most - 8, true],
+    [most + 8, false],
+  ] as const) {
+    const quiet = flooded(count, beside);
+    quiet.c.deliver({ message: Sync });
+    t.strictSame([quiet.apart(0, quiet.mallory), quiet.apart(1, quiet.mallory)], [false, false]);
+  }
+  t.end();
+});
+
+t.test('a batch is appended in pieces, so that others wait for no more than one', (t) => {
+  const s = new Scene({ limits: { held: 4 * BATCH_TURN } });
+  s.rounds(REPAIRS_FREE + 1, s.mallory, 1);
+  s.round(s.mallory, 0, 1);
+  s.c.run(BATCH_US - (s.c.now.monotonicUs % BATCH_US) + 1);
+  t.equal(s.apart(0, s.mallory), true);
+  const before = s.c.replica(0).last;
+  for (let i = 0; i < 2 * BATCH_TURN; i++) s.c.give(s.mallory, Request, s.next(s.mallory, { lane: i % 4 }), 0, 1);
+  t.equal(s.c.replica(0).last, before);
+  s.c.pass(BATCH_US - (s.c.now.monotonicUs % BATCH_US) - 1);
+  s.c.pass(2);
+  const first = s.c.replica(0).last - before;
+  t.ok(first > 0 && first <= 2 * BATCH_TURN);
+  t.equal(first % BATCH_TURN, 0, `${first} at once`);
+  t.ok(s.c.replica(0).core.wakeAtUs <= s.c.now.monotonicUs || first === 2 * BATCH_TURN, 'the rest is due at once');
+  s.c.run(3_000);
+  const { last } = s.c.replica(0);
+  t.equal(last, before + 2 * BATCH_TURN);
+  t.equal(s.c.replica(1).chain(last), s.c.replica(0).chain(last));
+  t.end();
+});
+
+t.test('who is found to be out of step again is served apart sooner and for longer; in time that is forgotten', (t) => {
+  const s = new Scene();
+  /** Requests to the member only until they wait there, and for how long they then do. */
+  const offend = (): { after: number; forUs: number } => {
+    let after = 0;
+    while (!s.apart(1, s.mallory)) {
+      s.round(s.mallory, 1);
+      after++;
+    }
+    const fromUs = s.c.now.monotonicUs;
+    while (s.apart(1, s.mallory)) s.c.run(PERIOD_US);
+    return { after, forUs: s.c.now.monotonicUs - fromUs };
+  };
+  const first = offend();
+  const second = offend();
+  t.equal(first.after, REPAIRS_FREE + 1);
+  t.ok(second.after < first.after, `after ${first.after} requests, then after ${second.after}`);
+  t.ok(second.forUs > 1.5 * first.forUs, `${first.forUs} µs, then ${second.forUs}`);
+  for (let us = 0; us < 3 * FORGIVE_PERIODS * PERIOD_US; us += 10 * PERIOD_US) s.c.run(10 * PERIOD_US);
+  t.equal(offend().after, REPAIRS_FREE + 1);
   t.end();
 });
 

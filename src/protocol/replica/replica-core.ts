@@ -391,7 +391,10 @@ export class ReplicaCore {
    */
   private releaseHeld(now: Instant): void {
     const { turnUs, holdBack } = this;
-    for (let slot = holdBack.take(turnUs); slot >= 0; slot = holdBack.take(turnUs)) this.release(slot, now);
+    const { outOfStep } = this.repair;
+    for (let slot = holdBack.take(turnUs); slot >= 0; slot = outOfStep.isTurnFull ? -1 : holdBack.take(turnUs))
+      this.release(slot, now);
+    outOfStep.turnEnded();
   }
 
   /**

@@ -18,6 +18,10 @@
  * - Late requests happen to honest clients too. An owner that has not many more of them than the others is left alone, and
  *   so is one that has only a few, or none beside it.
  *
+ * The same is done to an owner that has too many entries in the log of which it is not known yet that all members have them:
+ * a client that keeps no window. What the replicas then have in different orders is so much that moving it takes longer than the
+ * primary takes for the next ones. Both see that by themselves, each in its own log.
+ *
  * A member stops reporting some time before it takes requests directly again. By then the primary does too. Otherwise the
  * batches of the primary would look like lateness to the member, and its reports would keep up the batches.
  *
@@ -25,12 +29,14 @@
  */
 import type { Instant } from '../../contract.js';
 import { DOUBLE_ZERO } from '../../double-zero.js';
-import type { Entry } from '../../log/entry.js';
+import { Entry } from '../../log/entry.js';
 import { NO_OWNER } from '../../log/session-owner.js';
 import type { ReplicaState } from '../replica-state.js';
 
 /** The primary appends the requests of owners that are out of step this often. */
 export const BATCH_US = 25_000;
+/** Of a batch it appends this many in one turn, so that others wait for no more. */
+export const BATCH_TURN = 32;
 /** Repairs that one owner may cause at once before it can be out of step. */
 export const REPAIRS_FREE = 8;
 /** And this part of its requests may be overtaken. */
@@ -43,12 +49,23 @@ const TIMES_OTHERS = 4;
 export const PERIOD_US = 50_000;
 /** Counts are halved after this many periods, … */
 const HALVE_PERIODS = 20;
-/** … an owner that was found to be out of step is served apart for this many, … */
+/** … an owner that was found to be out of step is served apart for this many the first time, … */
 export const APART_PERIODS = 40;
 /** … in the last of which a member reports nothing, … */
 const SILENT_PERIODS = 3;
 /** … and at a primary that heard of it from a member for this many. */
 const BELIEVED_PERIODS = 2;
+/** Each time that it is found so again, it is served apart for twice as long, up to this many times, with fewer repairs free. */
+const STRIKES_MAX = 4;
+/** One of these times is forgotten after this many periods. */
+export const FORGIVE_PERIODS = 600;
+/**
+ * The part of the cached requests that one owner may have in a log behind what is known to be equal at the members. With the
+ * default limits these are 1,024, twice the window of a client.
+ */
+export const OPEN_PART = 1 / 4;
+/** Entries by which the owners' parts of a log are estimated. */
+const SAMPLES = 64;
 /** A member reports at most this often that requests wait. */
 const REPORT_US = 10_000;
 const BUCKET_BITS = 10;
@@ -61,6 +78,8 @@ export class OutOfStep {
   private readonly appends = new Int32Array(BUCKETS);
   private readonly overtakes = new Int32Array(BUCKETS);
   private readonly repairs = new Int32Array(BUCKETS);
+  /** How often the owners of each bucket were found to be out of step lately. */
+  private readonly strikes = new Uint8Array(BUCKETS);
   /** The last repair that each bucket's owners were counted for. */
   private readonly lastRepair = new Int32Array(BUCKETS);
   private allAppends = 0;
@@ -76,6 +95,12 @@ export class OutOfStep {
   private lackedIndex = 0;
   /** At the primary: a request was appended that members will probably lack. */
   private lacked = false;
+  /** At the primary: requests of such owners that were appended in this turn. */
+  private batchedNow = 0;
+  /** How many of the last samples were of each bucket. */
+  private readonly sampled = new Uint8Array(BUCKETS);
+  /** Points at the entry that is sampled now. */
+  private readonly sample = new Entry();
 
   constructor(private readonly state: ReplicaState) {}
 
@@ -85,6 +110,7 @@ export class OutOfStep {
     this.appends.fill(0);
     this.overtakes.fill(0);
     this.repairs.fill(0);
+    this.strikes.fill(0);
     this.allAppends = 0;
     this.allOvertakes = 0;
     this.apart = 0;
@@ -95,6 +121,26 @@ export class OutOfStep {
   /** The owner of this request is served apart. */
   isApart(request: Entry): boolean {
     return this.periods[this.bucketOf(request)] !== 0;
+  }
+
+  /**
+   * After each Sync: an owner that has too many entries behind `agreed`, up to which the logs are known to be equal, is served
+   * apart if it has others beside it.
+   */
+  look(agreed: number): void {
+    const { state, sampled, sample } = this;
+    const { log } = state;
+    const { limits, timings } = state.config;
+    const first = Math.max(agreed, log.baseIndex) + 1;
+    const open = log.lastIndex - first + 1;
+    const most = limits.cachedRequests * OPEN_PART;
+    if (open <= most || timings.orderHoldUs === 0) return;
+    const each = open / SAMPLES;
+    sampled.fill(0);
+    for (let i = 0; i < SAMPLES; i++) {
+      const bucket = this.bucketOf(log.pointAt(first + Math.floor(i * each), sample));
+      if (++sampled[bucket]! * each > most && this.allAppends > this.appends[bucket]!) this.offended(bucket);
+    }
   }
 
   /** A request was appended as it came. */
@@ -134,11 +180,11 @@ export class OutOfStep {
     const others = this.allOvertakes - mine;
     if (
       this.state.config.timings.orderHoldUs > 0 &&
-      repairs[bucket]! > REPAIRS_FREE &&
+      repairs[bucket]! > REPAIRS_FREE >> this.strikes[bucket]! &&
       mine > appended * OVERTAKEN_PART &&
       mine * othersAppended > TIMES_OTHERS * others * appended
     )
-      this.setApart(bucket, APART_PERIODS);
+      this.offended(bucket);
     return isFirst ? -nowUs : nowUs;
   }
 
@@ -156,9 +202,20 @@ export class OutOfStep {
     if (overtakenUs < 0 && this.repairs[bucket]! > 0) this.repairs[bucket]!--;
   }
 
-  /** At a primary: a request was appended in a batch. */
+  /** At a primary: a request that was held was appended; it may have been one of a batch. */
   batched(request: Entry): void {
-    if (this.periods[this.bucketOf(request)]! > BELIEVED_PERIODS) this.lacked = true;
+    const periods = this.periods[this.bucketOf(request)]!;
+    if (periods > 0) this.batchedNow++;
+    if (periods > BELIEVED_PERIODS) this.lacked = true;
+  }
+
+  /** At a primary: the rest of the batch is for the next turn. */
+  get isTurnFull(): boolean {
+    return this.batchedNow >= BATCH_TURN;
+  }
+
+  turnEnded(): void {
+    this.batchedNow = 0;
   }
 
   /** At a primary: in this turn a request was appended that members will probably lack. */
@@ -200,6 +257,14 @@ export class OutOfStep {
     this.nextPeriodUs = now.monotonicUs + PERIOD_US;
     if (this.apart > 0) this.countDown();
     if (++this.age % HALVE_PERIODS === 0) this.halve();
+    if (this.age % FORGIVE_PERIODS === 0) this.forgive();
+  }
+
+  /** Found to be out of step here. */
+  private offended(bucket: number): void {
+    const { strikes } = this;
+    if (this.periods[bucket]! <= BELIEVED_PERIODS && strikes[bucket]! < STRIKES_MAX) strikes[bucket]!++;
+    this.setApart(bucket, Math.min(APART_PERIODS << (strikes[bucket]! - 1), 0xff));
   }
 
   private setApart(bucket: number, periods: number): void {
@@ -219,6 +284,12 @@ export class OutOfStep {
       this.overtakes[bucket] = 0;
       this.repairs[bucket] = 0;
     }
+  }
+
+  private forgive(): void {
+    const { strikes, periods } = this;
+    for (let bucket = 0; bucket < BUCKETS; bucket++)
+      if (strikes[bucket]! > 0 && periods[bucket] === 0) strikes[bucket]!--;
   }
 
   private halve(): void {

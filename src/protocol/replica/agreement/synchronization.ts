@@ -99,6 +99,7 @@ export class Synchronization {
   sync(now: Instant): void {
     if (this.heartbeat.beat(now)) this.commitIndex.advance();
     this.repair.outOfStep.tick(now);
+    this.repair.outOfStep.look(this.commitIndex.agreed());
   }
 
   /** At the primary: a replica says up to where its log equals this one. */
@@ -175,6 +176,7 @@ export class Synchronization {
     else if (log.matches(committed, committedHi, committedLo)) this.repair.confirm(committed);
     this.time.learn(now);
     this.repair.outOfStep.tick(now);
+    if (state.isMember) this.repair.outOfStep.look(state.synced);
     this.commitIndex.hear(committed);
     this.catchUp.hear(lastIndex, committed, now);
     this.sender.syncAck(from, now);
