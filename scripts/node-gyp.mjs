@@ -5,7 +5,8 @@ import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { delimiter, dirname, isAbsolute, join } from 'node:path';
 
-const BUILD_MS_MAX = 10 * 60_000;
+/** A busy host or a small one takes its time, most of all with sanitizers (test-asan.mjs). */
+const BUILD_MS_MAX = 30 * 60_000;
 const LOG_BYTES_MAX = 1 << 20;
 const EXCERPT_LINES_MAX = 40;
 
@@ -52,9 +53,10 @@ function headersDirectory() {
 
 /**
  * Compiles the addon of the package in `directory`, into its build/Release/. Resolves to whether it succeeded and to the
- * end of the output. `environment` is added to ours, `flags` to those of node-gyp.
+ * end of the output. `environment` is added to ours, `flags` to those of node-gyp. A build that takes longer than `ms` is
+ * ended, with all processes that it started: a compiler that went on would keep the output open, and this would wait for it.
  */
-export function compileAddon(nodeGyp, directory, { environment = {}, flags = [] } = {}) {
+export function compileAddon(nodeGyp, directory, { environment = {}, flags = [], ms = BUILD_MS_MAX } = {}) {
   const env = { ...process.env, ...environment };
   const nodedir = headersDirectory();
   if (nodedir !== undefined) env.npm_config_nodedir = nodedir;
@@ -63,15 +65,45 @@ export function compileAddon(nodeGyp, directory, { environment = {}, flags = [] 
       cwd: directory,
       env,
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: BUILD_MS_MAX,
+      detached: process.platform !== 'win32', // a group of its own, which can be ended as a whole
     });
+    const end = (signal) => {
+      try {
+        if (process.platform === 'win32') child.kill(signal);
+        else process.kill(-child.pid, signal);
+      } catch {
+        // it has ended already
+      }
+    };
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      end('SIGKILL');
+    }, ms);
+    // Ctrl-C does not reach another group.
+    const forward = (signal) => {
+      end(signal);
+      stopListening();
+      process.kill(process.pid, signal);
+    };
+    const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+    for (const signal of signals) process.on(signal, forward);
+    const stopListening = () => {
+      clearTimeout(timer);
+      for (const signal of signals) process.off(signal, forward);
+    };
     let log = '';
     const keep = (chunk) => (log = (log + chunk).slice(-LOG_BYTES_MAX));
     child.stdout.setEncoding('utf8').on('data', keep);
     child.stderr.setEncoding('utf8').on('data', keep);
-    child.on('error', (error) => resolve({ ok: false, log: `${log}${error.message}\n` }));
+    child.on('error', (error) => {
+      stopListening();
+      resolve({ ok: false, log: `${log}${error.message}\n` });
+    });
     child.on('close', (code, signal) => {
-      if (signal !== null) log += `ended by ${signal} (a build may take ${BUILD_MS_MAX / 60_000} minutes)\n`;
+      stopListening();
+      if (isLate) log += `ended: a build may take ${ms / 60_000} minutes\n`;
+      else if (signal !== null) log += `ended by ${signal}\n`;
       resolve({ ok: code === 0, log });
     });
   });

@@ -49,6 +49,38 @@ function install(root: string, env: NodeJS.ProcessEnv): SpawnSyncReturns<string>
   });
 }
 
+t.test(
+  'a build that takes too long is ended with all that it started',
+  { skip: process.platform === 'win32' },
+  async (t) => {
+    const root = mkdtempSync(join(tmpdir(), 'jitpaxos-build-'));
+    t.teardown(() => rmSync(root, { recursive: true }));
+    const slow = join(root, 'slow.mjs');
+    // As make does for node-gyp: a compiler holds the output, whatever becomes of the one who started it.
+    writeFileSync(
+      slow,
+      `import { spawn } from 'node:child_process';
+     const compiler = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { stdio: 'inherit' });
+     console.log(\`compiler \${compiler.pid}\`);
+     setInterval(() => {}, 1000);`,
+    );
+    const { compileAddon } = (await import(pathToFileURL(join(ROOT, 'scripts', 'node-gyp.mjs')).href)) as {
+      compileAddon(program: string, directory: string, options: { ms: number }): Promise<{ ok: boolean; log: string }>;
+    };
+    let ended: { ok: boolean; log: string };
+    // On a busy host the compiler may not even have started: then it gets more time.
+    let ms = 500;
+    do ended = await compileAddon(slow, root, { ms });
+    while (!ended.log.includes('compiler') && (ms *= 4) < 120_000);
+    t.notOk(ended.ok);
+    t.match(
+      ended.log,
+      'ended: a build may take',
+      'it waited for the output to be closed, and nobody holds it any more',
+    );
+  },
+);
+
 /** What a program of the package at `root` sees, started somewhere else. */
 function bindingSeenIn(
   root: string,
