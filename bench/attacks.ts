@@ -1,14 +1,14 @@
 /**
  * What an attacker takes from the others: well-behaved clients at a moderate rate, alone and beside an attack, in turns.
  *
- *   npm run bench:attacks -- [--attacks ahead-10,forged] [--rounds 5] [--warmup 2s] [--strict] [--json]
+ *   npm run bench:attacks -- [--attacks ahead-10,forged] [--rounds 5] [--warmup 4s] [--strict] [--json]
  *
  * Look at the share of commits in one round trip, beside the share of the quiet runs before and after. All processes
  * share the host's cores, so times are worth less than shares: they come with their range over the rounds. A flood takes
  * much processor time for its sender, so the quiet runs around it have the same sender, at sockets that nobody reads.
  *
  * Each attack first runs once unmeasured, in the same processes. Otherwise the first round would measure how V8 compiles
- * what the attack reaches. `--warmup 0s` leaves that in.
+ * what the attack reaches, and how memory grows to its bounds. `--warmup 0s` leaves that in.
  */
 import { get } from 'node:http';
 import { fileURLToPath } from 'node:url';
@@ -504,9 +504,9 @@ await program(
       seconds: { kind: 'duration', default: '2s', min: 1e7, max: 3.6e12, help: 'how long a run is measured' },
       warmup: {
         kind: 'duration',
-        default: '2s',
+        default: '4s',
         max: 3.6e12,
-        help: 'how long each attack runs before, unmeasured, while V8 compiles what it reaches',
+        help: 'how long each attack runs before, unmeasured, while V8 compiles what it reaches and memory grows to its bounds',
       },
       strict: { kind: 'switch', help: 'exit with 4 when a goal is missed' },
     },
