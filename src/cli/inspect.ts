@@ -9,6 +9,7 @@ import { showFingerprint } from '../host/chain.js';
 import { loadCluster } from '../host/cluster-config.js';
 import { loadKeys } from '../host/key-file.js';
 import { keyFileBeside } from '../host/keyring.js';
+import { viewText } from '../host/membership-report.js';
 import { inLine } from '../host/printable.js';
 import { bootDigits } from '../server/storage-choice.js';
 import { DirectoryFiles } from '../storage/files.js';
@@ -167,7 +168,7 @@ function linesOf(found: Inspection, frames: boolean, colours: boolean): string[]
       dim('promises'),
       hardState === null
         ? 'none'
-        : `view ${hardState.view}, log of view ${hardState.logView < 0 ? '– (lost)' : hardState.logView}, incarnation ${hardState.incarnation}`,
+        : `view ${viewText(hardState.view)}, log of view ${hardState.logView < 0 ? '– (lost)' : viewText(hardState.logView)}, incarnation ${hardState.incarnation}`,
     ],
     [
       dim('log'),
@@ -257,7 +258,7 @@ function frameRow(frame: FrameInspection): string[] {
     entries,
     String(baseIndex),
     String(committed),
-    String(view),
+    viewText(view),
     String(bytes),
     reset ? 'whole log' : clean ? 'clean stop' : '',
   ];
