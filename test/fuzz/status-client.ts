@@ -15,7 +15,15 @@ export function statusInquiry(replicas: number): Inquiry<ReplicaStatusReport> {
     enter: () => now,
   };
   const clock = { close: () => undefined };
-  const inquiry: Inquiry<ReplicaStatusReport> = Reflect.construct(Inquiry, [{}, 'fuzz', STATUS_QUESTION, loop, clock]);
+  const hosts = Array.from({ length: replicas }, (_, id) => ({ id, at: { host: 'fuzz', port: 7000 + id } }));
+  const inquiry: Inquiry<ReplicaStatusReport> = Reflect.construct(Inquiry, [
+    {},
+    'fuzz',
+    STATUS_QUESTION,
+    loop,
+    clock,
+    hosts,
+  ]);
   inquiry['query'] = {
     answers: Array.from({ length: replicas }, (_, id) => ({
       id,
