@@ -99,6 +99,13 @@ t.test('a learner, and an epoch with fewer voters', async (t) => {
     logged.some((line) => line.startsWith('replica.change-decided')),
     'that it was decided was logged before',
   );
+  const left = await once(({ replicas: rows }) => rows[2]?.report?.membership?.role === 'removed');
+  t.equal(left.replicas[2]!.report?.membership?.role, 'removed', 'it has heard that it is not listed any more');
+  t.ok(logged.includes('replica.removed 2'), 'and warns of that');
+  t.ok(
+    left.remarks.some((text) => /^replica 2 \(.*\) is not a member any more in epoch 1, and still runs/.test(text)),
+    left.remarks.join('\n'),
+  );
 });
 
 t.test('an old cluster file shows the whole cluster, as long as one replica in it answers', async (t) => {
