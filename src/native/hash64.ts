@@ -27,11 +27,40 @@ export interface Hash64 {
   hashArena?(length: number): HashArena;
 }
 
+/** XXH3-64 of bytes that come in parts. */
+export interface Hash64InParts {
+  update(bytes: Uint8Array, offset: number, length: number): void;
+  /** Writes the canonical digest of all parts, 8 bytes big-endian, to `out[outOffset]`. */
+  digest(out: Uint8Array, outOffset: number): void;
+}
+
 const DIGEST_BYTES = 8;
 
-/** The part of xxhash-addon that is used here. Its own types also ask for an instance's methods. */
+/** The part of xxhash-addon that is used here. */
 interface OneShot {
-  readonly XXHash3: { hash(data: Uint8Array): Uint8Array };
+  readonly XXHash3: {
+    hash(data: Uint8Array): Uint8Array;
+    new (seed: Uint8Array): { update(data: Uint8Array): void; digest(): Uint8Array };
+  };
+}
+
+let inParts: OneShot['XXHash3'] | null | undefined;
+
+/** Undefined where xxhash-addon has no binary for this platform and was not compiled: then hash the whole. */
+export function beginHash64(): Hash64InParts | undefined {
+  if (inParts === undefined) {
+    try {
+      inParts = (createRequire(import.meta.url)('xxhash-addon') as OneShot).XXHash3;
+    } catch {
+      inParts = null;
+    }
+  }
+  if (inParts === null) return undefined;
+  const hash = new inParts(Buffer.alloc(8));
+  return {
+    update: (bytes, offset, length) => hash.update(Buffer.from(bytes.buffer, bytes.byteOffset + offset, length)),
+    digest: (out, outOffset) => out.set(hash.digest(), outOffset),
+  };
 }
 
 class JavaScriptHash64 implements Hash64 {

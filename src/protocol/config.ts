@@ -128,7 +128,7 @@ export interface Pieces {
   readonly everyUs: number;
 }
 
-export const DEFAULT_PIECES: Pieces = { bytes: 1 << 16, everyUs: 1_000 };
+export const DEFAULT_PIECES: Pieces = { bytes: 1 << 15, everyUs: 1_000 };
 
 export interface ReplicaConfig {
   /**

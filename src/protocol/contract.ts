@@ -55,6 +55,14 @@ export interface Hasher {
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
   /** Zeroed memory of the hasher's own, whose ranges it hashes faster, if it has such memory. */
   hashArena?(length: number): HashArena;
+  /** Begins the hash of bytes that come in parts; undefined, or no such method: it hashes only the whole. */
+  begin?(): HashInParts | undefined;
+}
+
+export interface HashInParts {
+  update(bytes: Uint8Array, offset: number, length: number): void;
+  /** The hash of all parts, as `hash64` writes it. */
+  digest(out: Uint8Array, outOffset: number): void;
 }
 
 export interface HashArena {
@@ -177,6 +185,8 @@ export interface Snapshot {
   readonly chainHi: number;
   readonly chainLo: number;
   readonly bytes: Uint8Array;
+  /** XXH3-64 of `bytes`, if it was computed while they came. */
+  readonly digest?: Uint8Array;
 }
 
 /** What a start without data on disk knows about earlier starts. */

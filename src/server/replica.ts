@@ -10,7 +10,7 @@ import { randomInt } from 'node:crypto';
 import { HostClock, type ClockQuality } from '../clock/host-clock.js';
 import { JitPaxosError, type ErrorCode } from '../errors.js';
 import type { Family } from '../metrics/exposition.js';
-import { loadHash, type Hash64 } from '../native/hash64.js';
+import { beginHash64, loadHash, type Hash64 } from '../native/hash64.js';
 import { ForgottenError } from '../protocol/replica/introduction.js';
 import { DEFAULT_LATE } from '../protocol/config.js';
 import { DivergedError } from '../protocol/replica/diverged-error.js';
@@ -230,7 +230,7 @@ export class Replica {
         loop.outbox,
         storage,
         options.machine,
-        hash,
+        { hash64: (...args) => hash.hash64(...args), begin: beginHash64 },
         {
           ...transitionLogger(
             id,

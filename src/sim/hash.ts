@@ -7,7 +7,7 @@
  * that confuses the two is noticed there.
  */
 import { hashBytes } from '../machine/bytes.js';
-import { chainOf, type Chain, type Hasher } from '../protocol/contract.js';
+import { chainOf, type Chain, type Hasher, type HashInParts } from '../protocol/contract.js';
 import { loadSipHash, SIP_SECRET_BYTES } from '../native/siphash.js';
 import { writeI32 } from '../wire/u64.js';
 import type { Random } from './random.js';
@@ -21,6 +21,17 @@ export class SimulationHasher implements Hasher {
     const lo = hashBytes(bytes, offset, length, SEED_LO);
     writeI32(out, outOffset, hi);
     writeI32(out, outOffset + 4, lo);
+  }
+
+  begin(): HashInParts {
+    const parts: Uint8Array[] = [];
+    return {
+      update: (bytes, offset, length) => parts.push(bytes.slice(offset, offset + length)),
+      digest: (out, outOffset) => {
+        const whole = Buffer.concat(parts);
+        this.hash64(whole, 0, whole.length, out, outOffset);
+      },
+    };
   }
 }
 

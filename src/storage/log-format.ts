@@ -266,7 +266,8 @@ export function encodeSnapshotHeader(snapshot: Snapshot, owner: Owner, hash: Has
   writeI32(bytes, 28, snapshot.chainHi);
   writeI32(bytes, 32, snapshot.chainLo);
   writeIndex(bytes, 36, snapshot.bytes.length);
-  hash.hash64(snapshot.bytes, 0, snapshot.bytes.length, bytes, 44);
+  if (snapshot.digest === undefined) hash.hash64(snapshot.bytes, 0, snapshot.bytes.length, bytes, 44);
+  else bytes.set(snapshot.digest, 44);
   hash.hash64(bytes, 0, AT_SNAPSHOT_CHECKSUM, bytes, AT_SNAPSHOT_CHECKSUM);
   return bytes;
 }

@@ -4,7 +4,7 @@ import { randomInt } from 'node:crypto';
 import { createRequire } from 'node:module';
 import t, { type Test } from 'tap';
 import { native, type NativeBinding } from '../../src/native/addon.js';
-import { loadHash, type Hash64 } from '../../src/native/hash64.js';
+import { beginHash64, loadHash, type Hash64 } from '../../src/native/hash64.js';
 
 const WITHOUT_ADDON: NativeBinding = { available: false, addon: null, reason: 'it is left out by a test' };
 const skip = native.available ? false : native.reason;
@@ -185,5 +185,24 @@ t.test('an arena hashes its ranges as hash64 does', { skip }, (t) => {
     t.throws(() => hash.hashArena!(length), { code: 'out-of-bounds' }, `hashArena(${length})`);
 
   t.notOk(loadHash(WITHOUT_ADDON).hashArena, 'the one without the addon has none');
+  t.end();
+});
+
+t.test('bytes that come in parts have the hash of the whole', (t) => {
+  const random = randomness(seed);
+  const bytes = Uint8Array.from({ length: 5000 }, () => random(256));
+  for (let round = 0; round < 100; round++) {
+    const start = random(100);
+    const end = start + random(bytes.length - start);
+    const inParts = beginHash64()!;
+    for (let at = start; at < end; ) {
+      const length = Math.min(end - at, 1 + random(2000));
+      inParts.update(bytes, at, length);
+      at += length;
+    }
+    const out = Buffer.alloc(10, 0xaa);
+    inParts.digest(out, 1);
+    t.equal(out.toString('hex'), `aa${digestOf(loadHash(), bytes, start, end - start)}aa`);
+  }
   t.end();
 });

@@ -89,6 +89,8 @@ export class Execution {
     private readonly firstMembership: Membership,
     /** Length of a piece of a snapshot; one that is no longer is taken at once. */
     readonly pieceBytes: number,
+    /** XXH3-64, for digests of snapshots. */
+    private readonly hasher?: Hasher,
   ) {
     this.features = features;
     this.membership = this.committedMembership = firstMembership;
@@ -174,7 +176,12 @@ export class Execution {
     }
     const { log, executed, features, membership, sessions } = this;
     const snapshot = encodeAllButMachine(log, executed, features, membership, sessions, pieces.length);
-    this.unfinished = new UnfinishedSnapshot(snapshot, snapshot.bytes.length - pieces.length, pieces);
+    this.unfinished = new UnfinishedSnapshot(
+      snapshot,
+      snapshot.bytes.length - pieces.length,
+      pieces,
+      this.hasher?.begin?.(),
+    );
     if (pieces.length <= this.pieceBytes) this.finishSnapshot();
   }
 
@@ -184,7 +191,7 @@ export class Execution {
     if (unfinished.left > 0) unfinished.take(maxBytes);
     if (unfinished.left > 0) return;
     this.unfinished = undefined;
-    this.took(unfinished.snapshot, this.committed);
+    this.took(unfinished.finish(), this.committed);
   }
 
   /** Takes all that is missing of the unfinished snapshot. */

@@ -9,7 +9,7 @@
  * replicas read it. Without features it stays version 1, byte for byte.
  */
 import { readI32, readIndex, writeI32, writeIndex } from '../../wire/u64.js';
-import type { Snapshot } from '../contract.js';
+import type { Hasher, Snapshot } from '../contract.js';
 import { decodeMembership, encodeMembership, type Membership } from '../membership/membership.js';
 import { Feature, unknownIn } from './features.js';
 import { keyFollows, type Log } from './log.js';
@@ -160,6 +160,12 @@ export function snapshotFault(snapshot: Snapshot, bounds: SessionBounds): string
     bounds,
     (featuresIn(snapshot) & Feature.sessionQuotas) !== 0,
   );
+}
+
+/** Writes XXH3-64 of its bytes to `out[offset]`: known already, or the work of milliseconds for a long one. */
+export function writeDigest({ bytes, digest }: Snapshot, hasher: Hasher, out: Uint8Array, offset: number): void {
+  if (digest === undefined) hasher.hash64(bytes, 0, bytes.length, out, offset);
+  else out.set(digest, offset);
 }
 
 /** The timestamp of the snapshot's last entry: high and low half. */

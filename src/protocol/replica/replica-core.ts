@@ -91,7 +91,7 @@ export class ReplicaCore {
     const end = config.hostId === undefined ? config.replicas : SLOTS;
     if (!Number.isInteger(config.id) || config.id < 0 || config.id >= end)
       throw new RangeError(`replica id ${config.id} is not one of 0…${end - 1}`);
-    this.state = new ReplicaState(config, outbox, storage, machine, chain, observer);
+    this.state = new ReplicaState(config, outbox, storage, machine, chain, observer, hasher);
     const sender = new Sender(this.state);
     const answers = new ClientAnswers(this.state);
     const transfers = new TransferSender(this.state);

@@ -14,7 +14,17 @@ import { ReplicaStatus, RequestFlag } from '../../wire/messages.js';
 import { BucketCounts } from '../bucket-counts.js';
 import { DEFAULT_PIECES, type ReplicaConfig } from '../config.js';
 import type { Configuration } from '../configuration.js';
-import type { Chain, HardState, Instant, Outbox, Recovered, ReplicaObserver, Snapshot, Storage } from '../contract.js';
+import type {
+  Chain,
+  Hasher,
+  HardState,
+  Instant,
+  Outbox,
+  Recovered,
+  ReplicaObserver,
+  Snapshot,
+  Storage,
+} from '../contract.js';
 import { COUNTER_NAMES, Counter } from '../counters.js';
 import { DurableBatch } from './durable-batch.js';
 import { DurableOutbox } from './durable-outbox.js';
@@ -127,6 +137,8 @@ export class ReplicaState {
     /** What chains the log. */
     readonly chain: Chain,
     readonly observer: ReplicaObserver,
+    /** XXH3-64, for digests of snapshots. */
+    hasher: Hasher,
   ) {
     const { limits, pieces = DEFAULT_PIECES } = config;
     this.id = config.id;
@@ -147,6 +159,7 @@ export class ReplicaState {
       config.features ?? 0,
       this.members,
       pieces.bytes,
+      hasher,
     );
     this.snapshotPace = new SnapshotPace(this.log, this.execution, pieces.everyUs);
     this.capacity = new LogCapacity(this.log, this.execution, limits, storage.keepsLog);

@@ -30,6 +30,7 @@ import {
   limitsDigest,
 } from './digests-heard.js';
 import { DivergedError, OTHERS_GO_ON } from './diverged-error.js';
+import { writeDigest } from '../log/snapshots.js';
 import { compareLimits } from './limits-digest.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './replica-sender.js';
@@ -170,7 +171,7 @@ export class StateDigests {
     else if (this.isHeard(echo) || now.monotonicUs - this.quietUs >= QUIET * state.config.timings.suspectUs)
       state.ownState();
     this.installs = installs;
-    this.hasher.hash64(snapshot.bytes, 0, snapshot.bytes.length, this.digest, 0);
+    writeDigest(snapshot, this.hasher, this.digest, 0);
     const { index, chainHi, chainLo } = snapshot;
     const { isEcho } = state;
     const digestHi = readI32(this.digest, 0);

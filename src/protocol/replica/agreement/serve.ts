@@ -10,6 +10,7 @@ import { Fetch, ReplicaStatus, SnapshotFetch } from '../../../wire/messages.js';
 import { readI32, readIndex, readU16 } from '../../../wire/u64.js';
 import type { Hasher, Instant, Snapshot } from '../../contract.js';
 import { Counter } from '../../counters.js';
+import { writeDigest } from '../../log/snapshots.js';
 import type { Contradictions } from '../contradictions.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { TransferSender } from '../transfer-sender.js';
@@ -74,7 +75,7 @@ export class Serving {
   private offerSnapshot(to: number): void {
     const { stable } = this.state.execution;
     if (this.hashed !== stable) {
-      this.hasher.hash64(stable.bytes, 0, stable.bytes.length, this.digest, 0);
+      writeDigest(stable, this.hasher, this.digest, 0);
       this.hashed = stable;
     }
     this.transfers.snapshotOffer(to, readI32(this.digest, 0), readI32(this.digest, 4));

@@ -1,0 +1,254 @@
+/**
+ * What a large state costs: the key-value machine alone, and a cluster of three under a steady rate of writes.
+ *
+ *   npm run bench:large-state -- [--keys 1000000,5000000] [--rate 20000] [--seconds 60] [--only machine] [--json]
+ *
+ * The machine: bytes of memory a key, the longest write while it grows, pieces of a snapshot with writes in between, the
+ * snapshot at once, restoring it, and its digest. Times are those of the wall clock, so other load on the host shows in
+ * the longest ones; `cpu` is processor time. The cluster: the first of `--keys` is loaded, and then overwritten at
+ * `--rate`; the same with 1,000 keys. Its replicas are processes on this host.
+ */
+import { Client } from '../src/client/client.js';
+import { KvClient } from '../src/client/kv-client.js';
+import { formatCount, formatDuration } from '../src/console/units.js';
+import type { ReplicaStatusReport } from '../src/host/status.js';
+import { silentLogger } from '../src/host/logger.js';
+import { encodePut } from '../src/machine/kv-codec.js';
+import { KvMachine } from '../src/machine/kv.js';
+import { hostInfo } from '../src/measure/load/bench-report.js';
+import { LocalCluster } from '../src/measure/local-cluster.js';
+import { loadHash } from '../src/native/hash64.js';
+import { DEFAULT_PIECES } from '../src/protocol/config.js';
+import { numbersOf, program } from './program.js';
+
+const KEY_BYTES = 16;
+const VALUE_BYTES = 100;
+const FEW_KEYS = 1000;
+const LANES = 512;
+/** Writes between two pieces, as at 20,000 writes/s and a piece a millisecond. */
+const WRITES_BETWEEN = 20;
+const NS_PER_MS = 1e6;
+/** Load and overwrite are stopped after this, whatever is done. */
+const LOAD_LIMIT_MS = 300_000;
+
+const value = new Uint8Array(VALUE_BYTES).fill(0x76);
+const context = { timestampHi: 0, timestampLo: 0, index: 1 };
+const operation = { bytes: new Uint8Array(256), offset: 0, length: 0 };
+const reply = { bytes: new Uint8Array(64), offset: 0, capacity: 64, length: 0 };
+
+interface Times {
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly longestMs: number;
+}
+
+interface MachineFigures {
+  readonly keys: number;
+  readonly bytesAKey: number;
+  readonly longestWriteMs: number;
+  readonly beginMs: number;
+  readonly pieces: Times & { readonly count: number; readonly cpuMs: number };
+  readonly atOnce: { readonly wallMs: number; readonly cpuMs: number };
+  readonly restoreMs: number;
+  readonly digestMs: number;
+}
+
+interface ClusterFigures {
+  readonly keys: number;
+  readonly writes: number;
+  readonly unknown: number;
+  readonly views: number;
+  readonly longestSilenceMs: number;
+  readonly latency: Times;
+}
+
+function nameOf(key: number): Uint8Array {
+  return Buffer.from(`key ${String(key).padStart(KEY_BYTES - 4, '0')}`, 'latin1');
+}
+
+function cpuMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
+function timesOf(ms: readonly number[]): Times {
+  const sorted = Float64Array.from(ms).sort();
+  const at = (share: number): number => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0;
+  return { p50Ms: at(0.5), p99Ms: at(0.99), longestMs: at(1) };
+}
+
+function measured<T>(call: () => T): { readonly wallMs: number; readonly cpuMs: number; readonly result: T } {
+  const cpu = cpuMs();
+  const began = performance.now();
+  const result = call();
+  return { wallMs: performance.now() - began, cpuMs: cpuMs() - cpu, result };
+}
+
+/** Visits every key once, in an order that looks random. */
+function scattered(i: number, keys: number): number {
+  return (i * 7_368_787) % keys;
+}
+
+function measureMachine(keys: number): MachineFigures {
+  const options = { maxKeys: keys + 4096, maxBytes: 2 ** 30 };
+  const machine = new KvMachine(options);
+  const put = (key: number): void => {
+    operation.length = encodePut(operation.bytes, 0, nameOf(key), value);
+    machine.apply(operation, context, reply);
+  };
+  // Of an earlier measurement; with --expose-gc, as the npm script has it.
+  globalThis.gc?.();
+  const before = process.memoryUsage().arrayBuffers;
+  let longestWriteMs = 0;
+  for (let i = 0; i < keys; i++) {
+    const began = performance.now();
+    put(scattered(i, keys));
+    longestWriteMs = Math.max(longestWriteMs, performance.now() - began);
+  }
+  const bytesAKey = (process.memoryUsage().arrayBuffers - before) / keys;
+  const begun = measured(() => machine.beginSnapshot());
+  const target = new Uint8Array(begun.result.length);
+  const pieces: number[] = [];
+  let piecesCpuMs = 0;
+  for (let at = 0, written = 0; at < target.length; ) {
+    const piece = measured(() => {
+      const bytes = begun.result.step(DEFAULT_PIECES.bytes);
+      target.set(bytes, at);
+      return bytes.length;
+    });
+    at += piece.result;
+    pieces.push(piece.wallMs);
+    piecesCpuMs += piece.cpuMs;
+    for (let i = 0; i < WRITES_BETWEEN; i++) put(scattered(written++ * 31, keys));
+  }
+  const { wallMs, cpuMs: cpu, result: snapshot } = measured(() => machine.snapshot());
+  const digest = measured(() => loadHash().hash64(snapshot, 0, snapshot.length, new Uint8Array(8), 0));
+  const restored = measured(() => new KvMachine(options).restore(snapshot));
+  return {
+    keys,
+    bytesAKey,
+    longestWriteMs,
+    beginMs: begun.wallMs,
+    pieces: { ...timesOf(pieces), count: pieces.length, cpuMs: piecesCpuMs },
+    atOnce: { wallMs, cpuMs: cpu },
+    restoreMs: restored.wallMs,
+    digestMs: digest.wallMs,
+  };
+}
+
+/** Writes at a steady rate, whatever has been answered; what finds no free lane waits in the client. */
+class Writer {
+  readonly latenciesMs: number[] = [];
+  unknown = 0;
+  longestSilenceMs = 0;
+  private readonly open = new Set<Promise<void>>();
+  private answeredMs = performance.now();
+
+  constructor(private readonly kv: KvClient) {}
+
+  async write(count: number, perSecond: number, keyOf: (i: number) => number): Promise<void> {
+    const began = performance.now();
+    this.answeredMs = began;
+    for (let i = 0; i < count && performance.now() - began < LOAD_LIMIT_MS; ) {
+      const due = Math.min(count, ((performance.now() - began) / 1000) * perSecond);
+      while (i < due && this.open.size < LANES) this.start(keyOf(i++));
+      if (this.open.size >= LANES) await Promise.race(this.open);
+      else await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    await Promise.all(this.open);
+  }
+
+  private start(key: number): void {
+    const began = performance.now();
+    const done = this.kv.put(nameOf(key), value).then(
+      () => {
+        const now = performance.now();
+        this.latenciesMs.push(now - began);
+        this.longestSilenceMs = Math.max(this.longestSilenceMs, now - this.answeredMs);
+        this.answeredMs = now;
+      },
+      () => {
+        this.unknown++;
+      },
+    );
+    const tracked: Promise<void> = done.finally(() => this.open.delete(tracked));
+    this.open.add(tracked);
+  }
+}
+
+async function viewOf(cluster: LocalCluster): Promise<number> {
+  const answers = await cluster.ask('stats');
+  return Math.max(...answers.map((answer) => (answer?.status as ReplicaStatusReport | undefined)?.view ?? 0));
+}
+
+async function measureCluster(keys: number, rate: number, seconds: number): Promise<ClusterFigures> {
+  await using cluster = await LocalCluster.start({
+    replicas: 3,
+    machine: 'kv',
+    transport: 'auto',
+    durability: 'memory',
+  });
+  await using client = await Client.connect({ cluster: cluster.clusterFile, lanes: LANES, logger: silentLogger });
+  const kv = new KvClient(client);
+  await new Writer(kv).write(keys, Infinity, (i) => scattered(i, keys));
+  const view = await viewOf(cluster);
+  const writer = new Writer(kv);
+  await writer.write(rate * seconds, rate, (i) => scattered(i, keys));
+  return {
+    keys,
+    writes: writer.latenciesMs.length,
+    unknown: writer.unknown,
+    views: (await viewOf(cluster)) - view,
+    longestSilenceMs: writer.longestSilenceMs,
+    latency: timesOf(writer.latenciesMs),
+  };
+}
+
+await program(
+  {
+    name: 'npm run bench:large-state --',
+    summary: 'What a large state costs: snapshots in pieces, memory, and a cluster that is written to meanwhile.',
+    positionals: [],
+    flags: {
+      keys: { kind: 'text', default: '1000000,5000000', help: 'numbers of keys; the first is that of the cluster' },
+      rate: { kind: 'count', default: '20000', min: 1, max: 1e6, help: 'writes a second' },
+      seconds: { kind: 'count', default: '60', min: 1, max: 3600, help: 'how long' },
+      only: { kind: 'choice', choices: ['machine', 'cluster', 'both'], default: 'both', help: 'a part of it' },
+    },
+    examples: ['npm run bench:large-state', 'npm run bench:large-state -- --keys 100000 --only machine'],
+  },
+  async ({ keys, rate, seconds, only }, output) => {
+    const numbers = numbersOf('--keys', keys);
+    const machines: MachineFigures[] = [];
+    for (const number of only === 'cluster' ? [] : numbers) {
+      machines.push(measureMachine(number));
+      if (!output.json) output.line(machineText(machines.at(-1)!));
+    }
+    const clusters: ClusterFigures[] = [];
+    if (only !== 'machine')
+      for (const number of [FEW_KEYS, numbers[0]!]) {
+        clusters.push(await measureCluster(number, rate, seconds));
+        if (!output.json) output.line(clusterText(clusters.at(-1)!));
+      }
+    if (output.json)
+      output.line(JSON.stringify({ schema: 'jitpaxos.large-state/1', machines, clusters, rate, host: hostInfo() }));
+  },
+);
+
+function ms(time: number): string {
+  return formatDuration(time * NS_PER_MS);
+}
+
+function machineText(figures: MachineFigures): string {
+  const { keys, bytesAKey, longestWriteMs, beginMs, pieces, atOnce, restoreMs, digestMs } = figures;
+  return [
+    `${formatCount(keys)} keys of ${KEY_BYTES} + ${VALUE_BYTES} bytes`,
+    `  memory          ${bytesAKey.toFixed(0)} bytes a key; longest write while they came ${ms(longestWriteMs)}`,
+    `  in pieces       begin ${ms(beginMs)}; ${formatCount(pieces.count)} pieces: p50 ${ms(pieces.p50Ms)}, p99 ${ms(pieces.p99Ms)}, longest ${ms(pieces.longestMs)}; together ${ms(pieces.cpuMs)} cpu`,
+    `  at once         ${ms(atOnce.wallMs)}, ${ms(atOnce.cpuMs)} cpu; digest ${ms(digestMs)}; restore ${ms(restoreMs)}`,
+  ].join('\n');
+}
+
+function clusterText({ keys, writes, unknown, views, longestSilenceMs, latency }: ClusterFigures): string {
+  return `cluster with ${formatCount(keys)} keys: ${formatCount(writes)} writes, ${unknown} with unknown outcome, ${views} view changes, longest time without an answer ${ms(longestSilenceMs)}, p50 ${ms(latency.p50Ms)}, p99 ${ms(latency.p99Ms)}, longest ${ms(latency.longestMs)}`;
+}
