@@ -125,6 +125,37 @@ export class Configuration {
   }
 }
 
+/**
+ * An epoch of which nothing but its number is known any more: a view of it was durable, and the members that are durable with it
+ * are of a later one, which has begun. None of its views has a primary or members here, and no votes are enough for one.
+ */
+export class ForgottenConfiguration extends Configuration {
+  override readonly voters = 0;
+
+  /** @param before views below this one are of it, or of older epochs */
+  constructor(epoch: number, ids: readonly number[], before: number) {
+    super(
+      epoch,
+      ids,
+      ids.map((_, rank) => rank),
+      epoch * EPOCH_VIEWS,
+      before - 1,
+    );
+  }
+
+  override primary(): number {
+    return -1;
+  }
+
+  override memberMask(): number {
+    return 0;
+  }
+
+  override next(): number {
+    return -1;
+  }
+}
+
 function binomial(n: number, k: number): number {
   let result = 1;
   for (let i = 1; i <= k; i++) result = (result * (n - k + i)) / i;

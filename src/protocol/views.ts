@@ -3,7 +3,7 @@
  *
  * Replicas are named by their slots here. A view of an epoch that is not known has no primary (−1) and no members.
  */
-import { Configuration, EPOCH_VIEWS, MAX_REPLICAS, MAX_VIEW } from './configuration.js';
+import { Configuration, EPOCH_VIEWS, ForgottenConfiguration, MAX_REPLICAS, MAX_VIEW } from './configuration.js';
 import { invariant } from './invariant.js';
 
 export { MAX_REPLICAS, MAX_VIEW } from './configuration.js';
@@ -13,6 +13,8 @@ export class Views {
   present: Configuration;
   /** All that are known to be committed and still of use, in the order of their epochs. */
   private known: readonly Configuration[];
+  /** The last of them was decided behind the one before it, and has not begun. */
+  private isOpen = false;
 
   /**
    * The replicas of a cluster file: ids and slots are their places in it. All views are theirs.
@@ -45,13 +47,25 @@ export class Views {
         ? [oldest!.until(present.last), ...configurations.slice(1)]
         : configurations;
     this.known = [...kept, ...own];
+    this.isOpen = configurations.length > 1;
     this.present = this.known.find(({ epoch }) => epoch === present.epoch) ?? present;
   }
 
-  /** `view` was the present one in an earlier life: as durable as the members, so it is of an epoch that was known. */
-  restore(view: number): void {
-    if (view > this.known[0]!.last && this.known[0]!.epoch === 0 && (this.known[1]?.first ?? Infinity) > view)
-      this.extend(view);
+  /**
+   * `view` was the present one in an earlier life: as durable as the members, so it is of an epoch that was known. It may be
+   * forgotten: the members may be those of a later one, which had begun elsewhere.
+   * @param started the epoch that had begun, as far as that is known
+   */
+  restore(view: number, started: number): void {
+    const oldest = this.known.find(({ epoch }) => epoch >= started)!;
+    if (started > 0 && view < oldest.first) {
+      const epoch = Math.floor(view / EPOCH_VIEWS);
+      this.present = new ForgottenConfiguration(epoch, oldest.ids, oldest.first);
+      this.known = [this.present, ...this.known.filter((one) => one.epoch >= started)];
+      return;
+    }
+    const [first, second] = this.known;
+    if (view > first!.last && first!.epoch === 0 && (second?.first ?? Infinity) > view) this.extend(view);
     this.enter(view);
   }
 
@@ -98,9 +112,14 @@ export class Views {
     return this.known[0]!.first;
   }
 
-  /** The configuration of the epoch before; undefined if it is not known, or not of use any more. */
+  /**
+   * The configuration of the epoch before; undefined if it is not known, or not of use any more. An epoch that is older still
+   * is none that it follows.
+   */
   before(configuration: Configuration): Configuration | undefined {
-    return this.known[this.known.indexOf(configuration) - 1];
+    const before = this.known[this.known.indexOf(configuration) - 1];
+    const follows = (this.isOpen && configuration === this.newest) || before?.epoch === configuration.epoch - 1;
+    return follows ? before : undefined;
   }
 
   /** Whether votes of that replica for `view` count: it votes in the epoch of `view`, or in the one before (C3). */

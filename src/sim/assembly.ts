@@ -432,7 +432,10 @@ export class Assembly implements Parts {
         isCaughtUp: (slot) => {
           const state = hosts[slot]!.core?.state;
           return (
-            state !== undefined && state.status === ReplicaStatus.normal && state.committed >= checks.chosenLength - 100
+            !hosts[slot]!.countsAsLost &&
+            state !== undefined &&
+            state.status === ReplicaStatus.normal &&
+            state.committed >= checks.chosenLength - 100
           );
         },
         join: (slot, hostId) => {

@@ -124,6 +124,12 @@ export class Checks {
     this.states[replica] = undefined;
   }
 
+  /** In the middle of a call: a quorum of one may append an entry and cut it behind a snapshot in one and the same. */
+  look(replica: number): void {
+    const state = this.states[replica];
+    if (state !== undefined) this.follow(replica, this.mirrors[replica]!, state.log);
+  }
+
   /** A replica sends a message. Judged in `after`, when its log is known. */
   sent(replica: number, bytes: Uint8Array, offset: number): void {
     switch (typeOf(bytes, offset)) {

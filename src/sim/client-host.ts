@@ -121,6 +121,8 @@ export class ClientHost implements EventHandler {
   private lanesReady = false;
   private readonly wakeUs = new Float64Array(1);
   private generation = 0;
+  /** Counts its processes. */
+  private life = 0;
   private timerAtUs = Infinity;
   private pausedUntilUs = 0;
   private inbox: Datagram[] = [];
@@ -184,6 +186,7 @@ export class ClientHost implements EventHandler {
   start(anew = false): void {
     const before = anew ? undefined : this.sessions?.core;
     for (const lane of this.lanes) this.abandon(lane);
+    this.life++;
     this.begins();
     this.refusedLanes = false;
     this.sessions = new ClientSessions<SimulatedClientCore>(
@@ -233,9 +236,9 @@ export class ClientHost implements EventHandler {
       random.next(),
       random.next(),
     );
-    const { generation } = this;
+    const { life } = this;
     const take = (members: Uint8Array): void => {
-      if (generation !== this.generation || this.around.queue.nowUs < this.pausedUntilUs) return;
+      if (life !== this.life || this.around.queue.nowUs < this.pausedUntilUs) return;
       clock.read(queue.nowUs, this.now);
       this.call((sessions) => sessions.takeMembers(members, this.now));
     };

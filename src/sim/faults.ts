@@ -45,12 +45,8 @@ export const KIND_FAULTS: readonly FaultName[] = FAULT_NAMES.filter(
   (name) => !(name in WORLD_FAULTS) && !(name in MISHAPS),
 );
 
-/**
- * Faults of the world that are known to find unfixed problems: `all` leaves them out; their names still select them.
- */
-const NOT_IN_ALL: readonly FaultName[] = ['members'];
 /** What `--faults all` means. */
-export const ALL_FAULTS: readonly FaultName[] = FAULT_NAMES.filter((name) => !NOT_IN_ALL.includes(name));
+export const ALL_FAULTS: readonly FaultName[] = FAULT_NAMES;
 
 /** memory: the log is never kept; os: lost when the host crashes, kept when the process does; fsync: always kept. */
 export const DURABILITIES = ['memory', 'os', 'fsync'] as const;

@@ -55,6 +55,8 @@ export interface MemberOperatorSurroundings {
 
 export class MemberOperator implements EventHandler {
   readonly outbox: SimulatedOutbox;
+  /** The last change that it asked for: its voters may count at any time from then on. */
+  asked: { readonly voters: number; readonly f: number } | undefined;
   /** Epochs that began because of it. */
   changes = 0;
   private sessions: ClientSessions<SimulatedClientCore> | undefined;
@@ -255,7 +257,11 @@ export class MemberOperator implements EventHandler {
       const host = hosts.find((one) => one.id === id);
       return host !== undefined && host.slot < this.around.machines && this.targets.isCaughtUp(host.slot);
     });
-    if (ready) this.submit({ kind: 'change', from: started, to: started + 1, ids: wanted });
+    if (ready) {
+      const voters = hosts.reduce((mask, { id, slot }) => (wanted.includes(id) ? mask | (1 << slot) : mask), 0);
+      this.asked = { voters, f: Math.floor((wanted.length - 1) / 2) };
+      this.submit({ kind: 'change', from: started, to: started + 1, ids: wanted });
+    }
     if (ready || this.around.random.chance(0.05)) this.wanted = undefined;
   }
 

@@ -105,8 +105,9 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
   }
 
   transition(replica: number, event: string, detail: string): void {
-    const { wrongStates, ambush } = this.parts;
+    const { wrongStates, ambush, checks } = this.parts;
     this.note(replica, `${event} ${detail}`);
+    if (event === 'begin-epoch') checks.look(replica);
     if (CONTRADICTIONS.has(event) && !(event === 'state-diverged' && wrongStates.named(replica, detail)))
       throw new Violation('contradiction', `replica ${replica}: ${event}: ${detail}`);
     ambush?.see(replica, 'transition', -1, -1, event);

@@ -69,13 +69,18 @@ export interface Parts {
  * True if this host may lose its log too: at most f replicas are without their logs. A host counts from the moment its
  * crash is decided until it is normal again.
  */
-export function mayLoseLog({ hosts, epochs }: Pick<Parts, 'hosts' | 'epochs'>, host: ReplicaHost): boolean {
+export function mayLoseLog(
+  { hosts, epochs, memberOperator }: Pick<Parts, 'hosts' | 'epochs' | 'memberOperator'>,
+  host: ReplicaHost,
+): boolean {
   const lacks = ({ countsAsLost, probe }: ReplicaHost): boolean =>
     countsAsLost || (probe !== undefined && (probe.mark !== 0 || probe.nextMark !== 0));
   const lost = hosts.filter((other) => other === host || lacks(other)).reduce((mask, { id }) => mask | (1 << id), 0);
   // A change that is executed somewhere may be committed already.
   const memberships = hosts.flatMap(({ core }) => (core === undefined ? [] : [core.state.execution.membership]));
+  const asked = memberOperator?.asked;
   return (
+    (asked === undefined || count(lost & asked.voters) <= asked.f) &&
     epochs.present().every(({ voters, f }) => count(lost & voters) <= f) &&
     memberships.every((membership) => configurationsOf(membership).every(({ voters, f }) => count(lost & voters) <= f))
   );

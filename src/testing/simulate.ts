@@ -19,8 +19,8 @@ import type { Model } from './model.js';
 import { StandIns } from './stand-ins.js';
 import { RunWorkload, type Workload } from './workload.js';
 
-/** About the protocol alone: another client's bytes, an operator's, machines that go wrong on purpose, and paths too narrow for long operations. */
-const NOT_FOR_USERS: ReadonlySet<string> = new Set(['enemy', 'diverge', 'feature', 'path-limit']);
+/** About the protocol alone: another client's bytes, operators', machines that go wrong on purpose, and paths too narrow for long operations. */
+const NOT_FOR_USERS: ReadonlySet<string> = new Set(['enemy', 'diverge', 'feature', 'members', 'path-limit']);
 
 /** What may go wrong, by name: docs/internals/simulation.md has a line about each. */
 export const SIMULATION_FAULTS: readonly string[] = ALL_FAULTS.filter((name) => !NOT_FOR_USERS.has(name));

@@ -138,12 +138,36 @@ t.test("views of an epoch that is not known are nobody's, once a change can have
   t.equal(new Views(3).next(last, 7, -1, 7), E1, 'which may use up its numbers');
   const late = new Views(3, () => false);
   late.learn(configurationsOf(after(3, { kind: 'change', from: 0, to: 6, ids: [0, 1] })));
-  late.restore(4 * E1 + 2);
+  late.restore(4 * E1 + 2, 0);
   t.strictSame(
     [late.present.epoch, late.of(5 * E1), late.of(6 * E1)?.epoch],
     [0, undefined, 1 + 5],
     'a view that was durable',
   );
+  t.end();
+});
+
+t.test('a durable view of an epoch that is over says nothing of who leads it, and starts no other', (t) => {
+  const begun = after(3, learn(11), { kind: 'change', from: 0, to: 1, ids: [0, 1, 3] }, { kind: 'go', epoch: 1 });
+  const later = change(begun, { kind: 'change', from: 1, to: 2, ids: [0, 1] }, 50, false).membership;
+  const second = change(later, { kind: 'go', epoch: 2 }, 51, true).membership;
+  const views = new Views(3, () => false);
+  views.learn(configurationsOf(second));
+  views.restore(E1 + 1, second.started);
+  t.strictSame([views.primary(E1 + 1), views.memberMask(E1 + 1), views.next(E1 + 1, 7, -1, 7)], [-1, 0, -1]);
+  t.strictSame([views.primary(2 * E1), views.of(2 * E1)?.n], [0, 2]);
+  const votes = [
+    { from: 0, logView: E1 + 1 },
+    { from: 1, logView: 3 },
+  ];
+  t.notOk(areEnough(votes, 2 * E1, views), 'an epoch that has begun has logs of its own');
+  t.ok(areEnough([{ from: 0, logView: 2 * E1 }, votes[1]!], 2 * E1 + 1, views));
+  const behind = new Views(3, () => false);
+  behind.learn(configurationsOf(second));
+  t.notOk(areEnough([{ from: 0, logView: 0 }, votes[1]!], 2 * E1, behind), 'nor is epoch 0 the one before epoch 2');
+  views.enter(2 * E1);
+  views.learn(configurationsOf(change(second, { kind: 'change', from: 2, to: 5, ids: [0] }, 52, false).membership));
+  t.equal(views.before(views.of(5 * E1)!)?.epoch, 2, 'numbers may be skipped');
   t.end();
 });
 

@@ -4,9 +4,10 @@ import { EPOCH_VIEWS } from '../../src/protocol/configuration.js';
 import { Feature } from '../../src/protocol/log/features.js';
 import { change } from '../../src/protocol/membership/changes.js';
 import { encodeMembership, firstMembership } from '../../src/protocol/membership/membership.js';
+import { VIEW_LEAP } from '../../src/protocol/replica/introduction.js';
 import { OtherReplicas } from '../../src/protocol/replica/others.js';
 import { Views } from '../../src/protocol/views.js';
-import { ProbeReply, ReplicaStatus, Request } from '../../src/wire/messages.js';
+import { Probe, ProbeReply, ReplicaStatus, Request } from '../../src/wire/messages.js';
 import { Cluster } from './harness.js';
 
 t.test('a replica that hears too few others for any view has the members searched for, ten times a second', (t) => {
@@ -80,6 +81,8 @@ t.test('a client in a view of another epoch that nobody is in starts from the fi
   t.equal(client.core.view, 0, 'nothing committed there');
   client.receive(ProbeReply, { view: EPOCH_VIEWS + 1, status: ReplicaStatus.normal }, 1);
   t.equal(client.core.view, EPOCH_VIEWS + 1, 'a lower one that runs is found');
+  client.receive(ProbeReply, { view: EPOCH_VIEWS + 7, status: ReplicaStatus.normal }, 2);
+  t.equal(client.core.view, EPOCH_VIEWS + 1, 'and one that is no voter of the epoch does not lead away from there');
   t.end();
 });
 
@@ -106,6 +109,25 @@ t.test('an answer that was for another host at the same address is no reason to 
   c.replica(0).core.takeMembers(encodeMembership({ ...firstMembership(3), index: 3 }), c.now);
   c.replica(0).receive(ProbeReply, stale, 1);
   t.ok(c.replica(0).up);
+  t.end();
+});
+
+t.test('a replica that forgot what it promised counts the voters of the epoch that others are in', (t) => {
+  const c = new Cluster(3, { first: 'ask' });
+  const replica = c.replica(0);
+  replica.start(false, 'log-lost');
+  const ids = [0, 1, 2, 3, 4];
+  const hosts = ids.map((id) => ({ id, slot: id, identityHi: 7, identityLo: id + 1, address: `host-${id}:1` }));
+  const members = { index: 9, started: 1, decided: 1, voters: ids, nextVoters: ids, hosts, nextId: 5 };
+  replica.core.takeMembers(encodeMembership(members), c.now);
+  c.pass(30_000);
+  const probe = c.history.filter(({ message }) => message.name === Probe.name).pop()!;
+  const answer = { nonce: probe.values['nonce']!, view: EPOCH_VIEWS + 1, status: ReplicaStatus.normal, incarnation: 1 };
+  for (const from of [1, 2]) replica.receive(ProbeReply, answer, from);
+  t.ok(replica.state.starting, 'two others would be enough among three, not among five');
+  replica.receive(ProbeReply, answer, 3);
+  t.notOk(replica.state.starting);
+  t.equal(replica.state.view, EPOCH_VIEWS + 1 + VIEW_LEAP);
   t.end();
 });
 

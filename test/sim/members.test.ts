@@ -17,6 +17,11 @@ const KEPT: readonly (readonly [seed: number, replicas: number, taught: string])
   [933, 5, 'for the disk: the members are written before the view that needs them, also where a crash tears the write'],
   [966, 1, 'a quorum of one acted upon a change that was not durable'],
   [1174, 1, 'the same: after a crash it decided another change for the same epoch'],
+  [600, 3, 'a client followed hosts that had left into views in which nobody is, again and again'],
+  [1169, 7, 'for the clients: an answer is for the process that asked, not for its newest session'],
+  [865, 1, 'for the faults: voters that were asked for keep their logs, as those that are decided do'],
+  [1034, 3, 'for the checks: a quorum of one appends the entry that begins its epoch, and cuts it, in one call'],
+  [2392, 3, 'a host that had left, and starts again, took the views of an epoch that is over for those of the first'],
   [1150, 5, 'for the end of a run: a learner has caught up when it has what a primary without others committed'],
 ];
 

@@ -623,11 +623,14 @@ export class ClientCore {
   /** A replica names a view. If it is above ours, it runs or is about to. */
   private learnView(view: number, from: number, now: Instant): void {
     if (view <= this.view) return;
-    if (this.views.of(view) !== undefined) this.enterView(view, from, now);
-    else {
+    const of = this.views.of(view);
+    if (of === undefined) {
       this.wanted = view;
       this.events.unknownEpoch?.(from);
+      return;
     }
+    // A host that left may wait for a view of the next epoch that nobody else will ever be in: its voters name its views.
+    if (of.epoch === 0 || ((of.voters >>> from) & 1) === 1) this.enterView(view, from, now);
   }
 
   /** These are the members, committed somewhere; older ones than are known here change nothing. */

@@ -240,7 +240,7 @@ export class Introduction {
       if (!answer.unused) inUse = true;
       if (answer.met) met++;
       if (!answer.starting) {
-        intact++;
+        intact |= 1 << r;
         if (answer.view > highest) {
           highest = answer.view;
           namedBy = r;
@@ -257,7 +257,7 @@ export class Introduction {
       if (this.enoughUs === Infinity && met >= state.configuration.f) this.enoughUs = now.monotonicUs;
       if (met < count(state.hosts.others) && !(now.monotonicUs - this.enoughUs >= REST_US)) return;
       state.beginNew();
-    } else if (intact > state.configuration.f && this.isKnown(leapFrom(highest), namedBy, now)) {
+    } else if (this.areEnough(intact, highest) && this.isKnown(leapFrom(highest), namedBy, now)) {
       state.beginWithoutMemory(leapFrom(highest), remembered + INCARNATION_LEAP);
       for (const answer of this.answers.values())
         invariant(
@@ -274,6 +274,16 @@ export class Introduction {
     this.nonce = (this.nonce + 1) & 0x7fffffff || 1;
     this.state.beAlone();
     this.ask(now);
+  }
+
+  /**
+   * These replicas remember what they promised, and are as many voters of the epoch of `highest`, the highest view that one
+   * of them named, as a view of it starts from. If that epoch is not known here, f others are reason enough to ask about it.
+   */
+  private areEnough(intact: number, highest: number): boolean {
+    const { views, configuration } = this.state;
+    const of = views.of(highest);
+    return of === undefined ? count(intact) > configuration.f : count(intact & of.voters) >= of.votes;
   }
 
   /**

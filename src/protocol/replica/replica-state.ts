@@ -243,7 +243,7 @@ export class ReplicaState {
     }
     this.others.recover(hardState.known, hardState.lives);
     this.presentView = hardState.view;
-    this.views.restore(hardState.view);
+    this.views.restore(hardState.view, this.members.started);
     // A log that was lost stays lost until another is installed, however often the replica starts in between.
     if (log === undefined || hardState.logView === NO_LOG) {
       this.loseLog();

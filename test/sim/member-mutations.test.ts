@@ -1,0 +1,47 @@
+// Each rule of epochs that is broken (member-mutations.ts) is noticed in a run with changing members, and the same run of
+// the cores that ship passes. When the cores change a run may lose what made it special: then those that follow are tried.
+import t from 'tap';
+import { simulate } from '../../src/sim/simulation.js';
+import { MEMBER_FAULTS, MEMBER_MUTATIONS } from './member-mutations.js';
+import { mutated } from './mutations.js';
+
+/** A run that noticed it. */
+const KNOWN: Readonly<Record<string, readonly [seed: number, replicas: number]>> = {
+  newonly: [1, 1],
+  oldonly: [1, 1],
+  fewold: [1, 1],
+  anyvoter: [7, 1],
+  oldacks: [1, 3],
+  epochvolatile: [7, 5],
+  nocatchup: [1, 3],
+  emptyvote: [1, 3],
+  spare: [1, 5],
+};
+
+/** Seeds tried behind the kept one. */
+const FURTHER = 40;
+/** The cores' own answer to a mutation may be to stand still, or the mutation's to be wrong itself: neither counts. */
+const NOT_COUNTED = new Set(['stuck', 'core-exception']);
+const RUN = { ticks: 300_000, faults: new Set(MEMBER_FAULTS) };
+
+t.test('every mutation has a run that notices it', (t) => {
+  t.same(Object.keys(KNOWN).sort(), MEMBER_MUTATIONS.map(({ name }) => name).sort());
+  t.end();
+});
+
+for (const mutation of MEMBER_MUTATIONS) {
+  t.test(`${mutation.name}: ${mutation.breaks}`, (t) => {
+    const [first, replicas] = KNOWN[mutation.name]!;
+    for (let seed = first; seed <= first + FURTHER; seed++) {
+      const { failure } = simulate({ ...RUN, seed, replicas, ...mutated(mutation) });
+      if (failure === undefined || NOT_COUNTED.has(failure.invariant)) continue;
+      t.pass(`seed ${seed}, N = ${replicas}: ${failure.invariant}: ${failure.detail}`);
+      const unbroken = simulate({ ...RUN, seed, replicas }).failure;
+      t.equal(unbroken, undefined, `the same run of the cores that ship passes: ${unbroken?.detail}`);
+      t.end();
+      return;
+    }
+    t.fail(`not noticed with seeds ${first}…${first + FURTHER}`);
+    t.end();
+  });
+}

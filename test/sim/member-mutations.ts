@@ -1,0 +1,143 @@
+/**
+ * Rules of epochs, broken one at a time as in mutations.ts: those of the model of a cluster whose voters change
+ * (model/reconfig), under its names, as far as a run can show them. The rules of one epoch that hold across epochs as well
+ * are broken by mutations.ts: `MEMBER_FAULTS` finds them here.
+ */
+import { EPOCH_VIEWS, type Configuration } from '../../src/protocol/configuration.js';
+import type { HardState } from '../../src/protocol/contract.js';
+import { count } from '../../src/protocol/masks.js';
+import type { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
+import type { FaultName } from '../../src/sim/faults.js';
+import { ReplicaStatus } from '../../src/wire/messages.js';
+import { force, MUTATIONS, type Mutation } from './mutations.js';
+
+/** Faults of the runs in which these mutations are looked for. */
+export const MEMBER_FAULTS: readonly FaultName[] = [
+  'members',
+  'crash',
+  'view-change-crash',
+  'partition',
+  'pause',
+  'loss',
+  'reorder',
+  'slow-link',
+];
+
+const epochOf = (view: number): number => Math.floor(view / EPOCH_VIEWS);
+
+/** Votes are enough by another rule than C3. @param isEnough of the slots that voted; `before` if it is another epoch's log */
+function enough(
+  core: ReplicaCore,
+  isEnough: (voted: number, own: Configuration, before: Configuration | undefined) => boolean,
+): void {
+  const start = core['viewChanges']['viewStart'];
+  const { views } = core.state;
+  const right = start['hasEnough'];
+  start['hasEnough'] = () => {
+    const own = views.of(core.state.view);
+    if (own === undefined || own.epoch === 0) return right.call(start);
+    let voted = 0;
+    let newest = -1;
+    for (const { from, logView } of start['votes'].values()) {
+      voted |= 1 << from;
+      newest = Math.max(newest, logView);
+    }
+    return isEnough(voted, own, views.of(newest) === own ? undefined : views.before(own));
+  };
+}
+
+const both = (voted: number, own: Configuration, before: Configuration | undefined, less: number): boolean =>
+  count(voted & own.voters) >= own.votes &&
+  (before === undefined || count(voted & before.voters) >= before.votes - less);
+
+function voteWithoutPromise(core: ReplicaCore): void {
+  const promises = core['viewChanges']['promises'];
+  const { state } = core;
+  const { promise } = promises;
+  promises.promise = (view, ...rest) => {
+    const of = state.views.of(view);
+    if (of === undefined || of === state.configuration || of.primary(view) === state.id || !state.isMember) {
+      promise.call(promises, view, ...rest);
+      return;
+    }
+    const { view: present, status } = state;
+    force(state, { view, status: ReplicaStatus.viewChange });
+    promises['sender'].vote(of.primary(view));
+    force(state, { view: present, status });
+  };
+}
+
+function forgetEpoch(core: ReplicaCore): void {
+  const { state } = core;
+  const right = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(state), 'hardState')!.get!;
+  Object.defineProperty(state, 'hardState', {
+    get: (): HardState => {
+      const hardState = right.call(state) as HardState;
+      const { view, logView } = hardState;
+      return logView >= 0 && epochOf(view) > epochOf(logView) ? { ...hardState, view: logView } : hardState;
+    },
+  });
+}
+
+function joinWithoutLog(core: ReplicaCore): void {
+  const start = core['viewChanges']['viewStart'];
+  const { installation } = start;
+  const right = installation.start;
+  installation.start = (target, now) => {
+    const { state } = core;
+    if (state.status === ReplicaStatus.recovering && state.log.lastIndex === 0) start['installed'](target, now);
+    else right.call(installation, target, now);
+  };
+}
+
+export const MEMBER_MUTATIONS: readonly Mutation[] = [
+  {
+    name: 'newonly',
+    breaks: 'votes of the new configuration are enough (C3)',
+    replica: (core) => enough(core, (voted, own) => count(voted & own.voters) >= own.votes),
+  },
+  {
+    name: 'oldonly',
+    breaks: 'votes of the old configuration are enough (C3)',
+    replica: (core) =>
+      enough(core, (voted, own, before) => {
+        const of = before ?? own;
+        return count(voted & of.voters) >= of.votes;
+      }),
+  },
+  {
+    name: 'fewold',
+    breaks: 'one vote less of the old configuration is enough (C3)',
+    replica: (core) => enough(core, (voted, own, before) => both(voted, own, before, 1)),
+  },
+  {
+    name: 'anyvoter',
+    breaks: 'votes count whoever casts them (C3)',
+    replica: (core) => {
+      const { views } = core.state;
+      views.mayVote = (view) => views.of(view) !== undefined;
+      enough(core, (voted, own, before) => count(voted) >= Math.max(own.votes, before?.votes ?? 0));
+    },
+  },
+  {
+    name: 'oldacks',
+    breaks: 'a voter that voted for a view of the next epoch acknowledges in the old one',
+    replica: voteWithoutPromise,
+  },
+  {
+    name: 'epochvolatile',
+    breaks: 'a crash forgets the epoch of the promise (C5)',
+    replica: forgetEpoch,
+  },
+  {
+    name: 'nocatchup',
+    breaks: 'a host that joins takes part in a view without its starting log (C6)',
+    replica: joinWithoutLog,
+  },
+  ...(
+    [
+      ['emptyvote', 'vote-with-lost-log'],
+      ['spare', 'choose-spare'],
+    ] as const
+  ).map(([name, same]): Mutation => ({ ...MUTATIONS.find((one) => one.name === same)!, name })),
+];
