@@ -164,19 +164,16 @@ export class MemberSearch {
   }
 
   private send(to: number, digest: number, offset: number, part: number): void {
-    const { outbox } = this.loop;
     const padding = Members.size + part - AskMembers.size;
-    const o = outbox.reserve(to, AskMembers.size + padding);
-    if (o < 0) return; // the core asks again
-    const { bytes } = outbox;
-    begin(AskMembers, bytes, o);
-    writeI32(bytes, o + AskMembers.at.nonce, this.nonce[0]!);
-    writeI32(bytes, o + AskMembers.at.nonce + 4, this.nonce[1]!);
-    writeI32(bytes, o + AskMembers.at.digest, digest);
-    writeU16(bytes, o + AskMembers.at.offset, offset);
-    writeU16(bytes, o + AskMembers.at.padding, padding);
-    bytes.fill(0, o + AskMembers.size, o + AskMembers.size + padding);
-    outbox.commit(AskMembers.size + padding);
+    const bytes = new Uint8Array(AskMembers.size + padding);
+    begin(AskMembers, bytes, 0);
+    writeI32(bytes, AskMembers.at.nonce, this.nonce[0]!);
+    writeI32(bytes, AskMembers.at.nonce + 4, this.nonce[1]!);
+    writeI32(bytes, AskMembers.at.digest, digest);
+    writeU16(bytes, AskMembers.at.offset, offset);
+    writeU16(bytes, AskMembers.at.padding, padding);
+    // A host that was never heard, or not lately, is written to in the previous version, which lacks the question.
+    this.loop.outbox.sendNewest(to, bytes);
     this.asked++;
   }
 }

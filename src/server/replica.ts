@@ -18,6 +18,7 @@ import { featureNames, featuresNamed, OFFERED_FEATURES } from '../protocol/log/f
 import { firstMembership, encodeMembership, hostOf, type Membership } from '../protocol/membership/membership.js';
 import { membershipOf } from '../protocol/membership/member-lists.js';
 import type { Instant } from '../protocol/contract.js';
+import { DOUBLE_ZERO } from '../protocol/double-zero.js';
 import { ReplicaCore } from '../protocol/replica/replica-core.js';
 import type { DirectoryLock } from '../storage/directory-lock.js';
 import { markDiverged } from '../storage/divergence-mark.js';
@@ -60,6 +61,8 @@ import { TurnLoop } from '../host/turn-loop.js';
 import { version } from '../host/version.js';
 import { WITHOUT_KEYS_EVENT, WITHOUT_KEYS_REMEDY, withoutKeysWarning } from '../host/without-keys.js';
 
+/** After this much silence of all hosts that it knows, a replica asks elsewhere who the members are. */
+const SILENCE_US = 1_000_000;
 /** After a longer time without a tick, a core assumes that its host stalled, and suspects nobody. */
 const TICK_INTERVAL_US = 5_000;
 
@@ -78,6 +81,8 @@ export class Replica {
   /** What it says of the members, and what that was made from. */
   private members: { readonly from: Membership; readonly identity: string | undefined; readonly list: MemberList };
   private readonly openChange = new OpenChange(this.startedAtMs);
+  /** When a host that is listed last spoke, monotonic. */
+  private heardUs = DOUBLE_ZERO;
   private running = true;
   private closing: Promise<void> | undefined;
   private failure: unknown;
@@ -452,6 +457,7 @@ export class Replica {
     this.listenToStorage();
     loop.start({
       receive: (bytes, offset, length, from, now, owner) => {
+        if (from < HOST_PLACES) this.heardUs = now.monotonicUs;
         const known = typeOf(bytes, offset) as TypesFor<'replicaHost'>;
         switch (known) {
           case Status.type:
@@ -485,13 +491,14 @@ export class Replica {
       refuse: (bytes, offset, from, now) => core.refuse(bytes, offset, from, now),
       tick: (now) => {
         core.tick(now);
-        if (core.state.starting) this.memberSearch.search(now);
+        if (core.state.starting || now.monotonicUs - this.heardUs > SILENCE_US) this.memberSearch.search(now);
       },
       unreachable: (replica, now) => core.unreachable(replica, now),
       unlisted: (now) => this.memberSearch.askStranger(now),
       endTurn: (now) => {
-        core.flush(now);
+        // Before the flush: what was said to a host in the turn in which it left still goes there.
         this.places.follow(core.state.members);
+        core.flush(now);
       },
       writeWakeUs: (out) => core.writeWakeUs(out),
       longestQuietUs: TICK_INTERVAL_US,
@@ -500,6 +507,7 @@ export class Replica {
     const recovered = this.storage.recovered();
     const first = this.logLost ? 'log-lost' : 'ask';
     // A host that joins knows that it is new: the members that it was given say so.
+    this.heardUs = loop.instant.monotonicUs;
     core.start(recovered.members === undefined ? { ...recovered, first } : recovered, loop.enter());
     loop.incarnation = core.state.incarnation;
     loop.endTurn();

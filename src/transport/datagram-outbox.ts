@@ -189,6 +189,21 @@ export class DatagramOutbox implements Outbox {
   }
 
   /**
+   * Sends a message that the previous version lacks, alone, in the newest version, whatever the peer is written to in. One
+   * that does not read it drops it.
+   */
+  sendNewest(to: number, message: Uint8Array): void {
+    const version = this.peers.newest;
+    const head = this.envelope.bytesIn(version);
+    const length = head + message.length;
+    if (version !== WIRE_VERSION || !this.peers.mayCarry(to, length)) return;
+    const bytes = this.transport.acquire(length);
+    if (bytes === undefined) return;
+    bytes.set(message, head);
+    this.leave(bytes, length, to, version);
+  }
+
+  /**
    * Asks an endpoint for a Proof under another key than its own, at the end of the turn: see peers.ts.
    * @param newest the newest version that the sender of the datagram under this key speaks
    */

@@ -30,19 +30,25 @@ const TIMEOUT_MS = 120_000;
 const hash = loadHash();
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 
-async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
+async function until(
+  condition: () => boolean | Promise<boolean>,
+  what: string,
+  why: () => string = () => '',
+): Promise<void> {
   const endMs = performance.now() + TIMEOUT_MS;
   while (performance.now() < endMs) {
     if (await condition()) return;
     await sleep(10);
   }
-  throw new Error(`timed out waiting until ${what}`);
+  throw new Error(`timed out waiting until ${what}${why()}`);
 }
 
 /** A cluster whose operator is the test. */
 class Members {
   readonly replicas = new Map<number, Replica>();
   readonly addresses = new Map<number, string>();
+  /** What each said last, for messages. */
+  private readonly said = new Map<number, string[]>();
   private epoch = 0;
   private identities = 1;
 
@@ -77,13 +83,21 @@ class Members {
     return join(this.directory, String(id));
   }
 
+  /** What these hosts said last. */
+  lastWords(...ids: readonly number[]): string {
+    return ids.map((id) => `\nhost ${id}:\n${(this.said.get(id) ?? []).slice(-25).join('\n')}`).join('');
+  }
+
   async run(id: number, cluster: ClusterConfig = this.cluster): Promise<Replica> {
+    const said = this.said.get(id) ?? [];
+    this.said.set(id, said);
+    const say = (event: string, fields: unknown): void => void said.push(`${event} ${JSON.stringify(fields)}`);
     const replica = await Replica.start({
       cluster,
       id,
       data: this.directoryOf(id),
       machine: new KvMachine(),
-      logger: silentLogger,
+      logger: { info: say, warn: say, error: say },
       ...this.extra,
     });
     this.replicas.set(id, replica);
@@ -193,7 +207,8 @@ t.test('a member is replaced, then each of the others; clients that knew nobody 
     voters = [...voters.filter((id) => id !== leaves), comes];
     await members.change(voters);
     await put(busy, `round ${round}`, 'x');
-    await members.stop(leaves);
+    // The last one runs on: it is the only one that an idle client knows.
+    if (round < 2) await members.stop(leaves);
     await put(busy, `after ${round}`, 'x');
   }
   t.notOk(
@@ -208,4 +223,62 @@ t.test('a member is replaced, then each of the others; clients that knew nobody 
     directory: '',
   });
   t.ok(list!.started >= 2, `the list is on the disk, of epoch ${list!.started}`);
+});
+
+t.test('three become five and three again; hosts that have left, and files of long ago, lead on', async (t) => {
+  const members = await Members.start(t, 3, { durability: 'memory', transport: 'dgram' });
+  const busy = await members.client(t);
+  await put(busy, 'first', '1');
+  const [third, fourth] = [await members.add(), await members.add()];
+  await members.change([0, 1, 2, third, fourth]);
+  await put(busy, 'of five', '2');
+  // Any two may stop now.
+  await members.stop(2);
+  await members.stop(third);
+  await put(busy, 'with three of five', '3');
+  await members.run(2);
+  await members.run(third);
+  await put(busy, 'with all five', '4');
+  await members.change([2, third, fourth]);
+  await put(busy, 'of three', '5');
+  const fifth = await members.add();
+  await members.change([third, fourth, fifth]);
+  await members.stop(2);
+  const isRemoved = (id: number): boolean => members.replicas.get(id)!['core'].state.removed;
+  await until(
+    () => isRemoved(0) && isRemoved(1),
+    'those that have left know it',
+    () => members.lastWords(0, 1),
+  );
+  await members.stop(1);
+  const late = await members.client(t);
+  t.equal(await get(late, 'of three'), '5', 'of three seeds one is left, and it has left the cluster');
+  await put(late, 'late', '6');
+  await members.stop(0);
+  await members.run(2);
+  await until(
+    () => isRemoved(2),
+    'a host that has left in the meantime finds out',
+    () => members.lastWords(2),
+  );
+  const later = await members.client(t);
+  t.equal(await get(later, 'late'), '6', 'and leads on');
+  await members.stop(2);
+  t.equal(await get(busy, 'late'), '6');
+  const failed: unknown = await Client.connect({
+    cluster: members.cluster,
+    logger: silentLogger,
+    connectTimeout: 1_000,
+  }).catch((error: unknown) => error);
+  t.match(failed, { code: 'cluster-unavailable' });
+  const { message } = failed as Error;
+  t.same(
+    members.cluster.replicas.filter((seed) => !message.includes(seed)),
+    [],
+    'with all seeds gone they are named: nobody can say more',
+  );
+  const [port] = await freePorts(1);
+  const fresh = { ...members.cluster, replicas: [`127.0.0.1:${port}`, members.addresses.get(fourth)!, '127.0.0.1:9'] };
+  const lead = await members.client(t, fresh);
+  t.equal(await get(lead, 'late'), '6', 'one seed that is a member is enough, whatever its place in the file');
 });

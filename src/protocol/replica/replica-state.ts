@@ -74,8 +74,11 @@ export class ReplicaState {
   readonly hosts: Hosts;
   /** Primary and quorum of every view. */
   readonly views: Views;
-  /** What the cluster file lists, as Probe and answers to clients say it. */
-  readonly list: number;
+  /**
+   * What the cluster file lists, as Probe and answers to clients say it. 0, nothing, in epochs that the log decided: what
+   * counts there is in the log, and the file only says where one may ask.
+   */
+  list = 0;
   readonly log: Log;
   readonly tail: TailIndex;
   readonly execution: Execution;
@@ -142,7 +145,6 @@ export class ReplicaState {
   ) {
     const { limits, pieces = DEFAULT_PIECES } = config;
     this.id = config.id;
-    this.list = (config.replicas << 28) | ((config.list ?? 0) & 0x0fffffff);
     this.members = firstMembership(config.replicas);
     this.hosts = new Hosts(config.id, config.replicas);
     this.views = new Views(config.replicas, () => this.nothingIsDecided());
@@ -416,6 +418,8 @@ export class ReplicaState {
 
   /** Follows each change of view and status. */
   private takeRole(): void {
+    const { replicas, list = 0 } = this.config;
+    this.list = this.configuration.epoch > 0 ? 0 : (replicas << 28) | (list & 0x0fffffff);
     const isNormal = this.presentStatus === ReplicaStatus.normal;
     this.isPrimary = isNormal && this.views.primary(this.presentView) === this.id;
     this.isMember = isNormal && this.views.isMember(this.presentView, this.id);
