@@ -188,6 +188,7 @@ export const COMMAND_ERRORS = {
   'member-listed': { category: 'caller', retryable: false, exit: 1 },
   'member-unreachable': { category: 'environment', retryable: true, exit: 1 },
   'member-unfit': { category: 'environment', retryable: false, exit: 1 },
+  'replica-removed': { category: 'caller', retryable: false, exit: 1 },
   'member-alive': { category: 'caller', retryable: false, exit: 1 },
   'member-behind': { category: 'environment', retryable: true, exit: 1 },
   'members-count': { category: 'caller', retryable: false, exit: 1 },

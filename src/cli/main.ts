@@ -12,10 +12,27 @@ import { CliError, Exit, exitCodeOf, lineOf } from '../console/exit.js';
 import { helpOf, parseFlags } from '../console/flags.js';
 import { openSettings, variableOf } from '../console/settings.js';
 import { formatFor, formatLine, type LogFormat } from '../host/logger.js';
+import { OFFERED_FEATURES } from '../protocol/log/features.js';
 import { isOldNode, NODE_MIN, version } from '../host/version.js';
 
+type Commands = Readonly<Record<string, readonly [summary: string, load: () => Promise<Command>]>>;
+
+/** Offered together with the feature that they need. */
+const MEMBER_CHANGES: Commands = {
+  'member add': [
+    'add hosts that wait to be added (replica --join)',
+    async () => (await import('./members/commands.js')).add,
+  ],
+  'member promote': ['make voters of learners', async () => (await import('./members/commands.js')).promote],
+  'member replace': [
+    'put a new host in the place of one that is lost',
+    async () => (await import('./members/commands.js')).replace,
+  ],
+  'member remove': ['remove hosts', async () => (await import('./members/commands.js')).remove],
+};
+
 /** Name → what it does, and where it is. */
-const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => Promise<Command>]>> = {
+const COMMANDS: Commands = {
   init: ['write a cluster file', async () => (await import('./init.js')).init],
   replica: ['run one replica', async () => (await import('./replica.js')).replica],
   'kv get': ['read a key', async () => (await import('./kv.js')).get],
@@ -61,6 +78,7 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
     'show who the members of the cluster are, according to each replica',
     async () => (await import('./members/list.js')).list,
   ],
+  ...(OFFERED_FEATURES.includes('membership') ? MEMBER_CHANGES : {}),
   doctor: ['check this host, and the cluster as seen from it', async () => (await import('./doctor/doctor.js')).doctor],
   top: ['show the cluster live', async () => (await import('./cluster/top.js')).top],
   'clock list': [

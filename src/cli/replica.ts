@@ -20,6 +20,10 @@ import { DEFAULT_DATAGRAM_BYTES, JUMBO_DATAGRAM_BYTES } from '../wire/envelope.j
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import { defineCommand } from '../console/command.js';
 import { dataBeside } from '../console/data-beside.js';
+import type { Flags } from '../console/flags.js';
+import { OFFERED_FEATURES } from '../protocol/log/features.js';
+import { joinedId } from './members/join.js';
+import { placeIn } from './members/place.js';
 import { CliError, Exit } from '../console/exit.js';
 import type { ReplicaAnswer, ReplicaQuestion } from '../measure/load/messages.js';
 import { asSettings, CLUSTER_FLAG, CONFIG_FLAG } from '../console/settings.js';
@@ -30,6 +34,22 @@ const MICROSECONDS = 1e6;
 const HTTP_RETRY_MS = 10_000;
 /** How long a stopping replica waits for a reader of its last lines. */
 const LAST_LINES_MS = 2_000;
+
+/** Offered together with the feature that they are of use with. */
+const JOIN_FLAGS = {
+  join: {
+    kind: 'text',
+    value: 'FILE',
+    standard: 'off',
+    help: 'the cluster file of a cluster that this host is added to. With an empty data directory the process waits for jitpaxos member add or replace; later it starts as the host that it became',
+  },
+  listen: {
+    kind: 'text',
+    value: 'HOST:PORT',
+    standard: 'where the members list this host',
+    help: 'with --join and an empty data directory: where the other hosts will reach this one',
+  },
+} as const satisfies Flags;
 
 export const replica = defineCommand(
   {
@@ -49,6 +69,7 @@ export const replica = defineCommand(
         help: 'the key file, in a cluster with keys; on SIGHUP it is read again',
       },
       id: { kind: 'count', help: 'index of this replica in the cluster file, from 0' },
+      ...(OFFERED_FEATURES.includes('membership') ? JOIN_FLAGS : ({} as typeof JOIN_FLAGS)),
       data: {
         kind: 'text',
         value: 'DIR',
@@ -176,9 +197,16 @@ export const replica = defineCommand(
     ],
   },
   async ({ values }) => {
-    const { id } = values;
-    if (id === undefined)
+    const { join } = values;
+    if (join === undefined && values.id === undefined)
       throw new CliError('flag-invalid', '--id is missing; give the index of this replica in the cluster file, from 0');
+    if (join !== undefined && (values.id !== undefined || values.data === undefined))
+      throw new CliError(
+        'flag-invalid',
+        values.id !== undefined
+          ? '--id and --join are given; a host that is added gets its id from the cluster: leave --id out'
+          : '--data is missing; with --join give the data directory of this host',
+      );
     const http = { names: values['metrics-names']?.split(',') ?? [] };
     if (values.metrics !== undefined) MetricsServer.check(values.metrics, http);
     if (values.health !== undefined) MetricsServer.check(values.health, http);
@@ -188,12 +216,15 @@ export const replica = defineCommand(
       values['log-level'] as LogLevel,
       formatFor(values['log-format'], process.stderr),
     );
+    const cluster = join ?? values.cluster;
+    const id = join === undefined ? values.id! : await becomeHost(values, join, logger);
+    if (id === undefined) return Exit.done;
     const running = await Replica.start({
-      cluster: values.cluster,
+      cluster,
       ...(values.keys === undefined ? {} : { keys: values.keys }),
       id,
       machine: values.machine === 'kv' ? new KvMachine() : new EchoMachine(),
-      data: values.data ?? dataBeside(values.cluster, id),
+      data: values.data ?? dataBeside(cluster, id),
       durability: values.durability as Durability,
       ...(values['segment-bytes'] === undefined ? {} : { segmentBytes: values['segment-bytes'] }),
       logLost: values['log-lost'],
@@ -240,6 +271,38 @@ export const replica = defineCommand(
     return Exit.done;
   },
 );
+
+/** The id of the host that the data directory belongs to; undefined: a signal ended the wait for one. */
+async function becomeHost(
+  values: Readonly<Record<'keys' | 'listen' | 'data', string | undefined>> & Parameters<typeof transportChoice>[0],
+  cluster: string,
+  logger: Logger,
+): Promise<number | undefined> {
+  const stopping = new AbortController();
+  const stop = (): void => stopping.abort();
+  process.once('SIGTERM', stop);
+  process.once('SIGINT', stop);
+  try {
+    return await joinedId(
+      {
+        cluster,
+        ...(values.keys === undefined ? {} : { keys: values.keys }),
+        listen: values.listen === undefined ? undefined : placeIn(values.listen),
+        data: values.data!,
+        transport: transportChoice(values).transport,
+        logger,
+        waits: (identity, address) => {
+          logger.info('replica.waits', { identity, address, next: `jitpaxos member add ${address}` });
+          process.stdout.write(`waits to be added: jitpaxos member add ${address}\n`);
+        },
+      },
+      stopping.signal,
+    );
+  } finally {
+    process.removeListener('SIGTERM', stop);
+    process.removeListener('SIGINT', stop);
+  }
+}
 
 type TimingFlag = 'sync-interval' | 'suspect-after' | 'max-ahead' | 'max-hold' | 'order-hold' | 'slow-after';
 

@@ -29,7 +29,7 @@ const NEWEST = 0;
 
 const hash = loadHash();
 
-const QUESTION: Question<KnownMembers> = {
+export const MEMBERS_QUESTION: Question<KnownMembers> = {
   askBytes: AskMembers.size,
   answerType: Members.type,
   answerBytes: Members.size,
@@ -70,7 +70,7 @@ export class MembersClient {
 
   /** Opens sockets; asks nothing yet. Throws the errors of `Inquiry.open`. */
   static async open(options: InquiryOptions): Promise<MembersClient> {
-    return new MembersClient(await Inquiry.open('MembersClient', options, QUESTION));
+    return new MembersClient(await Inquiry.open('MembersClient', options, MEMBERS_QUESTION));
   }
 
   /** Asks every replica of the cluster file. Throws the errors of `Inquiry.ask`. */

@@ -114,8 +114,8 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
     )
   )
     return undefined;
-  // Every version that is spoken reports it: its own entry says what it speaks.
-  if (!isNumbers(report.wire) || report.wire[report.id] === undefined) return undefined;
+  // Every version that is spoken reports it. The entry of a replica of the cluster file says what it speaks.
+  if (!isNumbers(report.wire) || report.wire.length === 0) return undefined;
   if (
     !isIdentity(value['identity']) ||
     !isMembership(value['membership']) ||

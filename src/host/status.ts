@@ -161,9 +161,12 @@ export function clocksReport(clocks: ReplicaClocks, replicas: number): ReplicaCl
   };
 }
 
+/** Hosts that were added later, and are not in the cluster file, speak this version at least. */
+const MEMBERS_VERSION = 5;
+
 /** The newest wire version that the reporting replica speaks. */
 export function spokenIn({ id, wire }: Pick<ReplicaStatusReport, 'id' | 'wire'>): number {
-  return wire[id]!;
+  return wire[id] ?? MEMBERS_VERSION;
 }
 
 export interface DivergedReport {

@@ -27,7 +27,7 @@ import type { TransportKind } from '../../host/transport-choice.js';
 import { TurnLoop } from '../../host/turn-loop.js';
 import { version } from '../../host/version.js';
 import { loadHash } from '../../native/hash64.js';
-import { OFFERED_FEATURES } from '../../protocol/log/features.js';
+import { FEATURE_NAMES } from '../../protocol/log/features.js';
 import { DirectoryLock } from '../../storage/directory-lock.js';
 import { DirectoryFiles } from '../../storage/files.js';
 import { checkOwner } from '../../storage/hard-state.js';
@@ -141,7 +141,7 @@ export class WaitingHost {
           identity,
           limits: cluster.limits,
           chain: { function: cluster.chain, fingerprint: showFingerprint(chain.fingerprint) },
-          features: OFFERED_FEATURES,
+          features: FEATURE_NAMES,
           view: 0,
         }),
         loop.outbox,
