@@ -64,6 +64,8 @@ export const FORGIVE_PERIODS = 600;
  * default limits these are 1,024, twice the window of a client.
  */
 export const OPEN_PART = 1 / 4;
+/** And it may always have this many. */
+const OPEN_LEAST = 16;
 /** Entries by which the owners' parts of a log are estimated. */
 const SAMPLES = 64;
 /** A member reports at most this often that requests wait. */
@@ -133,7 +135,7 @@ export class OutOfStep {
     const { limits, timings } = state.config;
     const first = Math.max(agreed, log.baseIndex) + 1;
     const open = log.lastIndex - first + 1;
-    const most = limits.cachedRequests * OPEN_PART;
+    const most = Math.max(OPEN_LEAST, limits.cachedRequests * OPEN_PART);
     if (open <= most || timings.orderHoldUs === 0) return;
     const each = open / SAMPLES;
     sampled.fill(0);
