@@ -1,14 +1,18 @@
 /**
  * What an attacker takes from the others: well-behaved clients at a moderate rate, alone and beside an attack, in turns.
  *
- *   npm run bench:attacks -- [--attacks ahead-10,forged] [--rounds 5] [--warmup 4s] [--strict] [--json]
+ *   npm run bench:attacks -- [--attacks ahead-10,forged] [--rounds 3] [--warmup 4s] [--strict] [--json]
  *
  * Look at the share of commits in one round trip, beside the share of the quiet runs before and after. All processes
  * share the host's cores, so times are worth less than shares: they come with their range over the rounds. A flood takes
  * much processor time for its sender, so the quiet runs around it have the same sender, at sockets that nobody reads.
  *
- * Each attack first runs once unmeasured, in the same processes. Otherwise the first round would measure how V8 compiles
- * what the attack reaches, and how memory grows to its bounds. `--warmup 0s` leaves that in.
+ * Each attack first runs once without being timed, in the same processes. Otherwise the first round would measure how V8
+ * compiles what the attack reaches, and how memory grows to its bounds. `--warmup 0s` leaves that in. Sessions lost,
+ * failures, unanswered questions and view changes of this first run do count.
+ *
+ * Each attack has a key of its own. An owner that was found out of step is served apart for seconds afterwards, and its
+ * next attack, or a client of ours under the same key, would begin apart.
  */
 import { get } from 'node:http';
 import { fileURLToPath } from 'node:url';
@@ -47,7 +51,9 @@ interface Kind {
   readonly what: string;
   /** There is one well-behaved client. It reads long values, and its address can be forged. */
   readonly relayed?: boolean;
-  readonly begin: (bench: Bench) => Promise<Assault>;
+  /** The attack has a key of its own, with this role. Default: it needs none. */
+  readonly role?: Role;
+  readonly begin: (bench: Bench, kind: Kind) => Promise<Assault>;
   /** What the quiet runs have. Default: nothing. */
   readonly quiet?: (bench: Bench) => Promise<Assault>;
   /** Asked again and again, as by an operator's tool, also in the quiet runs. Resolves with whether it was answered. */
@@ -85,33 +91,39 @@ const KINDS: readonly Kind[] = [
   {
     name: 'lanes',
     what: 'a client of ours under a key of its own, with 4,096 operations open, always',
-    begin: (bench) => bench.noise('lanes', { role: 'client' }),
+    role: 'client',
+    begin: (bench, kind) => bench.noise('lanes', { keys: bench.keysOf(kind) }),
   },
   {
     name: 'lanes-hostile',
     what: 'the same, but the client keeps no window: all 4,096 operations are on their way',
-    begin: (bench) => bench.noise('lanes-hostile', { role: 'client' }),
+    role: 'client',
+    begin: (bench, kind) => bench.noise('lanes-hostile', { keys: bench.keysOf(kind) }),
   },
   {
     name: 'registers',
     what: `900 Registers of ${SESSION_LANES} lanes a second under a read-only key, to all replicas`,
-    begin: (bench) => bench.requests('read-only', 'all', { perSecond: 900, registers: SESSION_LANES }),
+    role: 'read-only',
+    begin: (bench, kind) => bench.requests(kind, 'all', { perSecond: 900, registers: SESSION_LANES }),
   },
   {
     name: 'results',
     what: `1,000 operations a second under a client key, to all replicas, each in another lane and with a result of ${LONG_VALUE_BYTES / 1e3} kB`,
-    begin: (bench) => bench.requests('client', 'all', { perSecond: 1_000, operation: readLong() }, SESSION_LANES),
+    role: 'client',
+    begin: (bench, kind) => bench.requests(kind, 'all', { perSecond: 1_000, operation: readLong() }, SESSION_LANES),
   },
   {
     name: 'results-query',
     what: 'the same as queries that go through the log, under a read-only key',
-    begin: (bench) => bench.requests('read-only', 'all', { perSecond: 1_000, operation: readLong() }, SESSION_LANES),
+    role: 'read-only',
+    begin: (bench, kind) => bench.requests(kind, 'all', { perSecond: 1_000, operation: readLong() }, SESSION_LANES),
   },
   {
     name: 'forged-source',
     what: `1,000 datagrams a second under a read-only key to each replica, from the address of a client that reads values of ${LONG_VALUE_BYTES / 1e3} kB at a tenth of the rate`,
     relayed: true,
-    begin: (bench) => bench.forgedSource(1_000),
+    role: 'read-only',
+    begin: (bench, kind) => bench.forgedSource(kind, 1_000),
   },
   {
     ...flood(
@@ -156,7 +168,7 @@ const P99_GOAL = 3;
 
 function ahead(name: string, role: Role, to: To, perSecond: number, aheadMs: number): Kind {
   const what = `${perSecond} requests a second under a ${role} key, ${WAYS[to]}${aheadMs > 0 ? `, stamped ${aheadMs} ms ahead` : ''}`;
-  return { name, what, begin: (bench) => bench.requests(role, to, { perSecond, aheadMs }) };
+  return { name, what, role, begin: (bench, kind) => bench.requests(kind, to, { perSecond, aheadMs }) };
 }
 
 /** By noise.ts. The same sender runs in the quiet runs, for its processor time. @param perSecond to each target */
@@ -234,7 +246,8 @@ class Asker {
 }
 
 class Bench {
-  private readonly keys = new Map<Role, string>();
+  /** Key files, by the name of the attack. */
+  private readonly keys = new Map<string, string>();
 
   private constructor(
     private readonly load: HonestLoad,
@@ -242,7 +255,8 @@ class Bench {
     private readonly warmupNs: number,
   ) {}
 
-  static async start(rate: number, durationNs: number, warmupNs: number, relayed: boolean): Promise<Bench> {
+  static async start(rate: number, durationNs: number, warmupNs: number, kinds: readonly Kind[]): Promise<Bench> {
+    const relayed = kinds.some((kind) => kind.relayed ?? false);
     const load = await HonestLoad.start({
       clients: CLIENTS,
       transport: 'auto',
@@ -255,7 +269,8 @@ class Bench {
     });
     const bench = new Bench(load, durationNs, warmupNs);
     try {
-      for (const role of ['client', 'read-only'] as const) bench.keys.set(role, await addKey(load.cluster, role));
+      for (const { name, role } of kinds)
+        if (role !== undefined) bench.keys.set(name, await addKey(load.cluster, role));
       await using client = await Client.connect({ cluster: load.cluster.clusterFile, lanes: 1 });
       await new KvClient(client).put(LONG_KEY, new Uint8Array(LONG_VALUE_BYTES).fill(7));
       return bench;
@@ -265,13 +280,13 @@ class Bench {
     }
   }
 
-  /** Runs the attack once, unmeasured. */
-  async warm(kind: Kind): Promise<void> {
-    if (this.warmupNs > 0) await this.run(kind.name, kind.begin, kind.ask, this.warmupNs);
+  /** The attack's first run. `undefined`: without a warmup there is none. */
+  async warm(kind: Kind): Promise<Run | undefined> {
+    return this.warmupNs > 0 ? this.attack(kind, this.warmupNs) : undefined;
   }
 
-  attack(kind: Kind): Promise<Run> {
-    return this.run(kind.name, kind.begin, kind.ask, this.durationNs);
+  attack(kind: Kind, durationNs = this.durationNs): Promise<Run> {
+    return this.run(kind.name, (bench) => kind.begin(bench, kind), kind.ask, durationNs);
   }
 
   /** What is compared with an attack; `undefined`: any other. */
@@ -283,16 +298,23 @@ class Bench {
     return this.load.close();
   }
 
+  /** The file with the attack's own key. */
+  keysOf({ name }: Kind): string {
+    const keys = this.keys.get(name);
+    if (keys === undefined) throw new Error(`the attack ${name} has no role`);
+    return keys;
+  }
+
   /** What a client of ours would not send: see Attacker. */
-  async requests(role: Role, to: To, attack: Partial<Attack>, lanes?: number): Promise<Assault> {
+  async requests(kind: Kind, to: To, attack: Partial<Attack>, lanes?: number): Promise<Assault> {
     const { view, members, primary } = await this.report();
-    const attacker = await Attacker.open(this.load.cluster.clusterFile, this.keys.get(role), lanes);
+    const attacker = await Attacker.open(this.load.cluster.clusterFile, this.keysOf(kind), lanes);
     attacker.start({
       view,
       ...this.targets(to, members, primary),
       perSecond: 0,
       aheadMs: 0,
-      queries: role === 'read-only',
+      queries: kind.role === 'read-only',
       operation: new Uint8Array(16),
       ...attack,
     });
@@ -304,12 +326,11 @@ class Bench {
     };
   }
 
-  /** A process that floods: see noise.ts. @param role of its key; default: the key of the well-behaved clients */
-  async noise(kind: string, { role, ...more }: { role?: Role } & Partial<NoiseSetup>): Promise<Assault> {
+  /** A process that floods: see noise.ts. Without `keys` it has the key of the well-behaved clients. */
+  async noise(kind: string, more: Partial<NoiseSetup>): Promise<Assault> {
     const { members, view, primary } = await this.report();
-    const keys = role === undefined ? {} : { keys: this.keys.get(role)! };
     const cluster = this.load.cluster.clusterFile;
-    const setup: NoiseSetup = { kind, cluster, transport: 'auto', members, view, primary, ...keys, ...more };
+    const setup: NoiseSetup = { kind, cluster, transport: 'auto', members, view, primary, ...more };
     const children = new Children();
     const child = children.add(LineChild.start(process.execPath, [NOISE, JSON.stringify(setup)], 'the attack'));
     const stop = (): Promise<void> => children[Symbol.asyncDispose]();
@@ -329,9 +350,9 @@ class Bench {
   }
 
   /** Hellos and questions under another key, from the address of the well-behaved client. */
-  async forgedSource(perSecond: number): Promise<Assault> {
+  async forgedSource(kind: Kind, perSecond: number): Promise<Assault> {
     const { view } = await this.report();
-    const seal = clientSeal(this.load.cluster.clusterFile, this.keys.get('read-only'));
+    const seal = clientSeal(this.load.cluster.clusterFile, this.keysOf(kind));
     const hello = sealed(seal, () => 0, SHORT_BYTES);
     const question = sealed(seal, (bytes, offset) => writeRead(bytes, offset, view), SHORT_BYTES);
     let times = 0;
@@ -466,6 +487,8 @@ function isWell(url: URL): Promise<boolean> {
 /** An attack, and the quiet runs just before and after it. */
 interface Round {
   readonly run: Run;
+  /** In the first round: the attack's first run, of which only what should not happen at all counts. */
+  readonly first?: Run | undefined;
   readonly quiets: readonly Run[];
 }
 
@@ -506,7 +529,7 @@ await program(
         kind: 'duration',
         default: '4s',
         max: 3.6e12,
-        help: 'how long each attack runs before, unmeasured, while V8 compiles what it reaches and memory grows to its bounds',
+        help: 'how long each attack runs before, without being timed, while V8 compiles what it reaches and memory grows to its bounds',
       },
       strict: { kind: 'switch', help: 'exit with 4 when a goal is missed' },
     },
@@ -522,7 +545,7 @@ await program(
     for (const relayed of [false, true]) {
       const some = kinds.filter((kind) => (kind.relayed ?? false) === relayed);
       if (some.length === 0) continue;
-      const bench = await Bench.start(rate, seconds, warmup, relayed);
+      const bench = await Bench.start(rate, seconds, warmup, some);
       try {
         for await (const { number, round } of measure(bench, some, rounds)) {
           measured.push(round);
@@ -561,7 +584,8 @@ async function* measure(
   rounds: number,
 ): AsyncGenerator<{ number: number; round: Round }> {
   await bench.quiet(undefined); // warm
-  for (const kind of kinds) await bench.warm(kind);
+  const firsts = new Map<Kind, Run | undefined>();
+  for (const kind of kinds) firsts.set(kind, await bench.warm(kind));
   let quiet: Run | undefined;
   let quietOf: Kind | undefined;
   for (let number = 1; number <= rounds; number++) {
@@ -570,7 +594,7 @@ async function* measure(
       const before: Run = quiet !== undefined && quietOf === own ? quiet : await bench.quiet(own);
       const run = await bench.attack(kind);
       const after = await bench.quiet(own);
-      yield { number, round: { run, quiets: [before, after] } };
+      yield { number, round: { run, quiets: [before, after], first: number === 1 ? firsts.get(kind) : undefined } };
       [quiet, quietOf] = [after, own];
     }
   }
@@ -591,7 +615,7 @@ function lineOf(row: Row): string {
   ].join('; ');
 }
 
-/** Medians over the rounds, and the range of the times; what was counted is added up. */
+/** Medians over the rounds, and the range of the times. Counts are added up; some of them include the first run: see Round. */
 function rowOf(rounds: readonly Round[]): Row {
   const runs = rounds.map(({ run }) => run);
   // A quiet run may stand between two attacks.
@@ -599,6 +623,8 @@ function rowOf(rounds: readonly Round[]): Row {
   const middle = (value: (run: Run) => number): number => median(runs.map(value));
   const middleQuiet = (value: (run: Run) => number): number => median(quiets.map(value));
   const sum = (value: (run: Run) => number): number => runs.reduce((total, run) => total + value(run), 0);
+  const all = [...rounds.flatMap(({ first }) => first ?? []), ...runs];
+  const sumOfAll = (value: (run: Run) => number): number => all.reduce((total, run) => total + value(run), 0);
   const p99s = runs.map(({ p99Ns }) => p99Ns);
   const quietP99s = quiets.map(({ p99Ns }) => p99Ns);
   return {
@@ -615,14 +641,14 @@ function rowOf(rounds: readonly Round[]): Row {
     opsPerSecond: middle(({ opsPerSecond }) => opsPerSecond),
     reconciled: sum(({ reconciled }) => reconciled),
     retransmitted: sum(({ retransmitted }) => retransmitted),
-    failed: sum(({ failed }) => failed),
-    sessionsLost: sum(({ sessionsLost }) => sessionsLost),
-    viewChanges: sum(({ viewChanges }) => viewChanges),
+    failed: sumOfAll(({ failed }) => failed),
+    sessionsLost: sumOfAll(({ sessionsLost }) => sessionsLost),
+    viewChanges: sumOfAll(({ viewChanges }) => viewChanges),
     sent: sum(({ sent }) => sent),
     sentPerSecond: middle(({ sentPerSecond }) => sentPerSecond),
     refused: sum(({ refused }) => refused),
-    asked: sum(({ asked }) => asked),
-    unanswered: sum(({ unanswered }) => unanswered),
+    asked: sumOfAll(({ asked }) => asked),
+    unanswered: sumOfAll(({ unanswered }) => unanswered),
     cpuSeconds: middle(({ cpuSeconds }) => cpuSeconds),
     quietCpuSeconds: middleQuiet(({ cpuSeconds }) => cpuSeconds),
     received: sum(({ received }) => received),
