@@ -61,7 +61,7 @@ const STRIKES_MAX = 4;
 export const FORGIVE_PERIODS = 600;
 /**
  * The part of the cached requests that one owner may have in a log behind what is known to be equal at the members. With the
- * default limits these are 1,024, twice the window of a client.
+ * default limits these are 1,024, twice what a client sends at least before it waits.
  */
 export const OPEN_PART = 1 / 4;
 /** And it may always have this many. */
@@ -133,7 +133,8 @@ export class OutOfStep {
     const { state, sampled, sample } = this;
     const { log } = state;
     const { limits, timings } = state.config;
-    const first = Math.max(agreed, log.baseIndex) + 1;
+    // A member that joins has confirmed nothing yet, and what is committed is equal everywhere.
+    const first = Math.max(agreed, state.committed, log.baseIndex) + 1;
     const open = log.lastIndex - first + 1;
     const most = Math.max(OPEN_LEAST, limits.cachedRequests * OPEN_PART);
     if (open <= most || timings.orderHoldUs === 0) return;
