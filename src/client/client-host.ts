@@ -18,6 +18,7 @@ import { ClientSessions } from '../protocol/client/client-sessions.js';
 import { ClockTrust } from './clock-trust.js';
 import { AddressBook } from '../host/address-book.js';
 import { HostPlaces } from '../host/host-places.js';
+import { changingMembers } from '../host/changing-members.js';
 import { MemberSearch } from '../host/member-search.js';
 import { loadCluster, type Cluster, type ClusterConfig } from '../host/cluster-config.js';
 import type { KeyFile } from '../host/key-file.js';
@@ -133,6 +134,7 @@ export class ClientHost {
   private saidOtherLists = 0;
   private isClosed = false;
   private readonly memberSearch: MemberSearch;
+  private readonly followsMembers = changingMembers.followed;
   private readonly places: HostPlaces;
   /** The members as last found; undefined: those of the cluster file. */
   private members: MemberList | undefined;
@@ -471,8 +473,12 @@ export class ClientHost {
       this.loop.outbox,
       {
         ...events,
-        unknownEpoch: (from) => this.memberSearch.ask(from, this.loop.instant),
-        searchMembers: () => this.memberSearch.search(this.loop.instant),
+        ...(this.followsMembers
+          ? {
+              unknownEpoch: (from: number) => this.memberSearch.ask(from, this.loop.instant),
+              searchMembers: () => this.memberSearch.search(this.loop.instant),
+            }
+          : {}),
       },
     );
     core.correctClock(this.trust.correctionNs);
@@ -500,7 +506,7 @@ export class ClientHost {
   private judgeClock(): void {
     const { trust, sessions } = this;
     const before = trust.contradicted;
-    const majority = sessions.core.clock.offsets.majority(this.nowUs());
+    const majority = sessions.core.majorityOfClocks(this.nowUs());
     trust.judge(this.clock.quality, majority);
     sessions.correctClock(trust.correctionNs);
     if (trust.contradicted === before) return;
@@ -552,14 +558,16 @@ export class ClientHost {
             const known = typeOf(bytes, offset) as TypesFor<'clientHost'>;
             switch (known) {
               case Members.type:
-                this.memberSearch.onMembers(bytes, offset, from, now);
+                if (this.followsMembers) this.memberSearch.onMembers(bytes, offset, from, now);
                 return;
               default:
                 known satisfies never; // each message for the host has its case; the others are for the core
                 this.sessions.receive(bytes, offset, length, from, now);
             }
           },
-          unlisted: (now) => this.memberSearch.askStranger(now),
+          unlisted: (now) => {
+            if (this.followsMembers) this.memberSearch.askStranger(now);
+          },
           tick: (now) => this.sessions.tick(now),
           unreachable: (replica, now) => this.sessions.unreachable(replica, now),
           endTurn: (now) => {

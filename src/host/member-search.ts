@@ -5,7 +5,8 @@
  * listed.
  *
  * The rule: what is found may only be newer than what is known, whoever says it; each list is whole by its digest, and
- * comes from a process that has a key of the cluster. At most ten questions leave in a second.
+ * comes from a host, which has a key of the replicas where there are keys. At most ten questions leave in a second, and
+ * for a list that is longer than a datagram one for each of its other pieces.
  */
 import type { Instant } from '../protocol/contract.js';
 import { ENVELOPE_BYTES_MAX, type Hash64 } from '../wire/envelope.js';
@@ -28,6 +29,8 @@ const ASK_BURST = 10;
 const ASK_US = 100_000;
 /** The longest datagram that every path carries: 1,280 bytes, IPv6 and UDP headers included. */
 const DATAGRAM_BYTES = 1_280 - 48;
+/** No piece of a list but the last is shorter: the first one decides how many questions the others take. */
+const PIECE_LEAST = 256;
 /** Places for addresses: those of the seeds stay, the others take turns. */
 const SEEDS_FROM = HOST_PLACES;
 const SEEDS_MAX = 13;
@@ -85,9 +88,9 @@ export class MemberSearch {
     this.loop.address(OTHERS_FROM + index, at);
   }
 
-  /** The host in a slot, or whoever is written to at another place, knows more. */
+  /** The host in a slot, or whoever is written to at another place, knows more. Clients are not asked. */
   ask(place: number, now: Instant): void {
-    if (this.mayAsk(now)) this.send(place, 0, 0, this.room);
+    if (place < PLACES && this.mayAsk(now)) this.send(place, 0, 0, this.room);
   }
 
   /** A host that is not listed spoke: STRANGE_HOST has its address. */
@@ -114,7 +117,7 @@ export class MemberSearch {
     }
   }
 
-  /** Takes a Members message that passed `validate`. */
+  /** Takes a Members message that passed `validate` and comes from a host (datagram-reader.ts). */
   onMembers(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { at } = Members;
     if (readI32(bytes, o + at.nonce) !== this.nonce[0] || readI32(bytes, o + at.nonce + 4) !== this.nonce[1]) return;
@@ -127,7 +130,7 @@ export class MemberSearch {
     let { pieces } = this;
     if (pieces?.digest !== digest || pieces.bytes.length !== EPOCHS_BYTES + wanted || pieces.epochs !== epochs) {
       // The rest of a list is asked for where its beginning came from; another list takes its place.
-      if (offset !== 0) return;
+      if (offset !== 0 || length < Math.min(wanted, PIECE_LEAST)) return;
       pieces = { digest, epochs, bytes: new Uint8Array(EPOCHS_BYTES + wanted), received: new Set(), missing: wanted };
       this.pieces = pieces;
       for (let next = length; next < wanted; next += length) this.send(from, digest, next, Math.min(length, this.room));

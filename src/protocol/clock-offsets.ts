@@ -7,6 +7,7 @@
  * two.
  */
 import { DOUBLE_ZERO } from './double-zero.js';
+import { count } from './masks.js';
 
 const WINDOW_US = 1_000_000;
 
@@ -50,18 +51,20 @@ export class ClockOffsets {
   }
 
   /**
-   * What a majority of the replicas agree on, as far as they can be told apart: [offset, uncertainty] in µs; undefined
-   * if there is no such majority. Allocates: for hosts, now and then.
+   * What a majority of these replicas agree on, one bit each, as far as they can be told apart: [offset, uncertainty] in
+   * µs; undefined if there is no such majority. Allocates: for hosts, now and then.
    */
-  majority(nowUs: number): readonly [offsetUs: number, uncertaintyUs: number] | undefined {
+  majority(voters: number, nowUs: number): readonly [offsetUs: number, uncertaintyUs: number] | undefined {
     if (nowUs >= this.windowEndUs) this.turn(nowUs);
-    const known = Array.from({ length: this.replicas }, (_, r) => r).filter((r) => !Number.isNaN(this.offsetUs(r)));
+    const known = Array.from({ length: this.replicas }, (_, r) => r).filter(
+      (r) => ((voters >>> r) & 1) === 1 && !Number.isNaN(this.offsetUs(r)),
+    );
     for (const candidate of known.sort((a, b) => this.roundTripUs(a) - this.roundTripUs(b))) {
       const offset = this.offsetUs(candidate);
       const agreeing = known.filter(
         (r) => Math.abs(this.offsetUs(r) - offset) <= (this.roundTripUs(r) + this.roundTripUs(candidate)) / 2,
       );
-      if (agreeing.length > this.replicas / 2) return [offset, this.roundTripUs(candidate) / 2];
+      if (agreeing.length > count(voters) / 2) return [offset, this.roundTripUs(candidate) / 2];
     }
     return undefined;
   }

@@ -32,6 +32,7 @@ import { AddressBook, unresolved } from '../host/address-book.js';
 import { CHAIN_REMEDY, chainWarning, openChain, showFingerprint } from '../host/chain.js';
 import { listDigest, loadCluster, mergeLimits, type Cluster } from '../host/cluster-config.js';
 import { HostPlaces, placeOf } from '../host/host-places.js';
+import { changingMembers } from '../host/changing-members.js';
 import { MemberSearch } from '../host/member-search.js';
 import { guardedLogger, stderrLogger, type Logger } from '../host/logger.js';
 import { show } from '../host/options.js';
@@ -77,6 +78,7 @@ export class Replica {
   private readonly statusService: StatusService;
   private readonly membersService: MembersService;
   private readonly memberSearch: MemberSearch;
+  private readonly followsMembers = changingMembers.followed;
   private readonly places: HostPlaces;
   /** What it says of the members, and what that was made from. */
   private members: { readonly from: Membership; readonly identity: string | undefined; readonly list: MemberList };
@@ -243,8 +245,12 @@ export class Replica {
             () => replica?.core,
             (event) => replica?.openChange.heard(event, performance.now()),
           ),
-          unknownEpoch: (from) => replica?.memberSearch.ask(from, loop.instant),
-          searchMembers: () => replica?.memberSearch.search(loop.instant),
+          ...(changingMembers.followed
+            ? {
+                unknownEpoch: (from: number) => replica?.memberSearch.ask(from, loop.instant),
+                searchMembers: () => replica?.memberSearch.search(loop.instant),
+              }
+            : {}),
         },
         chain,
       );
@@ -457,7 +463,7 @@ export class Replica {
     this.listenToStorage();
     loop.start({
       receive: (bytes, offset, length, from, now, owner) => {
-        if (from < HOST_PLACES) this.heardUs = now.monotonicUs;
+        if (from < HOST_PLACES && from !== core.state.id) this.heardUs = now.monotonicUs;
         const known = typeOf(bytes, offset) as TypesFor<'replicaHost'>;
         switch (known) {
           case Status.type:
@@ -481,7 +487,7 @@ export class Replica {
             );
             return;
           case Members.type:
-            this.memberSearch.onMembers(bytes, offset, from, now);
+            if (this.followsMembers) this.memberSearch.onMembers(bytes, offset, from, now);
             return;
           default:
             known satisfies never; // each message for the host has its case; the others are for the core
@@ -491,10 +497,13 @@ export class Replica {
       refuse: (bytes, offset, from, now) => core.refuse(bytes, offset, from, now),
       tick: (now) => {
         core.tick(now);
-        if (core.state.starting || now.monotonicUs - this.heardUs > SILENCE_US) this.memberSearch.search(now);
+        if (this.followsMembers && (core.state.starting || now.monotonicUs - this.heardUs > SILENCE_US))
+          this.memberSearch.search(now);
       },
       unreachable: (replica, now) => core.unreachable(replica, now),
-      unlisted: (now) => this.memberSearch.askStranger(now),
+      unlisted: (now) => {
+        if (this.followsMembers) this.memberSearch.askStranger(now);
+      },
       endTurn: (now) => {
         // Before the flush: what was said to a host in the turn in which it left still goes there.
         this.places.follow(core.state.members);

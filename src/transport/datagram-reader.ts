@@ -89,6 +89,8 @@ export class DatagramReader {
       if (messageLength < 0) return this.drop(-messageLength, messages);
       if ((!mayWrite && !isReadOnly(bytes, at)) || (!mayConfigure && isConfiguring(bytes, at)))
         return this.drop(ROLE_REFUSED, messages);
+      // Who the members are is a word of hosts. Other messages of hosts name the one that they are from.
+      if (sender === CLIENT_SENDER && typeOf(bytes, at) === Members.type) return this.drop(ROLE_REFUSED, messages);
       this.handle(bytes, at, messageLength, from, owner);
       at += messageLength;
     }

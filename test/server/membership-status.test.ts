@@ -4,6 +4,7 @@ import { AllMembers } from '../../src/cli/cluster/all-members.js';
 import { summarize, type ClusterSummary } from '../../src/cli/cluster/summary.js';
 import { switchOn } from '../../src/client/feature-switch.js';
 import { OperatorClient } from '../../src/client/operator-client.js';
+import { changingMembers } from '../../src/host/changing-members.js';
 import { openChain } from '../../src/host/chain.js';
 import { loadCluster } from '../../src/host/cluster-config.js';
 import { silentLogger, type Logger } from '../../src/host/logger.js';
@@ -13,6 +14,8 @@ import { loadHash } from '../../src/native/hash64.js';
 import { FEATURE_NAMES, featureOperation } from '../../src/protocol/log/features.js';
 import type { ConfigureOperation } from '../../src/protocol/membership/operations.js';
 import { clusterConfig, startReplicas } from './fixtures.js';
+
+changingMembers.followed = true;
 
 /** On a busy host. */
 const TIMEOUT_MS = 60_000;

@@ -8,6 +8,7 @@ import { switchOn } from '../../src/client/feature-switch.js';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { OperatorClient } from '../../src/client/operator-client.js';
+import { changingMembers } from '../../src/host/changing-members.js';
 import { openChain } from '../../src/host/chain.js';
 import { loadCluster, type ClusterConfig } from '../../src/host/cluster-config.js';
 import { silentLogger } from '../../src/host/logger.js';
@@ -24,6 +25,8 @@ import { readMembers, writeMembers } from '../../src/storage/members-file.js';
 import type { MemberList } from '../../src/wire/member-list.js';
 import { readI32, writeHex } from '../../src/wire/u64.js';
 import { clusterConfig, freePorts } from './fixtures.js';
+
+changingMembers.followed = true;
 
 /** On a busy host. */
 const TIMEOUT_MS = 120_000;

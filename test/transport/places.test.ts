@@ -5,10 +5,16 @@ import { loadHash } from '../../src/native/hash64.js';
 import { DatagramOutbox } from '../../src/transport/datagram-outbox.js';
 import { DatagramReader } from '../../src/transport/datagram-reader.js';
 import { NOWHERE, REPLICA_ADDRESS, STRANGER, TransportCounter, type Transport } from '../../src/transport/transport.js';
-import { DEFAULT_DATAGRAM_BYTES, DROP_REASON_NAMES, Envelope, SENDER_REFUSED } from '../../src/wire/envelope.js';
+import {
+  CLIENT_SENDER,
+  DEFAULT_DATAGRAM_BYTES,
+  DROP_REASON_NAMES,
+  Envelope,
+  SENDER_REFUSED,
+} from '../../src/wire/envelope.js';
 import { HOST_PLACES, HostIds, PLACES, UNLISTED } from '../../src/wire/host-ids.js';
 import { begin } from '../../src/wire/layout.js';
-import { AskMembers, Plea } from '../../src/wire/messages.js';
+import { AskMembers, Members, Plea } from '../../src/wire/messages.js';
 import { readI32, writeI32, writeU16 } from '../../src/wire/u64.js';
 import { freeAddress, TRANSPORTS, until } from './fixtures.js';
 import { presentPeers } from './present-peers.js';
@@ -157,6 +163,13 @@ t.test(
     envelope.ids.unlist(2);
     read(datagramOf(2, plea(1)));
     t.same([refused(), unlisted, seen.length], [2, 2, 2]);
+    const list = new Uint8Array(Members.size);
+    begin(Members, list, 0);
+    read(datagramOf(CLIENT_SENDER, question(), list, question()));
+    t.equal(reader.drops[DROP_REASON_NAMES.indexOf('role')], 1, 'a client does not say who the members are');
+    t.same(seen.slice(2), [`question of ${PLACES + 77}`], 'and may ask');
+    read(datagramOf(0, list));
+    t.equal(seen.length, 4, 'a host may');
   },
 );
 

@@ -172,6 +172,11 @@ export class ClientCore {
     };
   }
 
+  /** What the clocks of a majority of the voters say of this one (ClockOffsets.majority). Allocates. */
+  majorityOfClocks(nowUs: number): readonly [offsetUs: number, uncertaintyUs: number] | undefined {
+    return this.clock.offsets.majority(this.views.present.voters, nowUs);
+  }
+
   /**
    * Stamps as if the clock showed `ns` more, as measured against the replicas' clocks when the host does not trust its
    * own. 0 takes the clock as it is. Speed only, like every timestamp.
