@@ -90,7 +90,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'install-in-pieces': { run: 2, faults: ['ambush'] },
   'commit-without-members': { run: 0 },
   'uncommitted-snapshot': { run: 19 },
-  'pieces-after-rollback': { run: 31, pieces: SLOW_PIECES },
+  'pieces-after-rollback': { run: 271, faults: ['partition', 'pause', 'small-limits'], pieces: SLOW_PIECES },
   'acknowledge-after-promise': { run: 30, faults: CHANGES },
   'two-starts': { run: 103, faults: CHANGES },
   'start-with-f-votes': { run: 38, faults: CHANGES },

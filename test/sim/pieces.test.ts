@@ -9,7 +9,7 @@ import { createShippedReplica, type CreateReplica } from '../../src/sim/cores.js
 import { simulate } from '../../src/sim/simulation.js';
 import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 
-/** Most runs in which a rollback is looked for. */
+/** Most runs in which a rollback and an installation are looked for. */
 const FURTHER_SEEDS = 200;
 
 /** What became of snapshots that were unfinished at the end of some turn. */
@@ -77,8 +77,8 @@ t.test('snapshots in pieces end in every way, and no rule breaks', (t) => {
         `seed ${seed}, pieces of ${pieces.bytes} bytes: ${failure?.invariant} ${failure?.detail}`,
       );
     }
-  // A primary that takes back what it executed while it takes a snapshot is rare.
-  for (let seed = 1; seed <= FURTHER_SEEDS && seen.rolledBack === 0; seed++) {
+  // A state that is taken back or replaced while a snapshot of it is taken is rare.
+  for (let seed = 1; seed <= FURTHER_SEEDS && (seen.rolledBack === 0 || seen.installed === 0); seed++) {
     const { failure } = simulate({
       seed,
       replicas: 3,
@@ -91,6 +91,51 @@ t.test('snapshots in pieces end in every way, and no rule breaks', (t) => {
   }
   t.comment(JSON.stringify(seen));
   for (const [name, times] of Object.entries(seen)) t.ok(times > 0, `${name}: ${times}`);
+  t.end();
+});
+
+/** Counts snapshots of an index that other replicas do not choose, begun although the log could still be cut. */
+function offTheGrid(begun: { all: number; tooEarly: number }): CreateReplica {
+  return (...made) => {
+    const core = createShippedReplica(...made);
+    if (!(core instanceof ReplicaCore)) throw new TypeError('the core that ships');
+    const { execution, log } = core.state;
+    let pitch = 1;
+    const { setPitch } = execution;
+    execution.setPitch = (entries) => {
+      pitch = entries;
+      setPitch.call(execution, entries);
+    };
+    for (const name of ['beginSnapshot', 'takeSnapshot'] as const) {
+      const begin = execution[name];
+      execution[name] = (committed) => {
+        const before = execution.newestSnapshot;
+        const couldBeCut = execution.stable.index > log.baseIndex;
+        begin.call(execution, committed);
+        const { newestSnapshot } = execution;
+        if (newestSnapshot === before) return;
+        begun.all++;
+        if (couldBeCut && newestSnapshot % pitch !== 0) begun.tooEarly++;
+      };
+    }
+    return core;
+  };
+}
+
+t.test('behind a snapshot that took long the log is cut before another one begins', (t) => {
+  for (let seed = 1; seed <= 6; seed++) {
+    const begun = { all: 0, tooEarly: 0 };
+    const { failure } = simulate({
+      seed,
+      replicas: 3,
+      ticks: 400_000,
+      faults: new Set(['small-limits']),
+      pieces: { bytes: 1, everyUs: 20_000 },
+      createReplica: offTheGrid(begun),
+    });
+    t.equal(failure, undefined, `seed ${seed}: ${failure?.invariant} ${failure?.detail}`);
+    t.equal(begun.tooEarly, 0, `seed ${seed}: of ${begun.all} snapshots, those of an index that nobody else chooses`);
+  }
   t.end();
 });
 

@@ -64,11 +64,13 @@ export class LogCapacity {
     const kept = Math.floor(entries * (due < SNAPSHOT_FILL_MAX ? KEPT_PART : KEPT_PART_AT_MOST_FILL));
     execution.setPitch(nearestPowerOfTwo(entries - kept));
     if (fill < due) return NO_CUT;
-    // Nothing else makes room, so a snapshot of any index will do. A provisional one first gets the time to become
-    // stable; a new one is taken after half of that at the earliest.
+    // A snapshot of any index will do if nothing else makes room: the cut behind the stable one, which may have taken
+    // long, comes first. A provisional one first gets the time to become stable; a new one is taken after half of that
+    // at the earliest.
     if (fill >= LAST_FILL) execution.finishSnapshot();
     const newest = execution.newestSnapshot;
-    const isOverdue = fill >= CUT_FILL && execution.executed - newest >= entries / 2;
+    const isCut = execution.stable.index <= log.baseIndex;
+    const isOverdue = isCut && fill >= CUT_FILL && execution.executed - newest >= entries / 2;
     if (fill >= LAST_FILL && (isOverdue || (newest === log.baseIndex && execution.executed > newest)))
       execution.takeSnapshot(committed);
     else if (isOverdue) execution.beginSnapshot(committed);

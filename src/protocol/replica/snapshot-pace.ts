@@ -1,7 +1,8 @@
 /**
  * How fast a snapshot in pieces is taken: a piece at the end of a turn, one every `everyUs`, so that it costs a replica a
- * part of its time and never all of it. If the log fills faster, pieces follow the log: they are so long that the
- * snapshot is whole when half of the room is used that is left then.
+ * part of its time and never all of it. If the log fills faster, pieces follow the log, several in one turn. The bytes
+ * that are missing then fall as the square of the log's room up to LAST_FILL: a quarter of them is missing when half of
+ * the room is left. At LAST_FILL the rest is taken at once (log-capacity.ts).
  */
 import { DOUBLE_ZERO } from '../double-zero.js';
 import type { Instant } from '../contract.js';
@@ -38,7 +39,12 @@ export class SnapshotPace {
     if (monotonicUs < this.nextUs && forLog < pieceBytes) return false;
     this.fill = fill;
     this.nextUs = monotonicUs + this.everyUs;
-    execution.continueSnapshot(Math.max(pieceBytes, forLog));
+    // In pieces of one length: a machine may need as much memory as a piece has.
+    for (let due = Math.max(pieceBytes, forLog); due > 0 && execution.unfinished !== undefined; ) {
+      const { left } = unfinished;
+      execution.continueSnapshot(pieceBytes);
+      due -= Math.max(pieceBytes, left - unfinished.left);
+    }
     return execution.unfinished === undefined;
   }
 
