@@ -238,7 +238,7 @@ export function protocolReport(state: ReportedState, running: boolean) {
     ...(state.lostLogs === 0 ? {} : { majorityLost: configuration.idsOf(state.lostLogs) }),
     view,
     logView: state.logView,
-    primary: configuration.idsOf(1 << configuration.primary(view))[0]!,
+    primary: configuration.idsOf(1 << configuration.primary(view))[0] ?? -1, // an epoch that is over has none
     members: configuration.idsOf(configuration.memberMask(view)),
     incarnation: state.incarnation,
     baseIndex: log.baseIndex,

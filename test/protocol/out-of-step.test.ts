@@ -1,16 +1,20 @@
 // Owners whose requests reach one replica of the quorum and the others late or never: served apart, so that the others keep
 // their one round trip. View 0 of three: primary 0, member 1, spare 2.
 import t from 'tap';
+import { DEFAULT_LIMITS, DEFAULT_TIMINGS } from '../../src/protocol/config.js';
+import { Entry } from '../../src/protocol/log/entry.js';
 import {
   APART_PERIODS,
   BATCH_TURN,
   BATCH_US,
   FORGIVE_PERIODS,
   OPEN_PART,
+  OutOfStep,
   OVERTAKEN_PART,
   PERIOD_US,
   REPAIRS_FREE,
 } from '../../src/protocol/replica/agreement/out-of-step.js';
+import type { ReplicaState } from '../../src/protocol/replica/replica-state.js';
 import {
   Chunk,
   Differed,
@@ -523,3 +527,32 @@ function awaiting(s: Scene, client: HandClient): Packet {
   };
   return { ...like!, values, bytes: encode(SyncAck, values) };
 }
+
+t.test('what is committed counts as open for nobody, though a member that joins has confirmed nothing yet', (t) => {
+  const entry = new Entry();
+  const of = (owner: number): Entry => {
+    entry.owner = owner;
+    return entry;
+  };
+  const log = {
+    baseIndex: 0,
+    lastIndex: 20_000,
+    pointAt: (index: number, into: Entry) => {
+      into.owner = index % 2;
+      return into;
+    },
+  };
+  const state = {
+    log,
+    committed: log.lastIndex - 200,
+    config: { seed: 1, limits: DEFAULT_LIMITS, timings: DEFAULT_TIMINGS },
+  };
+  const outOfStep = new OutOfStep(state as unknown as ReplicaState);
+  for (const owner of [0, 1]) outOfStep.appended(of(owner));
+  outOfStep.look(0);
+  t.notOk(outOfStep.isApart(of(0)) || outOfStep.isApart(of(1)), 'after a change of views');
+  state.committed = 0;
+  outOfStep.look(0);
+  t.ok(outOfStep.isApart(of(0)) && outOfStep.isApart(of(1)), 'what is not committed counts');
+  t.end();
+});
