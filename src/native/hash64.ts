@@ -46,7 +46,10 @@ interface OneShot {
 
 let inParts: OneShot['XXHash3'] | null | undefined;
 
-/** Undefined where xxhash-addon has no binary for this platform and was not compiled: then hash the whole. */
+/**
+ * Undefined where xxhash-addon has no binary for this platform and was not compiled: then hash the whole. The first call
+ * loads xxhash-addon, also in a process that has this package's addon, which hashes nothing in parts.
+ */
 export function beginHash64(): Hash64InParts | undefined {
   if (inParts === undefined) {
     try {
@@ -92,7 +95,7 @@ class JavaScriptHash64 implements Hash64 {
  */
 export function loadHash(binding: NativeBinding = native): Hash64 {
   if (binding.available) return binding.addon;
-  // Loaded only here: a process with the addon need not load a second one.
+  // A process with the addon loads xxhash-addon only for `beginHash64`.
   const { XXHash3 } = createRequire(import.meta.url)('xxhash-addon') as OneShot;
   return new JavaScriptHash64(XXHash3);
 }

@@ -100,6 +100,8 @@ export class Execution {
     this.reply = { bytes: this.results, offset: 0, capacity: limits.resultBytes, length: 0 };
     this.operation = { bytes: log.bytes, offset: 0, length: 0 };
     this.stable = this.encodeWhole();
+    // Whatever has to be loaded for a hash in parts is loaded now, not in the middle of a turn.
+    if (machine.beginSnapshot !== undefined) hasher?.begin?.();
   }
 
   /** Executes up to `index`, oldest first. */
@@ -176,13 +178,14 @@ export class Execution {
     }
     const { log, executed, features, membership, sessions } = this;
     const snapshot = encodeAllButMachine(log, executed, features, membership, sessions, pieces.length);
+    const isShort = pieces.length <= this.pieceBytes;
     this.unfinished = new UnfinishedSnapshot(
       snapshot,
       snapshot.bytes.length - pieces.length,
       pieces,
-      this.hasher?.begin?.(),
+      isShort ? undefined : this.hasher?.begin?.(),
     );
-    if (pieces.length <= this.pieceBytes) this.finishSnapshot();
+    if (isShort) this.finishSnapshot();
   }
 
   /** Takes the next piece of the unfinished snapshot, of about this many bytes. */
