@@ -27,8 +27,9 @@ export class StoreSnapshot implements SnapshotInPieces {
   readonly #order: OrderIndex;
   /** By id: 1 if the entry is not what it was at the beginning. */
   #marks: Uint8Array;
-  readonly #kept = new RecordHeap();
-  readonly #keptOrder = new OrderIndex(this.#kept);
+  /** Old records; undefined before the first one, because a heap begins with a whole segment. */
+  #kept: RecordHeap | undefined;
+  #keptOrder: OrderIndex | undefined;
   /** Everything up to this key is written; length -1: nothing is. */
   readonly #reached = new Uint8Array(KV_KEY_BYTES_MAX);
   #reachedLength = -1;
@@ -60,8 +61,10 @@ export class StoreSnapshot implements SnapshotInPieces {
     const bytes = heap.valueBytes(id);
     const key = heap.keyOffset(id);
     const keyLength = heap.keyLength(id);
-    const kept = this.#kept.add(bytes, key, keyLength, bytes, key + keyLength, heap.valueLength(id));
-    this.#keptOrder.insert(kept, bytes, key, keyLength);
+    const kept = (this.#kept ??= new RecordHeap());
+    this.#keptOrder ??= new OrderIndex(kept);
+    const old = kept.add(bytes, key, keyLength, bytes, key + keyLength, heap.valueLength(id));
+    this.#keptOrder.insert(old, bytes, key, keyLength);
   }
 
   /** The entry `id` is new. */
@@ -98,24 +101,28 @@ export class StoreSnapshot implements SnapshotInPieces {
   /** Writes entries to the piece from `from` on; returns its length. */
   #walk(from: number, maxBytes: number): number {
     const heap = this.#heap;
-    const kept = this.#kept;
     this.#seek(heap, this.#order, this.#cursor);
-    this.#seek(kept, this.#keptOrder, this.#keptCursor);
+    const kept = this.#kept;
+    if (kept !== undefined) this.#seek(kept, this.#keptOrder!, this.#keptCursor);
     let at = from;
     let passed = 0;
     let lastHeap = heap;
     let last = -1;
     let id = this.#order.idAt(this.#cursor);
-    let old = this.#keptOrder.idAt(this.#keptCursor);
+    let old = kept === undefined ? -1 : this.#keptOrder!.idAt(this.#keptCursor);
     while ((id >= 0 || old >= 0) && at + passed < maxBytes) {
       const order =
-        id < 0 ? 1 : old < 0 ? -1 : heap.compareKey(id, kept.valueBytes(old), kept.keyOffset(old), kept.keyLength(old));
+        id < 0
+          ? 1
+          : old < 0
+            ? -1
+            : heap.compareKey(id, kept!.valueBytes(old), kept!.keyOffset(old), kept!.keyLength(old));
       if (order >= 0) {
-        at = this.#write(kept, old, at);
-        lastHeap = kept;
+        at = this.#write(kept!, old, at);
+        lastHeap = kept!;
         last = old;
-        this.#keptOrder.advance(this.#keptCursor);
-        old = this.#keptOrder.idAt(this.#keptCursor);
+        this.#keptOrder!.advance(this.#keptCursor);
+        old = this.#keptOrder!.idAt(this.#keptCursor);
       } else {
         if (this.#marks[id] === 0) at = this.#write(heap, id, at);
         else passed += PASSED_BYTES;
