@@ -139,6 +139,40 @@ t.test('behind a snapshot that took long the log is cut before another one begin
   t.end();
 });
 
+t.test('a hash in parts is begun once when a replica starts, and not for a short snapshot', (t) => {
+  let started = 0;
+  let hashes = 0;
+  let snapshots = 0;
+  const { failure } = simulate({
+    seed: 4,
+    replicas: 3,
+    ticks: 100_000,
+    faults: new Set(['small-limits']),
+    pieces: { bytes: 1 << 20, everyUs: 1000 },
+    createReplica: (config, outbox, storage, machine, hasher, ...others) => {
+      started++;
+      const begin = (): ReturnType<NonNullable<typeof hasher.begin>> => {
+        hashes++;
+        return hasher.begin?.();
+      };
+      const counting = { hash64: hasher.hash64.bind(hasher), begin };
+      const core = createShippedReplica(config, outbox, storage, machine, counting, ...others);
+      if (!(core instanceof ReplicaCore)) throw new TypeError('the core that ships');
+      const { execution } = core.state;
+      const { beginSnapshot } = execution;
+      execution.beginSnapshot = (committed) => {
+        beginSnapshot.call(execution, committed);
+        if (execution.newestSnapshot === execution.executed) snapshots++;
+      };
+      return core;
+    },
+  });
+  t.equal(failure, undefined);
+  t.ok(snapshots > 10, `${snapshots} snapshots`);
+  t.equal(hashes, started);
+  t.end();
+});
+
 t.test('pieces change neither what is executed nor when it is answered', (t) => {
   const of = (pieces: Pieces | null): unknown => {
     const { totals, failure } = simulate({ seed: 3, replicas: 3, ticks: 100_000, faults: new Set(), pieces });
