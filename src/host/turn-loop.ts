@@ -129,14 +129,14 @@ const FULL_DATAGRAMS = 32;
 const CROWD_DATAGRAMS = 128;
 /** For a transport without batches: with this many in one pass, it pays to find out where the pass ends. */
 const PASS_DATAGRAMS = 8;
-/** Datagrams of the queue that are handled before the socket is read again. dgram reads fewer at a time, one by one. */
-const QUEUE_TURN = { batches: 64, single: 24 } as const;
-const QUEUE_BYTES = 4 << 20;
 /**
- * What passes by the queue between two looks: 64 short datagrams of a client, and 256 of all. A transport without batches
+ * Datagrams of the queue that are handled before the socket is read again. dgram reads fewer at a time, one by one.
+ * With batches, as many short ones of clients that send little may pass by the queue meanwhile. A transport without batches
  * reads hardly more than that between two looks, and its socket has to be emptied faster than datagrams are handled.
  */
-const PASS_BYTES = { batches: { each: 16_384, all: 65_536 }, single: { each: 0, all: 0 } } as const;
+const QUEUE_TURN = { batches: 64, single: 24 } as const;
+const QUEUE_PASSES = { batches: QUEUE_TURN.batches, single: 0 } as const;
+const QUEUE_BYTES = 4 << 20;
 
 /**
  * Messages of one batch that share a turn, rounded to whole datagrams: answers to the first need not wait for the last.
@@ -306,7 +306,7 @@ export class TurnLoop {
           endpoints,
           datagramBytes,
           QUEUE_BYTES,
-          this.transport.batches ? PASS_BYTES.batches : PASS_BYTES.single,
+          this.transport.batches ? QUEUE_PASSES.batches : QUEUE_PASSES.single,
         );
   }
 

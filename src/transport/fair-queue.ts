@@ -6,9 +6,9 @@
  * that moment (dynamic thresholds, Choudhury and Hahne, 1998): alone it gets half of the queue, and the next endpoint
  * always finds room. Arrays are allocated when first needed, and kept.
  *
- * Who sends little need not wait at all: see `passes`. Turns take datagrams of several clients in another order than that
- * of their arrival, and at each replica in another one. Replicas that append requests in different orders cannot commit
- * them in one round trip, so turns are only for those of whom more arrives than is handled.
+ * A client that sends little need not wait at all: see `passes`. Turns take datagrams of several clients in another order
+ * than that of their arrival, and at each replica in another one. Replicas that append requests in different orders cannot
+ * commit them in one round trip, so turns are only for those of whom more arrives than is handled.
  */
 import { MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { ArrayPool } from './array-pool.js';
@@ -19,12 +19,6 @@ const QUANTUM_BYTES = 1500;
 const LEAST_BYTES = 256;
 /** Up to this length, a loop copies faster than making a view. */
 const SHORT_BYTES = 256;
-
-export interface PassBytes {
-  readonly each: number;
-  readonly all: number;
-}
-const NONE_PASSES: PassBytes = { each: 0, all: 0 };
 
 export class FairQueue {
   /** The datagram that `take` took, valid until `release`. */
@@ -51,9 +45,11 @@ export class FairQueue {
   private readonly nextFlow: Int32Array;
   /** The flow before the one whose turn it is; −1: no flow waits. */
   private previous = -1;
+  private flows = 0;
   private turnBegun = false;
-  /** Looks at the queue, and the bytes that may still pass by it before the next one. */
+  /** Looks at the queue, the bytes that may pass by it between two of them, and what is left of these bytes. */
   private look = 1;
+  private readonly passBytes: number;
   private passLeft: number;
   /** By flow: the look since which datagrams passed by the queue, and their bytes. */
   private readonly passedSince: Int32Array;
@@ -64,16 +60,17 @@ export class FairQueue {
    * @param endpoints places of the endpoint table, a power of two
    * @param datagramBytes length of most datagrams; a shorter one takes as much room
    * @param capacityBytes bound on all waiting datagrams
-   * @param pass bytes that may pass by the queue between two looks: of each endpoint, and of all
+   * @param passes short datagrams that may pass by the queue between two looks; no more than a look takes
    */
   constructor(
     private readonly replicas: number,
     private readonly endpoints: number,
     private readonly datagramBytes: number,
     capacityBytes: number,
-    private readonly pass: PassBytes = NONE_PASSES,
+    passes = 0,
   ) {
-    this.passLeft = pass.all;
+    this.passBytes = passes * LEAST_BYTES;
+    this.passLeft = this.passBytes;
     this.passedSince = new Int32Array(endpoints);
     this.passed = new Int32Array(endpoints);
     const places = Math.floor(capacityBytes / datagramBytes);
@@ -98,19 +95,21 @@ export class FairQueue {
   /** A look at the queue begins. */
   renew(): void {
     this.look = (this.look + 1) | 0;
-    this.passLeft = this.pass.all;
+    this.passLeft = this.passBytes;
   }
 
   /**
-   * Whether a datagram need not wait although others do: no other of its endpoint waits, and little has come from it since
-   * the last look. If so, it is counted.
+   * Whether a datagram need not wait although others do: no other of its endpoint waits, and what came from it since the
+   * last look is no more than it would get in turns. That is its part of a look if it waited like the others, but always
+   * one short datagram. If so, the datagram is counted.
    */
   passes(endpoint: number, length: number): boolean {
     const flow = (endpoint - this.replicas) & (this.endpoints - 1);
     if (this.flowBytes[flow]! > 0) return false;
     const cost = Math.max(length, LEAST_BYTES);
-    const before = this.passedSince[flow] === this.look ? this.passed[flow]! : 0;
-    if (before + cost > this.pass.each || cost > this.passLeft) return false;
+    const before = this.passedBy(flow);
+    if (cost > this.passLeft || before + cost > Math.max(LEAST_BYTES, (this.passBytes / (this.flows + 1)) | 0))
+      return false;
     this.passedSince[flow] = this.look;
     this.passed[flow] = before + cost;
     this.passLeft -= cost;
@@ -186,11 +185,17 @@ export class FairQueue {
     return length <= this.datagramBytes ? this.datagramBytes : MAX_DATAGRAM_BYTES;
   }
 
-  /** A flow that begins to wait comes last in the round. */
+  /** Bytes of this flow that passed since the last look. */
+  private passedBy(flow: number): number {
+    return this.passedSince[flow] === this.look ? this.passed[flow]! : 0;
+  }
+
+  /** A flow that begins to wait comes last in the round. What just passed counts as part of its turns. */
   private join(flow: number, endpoint: number, place: number): void {
     this.first[flow] = place;
     this.flowEndpoint[flow] = endpoint;
-    this.deficit[flow] = 0;
+    this.deficit[flow] = -this.passedBy(flow);
+    this.flows++;
     if (this.previous < 0) {
       this.nextFlow[flow] = flow;
     } else {
@@ -202,6 +207,7 @@ export class FairQueue {
 
   private leave(flow: number): void {
     this.turnBegun = false;
+    this.flows--;
     if (this.nextFlow[flow] === flow) this.previous = -1;
     else this.nextFlow[this.previous] = this.nextFlow[flow]!;
   }

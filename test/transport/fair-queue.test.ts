@@ -36,25 +36,73 @@ t.test('one who has little to say waits behind a few datagrams of one who floods
   t.end();
 });
 
-t.test('one who sends little does not wait; one who sends much, or of whom others wait, does', (t) => {
-  const queue = new FairQueue(REPLICAS, ENDPOINTS, DATAGRAM, 1 << 20, { each: 1024, all: 3072 });
+t.test('a client that sends little does not wait; one that sends much, or of which others wait, does', (t) => {
+  const queue = new FairQueue(REPLICAS, ENDPOINTS, DATAGRAM, 1 << 20, 12);
   const passed = (endpoint: number, length = 100, times = 20): number => {
     let count = 0;
     while (count < times && queue.passes(endpoint, length)) count++;
     return count;
   };
-  t.equal(passed(5), 4, 'a datagram counts for 256 bytes');
-  t.equal(passed(6, 600), 1, 'or for its length');
+  t.equal(passed(5), 12, 'nobody waits: as many as a look takes; a datagram counts for 256 bytes');
+  t.equal(passed(6), 0, 'all together');
   queue.put(5, datagram(100), 0, 100);
   queue.renew();
   t.equal(passed(5), 0, 'one of its own waits');
-  t.same([passed(6), passed(7), passed(8)], [4, 4, 4]);
-  t.equal(passed(9), 0, 'all together');
+  t.equal(passed(6, 600), 2, 'half of a look; a datagram counts for its length');
+  t.equal(passed(7), 6);
+  t.same([passed(8), passed(9)], [1, 0], 'what is left');
+  queue.put(6, datagram(100), 0, 100);
+  queue.put(7, datagram(100), 0, 100);
   queue.renew();
-  t.equal(passed(9), 4);
-  t.same(drain(queue), [5]);
-  t.equal(passed(5), 4, 'when it has left, others of it pass again');
-  t.equal(passed(5 + ENDPOINTS), 0, 'an endpoint in the same place has its share');
+  t.same([passed(8), passed(9)], [3, 3], 'a quarter of a look beside three');
+  for (let endpoint = 8; endpoint < REPLICAS + ENDPOINTS; endpoint++) queue.put(endpoint, datagram(100), 0, 100);
+  queue.renew();
+  t.equal(passed(4), 1, 'always one');
+  queue.renew();
+  t.equal(passed(4, 300), 0, 'that is short');
+  drain(queue);
+  t.equal(passed(5), 12, 'when all have left, others pass again');
+  queue.renew();
+  t.equal(passed(5), 12);
+  queue.renew();
+  t.equal(passed(5 + ENDPOINTS), 12, 'an endpoint in the same place has its share');
+  t.end();
+});
+
+t.test('flows that pass by the queue get no more than those that wait in it, at whatever rate they send', (t) => {
+  const LOOK = 64;
+  const FLOWS = 8;
+  const faults: string[] = [];
+  for (let rate = 1; rate < LOOK; rate++) {
+    const queue = new FairQueue(REPLICAS, ENDPOINTS, DATAGRAM, 4 << 20, LOOK);
+    const handled = new Map<number, number>();
+    const count = (endpoint: number): void => void handled.set(endpoint, (handled.get(endpoint) ?? 0) + 1);
+    const looks = 100;
+    for (let look = 0; look < looks; look++) {
+      queue.renew();
+      for (let left = LOOK; left > 0 && queue.take(); left--) {
+        count(queue.endpoint);
+        queue.release();
+      }
+      for (let waiting = 0; waiting < FLOWS; waiting++)
+        for (let i = 0; i < 32; i++) queue.put(REPLICAS + waiting, datagram(100), 0, 100);
+      for (let few = 0; few < 4; few++) {
+        const endpoint = REPLICAS + FLOWS + few;
+        for (let i = 0; i < rate; i++)
+          if (queue.passes(endpoint, 100)) count(endpoint);
+          else queue.put(endpoint, datagram(100), 0, 100);
+      }
+    }
+    const least = Math.min(...Array.from({ length: FLOWS }, (_, flow) => handled.get(REPLICAS + flow)!));
+    for (let few = 0; few < 4; few++) {
+      const got = handled.get(REPLICAS + FLOWS + few)!;
+      if (got > least * 1.1 + 20)
+        faults.push(`at ${rate} a look one of four got ${got}, one of eight that wait ${least}`);
+      if (got < 0.9 * Math.min(rate, LOOK / (FLOWS + 4)) * looks)
+        faults.push(`at ${rate} a look one of four got only ${got}`);
+    }
+  }
+  t.same(faults, []);
   t.end();
 });
 
