@@ -72,6 +72,7 @@ t.test(
     let ms = 500;
     do ended = await compileAddon(slow, root, { ms });
     while (!ended.log.includes('compiler') && (ms *= 4) < 120_000);
+    t.match(ended.log, /compiler \d+/, 'there was one to end');
     t.notOk(ended.ok);
     t.match(
       ended.log,
