@@ -25,7 +25,13 @@ const MALLORY = 8;
 const session = (id: number, owner: number, registerIndex: number, lanes = 1, spares = new SpareArrays()): Session =>
   new Session({ ...BLANK, lo: 2 * id, nonceHi: owner, lanes, bornLo: registerIndex, registerIndex }, spares);
 const ids = (table: SessionTable): number[] => table.sorted().map((s) => s.lo / 2);
-const record = (s: Session, lane: number, request: number, length: number): number =>
+const record = (
+  s: Session,
+  lane: number,
+  request: number,
+  length: number,
+  bytes: Uint8Array = new Uint8Array(length),
+): number =>
   s.record({
     lane,
     request,
@@ -33,7 +39,7 @@ const record = (s: Session, lane: number, request: number, length: number): numb
     chainHi: 0,
     chainLo: 0,
     status: ReplyStatus.ok,
-    resultWords: wordsOf(new Uint8Array(length)),
+    resultWords: wordsOf(bytes),
     resultOffset: 0,
     resultLength: length,
   });
@@ -203,29 +209,55 @@ t.test(
   (t) => {
     const table = shared(4096, 4096, 64 * 1024);
     const { spares } = table;
+    /** Other bytes for each owner, session and lane. */
+    const result = (owner: number, id: number, lane: number): Uint8Array =>
+      Uint8Array.from({ length: 1000 }, (_, i) => [owner, id, lane, i][i % 4]!);
     const alice = session(1, ALICE, 1, 1, spares);
     table.register(alice);
-    table.used(alice, 2, record(alice, 0, 2, 1000));
+    table.used(alice, 2, record(alice, 0, 2, 1000, result(ALICE, 1, 0)));
     let index = 2;
     const fill = (id: number): void => {
       const one = session(id, MALLORY, ++index, 16, spares);
       table.register(one);
-      for (let lane = 0; lane < 16; lane++) table.used(one, ++index, record(one, lane, index, 1000));
+      for (let lane = 0; lane < 16; lane++)
+        table.used(one, ++index, record(one, lane, index, 1000, result(MALLORY, id, lane)));
+    };
+    /** Each result of the sessions in the table is right, and has an array of its own. */
+    const check = (what: string): void => {
+      const arrays = new Set<ArrayBufferLike>();
+      const wrong: string[] = [];
+      let lanes = 0;
+      for (const one of table.sorted())
+        for (let lane = 0; lane < one.lanes; lane++) {
+          lanes++;
+          const bytes = one.results.bytes(lane);
+          arrays.add(bytes.buffer);
+          const kept = bytes.subarray(0, one.results.length(lane));
+          if (Buffer.compare(kept, result(one.nonceHi, one.lo / 2, lane)) !== 0)
+            wrong.push(`${one.lo / 2}, lane ${lane}`);
+        }
+      t.same(wrong, [], `${what}: the bytes`);
+      t.equal(lanes, 17);
+      t.equal(arrays.size, lanes, `${what}: no two share an array`);
     };
     fill(10);
+    check('without evictions');
     t.equal(spares.made, 17, 'one for each result');
     t.equal(spares.kept, 0);
     fill(11);
     t.equal(table.find(0, 20), undefined, 'the one before has left');
     t.equal(spares.made, 18, 'its arrays are used again; one was needed before it left');
     t.equal(spares.kept, 1024);
+    check('after an eviction');
     for (let id = 12; id < 100; id++) fill(id);
     t.equal(spares.made, 18);
+    check('after many');
     const bytes = new Uint8Array(table.encodedLength());
     table.write(bytes, 0);
     table.read(bytes, 0);
     t.equal(table.resultBytes, 17 * 1024);
     t.equal(spares.made, 19, 'no more than 16 are kept');
+    check('read again');
     t.end();
   },
 );
