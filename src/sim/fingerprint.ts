@@ -6,6 +6,7 @@
 import { Entry } from '../protocol/log/entry.js';
 import { Log } from '../protocol/log/log.js';
 import { Executed } from '../protocol/log/sessions.js';
+import { SpareArrays } from '../protocol/log/spare-arrays.js';
 import { LastWords } from '../wire/copy.js';
 import { SimulationHasher } from './hash.js';
 
@@ -58,6 +59,7 @@ export class Fingerprint {
     this.visited.set(value, this.visited.size);
     if (value instanceof Entry || value instanceof Executed) return; // flyweights: each is filled in before it is read
     if (value instanceof LastWords) return; // a view of another object's array; it only decides which object allocates
+    if (value instanceof SpareArrays) return; // the same
     if (ArrayBuffer.isView(value)) this.bytes(value);
     else if (Array.isArray(value)) this.list(value);
     else if (value instanceof Map || value instanceof Set) this.list([...value]);
