@@ -7,6 +7,8 @@
  * survivable.
  */
 import { randomInt } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { HostClock, type ClockQuality } from '../clock/host-clock.js';
 import { JitPaxosError, type ErrorCode } from '../errors.js';
 import type { Family } from '../metrics/exposition.js';
@@ -21,6 +23,7 @@ import type { Instant } from '../protocol/contract.js';
 import { DOUBLE_ZERO } from '../protocol/double-zero.js';
 import { ReplicaCore } from '../protocol/replica/replica-core.js';
 import type { DirectoryLock } from '../storage/directory-lock.js';
+import { MEMBERS_FILE } from '../storage/members-file.js';
 import { markDiverged } from '../storage/divergence-mark.js';
 import { DurableStorage } from '../storage/durable-storage.js';
 import type { MemoryStorage } from '../storage/memory-storage.js';
@@ -157,8 +160,9 @@ export class Replica {
     const cluster = loadCluster(options.cluster);
     const { id } = options;
     const replicas = cluster.replicas.length;
-    if (!Number.isInteger(id) || id < 0 || (id >= replicas && options.data === undefined))
-      throw outOfRange(id, replicas);
+    // Only the list in a data directory can name a host that the cluster file does not. Nothing is made before that is sure.
+    const mayBeListed = options.data !== undefined && existsSync(join(options.data, MEMBERS_FILE));
+    if (!Number.isInteger(id) || id < 0 || (id >= replicas && !mayBeListed)) throw outOfRange(id, replicas);
     const limits = mergeLimits('option-invalid', 'Replica.start: limits', cluster.limits, options.limits);
     const timings = mergeTimings(options.timings);
     const logger = guardedLogger('Replica.start', options.logger ?? stderrLogger);

@@ -1,5 +1,5 @@
 import { createSocket } from 'node:dgram';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -159,9 +159,11 @@ t.test('options', async (t) => {
   t.equal(show(NaN), 'NaN');
   t.equal(show(5n), '5n');
   const options = { cluster: await clusterConfig(1), id: 0, machine: new KvMachine(), logger: silentLogger };
+  const nowhere = join(tmpdir(), `jitpaxos-${process.pid}-nowhere`);
   const wrong: [object, string, RegExp][] = [
     [{ idd: 1 }, 'option-invalid', /"idd" .* did you mean "id"\?/],
     [{ id: 1 }, 'replica-id-out-of-range', /replica id is 1; the cluster has replicas 0 to 0/],
+    [{ id: 1, data: nowhere }, 'replica-id-out-of-range', /replica id is 1/],
     [{ id: '0' }, 'replica-id-out-of-range', /replica id is "0"/],
     [{ machine: {} }, 'option-invalid', /no method "apply"/],
     [{ durability: 'paper' as never }, 'option-invalid', /durability is "paper"/],
@@ -176,6 +178,7 @@ t.test('options', async (t) => {
   ];
   for (const [change, code, message] of wrong)
     await t.rejects(Replica.start({ ...options, ...change } as ReplicaOptions), { code, message });
+  t.notOk(existsSync(nowhere), 'no directory is made for an id that is none');
 });
 
 for (const [name, binding] of Object.entries({

@@ -1,5 +1,5 @@
 /**
- * `jitpaxos member add|promote|replace|remove|move`: an operator's changes of the members. What is done and refused is in
+ * `jitpaxos member add|promote|replace|remove`: an operator's changes of the members. What is done and refused is in
  * plan.ts; here is what is asked for, and what is printed.
  */
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -9,7 +9,7 @@ import { OperatorClient } from '../../client/operator-client.js';
 import { STATUS_QUESTION } from '../../client/status-client.js';
 import { WAITING_QUESTION } from '../../client/waiting-question.js';
 import { openChain } from '../../host/chain.js';
-import { loadCluster, type Cluster, type HostAndPort } from '../../host/cluster-config.js';
+import { hostAndPortOf, loadCluster, type Cluster } from '../../host/cluster-config.js';
 import { loadKeys } from '../../host/key-file.js';
 import { keyFileBeside } from '../../host/keyring.js';
 import type { ReplicaStatusReport } from '../../host/status.js';
@@ -139,20 +139,20 @@ export class Reach implements MembersInReach {
   /** The listed hosts, or those of the cluster file before anybody said who they are. */
   private hosts(): readonly AskedHost[] {
     if (this.known === undefined) return this.cluster.replicas.map((at, id) => ({ id, at }));
-    return this.known.hosts.map(({ id, address }) => ({ id, at: placeOf(address) }));
+    return this.known.hosts.map(({ id, address }) => ({ id, at: hostAndPortOf(address)! }));
   }
 
   /** What answers at an address where no listed host does. */
   private async find(address: string, request: MemberRequest): Promise<Found> {
-    const at = placeOf(address);
-    const [waiting] = await this.ask(`waiting ${address}`, WAITING_QUESTION, [{ id: WAITING_ID, at }]);
+    const at = hostAndPortOf(address)!;
+    const inquiry = await this.inquiryFor('waiting', WAITING_QUESTION, [{ id: WAITING_ID, at }]);
+    const [waiting] = await inquiry.ask(this.options.answerMs);
     if (waiting!.answer !== undefined) return this.judge(waiting!.answer);
     if (request.kind === 'move') {
-      const [moved] = await this.ask(`moved ${address}`, STATUS_QUESTION, [{ id: request.id, at }]);
+      const [moved] = await this.ask('moved', STATUS_QUESTION, [{ id: request.id, at }]);
       if (moved!.answer !== undefined)
         return { kind: 'replica', id: request.id, identity: moved!.answer.identity ?? undefined };
     }
-    const { inquiry } = this.inquiries.get(`waiting ${address}`)!;
     const { refused, dropped } = inquiry.silence;
     if ((dropped['sender'] ?? 0) > 0) return { kind: 'other' };
     return {
@@ -185,9 +185,13 @@ export class Reach implements MembersInReach {
     question: Question<T>,
     hosts: readonly AskedHost[],
   ): Promise<readonly Answered<T>[]> {
+    return (await this.inquiryFor(name, question, hosts)).ask(this.options.answerMs);
+  }
+
+  private async inquiryFor<T>(name: string, question: Question<T>, hosts: readonly AskedHost[]): Promise<Inquiry<T>> {
     const who = `${name} ${JSON.stringify(hosts)}`;
-    const { cluster, keys, transport, logger, answerMs } = this.options;
-    let open = this.inquiries.get(name.includes(' ') ? name : who);
+    const { cluster, keys, transport, logger } = this.options;
+    let open = this.inquiries.get(who);
     if (open === undefined) {
       const options = {
         cluster,
@@ -197,10 +201,10 @@ export class Reach implements MembersInReach {
       };
       const inquiry = await Inquiry.open('jitpaxos member', options, question, hosts);
       open = { inquiry: inquiry as Inquiry<unknown>, usedAt: 0 };
-      this.inquiries.set(name.includes(' ') ? name : who, open);
+      this.inquiries.set(who, open);
     }
     open.usedAt = this.looks;
-    return (await open.inquiry.ask(answerMs)) as readonly Answered<T>[];
+    return open.inquiry as Inquiry<T>;
   }
 
   /** The list has changed since: others are asked. */
@@ -262,12 +266,6 @@ function seenOf(report: ReplicaStatusReport, committed: number): HostSeen {
     behind: committed - report.committedIndex,
     receivedBytes: report.transport.counters['bytes_received'] ?? 0,
   };
-}
-
-/** Of an address that `memberListFault` or the command line has checked. */
-function placeOf(address: string): HostAndPort {
-  const colon = address.lastIndexOf(':');
-  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) };
 }
 
 /** The cluster did not answer in time: what became of it is not known, and it is looked at again. */
