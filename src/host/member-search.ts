@@ -9,6 +9,7 @@
  * for a list that is longer than a datagram one for each of its other pieces.
  */
 import type { Instant } from '../protocol/contract.js';
+import { TriggerBudget } from '../protocol/replica/trigger-budget.js';
 import { ENVELOPE_BYTES_MAX, type Hash64 } from '../wire/envelope.js';
 import { HOST_PLACES, PLACES } from '../wire/host-ids.js';
 import { begin } from '../wire/layout.js';
@@ -59,8 +60,7 @@ export class MemberSearch {
   private hasStranger = false;
   /** The place that is asked next. */
   private turn = 0;
-  private tokens = ASK_BURST;
-  private tokensUs = -Infinity;
+  private readonly budget = new TriggerBudget(ASK_BURST, ASK_US);
   private pieces: Pieces | undefined;
 
   /**
@@ -90,7 +90,7 @@ export class MemberSearch {
 
   /** The host in a slot, or whoever is written to at another place, knows more. Clients are not asked. */
   ask(place: number, now: Instant): void {
-    if (place < PLACES && this.mayAsk(now)) this.send(place, 0, 0, this.room);
+    if (place < PLACES && this.budget.take(now)) this.send(place, 0, 0, this.room);
   }
 
   /** A host that is not listed spoke: STRANGE_HOST has its address. */
@@ -109,7 +109,7 @@ export class MemberSearch {
       const place = this.turn;
       this.turn = (place + 1) % PLACES;
       if (!this.isKnown(place)) continue;
-      if (!this.mayAsk(now)) {
+      if (!this.budget.take(now)) {
         this.turn = place;
         return;
       }
@@ -150,20 +150,6 @@ export class MemberSearch {
     if (place < HOST_PLACES) return this.loop.isHost(place);
     if (place < OTHERS_FROM) return place - SEEDS_FROM < this.seeds.length;
     return place < OTHERS_END ? this.others[place - OTHERS_FROM] !== undefined : this.hasStranger;
-  }
-
-  private mayAsk(now: Instant): boolean {
-    const earned = Math.floor((now.monotonicUs - this.tokensUs) / ASK_US);
-    if (earned >= ASK_BURST) {
-      this.tokens = ASK_BURST;
-      this.tokensUs = now.monotonicUs;
-    } else if (earned > 0) {
-      this.tokens = Math.min(ASK_BURST, this.tokens + earned);
-      this.tokensUs += earned * ASK_US;
-    }
-    if (this.tokens === 0) return false;
-    this.tokens--;
-    return true;
   }
 
   private send(to: number, digest: number, offset: number, part: number): void {

@@ -8,6 +8,7 @@
  */
 import { ReplicaStatus } from '../../../wire/messages.js';
 import type { Instant } from '../../contract.js';
+import { count } from '../../masks.js';
 import type { ReplicaState } from '../replica-state.js';
 
 /** How long the others leave it to the primary, and how much later each of them looks than the one before. */
@@ -64,9 +65,6 @@ export class OpenEpoch {
   /** Its place among the voters of both epochs. */
   private get turn(): number {
     const { views, id } = this.state;
-    const before = (views.present.voters | views.newest.voters) & ((1 << id) - 1);
-    let turn = 0;
-    for (let rest = before; rest !== 0; rest &= rest - 1) turn++;
-    return turn;
+    return count((views.present.voters | views.newest.voters) & ((1 << id) - 1));
   }
 }
