@@ -227,6 +227,26 @@ t.test('one that was replaced returns after long, with its disk: it is told, and
   t.end();
 });
 
+t.test('a primary returns, and is told of an epoch without it and without a member of its quorum', (t) => {
+  const c = new Changing(5);
+  const { primary } = c.replica(0).state;
+  const member = c.quorum().find((id) => id !== primary)!;
+  c.replica(primary).crash();
+  t.ok(c.until(LONG, () => c.view > 0));
+  c.ask({ kind: 'change', from: 0, to: 1, ids: [0, 1, 2, 3, 4].filter((id) => id !== primary && id !== member) });
+  t.ok(c.until(LONG, () => c.newest.started === 1));
+  c.replica(primary).start();
+  const { state, core } = c.replica(primary);
+  t.ok(state.isPrimary, 'it does not know');
+  const { committed } = state;
+  core.takeMembers(encodeMembership(c.newest), c.now);
+  t.ok(state.removed);
+  c.run(1_000_000);
+  t.equal(state.committed, committed, 'it commits nothing any more, and goes on answering');
+  t.ok(c.until(LONG, () => c.serves()));
+  t.end();
+});
+
 t.test('one that slept through three epochs, and is in all of them, finds the view that runs', (t) => {
   const c = three();
   c.replica(0).crash();

@@ -50,15 +50,17 @@ export class CommitIndex {
     let committed = state.log.lastIndex;
     let needed = Infinity;
     let members = 1;
-    for (let rest = state.hosts.others; rest !== 0; rest &= rest - 1) {
-      const r = lowest(rest);
-      if (state.views.isMember(state.view, r)) {
-        members++;
-        if (matched[r]! < committed) committed = matched[r]!;
-      }
-      if (this.needed[r]! < needed) needed = this.needed[r]!;
+    // Listed or not: the epoch that follows may have forgotten some already.
+    for (let rest = this.otherMembers; rest !== 0; rest &= rest - 1) {
+      const of = matched[lowest(rest)]!;
+      members++;
+      if (of < committed) committed = of;
     }
     invariant(members === state.configuration.quorum, 'what is committed is in the log of every member of the quorum');
+    for (let rest = state.hosts.others; rest !== 0; rest &= rest - 1) {
+      const of = this.needed[lowest(rest)]!;
+      if (of < needed) needed = of;
+    }
     state.keepFrom(needed);
     const before = state.committed;
     state.commitTo(committed);
