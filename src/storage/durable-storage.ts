@@ -24,8 +24,11 @@ import { invariant } from '../protocol/invariant.js';
 import { DiskTimes, timed } from './disk-times.js';
 import type { Files, OpenFile } from './files.js';
 import { drawIdentity } from './identity.js';
+import { FORMATS } from './formats.js';
 import {
+  checkMembersBeside,
   encodeHardState,
+  formatFor,
   HARD_STATE_FILE,
   HARD_STATE_SLOTS,
   SLOT_BYTES,
@@ -153,6 +156,7 @@ export class DurableStorage implements Storage {
   private setAside: string | undefined;
   private hardStateFile: OpenFile | undefined;
   private hardStateSequence: number;
+  private hardStateFormat: number;
   private storedHardState: HardState | undefined;
   /** What the file `members` holds. */
   private storedMembers: Uint8Array | undefined;
@@ -183,16 +187,16 @@ export class DurableStorage implements Storage {
     this.lastGeneration = stored.lastGeneration;
     this.setAside = stored.damage !== undefined ? DAMAGED : stored.lacksEnd ? LOST : undefined;
     this.hardStateSequence = stored.hardStateSequence;
+    this.hardStateFormat = stored.hardStateFormat ?? FORMATS.hardState.written;
     this.storedMembers = options.members;
     this.presentIdentity = stored.identity ?? options.identity ?? drawIdentity(options.random);
   }
 
-  /** Reads the directory. Changes nothing before the first `persist`. Throws the errors of `readStored`. */
+  /** Reads the directory. Changes nothing before the first `persist`. Throws the errors of `readStored`, and JitPaxosError `members-corrupt`. */
   static async open(options: DurableStorageOptions): Promise<DurableStorage> {
-    return new DurableStorage(
-      options,
-      await readStored(options.files, { ...options, chain: options.chain ?? UNKEYED_FINGERPRINT }),
-    );
+    const stored = await readStored(options.files, { ...options, chain: options.chain ?? UNKEYED_FINGERPRINT });
+    checkMembersBeside(stored.membersIndex, options.members, options.directory);
+    return new DurableStorage(options, stored);
   }
 
   recovered(): Recovered {
@@ -411,7 +415,9 @@ export class DurableStorage implements Storage {
     const { storedHardState: stored, record, options } = this;
     if (this.hardStateFile !== undefined && stored !== undefined && isSame(stored, state)) return;
     const { presentIdentity: identity } = this;
-    const bytes = encodeHardState(record, state, identity, ++this.hardStateSequence, options.owner, options.hash);
+    const { owner, hash } = options;
+    this.hardStateFormat = formatFor(state, this.hardStateFormat);
+    const bytes = encodeHardState(record, state, identity, ++this.hardStateSequence, owner, hash, this.hardStateFormat);
     const file = this.hardStateFile ?? (await options.files.create(HARD_STATE_FILE + UNFINISHED));
     const isNew = this.hardStateFile === undefined;
     this.hardStateFile = file;

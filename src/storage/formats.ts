@@ -14,16 +14,16 @@ export interface Format {
 }
 
 export const FORMATS = {
-  /** hard-state.ts */
-  hardState: { oldest: 1, newest: 1, written: 1 },
+  /** hard-state.ts. Once the log has changed the members it is format 2: an older release would lose the identity. */
+  hardState: { oldest: 1, newest: 2, written: 1 },
   /**
    * Segments with their frames, and the headers of snapshot files: log-format.ts. A log with a keyed chain is written
    * in format 2 from the first release that reads it: an older release refuses the cluster file of such a cluster
    * anyway.
    */
   log: { oldest: 1, newest: 2, written: 1 },
-  /** members-file.ts */
-  members: { oldest: 1, newest: 1, written: 1 },
+  /** members-file.ts. Format 1 had no slots; no release with commands that change the members wrote it. */
+  members: { oldest: 2, newest: 2, written: 2 },
   /** joining-file.ts */
   joining: { oldest: 1, newest: 1, written: 1 },
   /** backup.ts */
@@ -32,6 +32,8 @@ export const FORMATS = {
 
 /** The format of segments and snapshot files of a log with a keyed chain. */
 export const KEYED_LOG_FORMAT = 2;
+/** The format of a hard state beside members that the log has changed. */
+export const MEMBERS_HARD_STATE_FORMAT = 2;
 
 export function isRead({ oldest, newest }: Format, found: number): boolean {
   return found >= oldest && found <= newest;

@@ -10,7 +10,9 @@
  *      0 4 8 16 24 28 32 36 40 48 56
  *      | JPHS | version | sequence | cluster id | replica | view | logView | incarnation | identity | reserved | XXH3-64 of 0…55 |
  *
- * `identity`: see identity.ts. Older releases write zero there; the next start of this release then draws one.
+ * `identity`: see identity.ts. Older releases write zero there; the next start of this release then draws one. So the
+ * record has version 2 from the first entry on that changed the members: the log may list the identity, and releases that
+ * would drop it refuse the file. It never has version 1 again.
  *
  * The rest of the slot holds what the replica knows about the others. Older releases neither read nor write that, and
  * drop it; the next start of this release learns it again.
@@ -18,8 +20,9 @@
  *      64 68 72 80 84 136 188 192 4088
  *      | JPHX | version | sequence | replicas | known incarnations, 13 of u32 | lives, 13 … u32 | length of list | list … | XXH3-64 of 64…4087 |
  *
- * Once the log has changed the members (version 2), incarnations and lives are by slot, and belong to the members that
- * the entry `members` made: beside other members they say nothing.
+ * In a file of version 2 incarnations and lives are by slot, and belong to the members that the entry `members` made:
+ * beside other members they say nothing. `members` is 0 as long as the file of that name is not written; later that file is
+ * never older. A slot of version 2 counts only with this part: it says whether a file is missing.
  *
  *      64 68 72 80 84 208 332 340 344 4088
  *      | JPHX | version | sequence | replicas | known incarnations, 31 | lives, 31 | members u64 | length of list | list … | XXH3-64 of 64…4087 |
@@ -51,9 +54,16 @@ import { readHex, readI32, readIndex, toHex, writeHex, writeI32, writeIndex } fr
 import { SLOTS } from '../protocol/configuration.js';
 import { MAX_REPLICAS } from '../protocol/views.js';
 import { checkAddresses } from './bootstrap-list.js';
-import { checkFormat, FORMATS } from './formats.js';
+import { checkFormat, FORMATS, MEMBERS_HARD_STATE_FORMAT } from './formats.js';
 import { drawIdentity, NO_IDENTITY } from './identity.js';
-import { encodeMembersFile, listToStore, MEMBERS_ASIDE, MEMBERS_FILE, membersIndex } from './members-file.js';
+import {
+  encodeMembersFile,
+  listToStore,
+  MEMBERS_ASIDE,
+  MEMBERS_FILE,
+  membersIndex,
+  membersLost,
+} from './members-file.js';
 import { kindOf } from './regular-file.js';
 
 export const HARD_STATE_FILE = 'hard-state';
@@ -106,6 +116,8 @@ export interface StoredPromises {
   readonly addresses: readonly string[] | undefined;
   /** The entry that made the members to which what is known of other replicas belongs. */
   readonly membersIndex: number;
+  /** Of the record. */
+  readonly format: number;
 }
 
 export class HardStateFile {
@@ -119,6 +131,7 @@ export class HardStateFile {
   /** The identity on disk; undefined before the first write that has one. */
   private storedIdentity: string | undefined;
   private drawn: string | undefined;
+  private format: number = FORMATS.hardState.written;
   private fd: number | undefined;
 
   private constructor(
@@ -135,7 +148,7 @@ export class HardStateFile {
    * Opens the hard state in `directory`, which exists and is locked by this process; creates nothing before the first
    * `write`.
    *
-   * Throws JitPaxosError `hard-state-corrupt`, `data-directory-foreign` or `data-directory-unusable`.
+   * Throws JitPaxosError `hard-state-corrupt`, `members-corrupt`, `data-directory-foreign` or `data-directory-unusable`.
    * @param members those of the file `members` beside it
    * @param listed the identity that those list for this directory, if nothing else was written in it yet
    */
@@ -171,7 +184,9 @@ export class HardStateFile {
       this.storedIdentity ?? this.listed ?? drawIdentity(() => randomBytes(4).readInt32BE()));
     try {
       this.writeMembers(state.members);
-      this.recordBytes = encodeHardState(this.record, state, identity, ++this.sequence, this.owner, this.hash);
+      this.format = formatFor(state, this.format);
+      const { record, format, owner, hash } = this;
+      this.recordBytes = encodeHardState(record, state, identity, ++this.sequence, owner, hash, format);
       if (this.fd === undefined) this.create();
       else for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) this.writeSlot(this.fd, slot);
     } catch (error) {
@@ -234,14 +249,24 @@ export class HardStateFile {
       this.hash,
       this.path,
     );
+    checkMembersBeside(newest.membersIndex, this.members, this.directory);
     this.sequence = newest.sequence;
     this.stored = withMembers(newest.state, newest.membersIndex, this.members);
     this.storedIdentity = newest.identity;
     this.addresses = newest.addresses;
+    this.format = newest.format;
   }
 }
 
-/** Writes the content of a slot into `record`, SLOT_BYTES long, and returns how many bytes of it must be written. */
+/** The format in which a state is written. @param before that of the file so far */
+export function formatFor({ members }: HardState, before: number): number {
+  return membersIndex(members) === 0 ? before : MEMBERS_HARD_STATE_FORMAT;
+}
+
+/**
+ * Writes the content of a slot into `record`, SLOT_BYTES long, and returns how many bytes of it must be written.
+ * @param format as `formatFor` says
+ */
 export function encodeHardState(
   record: Uint8Array,
   state: HardState,
@@ -249,10 +274,11 @@ export function encodeHardState(
   sequence: number,
   owner: Owner,
   hash: Hash64,
+  format: number,
 ): number {
   record.fill(0);
   writeI32(record, 0, MAGIC);
-  writeI32(record, AT_VERSION, FORMATS.hardState.written);
+  writeI32(record, AT_VERSION, format);
   writeIndex(record, AT_SEQUENCE, sequence);
   writeI32(record, AT_CLUSTER, owner.clusterHi);
   writeI32(record, AT_CLUSTER + 4, owner.clusterLo);
@@ -262,9 +288,9 @@ export function encodeHardState(
   writeI32(record, AT_INCARNATION, state.incarnation);
   writeHex(record, AT_IDENTITY, identity);
   hash.hash64(record, 0, AT_CHECKSUM, record, AT_CHECKSUM);
-  const { addresses } = owner;
+  const version = format === MEMBERS_HARD_STATE_FORMAT ? 2 : 1;
+  const addresses = owner.addresses ?? (version === 2 ? [] : undefined);
   if (addresses === undefined) return RECORD_BYTES;
-  const version = membersIndex(state.members) === 0 ? 1 : 2;
   const at = PEERS_LAYOUTS[version];
   writeI32(record, AT_PEERS, PEERS_MAGIC);
   writeI32(record, AT_PEERS + 4, version);
@@ -272,7 +298,7 @@ export function encodeHardState(
   writeI32(record, AT_REPLICAS, addresses.length);
   state.known?.slice(0, at.places).forEach((known, replica) => writeI32(record, at.known + 4 * replica, known));
   state.lives?.slice(0, at.places).forEach((life, replica) => writeI32(record, at.lives + 4 * replica, life));
-  if (version === 2) writeIndex(record, at.members, membersIndex(state.members));
+  if (version === 2) writeIndex(record, at.members, membersIndex(onDisk(state.members)));
   const list = Buffer.from(JSON.stringify(addresses));
   invariant(
     addresses.length <= MAX_REPLICAS && at.list + list.length <= AT_PEERS_CHECKSUM,
@@ -301,7 +327,7 @@ export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, p
   checkOwner(path, owner, ownerIn(record));
   const identity = readHex(record, AT_IDENTITY);
   const peers = peersIn(record, hash);
-  if (owner.addresses !== undefined && peers !== undefined && owner.areSeeds !== true)
+  if (owner.addresses !== undefined && peers !== undefined && peers.addresses.length > 0 && owner.areSeeds !== true)
     checkAddresses(path, peers.addresses, owner.addresses);
   return {
     sequence: readIndex(record, AT_SEQUENCE),
@@ -312,9 +338,29 @@ export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, p
       ...(peers === undefined ? {} : { known: peers.known, lives: peers.lives }),
     },
     identity: identity === NO_IDENTITY ? undefined : identity,
-    addresses: peers?.addresses,
+    addresses: peers?.addresses.length === 0 ? undefined : peers?.addresses,
     membersIndex: peers?.membersIndex ?? 0,
+    format: readI32(record, AT_VERSION),
   };
+}
+
+/** Those of them that are in the file `members` as well. */
+function onDisk(members: Uint8Array | undefined): Uint8Array | undefined {
+  return members === undefined || listToStore(members) === undefined ? undefined : members;
+}
+
+/**
+ * Rule S, C2 (members-file.ts): promises never stand beside members that are older. Throws JitPaxosError
+ * `members-corrupt` if they do: somebody took the file away, or put an old one in its place.
+ * @param known the entry that made the members that these promises were written with
+ */
+export function checkMembersBeside(known: number, members: Uint8Array | undefined, directory: string): void {
+  const found = membersIndex(members);
+  if (found >= known) return;
+  throw membersLost(
+    `${directory}/${MEMBERS_FILE}`,
+    `${members === undefined ? 'is missing' : `is an old one, with the members that entry ${found} made`}, and the promises beside it were written with those that entry ${known} made`,
+  );
 }
 
 /** The hard state beside these members. What it knows of other replicas is left out if it belongs to other members. */
@@ -394,8 +440,9 @@ function newestSlot(bytes: Uint8Array, hash: Hash64, path: string): Uint8Array |
 function isWhole(bytes: Uint8Array, hash: Hash64, path: string): boolean {
   if (bytes.length < RECORD_BYTES || readI32(bytes, 0) !== MAGIC || !holds(bytes, 0, AT_CHECKSUM, AT_CHECKSUM, hash))
     return false;
-  checkFormat(FORMATS.hardState, readI32(bytes, AT_VERSION), path);
-  return true;
+  const format = readI32(bytes, AT_VERSION);
+  checkFormat(FORMATS.hardState, format, path);
+  return format < MEMBERS_HARD_STATE_FORMAT || peersIn(bytes, hash) !== undefined;
 }
 
 function holds(bytes: Uint8Array, offset: number, length: number, checksumAt: number, hash: Hash64): boolean {

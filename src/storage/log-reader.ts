@@ -71,6 +71,8 @@ export interface Stored {
   /** See StoredPromises. */
   readonly addresses: readonly string[] | undefined;
   readonly membersIndex: number;
+  /** Format of the hard state file; undefined if there is none. */
+  readonly hardStateFormat: number | undefined;
   /** Undefined if there never was a log, or it is lost. */
   readonly log: StoredLog | undefined;
   /** Why the log is lost. Undefined if it is not lost, or if there never was one. */
@@ -174,6 +176,7 @@ export async function readLog(files: ReadableFiles, of: StoredOwner, promised: P
     identity: promised?.identity,
     addresses: promised?.addresses,
     membersIndex: promised?.membersIndex ?? 0,
+    hardStateFormat: promised?.format,
     lastGeneration: generations[0] ?? 0,
     torn: undefined,
     lacksEnd: false,

@@ -84,12 +84,7 @@ export function encodeMembersFile(list: MemberList, cluster: Cluster, hash: Hash
 
 /** Throws JitPaxosError `members-corrupt`, `data-directory-foreign` or `data-directory-unusable`. `path` is for the message. */
 export function decodeMembersFile(bytes: Uint8Array, cluster: Cluster, hash: Hash64, path: string): MemberList {
-  const corrupt = (what: string): JitPaxosError =>
-    new JitPaxosError(
-      'members-corrupt',
-      `${path} ${what}, so this replica does not know who counts; check the disk, and put the file back if you have a copy. ` +
-        'If it is lost for good, empty the directory and start the replica with --log-lost (library: logLost)',
-    );
+  const corrupt = (what: string): JitPaxosError => membersLost(path, what);
   if (bytes.length < AT_LIST + CHECKSUM_BYTES) throw corrupt(`has ${bytes.length} bytes, and is cut off`);
   if (bytes.length > MEMBERS_FILE_BYTES_MAX)
     throw corrupt(`has ${bytes.length} bytes, and no list of members is that long`);
@@ -109,4 +104,13 @@ export function decodeMembersFile(bytes: Uint8Array, cluster: Cluster, hash: Has
   const list = readI32(bytes, AT_LENGTH) === end - AT_LIST ? decodeMemberList(bytes.subarray(AT_LIST, end)) : undefined;
   if (list === undefined) throw corrupt('holds no list of members');
   return list;
+}
+
+/** The file at `path` says nothing that can be relied on. */
+export function membersLost(path: string, what: string): JitPaxosError {
+  return new JitPaxosError(
+    'members-corrupt',
+    `${path} ${what}, so this replica does not know who counts; check the disk, and put the file back if you have a copy. ` +
+      'If it is lost for good, empty the directory, start the host with jitpaxos replica --join, and let it take its own place (jitpaxos member replace)',
+  );
 }

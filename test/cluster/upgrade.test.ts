@@ -10,9 +10,10 @@
  */
 import t from 'tap';
 import { randomInt } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Client } from '../../src/client/client.js';
 import { LocalCluster, MAIN, type ReplicaProgram } from '../../src/measure/local-cluster.js';
 import type { ClusterConfig, Encryption } from '../../src/host/cluster-config.js';
@@ -25,6 +26,7 @@ import { Random } from '../../src/sim/random.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
 import { Load } from './chaos/load.js';
 import { unpackProgram, VERSION_4 } from './packed-program.js';
+import { runNode } from './processes.js';
 
 const given = process.env['PREVIOUS'];
 const packed = given === undefined ? unpackProgram(VERSION_4) : undefined;
@@ -38,6 +40,8 @@ const PREVIOUS: ReplicaProgram =
     : { main: resolve(checkout, 'dist/src/cli/main.js'), flags: [] };
 /** Writes the previous version, and reads both. */
 const HELD: ReplicaProgram = { main: MAIN, flags: ['--wire-version', String(PREVIOUS_WIRE_VERSION)] };
+/** The data directory of a replica in epoch 1 (test/golden/README.md). */
+const GOLDEN_OF_EPOCHS = fileURLToPath(new URL('../../../test/golden/disk-3', import.meta.url));
 const STEP_OPERATIONS = 200;
 const OPERATION_TIMEOUT_MS = 20_000;
 const PATIENCE_MS = 20_000;
@@ -95,6 +99,36 @@ function writeEncryption(cluster: LocalCluster, encryption: Encryption | undefin
   const next: ClusterConfig = encryption === undefined ? config : { ...config, encryption };
   writeFileSync(cluster.clusterFile, JSON.stringify(next, null, 2));
 }
+
+t.test(
+  'the previous version refuses a directory that knows who the hosts are, and leaves it as it was',
+  { skip: checkout === undefined && 'it is this build' },
+  async (t) => {
+    const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-upgrade-'));
+    t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+    const file = join(directory, 'cluster.json');
+    const config = {
+      schema: 'jitpaxos.cluster/1',
+      id: '0123456709abcdef',
+      replicas: ['127.0.0.1:24786'],
+      authentication: 'none',
+      limits: { logEntries: 16 },
+    } satisfies ClusterConfig;
+    writeFileSync(file, JSON.stringify(config));
+    for (const durability of ['fsync', 'memory']) {
+      const data = join(directory, durability);
+      cpSync(GOLDEN_OF_EPOCHS, data, { recursive: true });
+      const contents = (): string[] =>
+        readdirSync(data).map((name) => `${name} ${readFileSync(join(data, name)).toString('hex')}`);
+      const before = contents();
+      const flags = ['--cluster', file, '--id', '0', '--data', data, '--durability', durability];
+      const ended = await runNode([PREVIOUS.main, 'replica', ...flags]);
+      t.equal(ended.code, 1, ended.stdout);
+      t.match(ended.stderr, /hard-state was written in format 2, and this version of jitpaxos reads format 1/);
+      t.same(contents(), before);
+    }
+  },
+);
 
 for (const { durability, authenticated } of [
   { durability: 'fsync', authenticated: true },

@@ -11,9 +11,10 @@ import { featureNames } from '../../src/protocol/log/features.js';
 import { SessionTable } from '../../src/protocol/log/sessions.js';
 import { featuresIn, restoreSessions, SNAPSHOT_FORMAT, snapshotFault } from '../../src/protocol/log/snapshots.js';
 import { decodeBackup } from '../../src/storage/backup.js';
-import { FORMATS, KEYED_LOG_FORMAT } from '../../src/storage/formats.js';
+import { FORMATS, KEYED_LOG_FORMAT, MEMBERS_HARD_STATE_FORMAT } from '../../src/storage/formats.js';
 import { UNKEYED_FINGERPRINT } from '../../src/protocol/contract.js';
-import { SLOT_BYTES } from '../../src/storage/hard-state.js';
+import { decodeHardState, SLOT_BYTES } from '../../src/storage/hard-state.js';
+import { decodeMembersFile, encodeMembersFile } from '../../src/storage/members-file.js';
 import {
   decodeSegmentHeader,
   decodeSnapshotFile,
@@ -104,6 +105,95 @@ t.test('a replica goes on with a snapshot that names features', async (t) => {
     await client.close();
     await replica.close();
   }
+});
+
+t.test('a replica goes on in the epoch that its directory knows, whatever its cluster file says', async (t) => {
+  for (const durability of ['fsync', 'memory'] as const) {
+    const data = goldenDirectory(t, 'disk-3');
+    const version = (): number => readI32(new Uint8Array(readFileSync(join(data, 'hard-state'))), 4);
+    t.equal(version(), MEMBERS_HARD_STATE_FORMAT);
+    for (const round of [1, 2]) {
+      const replica = await Replica.start({
+        cluster: clusterAt(24_785), // the file says where one may ask
+        id: 0,
+        machine: new KvMachine(),
+        data,
+        durability,
+        logger: silentLogger,
+      });
+      const status = replica.status();
+      t.equal(status.incarnation, 1 + round);
+      t.equal(status.identity, '2087c351fd5b55c2');
+      t.match(status.membership, {
+        epoch: 1,
+        hosts: [
+          { id: 0, votes: true },
+          { id: 1, votes: false },
+        ],
+      });
+      t.equal(version(), MEMBERS_HARD_STATE_FORMAT, 'and it stays what an older release refuses');
+      if (durability === 'fsync') {
+        const client = await Client.connect({ cluster: clusterAt(24_784), lanes: 1, logger: silentLogger });
+        const kv = new KvClient(client);
+        for (let i = 40; i < 50; i++) {
+          const found = await kv.get(`key-${i % 10}`);
+          t.equal(found === undefined ? undefined : Buffer.from(found).toString(), `value-${i}`);
+        }
+        await client.close();
+      }
+      await replica.close();
+    }
+  }
+});
+
+t.test('a directory without its file members, or with an old one, is refused', async (t) => {
+  for (const durability of ['fsync', 'memory'] as const) {
+    const data = goldenDirectory(t, 'disk-3');
+    const start = (): Promise<Replica> =>
+      Replica.start({
+        cluster: clusterAt(24_784),
+        id: 0,
+        machine: new KvMachine(),
+        data,
+        durability,
+        logger: silentLogger,
+      });
+    const path = join(data, 'members');
+    const members = readFileSync(path);
+    rmSync(path);
+    await t.rejects(start(), {
+      code: 'members-corrupt',
+      message: /\/members is missing, and the promises beside it were written with those that entry 38 made/,
+    });
+    const owner = { clusterHi: 0x01234567, clusterLo: 0x09abcdef };
+    const list = decodeMembersFile(new Uint8Array(members), owner, hash, path);
+    writeFileSync(path, encodeMembersFile({ ...list, index: 37 }, owner, hash));
+    await t.rejects(start(), { code: 'members-corrupt', message: /\/members is an old one/ });
+    // What a crash between the two files leaves.
+    writeFileSync(path, encodeMembersFile({ ...list, index: 39 }, owner, hash));
+    await (await start()).close();
+  }
+});
+
+t.test('a slot of a hard state beside changed members counts with all of its bytes, or not at all', (t) => {
+  const image = readFileSync(join(GOLDEN, 'disk-3', 'hard-state'));
+  const owner = { clusterHi: 0x01234567, clusterLo: 0x09abcdef, replica: 0 };
+  const whole = decodeHardState(image, owner, hash, 'hard-state');
+  t.equal(whole.membersIndex, 38);
+  for (let at = 0; at < 2 * SLOT_BYTES; at++) {
+    const bytes = new Uint8Array(image);
+    bytes[at]! ^= 1 << (at % 8);
+    const found = decodeHardState(bytes, owner, hash, 'hard-state');
+    if (JSON.stringify(found) !== JSON.stringify(whole)) t.fail(`byte ${at}: ${JSON.stringify(found)}`);
+    bytes[(at + SLOT_BYTES) % (2 * SLOT_BYTES)]! ^= 1;
+    try {
+      decodeHardState(bytes, owner, hash, 'hard-state');
+      t.fail(`byte ${at} of both slots may be anything`);
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'hard-state-corrupt') throw error;
+    }
+  }
+  t.end();
 });
 
 t.test('a backup of the previous version is read', (t) => {

@@ -224,7 +224,16 @@ t.test('every byte counts', (t) => {
   const renumbered = good.slice();
   writeI32(renumbered, 4, FORMATS.members.newest + 1);
   hash.hash64(renumbered, 0, good.length - 8, renumbered, good.length - 8);
-  refused(renumbered, 'data-directory-unusable', /was written in format 2.*use the version that wrote it/, 'newer');
+  refused(renumbered, 'data-directory-unusable', /was written in format 3.*use the version that wrote it/, 'newer');
+  const old = good.slice();
+  writeI32(old, 4, 1);
+  hash.hash64(old, 0, good.length - 8, old, good.length - 8);
+  refused(
+    old,
+    'data-directory-unusable',
+    /was written in format 1, and this version of jitpaxos reads format 2/,
+    'old',
+  );
   // Whole by its checksum, and yet no list: somebody made it.
   const nobody = encodeMembersFile({ started: 0, decided: 0, index: 0, nextId: 0, hosts: [] }, CLUSTER, hash);
   refused(nobody, 'members-corrupt', /holds no list of members/, 'nobody');
@@ -245,7 +254,7 @@ t.test('a replica reads it at its start, answers with it, and refuses what it ca
   for (const durability of ['memory', 'os'] as const) {
     await writeMembers(files, listOf(1), owner, hash);
     writeFileSync(join(directory, MEMBERS_FILE), readFileSync(join(directory, MEMBERS_FILE)).subarray(0, 50));
-    await t.rejects(start(durability), { code: 'members-corrupt', message: /--log-lost/ });
+    await t.rejects(start(durability), { code: 'members-corrupt', message: /member replace/ });
   }
   const [first] = listOf(7, 1).hosts;
   const own = { ...first!, address: cluster.replicas[0]! };

@@ -6,6 +6,7 @@ import t, { type Test } from 'tap';
 import { loadHash } from '../../src/native/hash64.js';
 import type { HardState, PersistBatch } from '../../src/protocol/contract.js';
 import { DirectoryLock } from '../../src/storage/directory-lock.js';
+import { FORMATS } from '../../src/storage/formats.js';
 import {
   decodeHardState,
   HARD_STATE_FILE,
@@ -219,10 +220,10 @@ t.test('hard state', async (t) => {
     t.throws(() => recover(path, image, { ...OWNER, clusterLo: 1 }), { code: 'data-directory-foreign' });
     const newer = Buffer.from(image);
     for (const slot of [0, SLOT_BYTES]) {
-      newer[slot + 7] = 2;
+      newer[slot + 7] = FORMATS.hardState.newest + 1;
       hash.hash64(newer, slot, RECORD_BYTES - 8, newer, slot + RECORD_BYTES - 8);
     }
-    t.throws(() => recover(path, newer), { code: 'data-directory-unusable', message: /format 2/ });
+    t.throws(() => recover(path, newer), { code: 'data-directory-unusable', message: /format 3/ });
   });
 
   await t.test('a failing disk is said so', async (t) => {
