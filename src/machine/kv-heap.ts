@@ -7,17 +7,30 @@
  * near a third of the filled bytes. No result of the store depends on where a record lies or when it moves.
  *
  *     segment | record | record | record | … |
- *     record | id i32 | size i32 | key | value | padding to 8 | in words of the machine; it never leaves the process
+ *     record | id i32 | size i32 | meta, 16 bytes | key | value | padding to 8 | in words of the machine
+ *     meta   | revision, lower half | upper half, type in the top byte | hold, lower half | upper half, kind in the top byte |
+ *
+ * The meta says what the change of the key was numbered, and how long the key stays (kv-layout.ts, Hold). It is 0 in a
+ * store of level 0.
  *
  * The rule: the row of `id` names the one live record of `id`. Any other record that carries this id is garbage.
  *
  * Rows lie in pages, so that no call copies those of a million entries to make room for more.
  */
 import { copyBytes } from '../wire/copy.js';
+import { readI32, writeI32 } from '../wire/u64.js';
 import { compareBytes, equalBytes } from './bytes.js';
 
 const SEGMENT_BYTES = 256 * 1024;
-const RECORD_HEADER_BYTES = 8;
+/** Bytes of the meta in a snapshot. */
+export const META_BYTES = 16;
+const META_WORD = 2;
+const META_WORDS = META_BYTES / 4;
+const RECORD_HEADER_BYTES = 8 + META_BYTES;
+const TWO_32 = 4294967296;
+/** The upper half of a safe integer has 21 bits. */
+const UPPER_MASK = 0x1fffff;
+const TOP_SHIFT = 24;
 /** Unit of places, so that an int32 reaches 8 GiB. */
 const PLACE_UNIT_BYTES = 8;
 const PLACE_SHIFT = 3;
@@ -96,9 +109,70 @@ export class RecordHeap {
     const at = offsetAt(place) + RECORD_HEADER_BYTES;
     copyBytes(key, keyOffset, segment.bytes, at, keyLength);
     copyBytes(value, valueOffset, segment.bytes, at + keyLength, valueLength);
+    const meta = (offsetAt(place) >> 2) + META_WORD;
+    for (let i = 0; i < META_WORDS; i++) segment.words[meta + i] = 0;
     this.#setRow(id, place, keyLength, valueLength);
     this.#clean();
     return id;
+  }
+
+  /** Adds a copy of another heap's record. */
+  addFrom(source: RecordHeap, sourceId: number): number {
+    const bytes = source.valueBytes(sourceId);
+    const key = source.keyOffset(sourceId);
+    const keyLength = source.keyLength(sourceId);
+    const id = this.add(bytes, key, keyLength, bytes, key + keyLength, source.valueLength(sourceId));
+    const words = this.#wordsOf(id);
+    const from = source.#wordsOf(sourceId);
+    const at = this.#metaAt(id);
+    const fromAt = source.#metaAt(sourceId);
+    for (let i = 0; i < META_WORDS; i++) words[at + i] = from[fromAt + i]!;
+    return id;
+  }
+
+  /** What the last change of the key was numbered; 0 if that was before changes were numbered. */
+  revision(id: number): number {
+    const words = this.#wordsOf(id);
+    const at = this.#metaAt(id);
+    return (words[at + 1]! & UPPER_MASK) * TWO_32 + (words[at]! >>> 0);
+  }
+
+  holdKind(id: number): number {
+    return this.#wordsOf(id)[this.#metaAt(id) + 3]! >>> TOP_SHIFT;
+  }
+
+  hold(id: number): number {
+    const words = this.#wordsOf(id);
+    const at = this.#metaAt(id);
+    return (words[at + 3]! & UPPER_MASK) * TWO_32 + (words[at + 2]! >>> 0);
+  }
+
+  setRevision(id: number, revision: number): void {
+    const words = this.#wordsOf(id);
+    const at = this.#metaAt(id);
+    words[at] = revision;
+    words[at + 1] = revision / TWO_32;
+  }
+
+  setHold(id: number, kind: number, hold: number): void {
+    const words = this.#wordsOf(id);
+    const at = this.#metaAt(id);
+    words[at + 2] = hold;
+    words[at + 3] = (hold / TWO_32) | (kind << TOP_SHIFT);
+  }
+
+  /** Writes the meta as META_BYTES bytes, the same in every process. */
+  copyMeta(id: number, target: Uint8Array, offset: number): void {
+    const words = this.#wordsOf(id);
+    const at = this.#metaAt(id);
+    for (let i = 0; i < META_WORDS; i++) writeI32(target, offset + 4 * i, words[at + i]!);
+  }
+
+  /** Sets the meta to what `copyMeta` wrote. */
+  setMeta(id: number, source: Uint8Array, offset: number): void {
+    const words = this.#wordsOf(id);
+    const at = this.#metaAt(id);
+    for (let i = 0; i < META_WORDS; i++) words[at + i] = readI32(source, offset + 4 * i);
   }
 
   /** Writes in place if the record is large enough and not more than half of it stays unused. */
@@ -120,6 +194,10 @@ export class RecordHeap {
     // Two records may share a segment, but a record never overlaps another.
     copyBytes(segment.bytes, offset + RECORD_HEADER_BYTES, target, at, keyLength);
     copyBytes(value, valueOffset, target, at + keyLength, valueLength);
+    const { words } = this.#segmentAt(newPlace);
+    const meta = (offset >> 2) + META_WORD;
+    const newMeta = (offsetAt(newPlace) >> 2) + META_WORD;
+    for (let i = 0; i < META_WORDS; i++) words[newMeta + i] = segment.words[meta + i]!;
     this.#setRow(id, newPlace, keyLength, valueLength);
     this.#discard(place, size);
     this.#clean();
@@ -186,6 +264,15 @@ export class RecordHeap {
 
   #place(id: number): number {
     return this.#pages[id >>> PAGE_SHIFT]![(id & PAGE_MASK) * ROW_WORDS]!;
+  }
+
+  #wordsOf(id: number): Int32Array {
+    return this.#segmentAt(this.#place(id)).words;
+  }
+
+  /** Where the meta of a record begins, in words of its segment. */
+  #metaAt(id: number): number {
+    return (offsetAt(this.#place(id)) >> 2) + META_WORD;
   }
 
   #lengths(id: number): number {
@@ -294,7 +381,7 @@ export class RecordHeap {
         const newPlace = this.#append(id, size);
         const target = this.#segmentAt(newPlace).words;
         const targetWord = offsetAt(newPlace) >> 2;
-        for (let i = RECORD_HEADER_BYTES / 4; i < size / 4; i++) target[targetWord + i] = source.words[word + i]!;
+        for (let i = META_WORD; i < size / 4; i++) target[targetWord + i] = source.words[word + i]!;
         this.#setRow(id, newPlace, this.keyLength(id), this.valueLength(id));
         this.#discard(place, size);
       }

@@ -36,6 +36,14 @@ export const KV_NUMBER_BYTES = 8;
 
 export const KV_ABSENT_LENGTH = 0xffff;
 
+/**
+ * How long a key stays, with a number beside it: for ever; until an agreed time, ms; as long as a lease, by the lease's
+ * number. The values are part of snapshots.
+ */
+export const Hold = { none: 0, until: 1, lease: 2 } as const;
+/** In a write: as long as it stays already. */
+export const KEEP_HOLD = -1;
+
 export const STATUS_OK = 0;
 export const STATUS_NOT_FOUND = 1;
 export const STATUS_MISMATCH = 2;

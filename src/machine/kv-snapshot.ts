@@ -7,16 +7,39 @@
  * its bytes are those of a snapshot at the beginning.
  */
 import { copyBytes } from '../wire/copy.js';
-import { writeI32, writeU16 } from '../wire/u64.js';
-import { RecordHeap } from './kv-heap.js';
+import { writeU16 } from '../wire/u64.js';
+import { META_BYTES, RecordHeap } from './kv-heap.js';
 import { KV_KEY_BYTES_MAX, KV_VALUE_BYTES_MAX } from './kv-layout.js';
 import { OrderIndex, type OrderCursor } from './kv-order.js';
 import type { SnapshotInPieces } from './state-machine.js';
 
-// snapshot := magic u32, count u32, count × ( key u16, value u16, key, value ), keys ascending
+// level 0:  snapshot := magic u32, count u32, count × ( key u16, value u16, key, value ), keys ascending
+// level 1:  snapshot := magic u32, count u32, level u32, leases u32, revision u64, now u64,
+//                       leases × ( number u64, ends u64, ttl u64 ), numbers ascending,
+//                       count × ( key u16, value u16, meta, key, value ), keys ascending
+//           meta     := type u8 (0) and revision u56 as two u32 words, lower first; hold kind u8 and hold u56 likewise
 export const SNAPSHOT_MAGIC = 0x4b565331; // "KVS1"
+export const LEVELLED_MAGIC = 0x4b565332; // "KVS2"
 export const SNAPSHOT_HEADER_BYTES = 8;
+export const LEVELLED_HEADER_BYTES = 32;
 export const SNAPSHOT_ENTRY_BYTES = 4;
+
+/** Bytes of an entry besides its key and value. */
+export function entryBytes(level: number): number {
+  return SNAPSHOT_ENTRY_BYTES + (level > 0 ? META_BYTES : 0);
+}
+
+/** Writes an entry of a snapshot; returns where it ends. */
+export function writeEntry(heap: RecordHeap, id: number, level: number, target: Uint8Array, offset: number): number {
+  const keyLength = heap.keyLength(id);
+  const valueLength = heap.valueLength(id);
+  writeU16(target, offset, keyLength);
+  writeU16(target, offset + 2, valueLength);
+  if (level > 0) heap.copyMeta(id, target, offset + SNAPSHOT_ENTRY_BYTES);
+  const at = offset + entryBytes(level);
+  copyBytes(heap.valueBytes(id), heap.keyOffset(id), target, at, keyLength + valueLength);
+  return at + keyLength + valueLength;
+}
 
 /** What passing over a marked entry counts as, bytes: about as much time as copying them. */
 const PASSED_BYTES = 64;
@@ -42,7 +65,9 @@ export class StoreSnapshot implements SnapshotInPieces {
   constructor(
     heap: RecordHeap,
     order: OrderIndex,
-    private readonly count: number,
+    /** What comes before the entries. */
+    private readonly head: Uint8Array,
+    private readonly level: number,
     readonly length: number,
     /** Called when it is over. */
     private readonly ended: () => void,
@@ -63,8 +88,7 @@ export class StoreSnapshot implements SnapshotInPieces {
     const keyLength = heap.keyLength(id);
     const kept = (this.#kept ??= new RecordHeap());
     this.#keptOrder ??= new OrderIndex(kept);
-    const old = kept.add(bytes, key, keyLength, bytes, key + keyLength, heap.valueLength(id));
-    this.#keptOrder.insert(old, bytes, key, keyLength);
+    this.#keptOrder.insert(kept.addFrom(heap, id), bytes, key, keyLength);
   }
 
   /** The entry `id` is new. */
@@ -79,10 +103,12 @@ export class StoreSnapshot implements SnapshotInPieces {
 
   step(maxBytes: number): Uint8Array {
     if (this.#written === this.length) return NO_BYTES;
-    const room = Math.max(1, maxBytes) + SNAPSHOT_ENTRY_BYTES + KV_KEY_BYTES_MAX + KV_VALUE_BYTES_MAX;
+    const { head } = this;
+    const room = Math.max(1, maxBytes) + entryBytes(this.level) + KV_KEY_BYTES_MAX + KV_VALUE_BYTES_MAX;
     if (this.#piece.length < room) this.#piece = new Uint8Array(room);
-    const end = this.#written === 0 ? this.#writeHeader() : 0;
-    const filled = this.#walk(end, maxBytes);
+    const ofHead = Math.max(0, Math.min(head.length - this.#written, Math.max(1, maxBytes)));
+    for (let i = 0; i < ofHead; i++) this.#piece[i] = head[this.#written + i]!;
+    const filled = this.#written + ofHead < head.length ? ofHead : this.#walk(ofHead, maxBytes);
     this.#written += filled;
     if (this.#written === this.length) this.ended();
     return this.#piece.subarray(0, filled);
@@ -90,12 +116,6 @@ export class StoreSnapshot implements SnapshotInPieces {
 
   abort(): void {
     this.ended();
-  }
-
-  #writeHeader(): number {
-    writeI32(this.#piece, 0, SNAPSHOT_MAGIC);
-    writeI32(this.#piece, 4, this.count);
-    return SNAPSHOT_HEADER_BYTES;
   }
 
   /** Writes entries to the piece from `from` on; returns its length. */
@@ -118,13 +138,13 @@ export class StoreSnapshot implements SnapshotInPieces {
             ? -1
             : heap.compareKey(id, kept!.valueBytes(old), kept!.keyOffset(old), kept!.keyLength(old));
       if (order >= 0) {
-        at = this.#write(kept!, old, at);
+        at = writeEntry(kept!, old, this.level, this.#piece, at);
         lastHeap = kept!;
         last = old;
         this.#keptOrder!.advance(this.#keptCursor);
         old = this.#keptOrder!.idAt(this.#keptCursor);
       } else {
-        if (this.#marks[id] === 0) at = this.#write(heap, id, at);
+        if (this.#marks[id] === 0) at = writeEntry(heap, id, this.level, this.#piece, at);
         else passed += PASSED_BYTES;
         lastHeap = heap;
         last = id;
@@ -146,16 +166,5 @@ export class StoreSnapshot implements SnapshotInPieces {
     const id = order.idAt(cursor);
     if (id >= 0 && this.#reachedLength >= 0 && heap.keyEquals(id, this.#reached, 0, this.#reachedLength))
       order.advance(cursor);
-  }
-
-  #write(heap: RecordHeap, id: number, at: number): number {
-    const piece = this.#piece;
-    const bytes = heap.valueBytes(id);
-    const keyLength = heap.keyLength(id);
-    const valueLength = heap.valueLength(id);
-    writeU16(piece, at, keyLength);
-    writeU16(piece, at + 2, valueLength);
-    copyBytes(bytes, heap.keyOffset(id), piece, at + SNAPSHOT_ENTRY_BYTES, keyLength + valueLength);
-    return at + SNAPSHOT_ENTRY_BYTES + keyLength + valueLength;
   }
 }

@@ -4,15 +4,37 @@
  * The contents alone decide whether a write fits (number of keys; bytes of keys and values plus a fixed charge for each
  * entry), never the memory layout. So all replicas decide alike. The store has three parts: records (kv-heap), the hash
  * table that finds them (kv-table) and their order (kv-order).
+ *
+ * From level 1 on, changes are numbered, and a key can have an end: an agreed time, or that of a lease. The rule (S): *a
+ * key is there if its end lies behind the agreed time of the present operation.* What has ended is removed a little at
+ * a time, in the order of (end, revision); until then it counts towards the limits, and nothing else shows it.
  */
 import { KvError, SnapshotError } from './machine-error.js';
 import { RecordHeap } from './kv-heap.js';
-import { KV_ENTRY_OVERHEAD_BYTES, KV_KEY_BYTES_MAX, KV_KEY_BYTES_MIN, KV_VALUE_BYTES_MAX } from './kv-layout.js';
+import {
+  Hold,
+  KEEP_HOLD,
+  KV_ENTRY_OVERHEAD_BYTES,
+  KV_KEY_BYTES_MAX,
+  KV_KEY_BYTES_MIN,
+  KV_VALUE_BYTES_MAX,
+} from './kv-layout.js';
 import { OrderIndex, type OrderCursor } from './kv-order.js';
-import { SNAPSHOT_ENTRY_BYTES, SNAPSHOT_HEADER_BYTES, SNAPSHOT_MAGIC, StoreSnapshot } from './kv-snapshot.js';
+import {
+  entryBytes,
+  LEVELLED_HEADER_BYTES,
+  LEVELLED_MAGIC,
+  SNAPSHOT_ENTRY_BYTES,
+  SNAPSHOT_HEADER_BYTES,
+  SNAPSHOT_MAGIC,
+  StoreSnapshot,
+  writeEntry,
+} from './kv-snapshot.js';
 import { KeyTable } from './kv-table.js';
-import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
+import { readI32, readIndex, readU16, writeI32, writeIndex } from '../wire/u64.js';
 import { compareBytes } from './bytes.js';
+import { LEASE_BYTES, Leases } from './store/leases.js';
+import { NumberOrder } from './store/number-order.js';
 
 /**
  * All replicas of a cluster must have the same `maxKeys` and `maxBytes`: they decide which writes are answered `full`.
@@ -35,6 +57,17 @@ const MAX_BYTES_DEFAULT = 256 * 1024 * 1024;
 const MAX_BYTES_LIMIT = 1 << 30;
 const EXPECTED_KEYS_DEFAULT = 1024;
 
+/** The highest level that this version knows. */
+export const KV_LEVEL_MAX = 1;
+/** Most keys and leases that one operation removes because they have ended. */
+const ENDED_PER_OPERATION = 16;
+
+/** Index in the store's numbers. */
+const REVISION = 0;
+const NOW = 1;
+const TWO_32 = 4294967296;
+const NS_PER_MS = 1e6;
+
 export class KvStore {
   readonly maxKeys: number;
   readonly maxBytes: number;
@@ -43,6 +76,14 @@ export class KvStore {
   #table!: KeyTable;
   #order!: OrderIndex;
   #contentBytes = 0;
+  #level = 0;
+  /** The number of the last change, and the agreed time of the last operation, ms; 0 at level 0. */
+  readonly #numbers = new Float64Array(2);
+  #leases!: Leases;
+  /** Keys with an end of their own, by end and revision. */
+  #due!: NumberOrder;
+  /** Keys of leases, by the lease's number and the key's revision. */
+  #attached!: NumberOrder;
   /** The snapshot that is being taken in pieces. */
   #inProgress: StoreSnapshot | undefined;
 
@@ -82,19 +123,169 @@ export class KvStore {
   /** Keys and values by entry id. Read-only for callers; ids are valid until the next write. */
   get records(): Pick<
     RecordHeap,
-    'keyLength' | 'valueLength' | 'copyKey' | 'copyValue' | 'compareKey' | 'valueEquals' | 'valueBytes' | 'valueOffset'
+    | 'keyLength'
+    | 'valueLength'
+    | 'copyKey'
+    | 'copyValue'
+    | 'compareKey'
+    | 'valueEquals'
+    | 'valueBytes'
+    | 'valueOffset'
+    | 'hold'
+    | 'holdKind'
   > {
     return this.#heap;
   }
 
-  /** The entry id of a key, or -1. */
-  find(key: Uint8Array, offset: number, length: number): number {
-    return this.#table.find(key, offset, length);
+  /** Which operations the machine understands: 0, those of the first release; 1, all (store/layout.ts). */
+  get level(): number {
+    return this.#level;
   }
 
   /**
-   * Writes the value of a key; `id` must be the result of `find` for that key. False if the store has no room. Nothing
-   * is then changed.
+   * The level is at least this from now on. Keys that are there already have revision 1. A snapshot in progress stays one
+   * of its own level.
+   */
+  raise(level: number): void {
+    if (level <= this.#level) return;
+    if (this.#level === 0) this.#numbers[REVISION] = 1;
+    this.#level = level;
+  }
+
+  /** The number of the last change. */
+  get revision(): number {
+    return this.#numbers[REVISION]!;
+  }
+
+  /** The number of the last change of an entry. */
+  revisionOf(id: number): number {
+    return this.#heap.revision(id) || 1;
+  }
+
+  /** The agreed time of the last operation, ms. */
+  get nowMs(): number {
+    return this.#numbers[NOW]!;
+  }
+
+  get leases(): Pick<Leases, 'find' | 'ends' | 'ttl' | 'count'> {
+    return this.#leases;
+  }
+
+  /** When the next key or lease ends, ms; 0 if none will. */
+  get nextEnd(): number {
+    const due = this.#due.lowestFirst();
+    const lease = this.#leases.firstEnd();
+    return due === 0 || (lease !== 0 && lease < due) ? lease : due;
+  }
+
+  /** An operation with this agreed timestamp, ns, comes next: removes some of what has ended. Only from level 1 on. */
+  advance(timestampHi: number, timestampLo: number): void {
+    const now = Math.floor(((timestampHi >>> 0) * TWO_32 + (timestampLo >>> 0)) / NS_PER_MS);
+    if (now > this.#numbers[NOW]!) this.#numbers[NOW] = now;
+    if (this.#due.count > 0 || this.#leases.count > 0) this.#removeEnded();
+  }
+
+  /** The entry id of a key that has not ended, or -1. */
+  find(key: Uint8Array, offset: number, length: number): number {
+    const id = this.#table.find(key, offset, length);
+    return id >= 0 && this.#level > 0 && this.hasEnded(id) ? -1 : id;
+  }
+
+  /** The same for a key that is to be written or removed: one that has ended is removed at once. */
+  findToChange(key: Uint8Array, offset: number, length: number): number {
+    const id = this.#table.find(key, offset, length);
+    if (id < 0 || this.#level === 0 || !this.hasEnded(id)) return id;
+    this.remove(id, key, offset, length);
+    return -1;
+  }
+
+  /** Whether the entry is there only because nobody has removed it yet. */
+  hasEnded(id: number): boolean {
+    return this.#heap.holdKind(id) !== Hold.none && this.endOf(id) <= this.#numbers[NOW]!;
+  }
+
+  /** The agreed time at which a key that does not stay for ever ends, ms. */
+  endOf(id: number): number {
+    const hold = this.#heap.hold(id);
+    return this.#heap.holdKind(id) === Hold.lease ? this.#leases.ends(this.#leases.find(hold)) : hold;
+  }
+
+  /** A lease from now on; its number, or -1 if the store has no room. */
+  grant(ttlMs: number): number {
+    if (this.#countWithLeases >= this.maxKeys || this.#usedBytes + KV_ENTRY_OVERHEAD_BYTES > this.maxBytes) return -1;
+    const number = ++this.#numbers[REVISION]!;
+    this.#leases.add(number, this.#numbers[NOW]! + ttlMs, ttlMs);
+    return number;
+  }
+
+  /** The end of a lease after its renewal, ms; 0 if it has ended. */
+  renew(number: number): number {
+    const slot = this.#liveLease(number);
+    if (slot < 0) return 0;
+    const end = this.#numbers[NOW]! + this.#leases.ttl(slot);
+    if (end > this.#leases.ends(slot)) this.#leases.setEnd(slot, end);
+    return this.#leases.ends(slot);
+  }
+
+  /** Ends a lease; false if it has ended. Its keys are no longer there. */
+  revoke(number: number): boolean {
+    const slot = this.#liveLease(number);
+    if (slot < 0) return false;
+    this.#leases.setEnd(slot, this.#numbers[NOW]!);
+    this.#removeEnded();
+    return true;
+  }
+
+  /** Whether a key can be held by this lease. */
+  hasLease(number: number): boolean {
+    return this.#liveLease(number) >= 0;
+  }
+
+  #liveLease(number: number): number {
+    const slot = this.#leases.find(number);
+    return slot >= 0 && this.#leases.ends(slot) > this.#numbers[NOW]! ? slot : -1;
+  }
+
+  get #countWithLeases(): number {
+    return this.#table.count + this.#leases.count;
+  }
+
+  get #usedBytes(): number {
+    return this.#contentBytes + this.#leases.count * KV_ENTRY_OVERHEAD_BYTES;
+  }
+
+  /** Removes what ended first, and at most ENDED_PER_OPERATION of it. A lease goes after its keys. */
+  #removeEnded(): void {
+    const heap = this.#heap;
+    const leases = this.#leases;
+    for (let removed = 0; removed < ENDED_PER_OPERATION; removed++) {
+      const now = this.#numbers[NOW]!;
+      const isDue = this.#due.begins(now);
+      const lease = leases.first();
+      const leaseIsDue = lease >= 0 && leases.ends(lease) <= now;
+      if (!isDue && !leaseIsDue) return;
+      let id = isDue ? this.#due.lowest() : -1;
+      if (leaseIsDue && (id < 0 || this.#isBefore(lease, id))) {
+        id = this.#attached.atOrAbove(leases.number(lease), 0);
+        if (id < 0 || heap.hold(id) !== leases.number(lease)) {
+          leases.remove(lease);
+          continue;
+        }
+      }
+      this.remove(id, heap.valueBytes(id), heap.keyOffset(id), heap.keyLength(id));
+    }
+  }
+
+  /** Whether a lease ends before a key with an end of its own. */
+  #isBefore(lease: number, id: number): boolean {
+    const leases = this.#leases;
+    const difference = leases.ends(lease) - this.#heap.hold(id);
+    return difference < 0 || (difference === 0 && leases.number(lease) < this.#heap.revision(id));
+  }
+
+  /**
+   * Writes the value of a key; `id` must be the result of `findToChange` for that key. False if the store has no room.
+   * Nothing is then changed.
    */
   put(
     id: number,
@@ -104,29 +295,87 @@ export class KvStore {
     value: Uint8Array,
     valueOffset: number,
     valueLength: number,
+    kind: number = Hold.none,
+    hold = 0,
   ): boolean {
     if (id >= 0) {
       const growth = valueLength - this.#heap.valueLength(id);
-      // A store that was restored at its limits may still shrink.
-      if (growth > 0 && this.#contentBytes + growth > this.maxBytes) return false;
+      if (!this.fits(0, growth)) return false;
       this.#inProgress?.changes(id);
       this.#heap.setValue(id, value, valueOffset, valueLength);
       this.#contentBytes += growth;
+      if (this.#level > 0) this.#number(id, kind, hold);
       return true;
     }
     const size = KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength;
-    if (this.#table.count >= this.maxKeys || this.#contentBytes + size > this.maxBytes) return false;
+    if (!this.fits(1, size)) return false;
+    const added = this.#add(key, keyOffset, keyLength, value, valueOffset, valueLength);
+    if (this.#level > 0) this.#number(added, kind, hold);
+    return true;
+  }
+
+  /** Whether the store has room for this many more keys and bytes. One that is at its limits may still shrink. */
+  fits(keys: number, bytes: number): boolean {
+    return (
+      (keys <= 0 || this.#countWithLeases + keys <= this.maxKeys) &&
+      (bytes <= 0 || this.#usedBytes + bytes <= this.maxBytes)
+    );
+  }
+
+  #add(
+    key: Uint8Array,
+    keyOffset: number,
+    keyLength: number,
+    value: Uint8Array,
+    valueOffset: number,
+    valueLength: number,
+  ): number {
     const added = this.#heap.add(key, keyOffset, keyLength, value, valueOffset, valueLength);
     this.#inProgress?.comes(added);
     this.#order.insert(added, key, keyOffset, keyLength);
     this.#table.add(added, key, keyOffset, keyLength);
-    this.#contentBytes += size;
-    return true;
+    this.#contentBytes += KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength;
+    return added;
+  }
+
+  /** The entry was changed: gives it the next revision, and notes how long it stays. */
+  #number(id: number, kind: number, hold: number): void {
+    const heap = this.#heap;
+    const revision = ++this.#numbers[REVISION]!;
+    const before = heap.holdKind(id);
+    if (before === Hold.none && kind <= Hold.none) {
+      heap.setRevision(id, revision);
+      return;
+    }
+    const number = kind === KEEP_HOLD ? heap.hold(id) : hold;
+    if (before !== Hold.none) this.#letGo(id);
+    heap.setRevision(id, revision);
+    heap.setHold(id, kind === KEEP_HOLD ? before : kind, number);
+    this.#hold(id);
+  }
+
+  /** Notes the end of an entry, if it has one. */
+  #hold(id: number): void {
+    const heap = this.#heap;
+    const kind = heap.holdKind(id);
+    if (kind === Hold.none) return;
+    (kind === Hold.until ? this.#due : this.#attached).insert(heap.hold(id), heap.revision(id), id);
+  }
+
+  /** The end of an entry no longer counts. */
+  #letGo(id: number): void {
+    const heap = this.#heap;
+    const order = heap.holdKind(id) === Hold.until ? this.#due : this.#attached;
+    order.remove(heap.hold(id), heap.revision(id));
   }
 
   /** Removes the entry `id` with this key. */
   remove(id: number, key: Uint8Array, offset: number, length: number): void {
     this.#inProgress?.changes(id);
+    if (this.#level > 0) {
+      this.#numbers[REVISION]!++;
+      if (this.#heap.holdKind(id) !== Hold.none) this.#letGo(id);
+    }
     this.#contentBytes -= KV_ENTRY_OVERHEAD_BYTES + length + this.#heap.valueLength(id);
     this.#order.remove(key, offset, length);
     this.#table.remove(key, offset, length);
@@ -148,21 +397,31 @@ export class KvStore {
   /** Depends on the contents only, not on their history. */
   snapshot(): Uint8Array {
     const bytes = new Uint8Array(this.#snapshotBytes());
-    writeI32(bytes, 0, SNAPSHOT_MAGIC);
-    writeI32(bytes, 4, this.#table.count);
-    let at = SNAPSHOT_HEADER_BYTES;
+    const head = this.#head();
+    bytes.set(head);
+    let at = head.length;
     const cursor = { block: 0, position: 0 };
-    for (let id = this.next(cursor); id >= 0; id = this.next(cursor)) {
-      const keyLength = this.#heap.keyLength(id);
-      const valueLength = this.#heap.valueLength(id);
-      writeU16(bytes, at, keyLength);
-      writeU16(bytes, at + 2, valueLength);
-      at += SNAPSHOT_ENTRY_BYTES;
-      this.#heap.copyKey(id, bytes, at);
-      this.#heap.copyValue(id, bytes, at + keyLength);
-      at += keyLength + valueLength;
-    }
+    for (let id = this.next(cursor); id >= 0; id = this.next(cursor))
+      at = writeEntry(this.#heap, id, this.#level, bytes, at);
     return bytes;
+  }
+
+  /** What a snapshot holds before the entries. */
+  #head(): Uint8Array {
+    const head = new Uint8Array(this.#headBytes);
+    writeI32(head, 0, this.#level === 0 ? SNAPSHOT_MAGIC : LEVELLED_MAGIC);
+    writeI32(head, 4, this.#table.count);
+    if (this.#level === 0) return head;
+    writeI32(head, 8, this.#level);
+    writeI32(head, 12, this.#leases.count);
+    writeIndex(head, 16, this.#numbers[REVISION]!);
+    writeIndex(head, 24, this.#numbers[NOW]!);
+    this.#leases.write(head, LEVELLED_HEADER_BYTES);
+    return head;
+  }
+
+  get #headBytes(): number {
+    return this.#level === 0 ? SNAPSHOT_HEADER_BYTES : LEVELLED_HEADER_BYTES + this.#leases.count * LEASE_BYTES;
   }
 
   /** Takes the place of one that is in progress. */
@@ -170,7 +429,8 @@ export class KvStore {
     const begun: StoreSnapshot = new StoreSnapshot(
       this.#heap,
       this.#order,
-      this.#table.count,
+      this.#head(),
+      this.#level,
       this.#snapshotBytes(),
       () => {
         if (this.#inProgress === begun) this.#inProgress = undefined;
@@ -188,11 +448,23 @@ export class KvStore {
     const count = this.#validate(snapshot);
     this.#clear(Math.max(count, this.#expectedKeys));
     let at = SNAPSHOT_HEADER_BYTES;
+    if (readI32(snapshot, 0) === LEVELLED_MAGIC) {
+      this.#level = readI32(snapshot, 8);
+      this.#numbers[REVISION] = readIndex(snapshot, 16);
+      this.#numbers[NOW] = readIndex(snapshot, 24);
+      const end = LEVELLED_HEADER_BYTES + readI32(snapshot, 12) * LEASE_BYTES;
+      for (at = LEVELLED_HEADER_BYTES; at < end; at += LEASE_BYTES) this.#leases.read(snapshot, at);
+    }
     for (let i = 0; i < count; i++) {
       const keyLength = readU16(snapshot, at);
       const valueLength = readU16(snapshot, at + 2);
-      at += SNAPSHOT_ENTRY_BYTES;
-      this.put(-1, snapshot, at, keyLength, snapshot, at + keyLength, valueLength);
+      const meta = at + SNAPSHOT_ENTRY_BYTES;
+      at += entryBytes(this.#level);
+      const id = this.#add(snapshot, at, keyLength, snapshot, at + keyLength, valueLength);
+      if (this.#level > 0) {
+        this.#heap.setMeta(id, snapshot, meta);
+        this.#hold(id);
+      }
       at += keyLength + valueLength;
     }
   }
@@ -203,28 +475,43 @@ export class KvStore {
     this.#table = new KeyTable(this.#heap, expectedKeys);
     this.#order = new OrderIndex(this.#heap);
     this.#contentBytes = 0;
+    this.#level = 0;
+    this.#numbers.fill(0);
+    this.#leases = new Leases();
+    this.#due = new NumberOrder();
+    this.#attached = new NumberOrder();
   }
 
   #snapshotBytes(): number {
     const { count } = this.#table;
-    return SNAPSHOT_HEADER_BYTES + this.#contentBytes + count * (SNAPSHOT_ENTRY_BYTES - KV_ENTRY_OVERHEAD_BYTES);
+    return this.#headBytes + this.#contentBytes + count * (entryBytes(this.#level) - KV_ENTRY_OVERHEAD_BYTES);
   }
 
   /** Number of entries of a valid snapshot. */
   #validate(snapshot: Uint8Array): number {
     if (snapshot.length < SNAPSHOT_HEADER_BYTES) throw invalid(`${snapshot.length} bytes are less than a header`);
-    if (readI32(snapshot, 0) !== SNAPSHOT_MAGIC) throw invalid('it does not begin with "KVS1"');
+    const magic = readI32(snapshot, 0);
+    if (magic !== SNAPSHOT_MAGIC && magic !== LEVELLED_MAGIC) throw invalid('it does not begin with "KVS1" or "KVS2"');
+    const leases = magic === LEVELLED_MAGIC ? leasesOf(snapshot) : undefined;
+    const revision = leases === undefined ? 0 : readIndex(snapshot, 16);
+    const leaseCount = leases?.count ?? 0;
+    const level = leases === undefined ? 0 : readI32(snapshot, 8);
     const count = readI32(snapshot, 4) >>> 0;
-    if (count > this.maxKeys) throw invalid(`${count} keys are more than maxKeys ${this.maxKeys}`);
-    let at = SNAPSHOT_HEADER_BYTES;
-    let contentBytes = 0;
+    if (count + leaseCount > this.maxKeys)
+      throw invalid(
+        `${count} keys${leaseCount === 0 ? '' : ` and ${leaseCount} leases`} are more than maxKeys ${this.maxKeys}`,
+      );
+    let at = leases === undefined ? SNAPSHOT_HEADER_BYTES : LEVELLED_HEADER_BYTES + leaseCount * LEASE_BYTES;
+    const fixedBytes = entryBytes(level);
+    let contentBytes = leaseCount * KV_ENTRY_OVERHEAD_BYTES;
     let previousAt = 0;
     let previousLength = 0;
     for (let i = 0; i < count; i++) {
-      if (at + SNAPSHOT_ENTRY_BYTES > snapshot.length) throw invalid(`it ends in entry ${i} of ${count}`);
+      if (at + fixedBytes > snapshot.length) throw invalid(`it ends in entry ${i} of ${count}`);
       const keyLength = readU16(snapshot, at);
       const valueLength = readU16(snapshot, at + 2);
-      at += SNAPSHOT_ENTRY_BYTES;
+      if (leases !== undefined) checkMeta(snapshot, at + SNAPSHOT_ENTRY_BYTES, revision, leases, i);
+      at += fixedBytes;
       if (keyLength < KV_KEY_BYTES_MIN || keyLength > KV_KEY_BYTES_MAX)
         throw invalid(`entry ${i} has a key of ${keyLength} bytes`);
       if (valueLength > KV_VALUE_BYTES_MAX) throw invalid(`entry ${i} has a value of ${valueLength} bytes`);
@@ -242,6 +529,44 @@ export class KvStore {
       throw invalid(`${contentBytes} bytes of contents are more than maxBytes ${this.maxBytes}`);
     return count;
   }
+}
+
+/** The leases of a snapshot from level 1 on, whose header is checked here. */
+function leasesOf(snapshot: Uint8Array): Leases {
+  if (snapshot.length < LEVELLED_HEADER_BYTES) throw invalid(`${snapshot.length} bytes are less than a header`);
+  const level = readI32(snapshot, 8) >>> 0;
+  if (level < 1 || level > KV_LEVEL_MAX)
+    throw invalid(`it is of level ${level}, and this version knows those up to ${KV_LEVEL_MAX}`);
+  const revision = readIndex(snapshot, 16);
+  if (!(revision >= 1 && readIndex(snapshot, 24) >= 0)) throw invalid('its revision or time is no number');
+  const count = readI32(snapshot, 12) >>> 0;
+  if (LEVELLED_HEADER_BYTES + count * LEASE_BYTES > snapshot.length) throw invalid('it ends in its leases');
+  const leases = new Leases();
+  let previous = 0;
+  for (let i = 0; i < count; i++) {
+    const at = LEVELLED_HEADER_BYTES + i * LEASE_BYTES;
+    const number = readIndex(snapshot, at);
+    if (
+      !(number > previous && number <= revision && readIndex(snapshot, at + 8) >= 0 && readIndex(snapshot, at + 16) > 0)
+    )
+      throw invalid(`lease ${i} is damaged`);
+    leases.read(snapshot, at);
+    previous = number;
+  }
+  return leases;
+}
+
+/** @param revision the last one of the snapshot */
+function checkMeta(snapshot: Uint8Array, at: number, revision: number, leases: Leases, entry: number): void {
+  const lower = (word: number): number => readI32(snapshot, at + 4 * word) >>> 0;
+  const upper = (word: number): number => readI32(snapshot, at + 4 * word + 4) & 0xffffff;
+  const own = upper(0) * TWO_32 + lower(0);
+  const hold = upper(2) * TWO_32 + lower(2);
+  const kind = snapshot[at + 12]!;
+  const isHeld =
+    kind === Hold.none ? hold === 0 : kind === Hold.lease ? leases.find(hold) >= 0 : Number.isSafeInteger(hold);
+  if (snapshot[at + 4] !== 0 || own > revision || kind > Hold.lease || !isHeld)
+    throw invalid(`what entry ${entry} says of its change or its end is damaged`);
 }
 
 function invalid(problem: string): SnapshotError {

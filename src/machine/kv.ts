@@ -20,6 +20,7 @@ import {
   Delete,
   Get,
   Increment,
+  KEEP_HOLD,
   KV_ABSENT_LENGTH,
   KV_KEY_BYTES_MAX,
   KV_KEY_BYTES_MIN,
@@ -39,7 +40,7 @@ import {
   STATUS_TOO_LARGE,
   type KvOpcode,
 } from './kv-layout.js';
-import { KvStore, type KvOptions } from './kv-store.js';
+import { KV_LEVEL_MAX, KvStore, type KvOptions } from './kv-store.js';
 import type { ApplyContext, Operation, Reply, SnapshotInPieces, StateMachine } from './state-machine.js';
 
 export type { KvOptions } from './kv-store.js';
@@ -68,7 +69,17 @@ export class KvMachine implements StateMachine {
     return this.#store.heldBytes;
   }
 
-  apply(operation: Operation, _context: ApplyContext, reply: Reply): void {
+  /** Which operations it understands. See `StateMachine.raise`. */
+  get level(): number {
+    return this.#store.level;
+  }
+
+  raise(level: number): void {
+    this.#store.raise(Math.min(level, KV_LEVEL_MAX));
+  }
+
+  apply(operation: Operation, context: ApplyContext, reply: Reply): void {
+    if (this.#store.level > 0) this.#store.advance(context.timestampHi, context.timestampLo);
     if (operation.length === 0) return refuse(reply, BAD_LENGTH);
     const opcode = operation.bytes[operation.offset] as KvOpcode;
     switch (opcode) {
@@ -152,7 +163,7 @@ export class KvMachine implements StateMachine {
     if (valueLength > KV_VALUE_BYTES_MAX) return refuse(reply, BAD_VALUE);
     if (length !== Put.size + keyLength + valueLength) return refuse(reply, BAD_LENGTH);
     const key = offset + Put.size;
-    const id = this.#store.find(bytes, key, keyLength);
+    const id = this.#store.findToChange(bytes, key, keyLength);
     const fits = this.#store.put(id, bytes, key, keyLength, bytes, key + keyLength, valueLength);
     answer(reply, fits ? STATUS_OK : STATUS_FULL);
   }
@@ -164,7 +175,7 @@ export class KvMachine implements StateMachine {
     if (badKey(keyLength)) return refuse(reply, BAD_KEY);
     if (length !== Delete.size + keyLength) return refuse(reply, BAD_LENGTH);
     const key = offset + Delete.size;
-    const id = this.#store.find(bytes, key, keyLength);
+    const id = this.#store.findToChange(bytes, key, keyLength);
     if (id < 0) return answer(reply, STATUS_NOT_FOUND);
     this.#store.remove(id, bytes, key, keyLength);
     answer(reply, STATUS_OK);
@@ -183,7 +194,7 @@ export class KvMachine implements StateMachine {
     if (length !== Cas.size + keyLength + expectedLength + newLength) return refuse(reply, BAD_LENGTH);
     const key = offset + Cas.size;
     const expected = key + keyLength;
-    const id = this.#store.find(bytes, key, keyLength);
+    const id = this.#store.findToChange(bytes, key, keyLength);
     const matches =
       expectedField === KV_ABSENT_LENGTH
         ? id < 0
@@ -205,7 +216,7 @@ export class KvMachine implements StateMachine {
     if (badKey(keyLength)) return refuse(reply, BAD_KEY);
     if (length !== Increment.size + keyLength) return refuse(reply, BAD_LENGTH);
     const key = offset + Increment.size;
-    const id = this.#store.find(bytes, key, keyLength);
+    const id = this.#store.findToChange(bytes, key, keyLength);
     let hi = 0;
     let lo = 0;
     if (id >= 0) {
@@ -218,7 +229,7 @@ export class KvMachine implements StateMachine {
     const deltaLo = readI32(bytes, offset + Increment.at.delta + 4);
     writeI32(this.#number, 0, (hi + readI32(bytes, offset + Increment.at.delta) + carryOf(lo, deltaLo)) | 0);
     writeI32(this.#number, 4, (lo + deltaLo) | 0);
-    if (!this.#store.put(id, bytes, key, keyLength, this.#number, 0, KV_NUMBER_BYTES))
+    if (!this.#store.put(id, bytes, key, keyLength, this.#number, 0, KV_NUMBER_BYTES, KEEP_HOLD))
       return answer(reply, STATUS_FULL);
     const needed = RESULT_STATUS_BYTES + KV_NUMBER_BYTES;
     if (needed > reply.capacity) return tooLarge(reply, needed);
@@ -249,6 +260,7 @@ export class KvMachine implements StateMachine {
     let more = 0;
     for (let id = this.#store.next(cursor); id >= 0; id = this.#store.next(cursor)) {
       if (bounded && records.compareKey(id, bytes, from + fromLength, toLength) >= 0) break;
+      if (this.#store.level > 0 && this.#store.hasEnded(id)) continue;
       const keyLength = records.keyLength(id);
       const valueLength = records.valueLength(id);
       const end = at + SCAN_ENTRY_FIXED_BYTES + keyLength + valueLength;

@@ -31,6 +31,13 @@ export interface StateMachine {
    * `abort` end it. `snapshot` is needed all the same, and may be called meanwhile.
    */
   beginSnapshot?(): SnapshotInPieces;
+  /**
+   * From the next operation on, the machine may do what it refused before: its level is at least this. The level is part
+   * of the state, and of snapshots; a new machine has level 0. It is 1 when the feature `store` is on. Every replica is
+   * told at the same entry of the log, and may be told again. Optional: for machines whose operations grow in number
+   * while a cluster is upgraded.
+   */
+  raise?(level: number): void;
 }
 
 /** A snapshot of the state as it was when it began, whatever was applied since. */

@@ -106,6 +106,10 @@ export class MachineProbe implements StateMachine {
     };
   }
 
+  raise(level: number): void {
+    this.inner.raise?.(level);
+  }
+
   /** The machine's own state, without the mark. */
   state(): Uint8Array {
     return this.inner.snapshot();

@@ -105,6 +105,10 @@ export class CheckedMachine implements StateMachine {
     this.restoreChecked(snapshot);
   }
 
+  raise(level: number): void {
+    if (this.machine.raise !== undefined) this.call('raise', undefined, () => this.machine.raise!(level));
+  }
+
   /** Beside the snapshots of the replica: begins one, or takes a piece of it. */
   private takePiece(): void {
     const { own, random } = this;

@@ -95,7 +95,7 @@ export class Execution {
     this.features = features;
     this.membership = this.committedMembership = firstMembership;
     this.sessions = new SessionTable(limits.maxSessions, limits.maxLanes, limits.keptResultBytes);
-    this.sessions.setQuotas((features & Feature.sessionQuotas) !== 0);
+    this.setFeatures(features);
     this.results = new Uint8Array(limits.resultBytes);
     this.reply = { bytes: this.results, offset: 0, capacity: limits.resultBytes, length: 0 };
     this.operation = { bytes: log.bytes, offset: 0, length: 0 };
@@ -401,6 +401,7 @@ export class Execution {
   private setFeatures(features: number): void {
     this.features = features;
     this.sessions.setQuotas((features & Feature.sessionQuotas) !== 0);
+    if ((features & Feature.store) !== 0) this.machine.raise?.(1);
   }
 
   private emptyReply(): void {

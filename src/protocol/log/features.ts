@@ -15,9 +15,9 @@ import { readI32, writeI32 } from '../../wire/u64.js';
 import type { Hasher } from '../contract.js';
 
 /** In the order of their numbers, from 1. A number is never reused. */
-export const FEATURE_NAMES = ['session-quotas', 'membership'] as const;
+export const FEATURE_NAMES = ['session-quotas', 'membership', 'store'] as const;
 export type FeatureName = (typeof FEATURE_NAMES)[number];
-/** Those that an operator can switch on, and a cluster file can name. `membership` is not complete yet. */
+/** Those that an operator can switch on, and a cluster file can name. `membership` and `store` are not complete yet. */
 export const OFFERED_FEATURES: readonly FeatureName[] = ['session-quotas'];
 
 /** A set of features is a mask: bit n − 1 is the feature with number n. */
@@ -26,6 +26,8 @@ export const Feature = {
   sessionQuotas: 1,
   /** Entries change who the hosts are (membership/). */
   membership: 2,
+  /** The state machine is of level 1 (machine/state-machine.ts, `raise`). */
+  store: 4,
 } as const;
 export const KNOWN_FEATURES = (1 << FEATURE_NAMES.length) - 1;
 /** Features that can ever be: as many as a mask has bits. */
