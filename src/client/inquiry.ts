@@ -12,6 +12,7 @@ import { JitPaxosError } from '../errors.js';
 import { loadHash } from '../native/hash64.js';
 import type { Instant } from '../protocol/contract.js';
 import { AddressBook } from '../host/address-book.js';
+import { AnswerPieces, Taken, type Piece } from '../host/answer-pieces.js';
 import { loadCluster, type Cluster, type ClusterConfig, type HostAndPort } from '../host/cluster-config.js';
 import type { KeyFile } from '../host/key-file.js';
 import { openKeys } from '../host/keyring.js';
@@ -37,16 +38,6 @@ const OPTION_NAMES = optionNames<InquiryOptions>({ cluster: true, keys: true, tr
 export interface AskedHost {
   readonly id: number;
   readonly at: HostAndPort;
-}
-
-/** A part of an answer, as its message says. */
-export interface Piece {
-  /** Which edition of the whole answer it is a part of; 0: none that can be asked for. */
-  readonly edition: number;
-  /** Length of the whole answer. */
-  readonly wanted: number;
-  readonly offset: number;
-  readonly length: number;
 }
 
 /** One kind of question, and what is known of its answer. */
@@ -102,22 +93,12 @@ const QUESTION_BYTES_MAX = 1_280 - 48;
 /** A shorter first piece would need too many others. */
 const PIECE_BYTES_MIN = 128;
 
-/** An answer of which some pieces are missing. */
-interface Pieces {
-  readonly edition: number;
-  readonly bytes: Uint8Array;
-  readonly head: Uint8Array;
-  /** By offset. */
-  readonly received: Set<number>;
-  missing: number;
-  readonly roundTripUs: number;
-}
-
 interface Query<T> {
   readonly answers: Answered<T>[];
   readonly askedAtUs: Float64Array;
-  /** By slot. */
-  readonly pieces: (Pieces | undefined)[];
+  /** By slot: from the last question to the first piece of the answer. */
+  readonly roundTripUs: Float64Array;
+  readonly pieces: readonly AnswerPieces[];
   missing: number;
   repeatUs: number;
   nextUs: number;
@@ -236,7 +217,8 @@ export class Inquiry<T> {
       this.query = {
         answers,
         askedAtUs: new Float64Array(hosts.length),
-        pieces: new Array<Pieces | undefined>(hosts.length).fill(undefined),
+        roundTripUs: new Float64Array(hosts.length),
+        pieces: hosts.map(() => new AnswerPieces(this.question.bytesMax, PIECE_BYTES_MIN)),
         missing: hosts.length,
         repeatUs: REPEAT_US,
         nextUs: now.monotonicUs + REPEAT_US,
@@ -321,47 +303,24 @@ export class Inquiry<T> {
       readI32(bytes, o + question.nonceInAnswer + 4) !== nonce[1]
     )
       return;
-    const pieces = this.pieceCame(query, from, bytes, o, now.monotonicUs - query.askedAtUs[from]!);
-    if (pieces !== undefined) this.answerCame(query, from, pieces);
+    const piece = question.readPiece(bytes, o);
+    if (piece.edition === question.newest) return;
+    const pieces = query.pieces[from]!;
+    const { head } = pieces;
+    const taken = pieces.take(piece, bytes, o, o + question.answerBytes);
+    if (pieces.head !== head) query.roundTripUs[from] = now.monotonicUs - query.askedAtUs[from]!;
+    if (taken === Taken.first)
+      for (const offset of pieces.lost) this.send(from, piece.edition, offset, Math.min(pieces.step, this.room));
+    else if (taken === Taken.last) this.answerCame(query, from, pieces);
   }
 
-  /** Keeps a piece; after the first one, the others are requested. Returns the complete answer, if it is complete. */
-  private pieceCame(
-    query: Query<T>,
-    from: number,
-    bytes: Uint8Array,
-    o: number,
-    roundTripUs: number,
-  ): Pieces | undefined {
-    const { question } = this;
-    const { edition, wanted, offset, length } = question.readPiece(bytes, o);
-    const partAt = o + question.answerBytes;
-    if (edition === question.newest || wanted > question.bytesMax || length === 0 || offset + length > wanted)
-      return undefined;
-    let pieces = query.pieces[from];
-    if (pieces?.edition !== edition || pieces.bytes.length !== wanted) {
-      if (offset !== 0 || (length < PIECE_BYTES_MIN && length < wanted)) return undefined;
-      query.pieces[from] = pieces = {
-        edition,
-        bytes: new Uint8Array(wanted),
-        head: bytes.slice(o, partAt),
-        received: new Set(),
-        missing: wanted,
-        roundTripUs,
-      };
-      for (let next = length; next < wanted; next += length)
-        this.send(from, edition, next, Math.min(length, this.room));
+  private answerCame(query: Query<T>, from: number, pieces: AnswerPieces): void {
+    const answer = this.question.decode(pieces.bytes, pieces.head, this.hosts[from]!.id);
+    if (answer === undefined) {
+      pieces.forget();
+      return;
     }
-    if (pieces.received.has(offset)) return undefined;
-    pieces.received.add(offset);
-    pieces.bytes.set(bytes.subarray(partAt, partAt + length), offset);
-    return (pieces.missing -= length) === 0 ? pieces : undefined;
-  }
-
-  private answerCame(query: Query<T>, from: number, { bytes, head, roundTripUs }: Pieces): void {
-    const answer = this.question.decode(bytes, head, this.hosts[from]!.id);
-    if (answer === undefined) return;
-    query.answers[from] = { ...query.answers[from]!, answer, roundTripUs };
+    query.answers[from] = { ...query.answers[from]!, answer, roundTripUs: query.roundTripUs[from]! };
     if (--query.missing === 0) query.end();
   }
 

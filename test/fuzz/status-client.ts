@@ -1,6 +1,7 @@
 /** What a tool that asks replicas for their status does with answers, without sockets: they are given to `receive`. */
 import { Inquiry } from '../../src/client/inquiry.js';
 import { STATUS_QUESTION } from '../../src/client/status-client.js';
+import { AnswerPieces } from '../../src/host/answer-pieces.js';
 import type { ReplicaStatusReport } from '../../src/host/status.js';
 import { Instant } from '../../src/protocol/contract.js';
 import { DEFAULT_DATAGRAM_BYTES, MAX_DATAGRAM_BYTES } from '../../src/wire/envelope.js';
@@ -33,7 +34,8 @@ export function statusInquiry(replicas: number): Inquiry<ReplicaStatusReport> {
       speaks: 0,
     })),
     askedAtUs: new Float64Array(replicas),
-    pieces: [],
+    roundTripUs: new Float64Array(replicas),
+    pieces: hosts.map(() => new AnswerPieces(STATUS_QUESTION.bytesMax, 1)),
     missing: Infinity,
     repeatUs: 0,
     nextUs: Infinity,
