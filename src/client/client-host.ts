@@ -151,10 +151,15 @@ export class ClientHost {
     private readonly requestsPerLane: number | undefined,
     private readonly flags: number,
   ) {
-    this.memberSearch = new MemberSearch(loop, cluster.replicas, loadHash(), (list, view, now) =>
-      this.membersFound(list, view, now),
+    const first = firstMembership(cluster.replicas.length);
+    this.memberSearch = new MemberSearch(
+      loop,
+      cluster.replicas,
+      loadHash(),
+      () => this.members ?? first,
+      (list, view, now) => this.membersFound(list, view, now),
     );
-    this.places = new HostPlaces(loop, cluster, this.memberSearch, firstMembership(cluster.replicas.length));
+    this.places = new HostPlaces(loop, cluster, this.memberSearch, first);
     this.sessions = this.newSessions();
     this.trustTimer = setInterval(() => {
       this.judgeClock();
@@ -558,15 +563,15 @@ export class ClientHost {
             const known = typeOf(bytes, offset) as TypesFor<'clientHost'>;
             switch (known) {
               case Members.type:
-                if (this.followsMembers) this.memberSearch.onMembers(bytes, offset, from, now);
+                if (this.followsMembers) this.memberSearch.onMembers(bytes, offset, now);
                 return;
               default:
                 known satisfies never; // each message for the host has its case; the others are for the core
                 this.sessions.receive(bytes, offset, length, from, now);
             }
           },
-          unlisted: (now) => {
-            if (this.followsMembers) this.memberSearch.askStranger(now);
+          unlisted: (id, endpoint, length, now) => {
+            if (this.followsMembers) this.memberSearch.unlisted(id, endpoint, length, now);
           },
           tick: (now) => this.sessions.tick(now),
           unreachable: (replica, now) => this.sessions.unreachable(replica, now),

@@ -7,11 +7,14 @@
  * looked up rarely, with growing pauses, off the fast path. Datagrams to a wrong address are authenticated like all
  * others: a host that answers from there without the keys is ignored, so the replica stays silent and is looked up
  * again. An address at which no single host receives, or at which another replica is, is not taken from it.
+ *
+ * Places behind those of hosts (wire/host-ids.ts) are where one may ask for the members. Nothing is said of them.
  */
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { JitPaxosError } from '../errors.js';
 import { NOWHERE, type Address, type Notice } from '../transport/transport.js';
+import { HOST_PLACES } from '../wire/host-ids.js';
 import type { HostAndPort } from './cluster-config.js';
 import { addressFault, canonicalHost } from './replica-address.js';
 
@@ -218,16 +221,17 @@ export class AddressBook {
       if (host === present.host) return;
       const address: Address = { host, port, family: family === 6 ? 6 : 4, ...named(name) };
       this.addresses[replica] = address;
-      this.notice('peer.address', {
-        peer: replica,
-        name,
-        from: present.host === '' ? undefined : present.host,
-        to: host,
-        next:
-          present.host === ''
-            ? 'nothing: the name resolves now'
-            : 'nothing, when the replica moved; else see who changed the name',
-      });
+      if (replica < HOST_PLACES)
+        this.notice('peer.address', {
+          peer: replica,
+          name,
+          from: present.host === '' ? undefined : present.host,
+          to: host,
+          next:
+            present.host === ''
+              ? 'nothing: the name resolves now'
+              : 'nothing, when the replica moved; else see who changed the name',
+        });
       this.moved(replica, address);
     } catch (error) {
       if (this.replicas[replica] !== at) return;
@@ -250,11 +254,14 @@ export class AddressBook {
   private refusalOf(replica: number, address: string): string | undefined {
     const fault = addressFault(address);
     if (fault !== undefined) return `it resolves to ${address}, which ${fault}`;
+    if (replica >= HOST_PLACES) return undefined;
     const { port } = this.replicas[replica]!;
     const host = canonicalHost(address);
+    // Other places are asked who the members are, and a host may well be where one asks.
     const at = this.addresses.findIndex(
       (other, index) =>
         index !== replica &&
+        index < HOST_PLACES &&
         other.port === port &&
         canonicalHost(other.host) === host &&
         (other.name === undefined || index === this.self || this.nowMs() - this.resolvedMs[index]! < TAKEN_MS),
@@ -262,7 +269,9 @@ export class AddressBook {
     return at < 0 ? undefined : `it resolves to ${address} port ${port}, where replica ${at} is`;
   }
 
+  /** Of hosts only: that an address where one may ask is gone is no news. */
   private say(replica: number, name: string, error: string): void {
+    if (replica >= HOST_PLACES) return;
     const { host } = this.addresses[replica]!;
     this.notice('peer.unresolved', {
       peer: replica,

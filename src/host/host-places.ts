@@ -6,6 +6,7 @@ import type { ListedHost, Membership } from '../protocol/membership/membership.j
 import { HOST_PLACES } from '../wire/host-ids.js';
 import { addressText, hostAndPortOf, type Cluster, type HostAndPort } from './cluster-config.js';
 import type { MemberSearch } from './member-search.js';
+import { canonicalHost } from './replica-address.js';
 import type { TurnLoop } from './turn-loop.js';
 
 /** Where a host is; undefined if the log has it from the cluster file, and this process's file does not. */
@@ -14,6 +15,19 @@ export function placeOf(
   { replicas }: Pick<Cluster, 'replicas'>,
 ): HostAndPort | undefined {
   return address === '' ? replicas[id] : hostAndPortOf(address);
+}
+
+/**
+ * Where one may ask for the members: the cluster file's replicas, but for the process's own places.
+ * @param own where it is, as written and as resolved
+ */
+export function seedsOf(
+  { replicas }: Pick<Cluster, 'replicas'>,
+  own: readonly (HostAndPort | undefined)[],
+): HostAndPort[] {
+  const isSame = (a: HostAndPort, b: HostAndPort): boolean =>
+    a.port === b.port && canonicalHost(a.host) === canonicalHost(b.host);
+  return replicas.filter((seed) => !own.some((each) => each !== undefined && isSame(seed, each)));
 }
 
 export class HostPlaces {

@@ -22,6 +22,7 @@ import { DatagramReader } from '../transport/datagram-reader.js';
 import { datagramBytesFor } from '../transport/datagram-bytes.js';
 import {
   DEFAULT_TRANSPORT,
+  NOWHERE,
   REPLICA_ADDRESS,
   STRANGER,
   TransportCounter,
@@ -65,8 +66,12 @@ export interface Driven {
   tick(now: Instant): void;
   /** A replica's operating system reports that no process listens there. */
   unreachable(replica: number, now: Instant): void;
-  /** A host that is not listed spoke. What is sent to STRANGE_HOST goes to its address. */
-  unlisted?(now: Instant): void;
+  /**
+   * A datagram of `length` bytes came from a host that is not listed. Only during this call: `placeStranger`.
+   * @param id of the host
+   * @param endpoint of its address
+   */
+  unlisted?(id: number, endpoint: number, length: number, now: Instant): void;
   /** Last call of a turn; what it writes to the outbox still leaves in this turn. */
   endTurn(now: Instant): void;
   /**
@@ -108,7 +113,7 @@ export interface TurnLoopOptions {
 
 /** A client answers replicas only, and these have endpoints of their own. Others are hosts that it does not know yet. */
 const CLIENT_ENDPOINTS = 1;
-/** Where the host that spoke last and is not listed is written to. */
+/** Where a host that spoke and is not listed is written to, if the loop was told to. */
 export const STRANGE_HOST = PLACES - 1;
 
 /**
@@ -294,10 +299,7 @@ export class TurnLoop {
         : (replica) => {
             if (this.transport.knownSender() === STRANGER) this.transport.noteReplica(replica);
           },
-      () => {
-        this.transport.placeSender(STRANGE_HOST);
-        this.driven!.unlisted?.(instant);
-      },
+      (id, endpoint, datagramLength) => this.driven!.unlisted?.(id, endpoint, datagramLength, instant),
     );
     this.queue = isClient
       ? undefined
@@ -332,7 +334,20 @@ export class TurnLoop {
 
   /** What is sent to this place, which is no host's, goes there from now on. */
   address(place: number, at: HostAndPort | undefined): void {
-    if (!this.stopped) this.book.place(place, at);
+    if (this.stopped) return;
+    this.peers.forget(place);
+    this.book.place(place, at);
+  }
+
+  /** What is sent to STRANGE_HOST goes to the sender of the current datagram. */
+  placeStranger(): void {
+    this.peers.forget(STRANGE_HOST);
+    this.transport.placeSender(STRANGE_HOST);
+  }
+
+  /** What is sent to STRANGE_HOST goes nowhere. */
+  forgetStranger(): void {
+    this.readdress(STRANGE_HOST, NOWHERE);
   }
 
   private readdress(place: number, address: Address): void {

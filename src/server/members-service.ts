@@ -4,8 +4,7 @@
  * The rule: a question costs a replica little, and gains a stranger nothing. An answer is never longer than its
  * question, nor than a datagram: a long list is given in pieces. A piece names the digest of its list, so the replica
  * keeps nothing for the one who asks, and pieces of two lists are not put together. Beyond a rate questions are not
- * answered (status-rates.ts); that rate is apart from the one of status questions, because a process that cannot find
- * the members cannot do anything else either.
+ * answered (members-rates.ts).
  */
 import type { Instant, Outbox } from '../protocol/contract.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES_MAX, type Hash64 } from '../wire/envelope.js';
@@ -13,7 +12,7 @@ import { begin } from '../wire/layout.js';
 import { EPOCHS_BYTES, encodeMemberList, listDigest, type MemberList } from '../wire/member-list.js';
 import { AskMembers, Members } from '../wire/messages.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
-import { StatusRates } from './status-rates.js';
+import { MembersRates, type AskerCode } from './members-rates.js';
 
 const NOTHING = new Uint8Array(0);
 
@@ -22,7 +21,7 @@ export class MembersService {
   /** Questions beyond the rate or too short for any answer, and answers for which there was no room. */
   refused = 0;
 
-  private readonly rates = new StatusRates();
+  private readonly rates = new MembersRates();
   private encoded: MemberList | undefined;
   private bytes: Uint8Array = NOTHING;
   private digest = 0;
@@ -43,11 +42,11 @@ export class MembersService {
   /**
    * Takes one AskMembers message that passed `validate`.
    * @param owner of its key
-   * @param proven its endpoint has proven its address, under a key of this owner
+   * @param asker who asks
    */
-  onAskMembers(bytes: Uint8Array, o: number, from: number, now: Instant, owner: number, proven: boolean): void {
+  onAskMembers(bytes: Uint8Array, o: number, from: number, now: Instant, owner: number, asker: AskerCode): void {
     const room = AskMembers.size + readU16(bytes, o + AskMembers.at.padding) - Members.size;
-    if (room < 0 || !this.rates.admits(owner, from, proven, now)) {
+    if (room < 0 || !this.rates.admits(owner, from, asker, now)) {
       this.refused++;
       return;
     }

@@ -34,7 +34,7 @@ import { AskMembers, Members, Status, typeOf, type TypesFor } from '../wire/mess
 import { AddressBook, unresolved } from '../host/address-book.js';
 import { CHAIN_REMEDY, chainWarning, openChain, showFingerprint } from '../host/chain.js';
 import { listDigest, loadCluster, mergeLimits, type Cluster } from '../host/cluster-config.js';
-import { HostPlaces, placeOf } from '../host/host-places.js';
+import { HostPlaces, placeOf, seedsOf } from '../host/host-places.js';
 import { changingMembers } from '../host/changing-members.js';
 import { MemberSearch } from '../host/member-search.js';
 import { guardedLogger, stderrLogger, type Logger } from '../host/logger.js';
@@ -45,6 +45,7 @@ import { DEFAULT_DURABILITY, openStorage } from './storage-choice.js';
 import type { Durability } from '../storage/durability.js';
 import { hasProven } from './status-rates.js';
 import { membersOf } from './known-members.js';
+import { askerOf } from './members-rates.js';
 import { MembersService } from './members-service.js';
 import { StatusService } from './status-service.js';
 import { transitionLogger, transitionState } from './transition-log.js';
@@ -124,10 +125,12 @@ export class Replica {
     );
     const { members: from } = core.state;
     this.members = { from, identity: undefined, list: membersOf(from, cluster, id, undefined) };
+    const own = hostOf(storedMembers, id);
     this.memberSearch = new MemberSearch(
       loop,
-      cluster.replicas.filter(({ host, port }) => port !== address.port || host !== address.host),
+      seedsOf(cluster, [address, own === undefined ? undefined : placeOf(own, cluster)]),
       hash,
+      () => core.state.members,
       (list, _view, now) => this.membersFound(list, now),
     );
     this.places = new HostPlaces(loop, cluster, this.memberSearch, storedMembers);
@@ -487,11 +490,11 @@ export class Replica {
               from,
               now,
               owner,
-              hasProven(loop.peers, this.keys?.ring, from, owner),
+              askerOf(from, loop.reader.isUnlisted, hasProven(loop.peers, this.keys?.ring, from, owner)),
             );
             return;
           case Members.type:
-            if (this.followsMembers) this.memberSearch.onMembers(bytes, offset, from, now);
+            if (this.followsMembers) this.memberSearch.onMembers(bytes, offset, now);
             return;
           default:
             known satisfies never; // each message for the host has its case; the others are for the core
@@ -505,8 +508,8 @@ export class Replica {
           this.memberSearch.search(now);
       },
       unreachable: (replica, now) => core.unreachable(replica, now),
-      unlisted: (now) => {
-        if (this.followsMembers) this.memberSearch.askStranger(now);
+      unlisted: (host, endpoint, length, now) => {
+        if (this.followsMembers) this.memberSearch.unlisted(host, endpoint, length, now);
       },
       endTurn: (now) => {
         // Before the flush: what was said to a host in the turn in which it left still goes there.

@@ -199,6 +199,7 @@ export class DatagramOutbox implements Outbox {
     if (version !== WIRE_VERSION || !this.peers.mayCarry(to, length)) return;
     const bytes = this.transport.acquire(length);
     if (bytes === undefined) return;
+    this.peers.noteWritten(to);
     bytes.set(message, head);
     this.leave(bytes, length, to, version);
   }

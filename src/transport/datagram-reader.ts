@@ -28,6 +28,9 @@ export class DatagramReader {
   /** Datagrams read that were written in the previous version: of replicas, and of clients. */
   readonly previous = new Float64Array(2);
 
+  /** The message that is being handled is from a host that is not listed. */
+  isUnlisted = false;
+
   private readonly translator = new Translator();
 
   /**
@@ -39,8 +42,8 @@ export class DatagramReader {
    * @param hello called with the endpoint of a client that says hello (peer-versions.ts)
    * @param challenge called for a datagram under another key than its endpoint's (peers.ts)
    * @param replicaHeard called for each datagram of a replica that the transport is handing over
-   * @param unlistedHeard the same for a host that is not listed. Of its messages only those that ask or say who the
-   * members are have been handled before
+   * @param unlistedHeard called for each datagram of a host that is not listed, with its id and its endpoint. Of its
+   * messages only those that ask or say who the members are will be handled
    */
   constructor(
     private readonly envelope: Envelope,
@@ -52,7 +55,7 @@ export class DatagramReader {
     private readonly hello?: (endpoint: number) => void,
     private readonly challenge?: (endpoint: number, key: number, newest: number) => void,
     private readonly replicaHeard?: (replica: number) => void,
-    private readonly unlistedHeard?: () => void,
+    private readonly unlistedHeard?: (id: number, endpoint: number, length: number) => void,
   ) {}
 
   /**
@@ -109,6 +112,7 @@ export class DatagramReader {
     const from = this.transport.sender();
     if (!this.peers.heard(from, openedKey, openedNewest, length)) return 0;
     const owner = this.ring === undefined ? 0 : this.ring.ownerOf(openedKey);
+    this.unlistedHeard(envelope.openedId, from, length);
     const present = envelope.openedVersion === WIRE_VERSION;
     const end = offset + length;
     for (let at = offset + openedBytes; at < end; ) {
@@ -116,12 +120,13 @@ export class DatagramReader {
       if (messageLength < 0) return this.drop(-messageLength, 0);
       const type = present ? typeOf(bytes, at) : typeOf(translator.bytes, translator.offset);
       if (type === AskMembers.type || type === Members.type) {
+        this.isUnlisted = true;
         if (present) this.handle(bytes, at, messageLength, from, owner);
         else this.handle(translator.bytes, translator.offset, translator.length, from, owner);
+        this.isUnlisted = false;
       }
       at += messageLength;
     }
-    this.unlistedHeard();
     return 1;
   }
 

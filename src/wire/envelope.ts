@@ -208,6 +208,8 @@ export class Envelope {
   openedNewest = WIRE_VERSION;
   /** Length of its envelope, behind which its messages begin. */
   openedBytes = ENVELOPE_BYTES;
+  /** The id of the last sender that is not listed and whose datagram was intact. */
+  openedId = CLIENT_SENDER;
   /** Which hosts are listed. */
   readonly ids: HostIds;
   /** By slot: datagrams that named this key and were not authentic under it. Shorter than the slots, or with holes. */
@@ -339,7 +341,7 @@ export class Envelope {
       this.openedVersion = version;
       this.openedNewest = newest;
       this.openedBytes = SEALED_ENVELOPE_BYTES;
-      return from === UNLISTED ? Refused.sender : from;
+      return from === UNLISTED ? this.refuseUnlisted(sender) : from;
     }
     const at = offset + AT_MAC;
     const a = readI32(bytes, at);
@@ -357,7 +359,12 @@ export class Envelope {
     this.openedVersion = version;
     this.openedNewest = newest;
     this.openedBytes = ENVELOPE_BYTES;
-    return from === UNLISTED ? Refused.sender : from;
+    return from === UNLISTED ? this.refuseUnlisted(sender) : from;
+  }
+
+  private refuseUnlisted(id: number): number {
+    this.openedId = id;
+    return Refused.sender;
   }
 
   private refuseForged(slot: number): number {

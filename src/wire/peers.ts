@@ -111,6 +111,11 @@ export class Peers {
     return endpoint < this.replicas ? this.versions.versionFor(endpoint) : this.clientVersions[this.placeOf(endpoint)]!;
   }
 
+  /** A datagram leaves to a place whose version was not asked for here. Of one that stays silent the name is looked up again. */
+  noteWritten(endpoint: number): void {
+    if (endpoint < this.replicas) this.spoken[endpoint] = 1;
+  }
+
   /** True if a hello is to accompany a datagram to a replica; the next one is then due later. */
   helloDue(endpoint: number): boolean {
     return endpoint < this.replicas && this.versions.helloDue(endpoint);

@@ -26,6 +26,7 @@ import { ownedSessionLo } from '../../src/protocol/log/session-owner.js';
 import { Keyring } from '../../src/host/keyring.js';
 import type { KeyFile } from '../../src/host/key-file.js';
 import type { Random } from '../../src/sim/random.js';
+import { askerOf } from '../../src/server/members-rates.js';
 import { MembersService } from '../../src/server/members-service.js';
 import { hasProven } from '../../src/server/status-rates.js';
 import { StatusService } from '../../src/server/status-service.js';
@@ -462,7 +463,8 @@ export class FuzzCluster {
       const proven = (): boolean => hasProven(peers, this.ring, from, owner);
       questionBytes = length;
       if (type === Status.type) replica.status.onStatus(bytes, offset, from, this.now, owner, proven());
-      else if (type === AskMembers.type) replica.members.onAskMembers(bytes, offset, from, this.now, owner, proven());
+      else if (type === AskMembers.type)
+        replica.members.onAskMembers(bytes, offset, from, this.now, owner, askerOf(from, false, proven()));
       else replica.core.receive(bytes, offset, length, from, this.now, owner);
     });
     const core = new ReplicaCore(

@@ -6,9 +6,12 @@ import { KvClient } from '../../src/client/kv-client.js';
 import { StatusClient } from '../../src/client/status-client.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { AddressBook, type AddressTools, type Hearing } from '../../src/host/address-book.js';
+import type { HostAndPort } from '../../src/host/cluster-config.js';
+import { seedsOf } from '../../src/host/host-places.js';
 import { silentLogger } from '../../src/host/logger.js';
 import { Replica } from '../../src/server/replica.js';
 import type { Address } from '../../src/transport/transport.js';
+import { HOST_PLACES, PLACES } from '../../src/wire/host-ids.js';
 import { freeAddress, TRANSPORTS, until } from '../transport/fixtures.js';
 import { clusterConfig } from '../server/fixtures.js';
 
@@ -131,6 +134,54 @@ t.test('hosts are entered and leave while the process runs', async (t) => {
   t.equal(w.lookups.length, lookups, 'and is not looked up');
   book.place(6, { host: 'c.test', port: 1 });
   await until(() => moves.length === 2, 'the next one is');
+});
+
+t.test('where one may ask for the members, nothing is said and no host is kept away', async (t) => {
+  const w = world({
+    'a.test': ['10.0.0.1'],
+    'b.test': ['10.0.0.2'],
+    'seed.test': ['10.0.0.1'],
+    'c.test': ['10.0.0.1'],
+  });
+  const book = await AddressBook.open({ replicas }, w);
+  const said: string[] = [];
+  const many: Hearing = { heardLately: new Uint8Array(PLACES), spoken: new Uint8Array(PLACES) };
+  book.watch(
+    many,
+    () => undefined,
+    (event, { peer }) => said.push(`${event} ${String(peer)}`),
+  );
+  t.teardown(() => book.close());
+  const seed = HOST_PLACES;
+  book.place(seed, { host: 'seed.test', port: 7400 });
+  await until(() => book.addresses[seed]!.host === '10.0.0.1', 'a seed may be where a host is');
+  book.place(seed + 1, { host: 'c.test', port: 7405 });
+  await until(() => book.addresses[seed + 1]!.host === '10.0.0.1', 'another is known');
+  book.place(3, { host: 'c.test', port: 7405 });
+  await until(() => book.addresses[3]?.host === '10.0.0.1', 'a host may be where a seed is');
+  book.place(seed + 2, { host: 'gone.test', port: 1 });
+  await until(() => w.lookups.includes('gone.test'), 'it is looked up');
+  await until(() => book.unresolved().some(({ replica }) => replica === seed + 2), 'in vain');
+  t.same(said, ['peer.address 3'], 'hosts only');
+  w.names.set('seed.test', ['10.0.0.7']);
+  w.ms += 60_000;
+  await book.look(many);
+  t.equal(book.addresses[seed]!.host, '10.0.0.1', 'it was not asked');
+  many.spoken[seed] = 1;
+  await book.look(many);
+  t.equal(book.addresses[seed]!.host, '10.0.0.7', 'what is asked and says nothing is looked up again');
+  t.same(said, ['peer.address 3']);
+});
+
+t.test('a process does not ask itself', (t) => {
+  const cluster = { replicas: ['a.test', '10.0.0.2', 'c.test'].map((host) => ({ host, port: 7400 })) };
+  const seeds = (...own: (HostAndPort | undefined)[]): string[] => seedsOf(cluster, own).map(({ host }) => host);
+  t.same(seeds(), ['a.test', '10.0.0.2', 'c.test']);
+  t.same(seeds({ host: '10.0.0.1', port: 7400 }, cluster.replicas[0]), ['10.0.0.2', 'c.test'], 'by its name');
+  t.same(seeds({ host: '10.0.0.2', port: 7400 }, undefined), ['a.test', 'c.test'], 'by its address');
+  t.same(seeds({ host: '::ffff:10.0.0.2', port: 7400 }), ['a.test', 'c.test'], 'in another spelling');
+  t.same(seeds({ host: '10.0.0.2', port: 7401 }), ['a.test', '10.0.0.2', 'c.test'], 'another process of the host');
+  t.end();
 });
 
 t.test('who is heard is never looked up; who is silent is, with a growing pause', async (t) => {

@@ -15,9 +15,11 @@ import { loadHash } from '../../src/native/hash64.js';
 import { Instant } from '../../src/protocol/contract.js';
 import { firstMembership, type Membership } from '../../src/protocol/membership/membership.js';
 import { membersOf } from '../../src/server/known-members.js';
+import { Asker, askerOf, HOST_RATE, UNLISTED_RATE } from '../../src/server/members-rates.js';
 import { MembersService } from '../../src/server/members-service.js';
 import { Replica } from '../../src/server/replica.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES, ENVELOPE_BYTES_MAX, Envelope } from '../../src/wire/envelope.js';
+import { HOST_PLACES, PLACES } from '../../src/wire/host-ids.js';
 import { begin } from '../../src/wire/layout.js';
 import {
   decodeMemberList,
@@ -105,7 +107,7 @@ t.test('answering', async (t) => {
     for (const padding of [0, least - 1, least, least + 1, 500, 1_367, 30_000]) {
       outbox.sent.length = 0;
       const asked = question(padding);
-      service.onAskMembers(asked, 0, 5, at(1e9 * (padding + 1)), 7, true);
+      service.onAskMembers(asked, 0, 5, at(1e9 * (padding + 1)), 7, Asker.proven);
       const [answer] = outbox.sent;
       if (padding < least) {
         t.equal(answer, undefined, `${asked.length} bytes have no room for an answer`);
@@ -127,18 +129,34 @@ t.test('answering', async (t) => {
     const outbox = collector();
     const service = new MembersService(three, () => 0, outbox, hash);
     const asked = question(200);
-    for (let i = 0; i < 10_000; i++) service.onAskMembers(asked, 0, 5, at(1e6 + i), 7, true); // within 10 ms
+    for (let i = 0; i < 10_000; i++) service.onAskMembers(asked, 0, 5, at(1e6 + i), 7, Asker.proven); // within 10 ms
     t.ok(service.answered >= 100 && service.answered <= 105, `${service.answered} of 10,000 were answered`);
     t.equal(service.answered + service.refused, 10_000);
     t.equal(outbox.sent.length, service.answered);
     outbox.full = true;
     const { refused } = service;
-    service.onAskMembers(asked, 0, 5, at(3e6), 7, true);
+    service.onAskMembers(asked, 0, 5, at(3e6), 7, Asker.proven);
     t.equal(service.refused, refused + 1, 'no room in the outbox is counted');
     outbox.full = false;
     const strangers = new MembersService(three, () => 0, outbox, hash);
-    for (let i = 0; i < 10_000; i++) strangers.onAskMembers(asked, 0, i, at(1e6 + i), i, false);
+    for (let i = 0; i < 10_000; i++) strangers.onAskMembers(asked, 0, PLACES + i, at(1e6 + i), i, Asker.unproven);
     t.ok(strangers.answered <= 55, `${strangers.answered} of 10,000 from endpoints without a proof`);
+    const before = strangers.answered;
+    for (let slot = 0; slot < HOST_PLACES; slot++) {
+      for (let i = 0; i < 10; i++) strangers.onAskMembers(asked, 0, slot, at(1.02e6), 0, askerOf(slot, false, false));
+      t.equal(strangers.answered, before + 10 * (slot + 1), `host ${slot} is answered while strangers crowd`);
+    }
+    strangers.onAskMembers(asked, 0, PLACES, at(1.02e6), 0, Asker.unproven);
+    t.ok(strangers.answered <= before + 10 * HOST_PLACES + 1, 'and strangers get no more');
+    const beforeHost = strangers.answered;
+    for (let i = 0; i < 10_000; i++) strangers.onAskMembers(asked, 0, 1, at(2e6), 0, Asker.host);
+    t.ok(strangers.answered - beforeHost <= HOST_RATE.burst, 'a host that asks without end has a bound');
+    const beforeUnlisted = strangers.answered;
+    for (let i = 0; i < 10_000; i++)
+      strangers.onAskMembers(asked, 0, PLACES + i, at(2e6), 0, askerOf(PLACES + i, true, false));
+    t.equal(strangers.answered - beforeUnlisted, UNLISTED_RATE.burst, 'hosts that are not listed have one together');
+    strangers.onAskMembers(asked, 0, 2, at(2e6), 0, Asker.host);
+    t.equal(strangers.answered - beforeUnlisted, UNLISTED_RATE.burst + 1, 'which takes nothing from another host');
     t.end();
   });
 
@@ -154,7 +172,7 @@ t.test('answering', async (t) => {
     );
     const ask = (digest: number, offset: number, us: number): Uint8Array => {
       const asked = question(1_000, digest, offset);
-      service.onAskMembers(asked, 0, 5, at(us), 7, true);
+      service.onAskMembers(asked, 0, 5, at(us), 7, Asker.proven);
       const answer = outbox.sent.at(-1)!;
       t.ok(answer.length <= asked.length && ENVELOPE_BYTES_MAX + answer.length <= 300, `${answer.length} bytes`);
       return answer;
