@@ -48,6 +48,11 @@ export interface Outbox {
   reserveEach?(mask: number, last: number, length: number): number;
   /** Ends the reservation: `length` bytes of it are the message. */
   commit(length: number): void;
+  /**
+   * The newest version of the wire that both this process and a replica speak, as that said since the process began; 0: it
+   * was not heard. A host without this method speaks one version only, and so do all that it hears.
+   */
+  speaks?(replica: number): number;
 }
 
 /** A hash of 64 bits, big-endian into `out`: XXH3-64, except for the chain of a cluster with keys. */

@@ -45,6 +45,10 @@ export class SimulatedOutbox implements Outbox {
     private readonly datagramBytes = DEFAULT_DATAGRAM_BYTES,
   ) {}
 
+  speaks(replica: number): number {
+    return this.wire.speaks(replica);
+  }
+
   reserve(to: number, messageLength: number): number {
     if (messageLength + ENVELOPE_BYTES > MAX_DATAGRAM_BYTES || this.isFull?.() === true) return -1;
     const staging = (this.stagings[to] ??= { bytes: new Uint8Array(DEFAULT_DATAGRAM_BYTES), length: 0, version: 0 });

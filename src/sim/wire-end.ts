@@ -43,6 +43,8 @@ export class WireEnd {
   /** Undefined without the fault `versions`. */
   private peers: Peers | undefined;
   private lives = 0;
+  /** Replicas that were heard in this life. */
+  private readonly heard: Uint8Array;
   private readonly sender: number;
 
   /** @param draw undefined: every process speaks the present version and knows that of the others */
@@ -54,10 +56,12 @@ export class WireEnd {
   ) {
     this.sender = endpoint < cluster.replicas ? endpoint : CLIENT_SENDER;
     this.envelope = this.envelopeOf(WIRE_VERSION);
+    this.heard = new Uint8Array(cluster.replicas);
   }
 
   /** The process begins, perhaps with another version than before. Returns the newest version that it speaks. */
   start(now: { readonly monotonicUs: number }): number {
+    this.heard.fill(0);
     if (this.draw === undefined) return WIRE_VERSION;
     const { replicas, endpoints } = this.cluster;
     const newest = this.draw.random.chance(this.draw.previous) ? PREVIOUS_WIRE_VERSION : WIRE_VERSION;
@@ -71,6 +75,14 @@ export class WireEnd {
       numbers: this.numbersOf(++this.lives),
     });
     return newest;
+  }
+
+  /**
+   * See Outbox. With the fault `versions` processes of both know all features, and stay what they are: none is kept from
+   * switching one on.
+   */
+  speaks(replica: number): number {
+    return this.draw !== undefined || this.heard[replica] === 1 ? WIRE_VERSION : 0;
   }
 
   /** Version of the next datagram to an endpoint. */
@@ -129,6 +141,7 @@ export class WireEnd {
     if (sender < 0) return false;
     const from = sender === CLIENT_SENDER ? origin : sender;
     const { openedVersion, openedNewest } = this.envelope;
+    if (from < this.heard.length) this.heard[from] = 1;
     this.peers?.heard(from, NO_KEY, openedNewest, length);
     if (length === ENVELOPE_BYTES && sender === CLIENT_SENDER) hello(from);
     for (let offset = ENVELOPE_BYTES; offset < length; ) {

@@ -82,6 +82,10 @@ export class DatagramOutbox implements Outbox {
     this.transmit = transport.memory?.transmit;
   }
 
+  speaks(replica: number): number {
+    return Math.min(this.peers.newest, this.peers.spokenBy(replica));
+  }
+
   reserve(to: number, messageLength: number): number {
     return this.reserveFor(to, 0, messageLength);
   }

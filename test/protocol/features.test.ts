@@ -15,7 +15,8 @@ import type { Entry } from '../../src/protocol/log/entry.js';
 import { decodeSnapshot, encodeSnapshot, featuresIn, snapshotFault } from '../../src/protocol/log/snapshots.js';
 import { chainOf } from '../../src/protocol/contract.js';
 import { loadSipHash } from '../../src/native/siphash.js';
-import { Reject, RejectReason, Reply, ReplyStatus, Request, RequestFlag } from '../../src/wire/messages.js';
+import { Probe, Reject, RejectReason, Reply, ReplyStatus, Request, RequestFlag } from '../../src/wire/messages.js';
+import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
 import { entryOf } from './entries.js';
 import { Cluster, type HandClient, hasher, TEST_LIMITS, type Values } from './harness.js';
 
@@ -87,6 +88,41 @@ t.test('nobody without the secret of the chain switches a feature on, nor one th
       t.equal(c.replica(id).last, last, 'nothing is appended');
     }
   t.equal(featureOf(featureOperation(1, secret), 0, 24, secret), 1);
+  t.end();
+});
+
+t.test('membership is switched on when every listed host was heard in the version that brings it', (t) => {
+  const { c, alice } = registered();
+  const [, number] = FEATURE_NAMES.map((_, i) => i + 1);
+  const operation = featureOperation(number!, hasher);
+  const heard = [
+    [WIRE_VERSION, WIRE_VERSION, 0],
+    [0, WIRE_VERSION, PREVIOUS_WIRE_VERSION],
+  ];
+  for (const id of [0, 1]) c.replica(id).speaks = (replica) => heard[id]![replica]!;
+  const ask = (id: number, request: number): Values =>
+    c.replica(id).answer(Request, switching(alice, 20 + request, request, operation), alice.endpoint).values;
+  const { last } = c.replica(0);
+  t.equal(ask(0, 1)['reason'], RejectReason.busy, 'one was not heard: later');
+  t.strictSame(
+    c.history.filter(({ from, message }) => from === 0 && message.name === Probe.name).map(({ to }) => to),
+    [2],
+    'and is asked for a sign of life',
+  );
+  t.equal(
+    ask(1, 1)['reason'],
+    RejectReason.badRequest,
+    'one speaks the version before: by no member, the primary or not',
+  );
+  t.strictSame([c.replica(0).last, c.replica(1).last], [last, last], 'nothing is appended');
+  t.equal(ask(0, 1)['reason'], RejectReason.busy);
+  heard[0]![2] = heard[1]![2] = heard[1]![0] = WIRE_VERSION;
+  t.equal(ask(0, 1)['status'], ReplyStatus.ok);
+  t.equal(ask(1, 1)['status'], ReplyStatus.ok);
+  c.run(20_000);
+  t.equal(on(c, 2), Feature.membership);
+  heard[0]![2] = 0;
+  t.equal(ask(0, 2)['status'], ReplyStatus.ok, 'once it is on, whoever is away does not matter');
   t.end();
 });
 

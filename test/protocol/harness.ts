@@ -38,6 +38,7 @@ import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
 import * as wire from '../../src/wire/messages.js';
 import type { Message } from '../../src/wire/layout.js';
 import { toBigInt } from '../../src/wire/u64.js';
+import { WIRE_VERSION } from '../../src/wire/versions.js';
 
 export type Value = number | bigint | Uint8Array;
 export type Values = Record<string, Value>;
@@ -110,7 +111,11 @@ function fits(packet: Packet, which: Which): boolean {
 export class HandOutbox implements Outbox {
   bytes = new Uint8Array(60_000);
   private to = -1;
-  constructor(private readonly emit: (to: number, bytes: Uint8Array) => void) {}
+  constructor(
+    private readonly emit: (to: number, bytes: Uint8Array) => void,
+    /** See Outbox. */
+    readonly speaks: (replica: number) => number = () => WIRE_VERSION,
+  ) {}
   reserve(to: number, length: number): number {
     if (length > this.bytes.length) return -1;
     this.to = to;
@@ -202,6 +207,8 @@ export class TestReplica {
   /** Endpoints that it had asked about the members; −1: all in turn. */
   readonly asked: number[] = [];
   up = false;
+  /** What it heard others speak; see Outbox. */
+  speaks: (replica: number) => number = () => WIRE_VERSION;
   /** Its id among the members, if it joined them, and what it was told of them then. */
   joined: { readonly hostId: number; readonly members: Uint8Array } | undefined;
   private lives = 0;
@@ -227,7 +234,10 @@ export class TestReplica {
   }
 
   start(logLost = false, first?: FirstStart): void {
-    const outbox = new HandOutbox((to, bytes) => this.cluster.post(this.id, to, bytes));
+    const outbox = new HandOutbox(
+      (to, bytes) => this.cluster.post(this.id, to, bytes),
+      (replica) => this.speaks(replica),
+    );
     this.machine = this.createMachine(this.id);
     this.core = new ReplicaCore(
       {

@@ -10,6 +10,7 @@
  * delay it (`reserveAhead`); otherwise every slow write would make the others suspect this replica. It waits for the
  * hard state all the same.
  */
+import { WIRE_VERSION } from '../../wire/versions.js';
 import type { Outbox } from '../contract.js';
 import { invariant } from '../invariant.js';
 
@@ -106,6 +107,11 @@ export class DurableOutbox implements Outbox {
     const token = this.awaited;
     invariant(token > this.durableToken, 'a message that is kept waits for a write that is not durable yet');
     this.kept.push({ token, to: this.to, message: this.scratch.slice(0, length) });
+  }
+
+  /** See Outbox. */
+  speaks(replica: number): number {
+    return this.inner.speaks?.(replica) ?? WIRE_VERSION;
   }
 
   /** The token of the write that ends this turn. */

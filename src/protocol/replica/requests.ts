@@ -30,6 +30,7 @@ import { KnownRequests } from './known-requests.js';
 import { EPOCH_VIEWS } from '../configuration.js';
 import { Feature, featureOf, maskOf, unknownIn } from '../log/features.js';
 import { decodeOperation } from '../membership/operations.js';
+import { olderHosts, unheardHosts } from './who-speaks.js';
 import { isForeign } from '../log/session-owner.js';
 import { REGISTER_BYTES, REGISTER_LANE } from '../log/sessions.js';
 import { NO_RESULT } from './message-writer.js';
@@ -115,7 +116,7 @@ export class Requests {
     let fault: RejectReasonCode | 0 = 0;
     if (!isRegister && session === undefined) fault = this.unknownSession(arrived);
     else if (!isRegister && lane >= session!.lanes) fault = RejectReason.badRequest;
-    if (arrived.flags === RequestFlag.feature && !this.knowsFeature(arrived)) fault = RejectReason.badRequest;
+    if (arrived.flags === RequestFlag.feature) fault = this.mayNotSwitch(arrived);
     if (arrived.flags === RequestFlag.configure && !this.mayChange(arrived)) fault = RejectReason.badRequest;
     if (fault !== 0) {
       this.reject(arrived, fault, now);
@@ -188,10 +189,20 @@ export class Requests {
     }
   }
 
-  /** The request switches on a feature that this replica knows, on behalf of an operator. */
-  private knowsFeature({ operationBytes, operationOffset, operationLength }: ArrivedRequest): boolean {
-    const number = featureOf(operationBytes, operationOffset, operationLength, this.state.chain);
-    return number !== 0 && unknownIn(maskOf(number)) === 0;
+  /**
+   * Why the feature that the request names is not switched on by it; 0: it is. An operator of this cluster names one that
+   * this replica knows. For `membership`, see who-speaks.ts.
+   */
+  private mayNotSwitch({ operationBytes, operationOffset, operationLength }: ArrivedRequest): RejectReasonCode | 0 {
+    const { state } = this;
+    const number = featureOf(operationBytes, operationOffset, operationLength, state.chain);
+    if (number === 0 || unknownIn(maskOf(number)) !== 0) return RejectReason.badRequest;
+    const feature = maskOf(number);
+    if (feature !== Feature.membership || (state.execution.features & feature) !== 0) return 0;
+    if (olderHosts(state) !== 0) return RejectReason.badRequest;
+    const unheard = unheardHosts(state);
+    this.suspicion.greet(unheard);
+    return unheard === 0 ? 0 : RejectReason.busy;
   }
 
   /**

@@ -176,6 +176,11 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
     this.verdict.askAbout(view, now);
   }
 
+  /** Asks these for a sign of life; a mask. What they answer is not waited for. */
+  greet(replicas: number): void {
+    for (let rest = replicas; rest !== 0; rest &= rest - 1) this.sender.probe(lowest(rest), 0);
+  }
+
   onProbe(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { state } = this;
     // A primary that is about to be replaced does not say that all is well, with two exceptions. One that is alone has to be
@@ -326,10 +331,8 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
     const { state } = this;
     if (now.monotonicUs - this.lookedUs < state.config.timings.syncIntervalUs / 4) return;
     this.lookedUs = now.monotonicUs;
-    if (!state.isPrimary) this.sender.probe(state.primary, 0);
-    else
-      for (let rest = state.views.memberMask(state.view) & ~(1 << state.id); rest !== 0; rest &= rest - 1)
-        this.sender.probe(lowest(rest), 0);
+    if (state.isPrimary) this.greet(state.views.memberMask(state.view) & ~(1 << state.id));
+    else this.sender.probe(state.primary, 0);
   }
 
   /** Something is wrong: ask all replicas how they are. */
