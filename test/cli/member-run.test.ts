@@ -1,6 +1,7 @@
 // Carrying out a change of the members: what is waited for and how long, what the operator reads meanwhile, and that
 // nothing is repeated for ever.
 import t from 'tap';
+import { JitPaxosError } from '../../src/errors.js';
 import { Copying, Progress } from '../../src/cli/members/progress.js';
 import { runChange, type MembersInReach } from '../../src/cli/members/run.js';
 import type { MemberRequest } from '../../src/cli/members/plan.js';
@@ -156,6 +157,50 @@ t.test('an answer that is lost costs another look, and no second entry', async (
   });
   t.match(await run(REPLACE), { says: /votes in the place of host 2/ });
   t.equal(world.membership.nextId, 4);
+});
+
+t.test('a host that answers with the list before the last step does not bring that step again', async (t) => {
+  const world = burntDown();
+  const steps: string[] = [];
+  let stale = 0;
+  let before = world.see([NEW], 0);
+  const { run, waited } = tool(world, {
+    look: async (request, began) => {
+      if (stale-- > 0) return before;
+      return (before = world.see(addressesOf(request), began ?? 0));
+    },
+    change: async (operation) => {
+      steps.push(operation.kind);
+      stale = 3; // longer than one more look
+      const outcome = world.enter(operation);
+      if (operation.kind === 'change') world.begin();
+      const { started, decided } = world.membership;
+      return { outcome: outcome as 0, id: undefined, started, decided };
+    },
+  });
+  t.match(await run(REPLACE), { says: /votes in the place of host 2/ });
+  t.same(steps, ['name', 'name', 'name', 'learn', 'change']);
+  t.ok(waited.includes('the hosts that answer do not know yet of the last step'));
+});
+
+t.test('a primary that is in another epoch than was seen: it is looked at again, and once only', async (t) => {
+  const refused = (): never => {
+    throw new JitPaxosError('operation-refused', 'the primary does not take a change');
+  };
+  const world = burntDown();
+  let asked = 0;
+  const { run } = tool(world, {
+    change: async (operation) => {
+      if (operation.kind === 'change' && asked++ === 0) refused();
+      const outcome = world.enter(operation);
+      const { started, decided } = world.membership;
+      return { outcome: outcome as 0, id: undefined, started, decided };
+    },
+  });
+  t.match(await run(REPLACE), { says: /votes in the place of host 2/ });
+  t.equal(asked, 2);
+  const never = tool(burntDown(), { change: async () => refused() });
+  await t.rejects(never.run(REPLACE), { code: 'operation-refused' });
 });
 
 t.test('an operation that the log does not take is not asked for again and again', async (t) => {

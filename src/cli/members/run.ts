@@ -6,7 +6,7 @@
  * started, is not dead.
  */
 import { CliError } from '../../console/exit.js';
-import type { CommandErrorCode } from '../../errors.js';
+import { JitPaxosError, type CommandErrorCode } from '../../errors.js';
 import { Outcome } from '../../protocol/membership/changes.js';
 import type { ConfigureOperation } from '../../protocol/membership/operations.js';
 import { OUTCOME_NAMES, type ChangeResult } from '../../protocol/membership/results.js';
@@ -65,8 +65,14 @@ export async function runChange(
   let refused: { readonly code: CommandErrorCode; readonly sinceMs: number } | undefined;
   /** The operation that the log did not take the last time. */
   let futile: string | undefined;
+  /** The list behind which the last step was done. */
+  let outdated = -1;
   for (;;) {
-    const seen = await cluster.look(request, began);
+    const looked = await cluster.look(request, began);
+    const seen =
+      typeof looked === 'string' || looked.list.index > outdated
+        ? looked
+        : 'the hosts that answer do not know yet of the last step';
     const isLate = nowMs() >= untilMs;
     if (typeof seen === 'string') {
       if (isLate) throw notDecided(timeoutMs, seen);
@@ -93,19 +99,30 @@ export async function runChange(
       await cluster.switchOn();
       options.done('the feature membership is on');
     } else {
-      const result = await cluster.change(next.operation);
-      if (result?.outcome === Outcome.done) {
-        futile = undefined;
-        options.done(next.says);
-        continue;
+      const text = JSON.stringify(next.operation);
+      const result = await cluster.change(next.operation).catch((error: unknown) => {
+        if (!isRefused(error) || futile === text) throw error;
+        return 'refused' as const;
+      });
+      if (result !== undefined && result !== 'refused') {
+        if (result.outcome === Outcome.done) {
+          futile = undefined;
+          outdated = seen.list.index;
+          options.done(next.says);
+          continue;
+        }
+        if (futile === text) throw refusalOf(next.operation, result);
       }
       // What was seen was not the newest: it is looked at again. Not for ever.
-      const text = JSON.stringify(next.operation);
-      if (result !== undefined && futile === text) throw refusalOf(next.operation, result);
       if (result !== undefined) futile = text;
       await options.sleep(LOOK_MS);
     }
   }
+}
+
+/** The primary does not take the operation: it may be in another epoch than was seen. */
+function isRefused(error: unknown): boolean {
+  return error instanceof JitPaxosError && error.code === 'operation-refused';
 }
 
 function refusalOf({ kind }: ConfigureOperation, { outcome, id, started, decided }: ChangeResult): CliError {
