@@ -13,7 +13,6 @@ import { KvClient } from '../src/client/kv-client.js';
 import { Client } from '../src/client/client.js';
 import { LocalCluster } from '../src/measure/local-cluster.js';
 import { seededRandom } from '../src/measure/load/random.js';
-import { RecordedKv, type KvOperation } from '../src/measure/load/recorded-kv.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
 import { formatDuration } from '../src/console/units.js';
 import { CliError } from '../src/console/exit.js';
@@ -23,77 +22,16 @@ import { checkHistory, explain } from '../src/sim/linearizability.js';
 import { median } from '../src/measure/compare/rounds.js';
 import { goalsTable, judged, type RowResult } from './goals/row.js';
 import { program } from './program.js';
+import { RecordedLoad } from './recorded-load.js';
 import { version } from '../src/host/version.js';
 
 /** The goal: the median pause, and the longest one of nearly all kills. */
 const MEDIAN_GOAL_MS = 50;
 const WORST_GOAL_MS = 150;
-const KEYS = 64;
 /** Pause between two operations of a process, ms: the load should be steady without starving what is measured. */
 const THINK_MS = 1;
 const RECOVERY_LIMIT_MS = 20_000;
 const OPERATION_TIMEOUT_MS = 5_000;
-
-/** Closed-loop clients on one connection, and what they saw. */
-class Load {
-  readonly recorded = new RecordedKv();
-  readonly commitsMs: number[] = [];
-  unknown = 0;
-  private running = true;
-  private nextValue = 0;
-  private readonly done: Promise<void>[] = [];
-
-  constructor(
-    private readonly kv: KvClient,
-    private readonly random: () => number,
-  ) {}
-
-  start(processes: number): void {
-    for (let i = 0; i < processes; i++) this.done.push(this.process());
-  }
-
-  async stop(): Promise<void> {
-    this.running = false;
-    await Promise.all(this.done);
-  }
-
-  /** The longest time between two commits from `fromMs` to `toMs`, on the clock of `performance.now`. */
-  longestPauseMs(fromMs: number, toMs: number): number {
-    let before = fromMs;
-    let longest = 0;
-    for (
-      let i = this.commitsMs.findIndex((at) => at >= fromMs);
-      i >= 0 && i < this.commitsMs.length && before < toMs;
-      i++
-    ) {
-      longest = Math.max(longest, this.commitsMs[i]! - before);
-      before = this.commitsMs[i]!;
-    }
-    return Math.max(longest, before < toMs ? toMs - before : 0);
-  }
-
-  private async process(): Promise<void> {
-    let id = this.recorded.newProcess();
-    while (this.running) {
-      const key = `k${Math.floor(this.random() * KEYS)}`;
-      const draw = this.random();
-      const value = `v${this.nextValue++}`;
-      const operation: KvOperation =
-        draw < 0.5
-          ? { f: 'read', key }
-          : draw < 0.9
-            ? { f: 'write', key, value }
-            : { f: 'cas', key, compare: null, value };
-      if ((await this.recorded.run(this.kv, id, operation, OPERATION_TIMEOUT_MS)) !== undefined) {
-        this.commitsMs.push(performance.now());
-      } else {
-        this.unknown++;
-        id = this.recorded.newProcess();
-      }
-      await sleep(THINK_MS);
-    }
-  }
-}
 
 await program(
   {
@@ -123,7 +61,7 @@ await program(
       durability: 'memory',
     });
     await using client = await Client.connect({ cluster: cluster.clusterFile, lanes: processes, logger: silentLogger });
-    const load = new Load(new KvClient(client), seededRandom(seed));
+    const load = new RecordedLoad(new KvClient(client), seededRandom(seed), THINK_MS, OPERATION_TIMEOUT_MS);
     const startedMs = performance.now();
     load.start(processes);
     await allNormal(cluster);
@@ -138,7 +76,7 @@ await program(
       await firstCommitAfter(load, killedMs + 250);
       for (const id of dead) await cluster.spawn(id).waitReady();
       await allNormal(cluster);
-      const pauseMs = load.longestPauseMs(killedMs - 5, performance.now());
+      const pauseMs = longestPauseMs(load, killedMs - 5, performance.now());
       pausesMs.push(pauseMs);
       output.note(
         `${round + 1} of ${plan.length}: killed ${dead.join(', ')}, nothing committed for ${pauseMs.toFixed(1)} ms`,
@@ -199,6 +137,17 @@ function pauseRow(replicas: number, victims: string, pausesMs: readonly number[]
   });
 }
 
+/** The longest time between two commits from `fromMs` to `toMs`, on the clock of `performance.now`. */
+function longestPauseMs({ commitsMs }: RecordedLoad, fromMs: number, toMs: number): number {
+  let before = fromMs;
+  let longest = 0;
+  for (let i = commitsMs.findIndex((at) => at >= fromMs); i >= 0 && i < commitsMs.length && before < toMs; i++) {
+    longest = Math.max(longest, commitsMs[i]! - before);
+    before = commitsMs[i]!;
+  }
+  return Math.max(longest, before < toMs ? toMs - before : 0);
+}
+
 /** Status of every replica, once all are in normal operation of one view and hold everything committed. */
 async function allNormal(cluster: LocalCluster): Promise<ReplicaStatusReport[]> {
   const deadline = performance.now() + RECOVERY_LIMIT_MS;
@@ -221,7 +170,7 @@ async function allNormal(cluster: LocalCluster): Promise<ReplicaStatusReport[]> 
   }
 }
 
-async function firstCommitAfter(load: Load, afterMs: number): Promise<void> {
+async function firstCommitAfter(load: RecordedLoad, afterMs: number): Promise<void> {
   const deadline = performance.now() + RECOVERY_LIMIT_MS;
   while ((load.commitsMs.at(-1) ?? 0) < afterMs) {
     if (performance.now() > deadline)

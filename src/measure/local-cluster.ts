@@ -25,6 +25,8 @@ export const MAIN = fileURLToPath(new URL('../cli/main.js', import.meta.url));
 const READY_TIMEOUT_MS = 60_000;
 const ANSWER_TIMEOUT_MS = 5_000;
 const STOP_TIMEOUT_MS = 3_000;
+/** Kept of what a replica writes to stdout. */
+const SAID_CHARACTERS = 10_000;
 /** Another process may take a free port before the replica binds it. Then all ports are chosen again. */
 const PORT_ATTEMPTS = 3;
 
@@ -93,17 +95,23 @@ export class ReplicaProcess {
         readonly health?: string;
       }
     | undefined;
+  /** What it wrote to stdout so far: a line or two. */
+  private said = '';
   private readonly pending = new Map<number, (answer: ReplicaAnswer | undefined) => void>();
   private lastQuestion = 0;
 
   constructor(
-    readonly id: number,
+    /** UNKNOWN_ID until it is added, if it joined. */
+    public id: number,
     readonly child: ChildProcess,
     private readonly stopTimeoutMs = STOP_TIMEOUT_MS,
   ) {
     child.stderr
       ?.setEncoding('utf8')
       .on('data', (text: string) => (this.complaint = (this.complaint + text).slice(-2_000)));
+    child.stdout
+      ?.setEncoding('utf8')
+      .on('data', (text: string) => (this.said = (this.said + text).slice(-SAID_CHARACTERS)));
     child.on('message', (message) => {
       const answer = message as ReplicaAnswer;
       this.pending.get(answer.id)?.(answer);
@@ -145,42 +153,76 @@ export class ReplicaProcess {
     clearTimeout(timer);
   }
 
+  /**
+   * Waits until the process can be added to the cluster (`jitpaxos replica --join`). Throws CliError `replica-not-ready`
+   * with the replica's own words.
+   */
+  waitJoining(): Promise<void> {
+    return this.waitForLine('did not wait to be added', /^waits to be added: /m, () => undefined);
+  }
+
   /** Waits for the `ready` line. Throws CliError `replica-not-ready` with the replica's own words. */
   waitReady(): Promise<void> {
+    return this.waitForLine('was not ready', /^ready (\{.*\})$/m, (line) => {
+      this.ready = JSON.parse(line[1]!) as NonNullable<typeof this.ready>;
+    });
+  }
+
+  /** @param silent what to say of a process that has not written the line in time */
+  private waitForLine(silent: string, line: RegExp, found: (match: RegExpExecArray) => void): Promise<void> {
     return new Promise((resolve, reject) => {
-      let seen = '';
-      const fail = (why: string): void => {
+      const { child } = this;
+      const end = (settle: () => void): void => {
         clearTimeout(timer);
-        const said = lastWords(this.complaint);
-        reject(
-          new CliError(
-            'replica-not-ready',
-            `replica ${this.id} ${why}${said === '' ? '' : `: ${said}`}; run it by hand with jitpaxos replica to see more`,
-          ),
-        );
+        child.removeListener('exit', gone);
+        child.stdout?.removeListener('data', look);
+        settle();
       };
-      const timer = setTimeout(() => fail(`was not ready within ${READY_TIMEOUT_MS / 1000} s`), READY_TIMEOUT_MS);
-      this.child.once('exit', (code, signal) =>
-        fail(`ended with ${signal ?? `exit code ${code}`} before it was ready`),
-      );
-      this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
-        if (this.ready !== undefined) return;
-        seen += text;
-        const line = /^ready (\{.*\})$/m.exec(seen);
-        if (line === null) return;
-        clearTimeout(timer);
-        this.ready = JSON.parse(line[1]!) as NonNullable<typeof this.ready>;
-        resolve();
-      });
+      const fail = (why: string): void => {
+        const said = lastWords(this.complaint);
+        const error = new CliError(
+          'replica-not-ready',
+          `${this.id === UNKNOWN_ID ? 'a process that joins' : `replica ${this.id}`} ${why}${said === '' ? '' : `: ${said}`}; run it by hand with jitpaxos replica to see more`,
+        );
+        end(() => reject(error));
+      };
+      const look = (): void => {
+        const match = line.exec(this.said);
+        if (match === null) return;
+        found(match);
+        end(resolve);
+      };
+      const gone = (code: number | null, signal: string | null): void =>
+        fail(`ended with ${signal ?? `exit code ${code}`} before it was ready`);
+      const timer = setTimeout(() => fail(`${silent} within ${READY_TIMEOUT_MS / 1000} s`), READY_TIMEOUT_MS);
+      child.once('exit', gone);
+      child.stdout?.on('data', look);
+      look();
     });
   }
 }
 
+/** A process that waits to be added, and how it is started again. */
+export interface JoiningProcess {
+  readonly process: ReplicaProcess;
+  readonly address: string;
+  readonly data: string;
+  readonly flags: readonly string[];
+}
+
+/** Of a process that waits to be added, for messages and options. */
+const UNKNOWN_ID = -1;
+
 export class LocalCluster {
   /** Indexed by replica id. */
   readonly replicas: ReplicaProcess[] = [];
+  /** Processes that wait to be added. */
+  private readonly joining = new Set<ReplicaProcess>();
+  private joiners = 0;
+  /** By id: replicas that were added. */
+  private readonly joined = new Map<number, JoiningProcess>();
   private readonly killAll = (): void => {
-    for (const replica of this.replicas) replica.kill('SIGKILL');
+    for (const replica of [...this.replicas, ...this.joining]) replica.kill('SIGKILL');
     rmSync(this.directory, { recursive: true, force: true });
   };
 
@@ -235,16 +277,51 @@ export class LocalCluster {
 
   /** Starts replica `id` (again). `waitReady` of the result resolves when it serves. */
   spawn(id: number, program: ReplicaProgram | undefined = this.options.program): ReplicaProcess {
+    const joined = this.joined.get(id);
+    const how = joined?.flags ?? ['--cluster', this.files[id]!, '--id', String(id), '--data', this.dataOf(id)];
+    return (this.replicas[id] = this.start(id, how, program));
+  }
+
+  /**
+   * Starts a process with an empty data directory, and resolves when it waits to be added. Once it is, and is ready,
+   * `joins` makes it a replica of this object, which `spawn` starts again.
+   */
+  async spawnJoining(): Promise<JoiningProcess> {
+    const [port] = await freePorts(1);
+    const address = `127.0.0.1:${port}`;
+    const data = join(this.directory, `joined-${++this.joiners}`);
+    const flags = ['--join', this.clusterFile, '--listen', address, '--data', data];
+    const process = this.start(UNKNOWN_ID, flags, this.options.program);
+    this.joining.add(process);
+    await process.waitJoining();
+    return { process, address, data, flags };
+  }
+
+  /** The process that waited has been added: resolves with its id when it is ready. */
+  async joins(joining: JoiningProcess): Promise<number> {
+    const { process } = joining;
+    await process.waitReady();
+    const { id } = process.ready!;
+    process.id = id;
+    this.joining.delete(process);
+    this.joined.set(id, joining);
+    this.replicas[id] = process;
+    return id;
+  }
+
+  /** Stops a replica for good, and removes its files. */
+  async retire(id: number): Promise<void> {
+    await this.replicas[id]!.stop();
+    rmSync(this.joined.get(id)?.data ?? this.dataOf(id), { recursive: true, force: true });
+  }
+
+  private dataOf(id: number): string {
+    return this.options.dataDirectory?.(id) ?? join(this.directory, `replica-${id}`);
+  }
+
+  private start(id: number, how: readonly string[], program: ReplicaProgram | undefined): ReplicaProcess {
     const { machine, transport, idle, durability, clock, datagramBytes } = this.options;
-    const args = [
-      'replica',
-      '--cluster',
-      this.files[id]!,
-      '--id',
-      String(id),
-      '--data',
-      this.options.dataDirectory?.(id) ?? join(this.directory, `replica-${id}`),
-    ];
+    const args = ['replica', ...how];
     args.push('--machine', machine, '--transport', transport, '--durability', durability);
     if (idle !== undefined) args.push('--idle', idle);
     if (clock !== undefined) args.push('--clock', clock);
@@ -257,7 +334,7 @@ export class LocalCluster {
       detached: true,
       env: { ...withoutSettings(process.env), ...this.options.environment?.(id) },
     });
-    return (this.replicas[id] = new ReplicaProcess(id, child, this.options.stopTimeoutMs));
+    return new ReplicaProcess(id, child, this.options.stopTimeoutMs);
   }
 
   ask(question: ReplicaQuestion['ask']): Promise<(ReplicaAnswer | undefined)[]> {
@@ -270,7 +347,7 @@ export class LocalCluster {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.replicas.map((replica) => replica.stop()));
+    await Promise.all([...this.replicas, ...this.joining].map((replica) => replica.stop()));
     rmSync(this.directory, { recursive: true, force: true });
     process.removeListener('exit', this.killAll);
   }

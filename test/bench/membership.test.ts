@@ -1,0 +1,72 @@
+// `npm run bench:membership`, tiny, so that it cannot rot. What was measured is not judged; that nothing was lost is.
+import t from 'tap';
+import { fileURLToPath } from 'node:url';
+import { OFFERED_FEATURES } from '../../src/protocol/log/features.js';
+import { runNode } from '../cluster/processes.js';
+
+const membership = fileURLToPath(new URL('../../bench/membership.js', import.meta.url));
+const TINY = ['--rate', '200', '--steady', '200ms', '--warmup', '0s', '--quiet', '--json'];
+
+interface Result {
+  readonly rows: readonly { name: string; holds: boolean; figures: { value: number; atMost: number }[] }[];
+  readonly missed: readonly string[];
+  readonly changes: readonly { change: string; during: { gapMs: number; committed: number } }[];
+  readonly history: string;
+  readonly catchUp: { bytes: number; receivedBytes: number; seconds: number; copySeconds: number };
+}
+
+t.test(
+  'changes are made under load, a joiner copies the state, and the verdict follows from the figures',
+  async (t) => {
+    const only = 'replace-primary,three-to-five,five-to-three,dead-member';
+    const { code, stdout, stderr } = await runNode([
+      membership,
+      '--changes',
+      '4',
+      '--only',
+      only,
+      '--state',
+      '4MiB',
+      ...TINY,
+    ]);
+    if (!OFFERED_FEATURES.includes('membership')) {
+      t.equal(code, 2);
+      t.match(stderr, /^unknown-command: this build does not offer changes of the members yet/);
+      return;
+    }
+    t.equal(code, 0, stderr);
+    const { rows, missed, changes, history, catchUp } = JSON.parse(stdout) as Result;
+    t.equal(changes.map(({ change }) => change).join(), only);
+    for (const { change, during } of changes) t.ok(during.gapMs > 0 && during.committed > 0, change);
+    t.equal(history, 'linearizable');
+    t.ok(
+      catchUp.receivedBytes >= catchUp.bytes && catchUp.seconds > 0 && catchUp.copySeconds > 0,
+      JSON.stringify(catchUp),
+    );
+    t.same(
+      rows.map(({ name }) => name),
+      ['planned-gap', 'dead-gap', 'change-p99', 'change-lost', 'catch-up', 'catch-up-p99'],
+    );
+    for (const { name, holds, figures } of rows)
+      t.equal(
+        holds,
+        figures.every(({ value, atMost }) => value <= atMost),
+        name,
+      );
+    t.same(
+      missed,
+      rows.filter(({ holds }) => !holds).map(({ name }) => name),
+    );
+  },
+);
+
+t.test('what cannot follow one another is refused, and what is no change', async (t) => {
+  for (const [only, why] of [
+    ['five-to-three', /--only: five-to-three is for 5 voters, and there are 3 then/],
+    ['replace', /--only: "replace" is no change; there are replace-member, /],
+  ] as const) {
+    const { code, stderr } = await runNode([membership, '--only', only, ...TINY]);
+    t.equal(code, 2);
+    t.match(stderr, why);
+  }
+});
