@@ -34,8 +34,11 @@ export const ERRORS = {
   'key-file-exposed': { category: 'environment', retryable: false },
   /** A host name of the cluster file does not resolve. */
   'host-unresolved': { category: 'environment', retryable: true },
-  /** The given id does not belong to any replica of the cluster. */
+  /** The members list another data directory for this host. */
   'replica-id-taken': { category: 'environment', retryable: false },
+  /** The host is no member any more. */
+  'replica-removed': { category: 'environment', retryable: false },
+  /** The given id does not belong to any replica of the cluster. */
   'replica-id-out-of-range': { category: 'caller', retryable: false },
   /** Another socket has the replica's port. */
   'port-in-use': { category: 'environment', retryable: true },
@@ -188,7 +191,6 @@ export const COMMAND_ERRORS = {
   'member-listed': { category: 'caller', retryable: false, exit: 1 },
   'member-unreachable': { category: 'environment', retryable: true, exit: 1 },
   'member-unfit': { category: 'environment', retryable: false, exit: 1 },
-  'replica-removed': { category: 'caller', retryable: false, exit: 1 },
   'member-alive': { category: 'caller', retryable: false, exit: 1 },
   'member-behind': { category: 'environment', retryable: true, exit: 1 },
   'members-count': { category: 'caller', retryable: false, exit: 1 },

@@ -18,7 +18,7 @@ import { DEFAULT_LATE } from '../protocol/config.js';
 import { DivergedError } from '../protocol/replica/diverged-error.js';
 import { featureNames, featuresNamed, OFFERED_FEATURES } from '../protocol/log/features.js';
 import { firstMembership, encodeMembership, hostOf, type Membership } from '../protocol/membership/membership.js';
-import { membershipOf } from '../protocol/membership/member-lists.js';
+import { identityOf, membershipOf } from '../protocol/membership/member-lists.js';
 import type { Instant } from '../protocol/contract.js';
 import { DOUBLE_ZERO } from '../protocol/double-zero.js';
 import { ReplicaCore } from '../protocol/replica/replica-core.js';
@@ -61,6 +61,7 @@ import {
   type ReplicaStatusReport,
 } from '../host/status.js';
 import { membershipReport, OpenChange } from '../host/membership-report.js';
+import { refuseTaken, removed } from './host-identity.js';
 import { openKeys, type ProcessKeys } from '../host/keyring.js';
 import { TurnLoop } from '../host/turn-loop.js';
 import { version } from '../host/version.js';
@@ -74,7 +75,7 @@ const TICK_INTERVAL_US = 5_000;
 export class Replica {
   /**
    * Resolves when the replica was closed; rejects with the error that stopped it: InvariantError, or JitPaxosError
-   * `storage-failed`, `promises-forgotten`, `replica-id-taken`, `log-diverged`, `state-diverged`, `limits-differ`, `feature-unknown`.
+   * `storage-failed`, `promises-forgotten`, `replica-id-taken`, `replica-removed`, `log-diverged`, `state-diverged`, `limits-differ`, `feature-unknown`.
    */
   readonly closed: Promise<void>;
 
@@ -86,6 +87,8 @@ export class Replica {
   private readonly places: HostPlaces;
   /** What it says of the members, and what that was made from. */
   private members: { readonly from: Membership; readonly identity: string | undefined; readonly list: MemberList };
+  /** Those that were compared with the identity of the data directory. */
+  private checkedMembers: Membership | undefined;
   private readonly openChange = new OpenChange(this.startedAtMs);
   /** When a host that is listed last spoke, monotonic. */
   private heardUs = DOUBLE_ZERO;
@@ -155,8 +158,8 @@ export class Replica {
    * `key-file-invalid`, `key-file-exposed`, `chain-secret-missing`, `chain-differs`, `host-unresolved`,
    * `replica-id-out-of-range`, `port-in-use`, `address-unavailable`, `data-directory-locked`,
    * `data-directory-unusable`, `data-directory-foreign`, `cluster-file-changed`, `hard-state-corrupt`,
-   * `hard-state-missing`, `members-corrupt`, `boot-id-unknown`, `limits-too-small`, `restore-missing`, `log-diverged`,
-   * `state-diverged`, `storage-failed`; and ClockError.
+   * `hard-state-missing`, `members-corrupt`, `replica-id-taken`, `boot-id-unknown`, `limits-too-small`,
+   * `restore-missing`, `log-diverged`, `state-diverged`, `storage-failed`; and ClockError.
    */
   static async start(options: ReplicaOptions): Promise<Replica> {
     checkOptions(options);
@@ -370,25 +373,24 @@ export class Replica {
   private membersFound(list: MemberList, now: Instant): void {
     const { core, id } = this;
     if (!this.running || list.index <= core.state.members.index) return;
-    this.refuseTaken(list.hosts.find((host) => host.id === id)?.identity);
+    const { starting } = core.state;
+    if (starting) {
+      const own = list.hosts.find((host) => host.id === id);
+      if (own === undefined) throw removed(id, list.started, this.data);
+      refuseTaken(id, own.identity, undefined, this.data);
+    }
     // What it is, it has to find out first: nothing of it is durable.
-    if (!core.state.starting) core.takeMembers(encodeMembership(membershipOf(list)), now);
+    if (!starting) core.takeMembers(encodeMembership(membershipOf(list)), now);
   }
 
-  /**
-   * Rule S, C7: an id means one data directory, for good. Throws JitPaxosError `replica-id-taken` if the members list
-   * another one for this host.
-   */
-  private refuseTaken(listed: string | undefined): void {
-    const { id, data, core } = this;
-    if (listed === undefined || data === undefined) return;
-    const own = core.state.starting ? undefined : this.storage.identity;
-    if (own === listed || (own === undefined && !core.state.starting)) return;
-    throw new JitPaxosError(
-      'replica-id-taken',
-      `host ${id} of this cluster is the data directory with identity ${listed}, and ${data} ${own === undefined ? 'is empty' : `has identity ${own}`}; an id belongs to one directory for good. ` +
-        `Put that directory back if you have it; otherwise start this host with \`jitpaxos replica --join\` and let it take the place of host ${id} (\`jitpaxos member replace\`)`,
-    );
+  /** Rule S, C7: whatever says who the members are, the log or another replica. */
+  private checkIdentity(): void {
+    const { core, id, data, storage } = this;
+    const { members } = core.state;
+    if (members === this.checkedMembers || (data !== undefined && storage.identity === undefined)) return;
+    this.checkedMembers = members;
+    const own = hostOf(members, id);
+    if (own !== undefined && data !== undefined) refuseTaken(id, identityOf(own), storage.identity, data);
   }
 
   /** The same object until the list changes. */
@@ -513,6 +515,7 @@ export class Replica {
       },
       endTurn: (now) => {
         // Before the flush: what was said to a host in the turn in which it left still goes there.
+        this.checkIdentity();
         this.places.follow(core.state.members);
         core.flush(now);
       },

@@ -15,6 +15,7 @@ import { movedReplicas } from '../storage/bootstrap-list.js';
 import { HardStateFile, unusable, type Owner } from '../storage/hard-state.js';
 import { encodeMembership } from '../protocol/membership/membership.js';
 import { membershipOf } from '../protocol/membership/member-lists.js';
+import { readJoining } from '../storage/joining-file.js';
 import { readMembers } from '../storage/members-file.js';
 import { NO_BOOT_ID, snapshotName } from '../storage/log-format.js';
 import { readStored, type StoredLog } from '../storage/log-reader.js';
@@ -25,6 +26,7 @@ import { addressText, type Cluster } from '../host/cluster-config.js';
 import type { Logger } from '../host/logger.js';
 import { show } from '../host/options.js';
 import { DURABILITIES, type Durability } from '../storage/durability.js';
+import { refuseTaken } from './host-identity.js';
 
 /**
  * The default for a replica with a data directory. Not `memory`: if all replicas of a cluster stop, as at night,
@@ -77,7 +79,7 @@ export interface StorageOptions {
   readonly chain?: number | undefined;
 }
 
-/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `chain-differs`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `members-corrupt`, `boot-id-unknown`, `limits-too-small`, `log-diverged`, `state-diverged`, `restore-missing` or `option-invalid`. */
+/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `chain-differs`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `members-corrupt`, `replica-id-taken`, `boot-id-unknown`, `limits-too-small`, `log-diverged`, `state-diverged`, `restore-missing` or `option-invalid`. */
 export async function openStorage({
   data,
   durability,
@@ -118,12 +120,14 @@ export async function openStorage({
     const areSeeds = members !== undefined && members.index > 0;
     const known = areSeeds ? encodeMembership(membershipOf(members)) : undefined;
     const owner = { ...owned, areSeeds };
-    // A host that joins was listed before it wrote anything but this file.
-    const identity = areSeeds ? members.hosts.find((host) => host.id === id)?.identity : undefined;
+    // A host that joins was listed before it wrote anything but these two files.
+    const identity = await readJoining(files, owned, hash, data);
+    const listed = areSeeds ? members.hosts.find((host) => host.id === id)?.identity : undefined;
     if (durability === 'memory') {
       const promises = HardStateFile.open(data, owner, hash, known, identity);
       // Another durability may have been used here before.
       if (promises.state === undefined) await readStored(files, { owner, hash, bootId: boot, directory: data });
+      refuseTaken(id, listed, promises.state === undefined ? identity : promises.identity, data);
       if (!areSeeds) sayMoved(promises.addresses, owner, logger);
       return { storage: new MemoryStorage(promises), lock, members };
     }
@@ -144,6 +148,7 @@ export async function openStorage({
       later: (delayMs, callback) => void setTimeout(callback, delayMs).unref(),
     });
     const { lost, torn, log, hardState, addresses } = storage.stored;
+    refuseTaken(id, listed, hardState === undefined ? identity : storage.stored.identity, data);
     if (cluster.restored !== undefined && hardState === undefined) {
       throw new JitPaxosError(
         'restore-missing',

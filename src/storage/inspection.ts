@@ -24,6 +24,7 @@ import {
   UNFINISHED,
   type FrameHeader,
 } from './log-format.js';
+import { JOINING_ASIDE, JOINING_FILE } from './joining-file.js';
 import { MEMBERS_ASIDE, MEMBERS_FILE, readMembers } from './members-file.js';
 import { readLog, readPromised, type Damage, type Promised, type SegmentReport, type Stored } from './log-reader.js';
 
@@ -274,11 +275,12 @@ function inspectFrame(offset: number, frame: FrameHeader): FrameInspection {
 }
 
 function whatElse(name: string): Inspection['others'][number]['what'] | undefined {
-  if (name.endsWith(UNFINISHED) || name === MEMBERS_ASIDE) return 'unfinished';
+  if (name.endsWith(UNFINISHED) || name === MEMBERS_ASIDE || name === JOINING_ASIDE) return 'unfinished';
   if (name.startsWith(DAMAGED) || name.startsWith(LOST)) return 'set aside';
   if (
     name === HARD_STATE_FILE ||
     name === MEMBERS_FILE ||
+    name === JOINING_FILE ||
     name === 'lock' ||
     name.startsWith('lock.') ||
     isSnapshotName(name) ||

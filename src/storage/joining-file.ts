@@ -20,8 +20,8 @@ import { checkFormat, FORMATS } from './formats.js';
 import type { Owner } from './hard-state.js';
 import { drawIdentity, NO_IDENTITY } from './identity.js';
 
-const JOINING_FILE = 'joining';
-const JOINING_ASIDE = 'joining.aside';
+export const JOINING_FILE = 'joining';
+export const JOINING_ASIDE = 'joining.aside';
 const MAGIC = 0x4a504a4e;
 const AT_VERSION = 4;
 const AT_CLUSTER = 8;

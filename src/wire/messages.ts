@@ -460,6 +460,8 @@ export const ReplicaCondition = {
   starting: 2,
   /** It is starting, and the asking replica told it that it is unused. */
   met: 4,
+  /** Its log, committed or not, may list the data directory of the asking replica's id. */
+  named: 8,
 } as const;
 
 /** The words for the reasons in commands, metrics and docs, by code: `too-far-ahead`. Code 0 is no reason. */

@@ -407,16 +407,20 @@ export class TestClient {
   readonly registrations: number[] = [];
   /** How often it had the members searched for. */
   searches = 0;
+  /** Who spoke of an epoch that it does not know. */
+  readonly asked: number[] = [];
 
   constructor(
     private readonly cluster: Cluster,
     readonly endpoint: number,
     config: ClientConfig,
+    follows: boolean,
   ) {
     const outbox = new HandOutbox((to, bytes) => cluster.post(endpoint, to, bytes));
     this.core = new ClientCore(config, outbox, {
       registered: (status) => this.registrations.push(status),
       searchMembers: () => this.searches++,
+      ...(follows ? { unknownEpoch: (from: number) => void this.asked.push(from) } : {}),
       completed: (lane, outcome, status, fast) =>
         this.completions.push({
           lane,
@@ -583,9 +587,15 @@ export class Cluster {
     return new HandClient(this.nextEndpoint++, session);
   }
 
-  client(lanes = 2, timings: Partial<ClientTimings> = {}, more: Partial<ClientConfig> = {}): TestClient {
+  /** @param follows its host asks who the members are, where members can change */
+  client(
+    lanes = 2,
+    timings: Partial<ClientTimings> = {},
+    more: Partial<ClientConfig> = {},
+    follows = false,
+  ): TestClient {
     const endpoint = this.nextEndpoint++;
-    const client = new TestClient(this, endpoint, {
+    const config = {
       replicas: this.n,
       lanes,
       seed: endpoint,
@@ -596,7 +606,8 @@ export class Cluster {
       limits: { operationBytes: 2048, resultBytes: 2048 },
       timings: { ...DEFAULT_CLIENT_TIMINGS, ...timings },
       ...more,
-    });
+    };
+    const client = new TestClient(this, endpoint, config, follows);
     this.clients.push(client);
     return client;
   }

@@ -7,7 +7,9 @@ import { encodeMembership, firstMembership } from '../../src/protocol/membership
 import { VIEW_LEAP } from '../../src/protocol/replica/introduction.js';
 import { OtherReplicas } from '../../src/protocol/replica/others.js';
 import { Views } from '../../src/protocol/views.js';
-import { Probe, ProbeReply, ReplicaStatus, Request } from '../../src/wire/messages.js';
+import { encodeOperation } from '../../src/protocol/membership/operations.js';
+import { Probe, ProbeReply, ReplicaCondition, ReplicaStatus, Request, RequestFlag } from '../../src/wire/messages.js';
+import { Changing } from './changing.js';
 import { Cluster } from './harness.js';
 
 t.test('a replica that hears too few others for any view has the members searched for, ten times a second', (t) => {
@@ -86,6 +88,24 @@ t.test('a client in a view of another epoch that nobody is in starts from the fi
   t.end();
 });
 
+t.test('a client crosses the end of epoch 0 when a replica there knows of no change, and only then', (t) => {
+  const c = new Cluster(3, { replicas: false });
+  const hosts = [0, 1, 2].map((id) => ({ id, slot: id, identityHi: 7, identityLo: id + 1, address: `host-${id}:1` }));
+  const changed = encodeMembership({ ...firstMembership(3), index: 4, hosts });
+  const view = EPOCH_VIEWS + 5;
+  for (const knows of [false, true]) {
+    const client = c.client(1, {}, {}, true);
+    client.register();
+    if (knows) client.core.takeMembers(changed, c.now);
+    client.receive(ProbeReply, { view, status: ReplicaStatus.normal }, 0);
+    t.equal(client.core.view, 0, 'a view of an epoch that is not known is not believed');
+    t.strictSame(client.asked, [0], 'and who names it is asked');
+    client.core.takeFirstMembers(view, c.now);
+    t.equal(client.core.view, knows ? 0 : view);
+  }
+  t.end();
+});
+
 t.test('a replica whose views do not start has the members searched for', (t) => {
   const c = new Cluster(3);
   c.run(50_000);
@@ -128,6 +148,72 @@ t.test('a replica that forgot what it promised counts the voters of the epoch th
   replica.receive(ProbeReply, answer, 3);
   t.notOk(replica.state.starting);
   t.equal(replica.state.view, EPOCH_VIEWS + 1 + VIEW_LEAP);
+  t.end();
+});
+
+t.test('C7: nobody begins with an empty directory under an id for which the log lists another', (t) => {
+  for (const first of ['ask', 'log-lost'] as const) {
+    const c = new Changing(3);
+    const wiped = c.replica(2);
+    wiped.crash();
+    wiped.disk.wipe();
+    c.tells = false; // what its host would stop it for
+    const before = c.posted;
+    wiped.start(false, first);
+    c.run(3_000_000);
+    t.strictSame([wiped.state.starting, wiped.disk.hardState, wiped.forgotten], [true, undefined, undefined], first);
+    t.ok(
+      wiped.asked.some((from) => from === 0 || from === 1),
+      'it asks those that say so who the members are',
+    );
+    t.strictSame(
+      [...new Set(c.history.slice(before).flatMap(({ from, message }) => (from === 2 ? [message.name] : [])))].filter(
+        (name) => !name.startsWith('Probe'),
+      ),
+      [],
+      'it only asks',
+    );
+    t.ok(c.serves(), 'the others go on');
+  }
+  t.end();
+});
+
+t.test('C7: an entry that is in a log counts, whether it is known to be committed or not', (t) => {
+  const c = new Cluster(3, { features: Feature.membership });
+  const operator = c.hand();
+  c.give(operator, Request, operator.registration(10), 0, 1);
+  c.run(50_000);
+  const isNamed = (slot: number): boolean => {
+    c.replica(0).receive(Probe, { nonce: 5, incarnation: 0, life: 0, list: 0, fingerprint: 0 }, slot);
+    const [answer] = c.take({ from: 0, to: slot, message: ProbeReply });
+    return (Number(answer!.values['condition']) & ReplicaCondition.named) !== 0;
+  };
+  t.strictSame([isNamed(1), isNamed(2)], [false, false], 'the feature alone names nobody');
+  c.loses = ({ message }) => message !== ProbeReply;
+  const name = encodeOperation({ kind: 'name', id: 2, identityHi: 7, identityLo: 3, address: 'host-2:1' });
+  c.replica(0).receive(
+    Request,
+    { ...operator.request(0, 1, ''), timestamp: c.wallNs, flags: RequestFlag.configure, operation: name },
+    operator.endpoint,
+  );
+  c.run(2_000);
+  t.strictSame([c.replica(0).state.committed, c.replica(0).state.log.lastIndex], [1, 2]);
+  t.strictSame([isNamed(1), isNamed(2)], [false, true]);
+  t.end();
+});
+
+t.test('a replica that forgot its promises begins when as many others have a log as a view starts from', (t) => {
+  const c = new Cluster(3, { first: 'ask' });
+  const replica = c.replica(0);
+  replica.start(false, 'log-lost');
+  c.pass(30_000);
+  const probe = c.history.filter(({ message }) => message.name === Probe.name).pop()!;
+  const answer = { nonce: probe.values['nonce']!, view: 3, status: ReplicaStatus.normal, incarnation: 1 };
+  replica.receive(ProbeReply, answer, 1);
+  replica.receive(ProbeReply, { ...answer, status: ReplicaStatus.recovering }, 2);
+  t.ok(replica.state.starting, 'one of the two has lost its log: it may have had a listing of this id');
+  replica.receive(ProbeReply, answer, 2);
+  t.notOk(replica.state.starting);
   t.end();
 });
 

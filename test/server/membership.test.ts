@@ -1,5 +1,5 @@
 // Real hosts and clients when the members change: over sockets, with data directories, by entries of the log.
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -21,7 +21,8 @@ import { OUTCOME_NAMES } from '../../src/protocol/membership/results.js';
 import { Replica } from '../../src/server/replica.js';
 import type { ReplicaOptions } from '../../src/server/replica-options.js';
 import { DirectoryFiles } from '../../src/storage/files.js';
-import { readMembers, writeMembers } from '../../src/storage/members-file.js';
+import { beginJoining } from '../../src/storage/joining-file.js';
+import { MEMBERS_FILE, readMembers, writeMembers } from '../../src/storage/members-file.js';
 import type { MemberList } from '../../src/wire/member-list.js';
 import { readI32, writeHex } from '../../src/wire/u64.js';
 import { clusterConfig, freePorts } from './fixtures.js';
@@ -46,6 +47,12 @@ async function until(
   throw new Error(`timed out waiting until ${what}${why()}`);
 }
 
+function wordsOf(identity: string): { identityHi: number; identityLo: number } {
+  const words = new Uint8Array(8);
+  writeHex(words, 0, identity);
+  return { identityHi: readI32(words, 0), identityLo: readI32(words, 4) };
+}
+
 /** A cluster whose operator is the test. */
 class Members {
   readonly replicas = new Map<number, Replica>();
@@ -53,7 +60,6 @@ class Members {
   /** What each said last, for messages. */
   private readonly said = new Map<number, string[]>();
   private epoch = 0;
-  private identities = 1;
 
   private constructor(
     readonly cluster: ClusterConfig,
@@ -91,7 +97,7 @@ class Members {
     return ids.map((id) => `\nhost ${id}:\n${(this.said.get(id) ?? []).slice(-25).join('\n')}`).join('');
   }
 
-  async run(id: number, cluster: ClusterConfig = this.cluster): Promise<Replica> {
+  async run(id: number, cluster: ClusterConfig = this.cluster, extra: Partial<ReplicaOptions> = {}): Promise<Replica> {
     const said = this.said.get(id) ?? [];
     this.said.set(id, said);
     const say = (event: string, fields: unknown): void => void said.push(`${event} ${JSON.stringify(fields)}`);
@@ -102,6 +108,7 @@ class Members {
       machine: new KvMachine(),
       logger: { info: say, warn: say, error: say },
       ...this.extra,
+      ...extra,
     });
     this.replicas.set(id, replica);
     return replica;
@@ -114,9 +121,7 @@ class Members {
   }
 
   private identityOf(id: number): { identityHi: number; identityLo: number } {
-    const words = new Uint8Array(8);
-    writeHex(words, 0, this.replicas.get(id)!.status().identity!);
-    return { identityHi: readI32(words, 0), identityLo: readI32(words, 4) };
+    return wordsOf(this.replicas.get(id)!.status().identity!);
   }
 
   async ask(operation: ConfigureOperation): Promise<number | undefined> {
@@ -141,14 +146,15 @@ class Members {
   async add(): Promise<number> {
     const [port] = await freePorts(1);
     const address = `127.0.0.1:${port}`;
-    const identity = { identityHi: 7, identityLo: this.identities++ };
+    const { idHi: clusterHi, idLo: clusterLo } = loadCluster(this.cluster);
+    const data = this.directoryOf(this.list().nextId);
+    mkdirSync(data);
+    const files = new DirectoryFiles(data);
+    const identity = wordsOf(await beginJoining(files, { clusterHi, clusterLo }, hash));
     const id = (await this.ask({ kind: 'learn', ...identity, address }))!;
     this.addresses.set(id, address);
     await until(() => this.list().hosts.some((host) => host.id === id), `host ${id} is listed`);
-    const { idHi: clusterHi, idLo: clusterLo } = loadCluster(this.cluster);
-    const data = this.directoryOf(id);
-    mkdirSync(data);
-    await writeMembers(new DirectoryFiles(data), this.list(), { clusterHi, clusterLo }, hash);
+    await writeMembers(files, this.list(), { clusterHi, clusterLo }, hash);
     const joined = await this.run(id);
     await until(() => {
       const committed = Math.max(...[...this.replicas.values()].map((replica) => replica.status().committedIndex));
@@ -284,4 +290,90 @@ t.test('three become five and three again; hosts that have left, and files of lo
   const fresh = { ...members.cluster, replicas: [`127.0.0.1:${port}`, members.addresses.get(fourth)!, '127.0.0.1:9'] };
   const lead = await members.client(t, fresh);
   t.equal(await get(lead, 'late'), '6', 'one seed that is a member is enough, whatever its place in the file');
+});
+
+t.test('an id means one data directory: none that is empty, or another one, speaks under it', async (t) => {
+  const members = await Members.start(t, 3, { durability: 'os' });
+  const client = await members.client(t);
+  await put(client, 'first', '1');
+  const { cluster } = members;
+  const data = members.directoryOf(2);
+  const kept = `${data}.kept`;
+  await until(
+    () => existsSync(join(data, MEMBERS_FILE)) && members.list().hosts.every(({ identity }) => identity !== undefined),
+    'host 2 has the list on its disk',
+  );
+  const { identity } = members.replicas.get(2)!.status();
+  await members.stop(2);
+  renameSync(data, kept);
+
+  /** How a replica with this directory ends, which it does by itself. */
+  const ends = async (id: number, extra: Partial<ReplicaOptions>): Promise<unknown> => {
+    const replica = await members.run(id, cluster, extra);
+    const ended: unknown = await replica.closed.then(
+      () => 'closed',
+      (error: unknown) => error,
+    );
+    members.replicas.delete(id);
+    t.equal(replica.status().view, 0, 'it promised nothing');
+    return ended;
+  };
+  for (const logLost of [false, true]) {
+    const error = await ends(2, { logLost });
+    t.match(error, { code: 'replica-id-taken', message: /has no promises.*jitpaxos replica --join.*member replace/ });
+    t.match((error as Error).message, `identity ${identity}`);
+    t.notOk(existsSync(join(data, 'hard-state')), 'nothing of it became durable');
+    rmSync(data, { recursive: true });
+  }
+  await put(client, 'second', '2');
+
+  // Nothing but the list: whoever copied that has not copied the promises.
+  mkdirSync(data);
+  copyFileSync(join(kept, MEMBERS_FILE), join(data, MEMBERS_FILE));
+  await t.rejects(members.run(2), { code: 'replica-id-taken', message: /has no promises, and no identity/ });
+  for (const durability of ['os', 'memory'] as const)
+    await t.rejects(members.run(2, cluster, { durability }), { code: 'replica-id-taken' });
+  rmSync(data, { recursive: true });
+
+  // Promises of another life of the cluster file's replica 2, beside the list.
+  const elsewhere = await clusterConfig(1);
+  const alone = await Replica.start({
+    cluster: { ...elsewhere, replicas: [...elsewhere.replicas] },
+    id: 0,
+    data,
+    machine: new KvMachine(),
+    logger: silentLogger,
+  });
+  await until(() => alone.status().identity !== null, 'it has an identity');
+  const other = alone.status().identity;
+  await alone.close();
+  const owner = { clusterHi: loadCluster(elsewhere).idHi, clusterLo: loadCluster(elsewhere).idLo };
+  const list = await readMembers(new DirectoryFiles(kept), { owner, hash, directory: kept });
+  const own = { ...list!.hosts[2]!, id: 0, slot: 0 };
+  await writeMembers(new DirectoryFiles(data), { ...list!, nextId: 1, hosts: [own] }, owner, hash);
+  for (const durability of ['os', 'memory'] as const)
+    await t.rejects(
+      Replica.start({ cluster: elsewhere, id: 0, data, durability, machine: new KvMachine(), logger: silentLogger }),
+      { code: 'replica-id-taken', message: new RegExp(`identity ${identity}, and .* has identity ${other}`) },
+    );
+  rmSync(data, { recursive: true });
+
+  renameSync(kept, data);
+  await members.run(2);
+  await put(client, 'third', '3');
+  await until(() => members.replicas.get(2)!.status().status === 'normal', 'the right directory takes part again');
+
+  const comes = await members.add();
+  await members.change([0, 1, comes]);
+  await members.stop(2);
+  rmSync(data, { recursive: true });
+  for (const logLost of [false, true]) {
+    t.match(await ends(2, { logLost }), {
+      code: 'replica-removed',
+      message: /host 2 is no member of this cluster any more, which is in epoch 1.*jitpaxos replica --join/,
+    });
+    rmSync(data, { recursive: true });
+  }
+  await put(client, 'fourth', '4');
+  t.equal(await get(client, 'first'), '1');
 });

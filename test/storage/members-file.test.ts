@@ -12,6 +12,7 @@ import { Replica } from '../../src/server/replica.js';
 import { SimulationHasher } from '../../src/sim/hash.js';
 import { Random } from '../../src/sim/random.js';
 import { DirectoryFiles } from '../../src/storage/files.js';
+import { encodeJoining } from '../../src/storage/joining-file.js';
 import { FORMATS } from '../../src/storage/formats.js';
 import type { Inspection } from '../../src/storage/inspection.js';
 import {
@@ -256,6 +257,7 @@ t.test('a replica reads it at its start, answers with it, and refuses what it ca
     writeFileSync(join(directory, MEMBERS_FILE), readFileSync(join(directory, MEMBERS_FILE)).subarray(0, 50));
     await t.rejects(start(durability), { code: 'members-corrupt', message: /member replace/ });
   }
+  writeFileSync(join(directory, 'joining'), encodeJoining('ab'.repeat(8), owner, hash));
   const [first] = listOf(7, 1).hosts;
   const own = { ...first!, address: cluster.replicas[0]! };
   const learner = { ...first!, id: 5, slot: 1, address: '10.9.9.9:7400', votes: false, willVote: false };

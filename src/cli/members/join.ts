@@ -6,6 +6,7 @@
  * directory before the replica starts, and the replica starts with it: so it knows that it is new.
  */
 import { CliError } from '../../console/exit.js';
+import { JitPaxosError } from '../../errors.js';
 import { addressText, loadCluster } from '../../host/cluster-config.js';
 import { loadHash } from '../../native/hash64.js';
 import { DirectoryFiles } from '../../storage/files.js';
@@ -23,7 +24,7 @@ export interface JoinOptions extends Omit<WaitingOptions, 'listen'> {
 /**
  * The id of the host whose directory this is; undefined if the wait was ended by `signal`.
  *
- * Throws CliError `replica-removed`: the host is listed no more; `flag-invalid`; and the errors of WaitingHost.
+ * Throws JitPaxosError `replica-removed`: the host is listed no more; CliError `flag-invalid`; and the errors of WaitingHost.
  */
 export async function joinedId(options: JoinOptions, signal: AbortSignal): Promise<number | undefined> {
   const { data, listen } = options;
@@ -35,7 +36,7 @@ export async function joinedId(options: JoinOptions, signal: AbortSignal): Promi
   if (before !== undefined) {
     const members = await readMembers(files, { owner, hash, directory: data });
     if (members !== undefined && members.index > 0 && members.hosts.every(({ id }) => id !== before))
-      throw new CliError(
+      throw new JitPaxosError(
         'replica-removed',
         `${data} is that of host ${before}, which is no member any more since epoch ${members.started}; to add this machine again, give an empty directory`,
       );

@@ -1,7 +1,7 @@
 /** What the log says of the hosts, as a list for others and for the disk (wire/member-list.ts), and back. */
 import type { MemberList } from '../../wire/member-list.js';
 import { readI32, toHex, writeHex } from '../../wire/u64.js';
-import type { Membership } from './membership.js';
+import type { ListedHost, Membership } from './membership.js';
 
 /** @param addressOf the address of a host that the log has only from the cluster file */
 export function memberListOf(
@@ -13,15 +13,20 @@ export function memberListOf(
     decided,
     index,
     nextId,
-    hosts: hosts.map(({ id, slot, address, identityHi, identityLo }) => ({
-      id,
-      slot,
-      address: address === '' ? addressOf(id) : address,
-      identity: (identityHi | identityLo) !== 0 ? toHex(identityHi, identityLo) : undefined,
-      votes: voters.includes(id),
-      willVote: nextVoters.includes(id),
+    hosts: hosts.map((host) => ({
+      id: host.id,
+      slot: host.slot,
+      address: host.address === '' ? addressOf(host.id) : host.address,
+      identity: identityOf(host),
+      votes: voters.includes(host.id),
+      willVote: nextVoters.includes(host.id),
     })),
   };
+}
+
+/** Of the host's data directory; undefined if the log does not have it. */
+export function identityOf({ identityHi, identityLo }: ListedHost): string | undefined {
+  return (identityHi | identityLo) === 0 ? undefined : toHex(identityHi, identityLo);
 }
 
 /** The membership that a list in which `memberListFault` finds nothing wrong stands for. */

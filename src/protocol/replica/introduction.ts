@@ -23,6 +23,11 @@
  *   makes that its durable view. From there on it is a replica that lost its log (rule R1): it acknowledges only in a
  *   higher view, and votes once it has installed a log. The argument is in docs/internals/protocol.md.
  *
+ * Rule S guarded here, *C7* (an id means one data directory, for good): once the log may list a directory under this
+ * replica's id, an empty one does not begin under it. As many others with a log as a view starts from have to say that
+ * theirs lists none: one of them would know. While one says otherwise it is asked who the members are, and the host
+ * stops this replica.
+ *
  * Every replica durably remembers the highest incarnation of each other replica that it heard of, and states it in
  * answer to a Probe. A replica stops, too, if it learns later that others remember more of it than it knows itself,
  * because its directory is an old copy or because no replica was there to ask when it began.
@@ -91,6 +96,8 @@ interface Answer {
   /** It is no longer starting, or has heard that this one is unused. */
   readonly met: boolean;
   readonly lost: boolean;
+  /** Its log may list another directory under this replica's id. */
+  readonly named: boolean;
   readonly remembered: number;
 }
 
@@ -109,7 +116,8 @@ export class Introduction {
 
   /**
    * @param begins called when the replica knows what it is, and takes part
-   * @param unknownEpoch replica `from` speaks of a view of an epoch that is not known here
+   * @param unknownEpoch replica `from` speaks of a view of an epoch that is not known here, or knows of another directory
+   *   under this id
    */
   constructor(
     private readonly state: ReplicaState,
@@ -207,6 +215,7 @@ export class Introduction {
       unused,
       met: !starting || (condition & ReplicaCondition.met) !== 0,
       lost: status === ReplicaStatus.recovering,
+      named: (condition & ReplicaCondition.named) !== 0,
       remembered,
     });
     this.decide(now);
@@ -229,7 +238,7 @@ export class Introduction {
   private decide(now: Instant): void {
     const { state } = this;
     let inUse = this.first() === 'log-lost';
-    let intact = 0;
+    let withLog = 0;
     let highest = 0;
     let namedBy = -1;
     let remembered = 0;
@@ -239,8 +248,12 @@ export class Introduction {
     for (const [r, answer] of this.answers) {
       if (!answer.unused) inUse = true;
       if (answer.met) met++;
+      if (answer.named) {
+        this.unknownEpoch(r, now);
+        return;
+      }
       if (!answer.starting) {
-        intact |= 1 << r;
+        if (!answer.lost) withLog |= 1 << r;
         if (answer.view > highest) {
           highest = answer.view;
           namedBy = r;
@@ -257,7 +270,7 @@ export class Introduction {
       if (this.enoughUs === Infinity && met >= state.configuration.f) this.enoughUs = now.monotonicUs;
       if (met < count(state.hosts.others) && !(now.monotonicUs - this.enoughUs >= REST_US)) return;
       state.beginNew();
-    } else if (this.areEnough(intact, highest) && this.isKnown(leapFrom(highest), namedBy, now)) {
+    } else if (this.areEnough(withLog, highest) && this.isKnown(leapFrom(highest), namedBy, now)) {
       state.beginWithoutMemory(leapFrom(highest), remembered + INCARNATION_LEAP);
       for (const answer of this.answers.values())
         invariant(
@@ -277,13 +290,14 @@ export class Introduction {
   }
 
   /**
-   * These replicas remember what they promised, and are as many voters of the epoch of `highest`, the highest view that one
-   * of them named, as a view of it starts from. If that epoch is not known here, f others are reason enough to ask about it.
+   * These replicas have a log and remember what they promised, and are as many voters of the epoch of `highest`, the
+   * highest view that one of them named, as a view of it starts from. If that epoch is not known here, f others are reason
+   * enough to ask about it.
    */
-  private areEnough(intact: number, highest: number): boolean {
+  private areEnough(withLog: number, highest: number): boolean {
     const { views, configuration } = this.state;
     const of = views.of(highest);
-    return of === undefined ? count(intact) > configuration.f : count(intact & of.voters) >= of.votes;
+    return of === undefined ? count(withLog) > configuration.f : count(withLog & of.voters) >= of.votes;
   }
 
   /**

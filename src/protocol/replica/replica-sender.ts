@@ -170,7 +170,9 @@ export class Sender extends MessageWriter {
       (state.starting
         ? wire.ReplicaCondition.starting |
           (state.hosts.has(to) && state.others.hasMet(to) ? wire.ReplicaCondition.met : 0)
-        : 0);
+        : state.mayBeNamed(to)
+          ? wire.ReplicaCondition.named
+          : 0);
     writeI32(bytes, o + at.list, state.list);
     writeI32(bytes, o + at.fingerprint, state.chain.fingerprint);
     state.out.commit(wire.ProbeReply.size);

@@ -550,6 +550,21 @@ export class ReplicaState {
     return true;
   }
 
+  /**
+   * Rule S, C7: the log, committed or not, executed or not, may list the data directory of the host in `slot`. A listing
+   * that is committed stands in the log of some replica among any that a view starts from.
+   */
+  mayBeNamed(slot: number): boolean {
+    if (this.nothingIsDecided()) return false;
+    const { log, execution, members } = this;
+    const isNamed = ({ hosts }: Membership): boolean =>
+      hosts.some((host) => host.slot === slot && (host.identityHi | host.identityLo) !== 0);
+    if (isNamed(members) || isNamed(execution.membership)) return true;
+    for (let i = execution.executed + 1; i <= log.lastIndex; i++)
+      if (log.flags(i) === RequestFlag.configure) return true;
+    return false;
+  }
+
   private recoverMembers(bytes: Uint8Array): void {
     const members = decodeMembership(bytes, 0, bytes.length);
     invariant(members !== undefined, 'members are as a replica wrote them');
