@@ -13,7 +13,14 @@ export { EchoMachine } from './machine/echo.js';
 export { KvMachine, type KvOptions } from './machine/kv.js';
 export type { KvEntry } from './machine/kv-codec.js';
 export { KvError, SnapshotError, type KvErrorCode } from './machine/machine-error.js';
-export type { ApplyContext, Operation, Reply, SnapshotInPieces, StateMachine } from './machine/state-machine.js';
+export type {
+  ApplyContext,
+  Operation,
+  Reply,
+  RestoreInPieces,
+  SnapshotInPieces,
+  StateMachine,
+} from './machine/state-machine.js';
 export {
   DEFAULT_CLIENT_TIMINGS,
   DEFAULT_LATE,

@@ -52,6 +52,22 @@ export class OrderIndex {
     block.count++;
   }
 
+  /** Inserts an id whose key is above all others, without looking at it. */
+  append(id: number): void {
+    let last = this.#blocks.at(-1);
+    if (last === undefined || last.count === BLOCK_IDS_MAX) {
+      last = new Block();
+      this.#blocks.push(last);
+    }
+    last.ids[last.count++] = id;
+  }
+
+  /** The id of the highest key, or -1. */
+  last(): number {
+    const last = this.#blocks.at(-1);
+    return last === undefined ? -1 : last.ids[last.count - 1]!;
+  }
+
   /** Must be called while the heap still holds the key. */
   remove(key: Uint8Array, offset: number, length: number): void {
     const at = this.#found;

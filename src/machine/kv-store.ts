@@ -9,30 +9,22 @@
  * key is there if its end lies behind the agreed time of the present operation.* What has ended is removed a little at
  * a time, in the order of (end, revision); until then it counts towards the limits, and nothing else shows it.
  */
-import { KvError, SnapshotError } from './machine-error.js';
+import { KvError } from './machine-error.js';
 import { RecordHeap } from './kv-heap.js';
-import {
-  Hold,
-  KEEP_HOLD,
-  KV_ENTRY_OVERHEAD_BYTES,
-  KV_KEY_BYTES_MAX,
-  KV_KEY_BYTES_MIN,
-  KV_VALUE_BYTES_MAX,
-} from './kv-layout.js';
+import { Hold, KEEP_HOLD, KV_ENTRY_OVERHEAD_BYTES } from './kv-layout.js';
 import { OrderIndex, type OrderCursor } from './kv-order.js';
+import { StoreRestore } from './kv-restore.js';
 import {
   entryBytes,
   LEVELLED_HEADER_BYTES,
   LEVELLED_MAGIC,
-  SNAPSHOT_ENTRY_BYTES,
   SNAPSHOT_HEADER_BYTES,
   SNAPSHOT_MAGIC,
   StoreSnapshot,
   writeEntry,
 } from './kv-snapshot.js';
 import { KeyTable } from './kv-table.js';
-import { readI32, readIndex, readU16, writeI32, writeIndex } from '../wire/u64.js';
-import { compareBytes } from './bytes.js';
+import { writeI32, writeIndex } from '../wire/u64.js';
 import { LEASE_BYTES, Leases } from './store/leases.js';
 import { NumberOrder } from './store/number-order.js';
 
@@ -445,28 +437,56 @@ export class KvStore {
    * exceed the limits.
    */
   restore(snapshot: Uint8Array): void {
-    const count = this.#validate(snapshot);
-    this.#clear(Math.max(count, this.#expectedKeys));
-    let at = SNAPSHOT_HEADER_BYTES;
-    if (readI32(snapshot, 0) === LEVELLED_MAGIC) {
-      this.#level = readI32(snapshot, 8);
-      this.#numbers[REVISION] = readIndex(snapshot, 16);
-      this.#numbers[NOW] = readIndex(snapshot, 24);
-      const end = LEVELLED_HEADER_BYTES + readI32(snapshot, 12) * LEASE_BYTES;
-      for (at = LEVELLED_HEADER_BYTES; at < end; at += LEASE_BYTES) this.#leases.read(snapshot, at);
+    const restore = this.beginRestore(snapshot.length);
+    restore.step(snapshot);
+    restore.end();
+  }
+
+  /** Like `restore`, in pieces. Until it ends there are two stores in memory. */
+  beginRestore(length: number): StoreRestore {
+    const { maxKeys, maxBytes } = this;
+    const built = new KvStore({ maxKeys, maxBytes, expectedKeys: 1 });
+    return new StoreRestore({ maxKeys, maxBytes, maxLevel: KV_LEVEL_MAX }, length, {
+      begin: (entries, level, revision, nowMs) => {
+        built.#clear(Math.max(entries, this.#expectedKeys));
+        built.#level = level;
+        built.#numbers[REVISION] = revision;
+        built.#numbers[NOW] = nowMs;
+      },
+      lease: (bytes, offset) => built.#leases.read(bytes, offset),
+      hasLease: (number) => built.#leases.find(number) >= 0,
+      entry: (...given) => built.#load(...given),
+      end: () => this.#takeOver(built),
+    });
+  }
+
+  /** Adds an entry whose key is above all others; false, with nothing changed, if it is not. */
+  #load(bytes: Uint8Array, key: number, keyLength: number, valueLength: number, meta: number): boolean {
+    const last = this.#order.last();
+    if (last >= 0 && this.#heap.compareKey(last, bytes, key, keyLength) >= 0) return false;
+    const added = this.#heap.add(bytes, key, keyLength, bytes, key + keyLength, valueLength);
+    this.#order.append(added);
+    this.#table.add(added, bytes, key, keyLength);
+    this.#contentBytes += KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength;
+    if (this.#level > 0) {
+      this.#heap.setMeta(added, bytes, meta);
+      this.#hold(added);
     }
-    for (let i = 0; i < count; i++) {
-      const keyLength = readU16(snapshot, at);
-      const valueLength = readU16(snapshot, at + 2);
-      const meta = at + SNAPSHOT_ENTRY_BYTES;
-      at += entryBytes(this.#level);
-      const id = this.#add(snapshot, at, keyLength, snapshot, at + keyLength, valueLength);
-      if (this.#level > 0) {
-        this.#heap.setMeta(id, snapshot, meta);
-        this.#hold(id);
-      }
-      at += keyLength + valueLength;
-    }
+    return true;
+  }
+
+  /** The contents of another store, which is not used any more, take the place of the present ones. */
+  #takeOver(other: KvStore): void {
+    this.#inProgress = undefined;
+    this.#heap = other.#heap;
+    this.#table = other.#table;
+    this.#order = other.#order;
+    this.#contentBytes = other.#contentBytes;
+    this.#level = other.#level;
+    this.#numbers.set(other.#numbers);
+    this.#leases = other.#leases;
+    this.#due = other.#due;
+    this.#attached = other.#attached;
   }
 
   #clear(expectedKeys: number): void {
@@ -486,91 +506,6 @@ export class KvStore {
     const { count } = this.#table;
     return this.#headBytes + this.#contentBytes + count * (entryBytes(this.#level) - KV_ENTRY_OVERHEAD_BYTES);
   }
-
-  /** Number of entries of a valid snapshot. */
-  #validate(snapshot: Uint8Array): number {
-    if (snapshot.length < SNAPSHOT_HEADER_BYTES) throw invalid(`${snapshot.length} bytes are less than a header`);
-    const magic = readI32(snapshot, 0);
-    if (magic !== SNAPSHOT_MAGIC && magic !== LEVELLED_MAGIC) throw invalid('it does not begin with "KVS1" or "KVS2"');
-    const leases = magic === LEVELLED_MAGIC ? leasesOf(snapshot) : undefined;
-    const revision = leases === undefined ? 0 : readIndex(snapshot, 16);
-    const leaseCount = leases?.count ?? 0;
-    const level = leases === undefined ? 0 : readI32(snapshot, 8);
-    const count = readI32(snapshot, 4) >>> 0;
-    if (count + leaseCount > this.maxKeys)
-      throw invalid(
-        `${count} keys${leaseCount === 0 ? '' : ` and ${leaseCount} leases`} are more than maxKeys ${this.maxKeys}`,
-      );
-    let at = leases === undefined ? SNAPSHOT_HEADER_BYTES : LEVELLED_HEADER_BYTES + leaseCount * LEASE_BYTES;
-    const fixedBytes = entryBytes(level);
-    let contentBytes = leaseCount * KV_ENTRY_OVERHEAD_BYTES;
-    let previousAt = 0;
-    let previousLength = 0;
-    for (let i = 0; i < count; i++) {
-      if (at + fixedBytes > snapshot.length) throw invalid(`it ends in entry ${i} of ${count}`);
-      const keyLength = readU16(snapshot, at);
-      const valueLength = readU16(snapshot, at + 2);
-      if (leases !== undefined) checkMeta(snapshot, at + SNAPSHOT_ENTRY_BYTES, revision, leases, i);
-      at += fixedBytes;
-      if (keyLength < KV_KEY_BYTES_MIN || keyLength > KV_KEY_BYTES_MAX)
-        throw invalid(`entry ${i} has a key of ${keyLength} bytes`);
-      if (valueLength > KV_VALUE_BYTES_MAX) throw invalid(`entry ${i} has a value of ${valueLength} bytes`);
-      if (at + keyLength + valueLength > snapshot.length) throw invalid(`it ends in entry ${i} of ${count}`);
-      if (i > 0 && compareBytes(snapshot, previousAt, previousLength, snapshot, at, keyLength) >= 0) {
-        throw invalid(`the key of entry ${i} is not above the one before it`);
-      }
-      previousAt = at;
-      previousLength = keyLength;
-      contentBytes += KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength;
-      at += keyLength + valueLength;
-    }
-    if (at !== snapshot.length) throw invalid(`${snapshot.length - at} bytes follow the last entry`);
-    if (contentBytes > this.maxBytes)
-      throw invalid(`${contentBytes} bytes of contents are more than maxBytes ${this.maxBytes}`);
-    return count;
-  }
-}
-
-/** The leases of a snapshot from level 1 on, whose header is checked here. */
-function leasesOf(snapshot: Uint8Array): Leases {
-  if (snapshot.length < LEVELLED_HEADER_BYTES) throw invalid(`${snapshot.length} bytes are less than a header`);
-  const level = readI32(snapshot, 8) >>> 0;
-  if (level < 1 || level > KV_LEVEL_MAX)
-    throw invalid(`it is of level ${level}, and this version knows those up to ${KV_LEVEL_MAX}`);
-  const revision = readIndex(snapshot, 16);
-  if (!(revision >= 1 && readIndex(snapshot, 24) >= 0)) throw invalid('its revision or time is no number');
-  const count = readI32(snapshot, 12) >>> 0;
-  if (LEVELLED_HEADER_BYTES + count * LEASE_BYTES > snapshot.length) throw invalid('it ends in its leases');
-  const leases = new Leases();
-  let previous = 0;
-  for (let i = 0; i < count; i++) {
-    const at = LEVELLED_HEADER_BYTES + i * LEASE_BYTES;
-    const number = readIndex(snapshot, at);
-    if (
-      !(number > previous && number <= revision && readIndex(snapshot, at + 8) >= 0 && readIndex(snapshot, at + 16) > 0)
-    )
-      throw invalid(`lease ${i} is damaged`);
-    leases.read(snapshot, at);
-    previous = number;
-  }
-  return leases;
-}
-
-/** @param revision the last one of the snapshot */
-function checkMeta(snapshot: Uint8Array, at: number, revision: number, leases: Leases, entry: number): void {
-  const lower = (word: number): number => readI32(snapshot, at + 4 * word) >>> 0;
-  const upper = (word: number): number => readI32(snapshot, at + 4 * word + 4) & 0xffffff;
-  const own = upper(0) * TWO_32 + lower(0);
-  const hold = upper(2) * TWO_32 + lower(2);
-  const kind = snapshot[at + 12]!;
-  const isHeld =
-    kind === Hold.none ? hold === 0 : kind === Hold.lease ? leases.find(hold) >= 0 : Number.isSafeInteger(hold);
-  if (snapshot[at + 4] !== 0 || own > revision || kind > Hold.lease || !isHeld)
-    throw invalid(`what entry ${entry} says of its change or its end is damaged`);
-}
-
-function invalid(problem: string): SnapshotError {
-  return new SnapshotError('kv', problem);
 }
 
 function option(name: string, value: number | undefined, byDefault: number, limit: number): number {

@@ -41,7 +41,14 @@ import {
   type KvOpcode,
 } from './kv-layout.js';
 import { KV_LEVEL_MAX, KvStore, type KvOptions } from './kv-store.js';
-import type { ApplyContext, Operation, Reply, SnapshotInPieces, StateMachine } from './state-machine.js';
+import type {
+  ApplyContext,
+  Operation,
+  Reply,
+  RestoreInPieces,
+  SnapshotInPieces,
+  StateMachine,
+} from './state-machine.js';
 
 export type { KvOptions } from './kv-store.js';
 
@@ -136,6 +143,11 @@ export class KvMachine implements StateMachine {
    */
   restore(snapshot: Uint8Array): void {
     this.#store.restore(snapshot);
+  }
+
+  /** Throws the errors of `restore`. Until it ends there are two states in memory. */
+  beginRestore(length: number): RestoreInPieces {
+    return this.#store.beginRestore(length);
   }
 
   #get(operation: Operation, reply: Reply): void {

@@ -32,12 +32,35 @@ export interface StateMachine {
    */
   beginSnapshot?(): SnapshotInPieces;
   /**
+   * Begins to replace the state by a snapshot that comes in pieces: for states that are so large that `restore` would
+   * stop the replica for milliseconds. Optional. Until it ends, the present state stays as it is and all other methods
+   * go on with it; even `restore` leaves this one alone. At most one is in progress. `restore` is needed all the same.
+   * @param length bytes of all pieces together
+   */
+  beginRestore?(length: number): RestoreInPieces;
+  /**
    * From the next operation on, the machine may do what it refused before: its level is at least this. The level is part
    * of the state, and of snapshots; a new machine has level 0. It is 1 when the feature `store` is on. Every replica is
    * told at the same entry of the log, and may be told again. Optional: for machines whose operations grow in number
    * while a cluster is upgraded.
    */
   raise?(level: number): void;
+}
+
+/** A state that is built from the pieces of a snapshot, apart from the present one. */
+export interface RestoreInPieces {
+  /**
+   * Takes the next bytes, at least one, cut anywhere: copy what is needed after the call. Throws if this cannot be a
+   * snapshot of this machine. Then it is over, and the state is unchanged.
+   */
+  step(piece: Uint8Array): void;
+  /**
+   * Everything has come: from now on this is the state, and a snapshot in pieces of the old one is over. Should take
+   * much less time than `restore`. Throws, with the state unchanged, if something is missing or wrong.
+   */
+  end(): void;
+  /** The rest will not come: forgets the pieces. May be called when it is over, and then does nothing. */
+  abort(): void;
 }
 
 /** A snapshot of the state as it was when it began, whatever was applied since. */

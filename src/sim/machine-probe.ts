@@ -8,7 +8,14 @@
  * replicas that install one.
  */
 import { hashBytes } from '../machine/bytes.js';
-import type { ApplyContext, Operation, Reply, SnapshotInPieces, StateMachine } from '../machine/state-machine.js';
+import type {
+  ApplyContext,
+  Operation,
+  Reply,
+  RestoreInPieces,
+  SnapshotInPieces,
+  StateMachine,
+} from '../machine/state-machine.js';
 import { Violation } from './violation.js';
 import type { Standstill } from './world.js';
 
@@ -28,8 +35,9 @@ export class MachineProbe implements StateMachine {
   wasWrong = false;
   /** The mark that the next applied operation sets. */
   nextMark = 0;
-  /** If the replica is to take its snapshots in pieces. */
+  /** If the replica is to take its snapshots in pieces, and to restore those of others in pieces. */
   readonly beginSnapshot?: () => SnapshotInPieces;
+  readonly beginRestore?: (length: number) => RestoreInPieces;
   private lastIndex = 0;
   private costUs = 0;
 
@@ -44,6 +52,8 @@ export class MachineProbe implements StateMachine {
     const { inner: machine } = this;
     if (inPieces && machine.beginSnapshot !== undefined)
       this.beginSnapshot = () => this.begin(machine.beginSnapshot!());
+    if (inPieces && machine.beginRestore !== undefined)
+      this.beginRestore = (length) => this.restoreInPieces(length, machine.beginRestore!(this.unmarked(length)));
   }
 
   /** Time that the work since the last call takes, µs. */
@@ -118,14 +128,48 @@ export class MachineProbe implements StateMachine {
   restore(snapshot: Uint8Array): void {
     if (this.standstill !== undefined)
       this.costUs += this.standstill.snapshotEntryUs * Math.max(this.lastIndex, snapshot.length / SNAPSHOT_ENTRY_BYTES);
-    const end = snapshot.length - (this.marked ? 1 : 0);
+    const end = this.unmarked(snapshot.length);
+    this.inner.restore(snapshot.subarray(0, end));
+    this.restored(snapshot[end] ?? 0);
+  }
+
+  private restoreInPieces(length: number, restore: RestoreInPieces): RestoreInPieces {
+    const { standstill } = this;
+    const pieceUs = standstill === undefined ? 0 : standstill.snapshotEntryUs / SNAPSHOT_ENTRY_BYTES;
+    const end = this.unmarked(length);
+    let given = 0;
+    let mark = 0;
+    return {
+      step: (piece) => {
+        if (given + piece.length > length) throw new RangeError(`${this.name} restores more bytes than it said`);
+        this.costUs += pieceUs * piece.length;
+        const own = piece.subarray(0, Math.max(0, end - given));
+        if (own.length < piece.length) mark = piece[piece.length - 1]!;
+        given += piece.length;
+        if (own.length > 0) restore.step(own);
+      },
+      end: () => {
+        if (given !== length)
+          throw new RangeError(`${this.name} has ${given} of ${length} bytes when its restore ends`);
+        restore.end();
+        this.restored(mark);
+      },
+      abort: () => restore.abort(),
+    };
+  }
+
+  /** Length of the machine's own state in one of `length` bytes. */
+  private unmarked(length: number): number {
+    return length - (this.marked ? 1 : 0);
+  }
+
+  private restored(mark: number): void {
     if (this.marked) {
       // After a rollback the state is its own; a different mark shows that it came from elsewhere.
-      if (snapshot[end] !== this.mark) this.wentWrong = false;
-      this.mark = snapshot[end]!;
+      if (mark !== this.mark) this.wentWrong = false;
+      this.mark = mark;
       if (this.mark !== 0) this.wasWrong = true;
     }
-    this.inner.restore(snapshot.subarray(0, end));
     this.restores++;
     this.digests.length = 0;
     this.lastIndex = 0;

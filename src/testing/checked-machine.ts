@@ -5,7 +5,14 @@
  * At drawn moments the state is saved and restored, into the same machine or a new one, as a view change or a restart
  * would. That must change nothing: a machine whose behaviour depends on more than its snapshot is found soon.
  */
-import type { ApplyContext, Operation, Reply, SnapshotInPieces, StateMachine } from '../machine/state-machine.js';
+import type {
+  ApplyContext,
+  Operation,
+  Reply,
+  RestoreInPieces,
+  SnapshotInPieces,
+  StateMachine,
+} from '../machine/state-machine.js';
 import type { Random } from '../sim/random.js';
 import { describeBytes, sameBytes } from './bytes.js';
 import type { Faults } from './fault.js';
@@ -24,6 +31,9 @@ const PIECE_BYTES_MAX = 64;
 const EMPTY_PIECES_MAX = 10_000;
 /** How often a query is checked to change nothing. */
 const QUERY_CHECKED = 1 / 4;
+/** How often a state is restored in pieces, of those that are; and how often an operation finds one that is given up. */
+const IN_PIECES = 0.5;
+const UNUSED = 1 / 64;
 
 /** One operation that a machine executed. */
 export interface Execution {
@@ -43,10 +53,13 @@ export class CheckedMachine implements StateMachine {
   private machine: StateMachine;
   /** As the machine has it: the replica then uses it. */
   readonly beginSnapshot?: () => SnapshotInPieces;
+  readonly beginRestore?: (length: number) => RestoreInPieces;
   /** The snapshot in pieces that was begun last, until it is over. */
   private pieces: CheckedPieces | undefined;
   /** The same, if it was not the replica that began it. */
   private own: CheckedPieces | undefined;
+  /** What the replica, or this, restores in pieces. */
+  private restoring: CheckedRestore | undefined;
   private kept: { readonly given: Uint8Array; readonly copy: Uint8Array } | undefined;
 
   /** @param name of the replica, for texts */
@@ -59,12 +72,15 @@ export class CheckedMachine implements StateMachine {
   ) {
     this.machine = this.make();
     if (this.machine.beginSnapshot !== undefined) this.beginSnapshot = () => this.begin();
+    if (this.machine.beginRestore !== undefined) this.beginRestore = (length) => this.restoreInPieces(length);
   }
 
   apply(operation: Operation, context: ApplyContext, reply: Reply): void {
     if (this.random.chance(RESTORED) && (this.pieces === undefined || this.pieces === this.own))
       this.replace(context.index);
     if (this.beginSnapshot !== undefined) this.takePiece();
+    if (this.beginRestore !== undefined && this.restoring === undefined && this.random.chance(UNUSED))
+      this.restoreForNothing();
     const given = bytesOf(operation);
     const { timestampHi, timestampLo, index } = context;
     const { capacity } = reply;
@@ -138,13 +154,55 @@ export class CheckedMachine implements StateMachine {
     return pieces;
   }
 
+  /** A restore that is given up has to leave no trace. */
+  private restoreForNothing(): void {
+    const saved = this.snapshot().slice();
+    const restore = this.restoreInPieces(saved.length, true);
+    this.stepThrough(restore, saved.subarray(0, this.random.between(0, saved.length)));
+    restore.abort();
+    if (!sameBytes(saved, this.snapshot())) this.broke('a restore that was given up changed the state');
+  }
+
+  private stepThrough(restore: RestoreInPieces, bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length; ) {
+      // The machine gets an array of its own, and its bytes change after the call.
+      const piece = bytes.slice(at, at + this.random.between(1, PIECE_BYTES_MAX));
+      at += piece.length;
+      restore.step(piece);
+      piece.fill(0xa5);
+    }
+  }
+
+  /** @param isOwn not the replica's: the state that is restored is the present one */
+  private restoreInPieces(length: number, isOwn = false): CheckedRestore {
+    const begun = this.call('beginRestore', undefined, () => this.machine.beginRestore!(length));
+    const restore: CheckedRestore = new CheckedRestore(begun, length, {
+      call: (what, call) => this.call(what, undefined, call),
+      attempt: (call) => this.standIns.during(this.random, call),
+      over: () => {
+        if (this.restoring === restore) this.restoring = undefined;
+      },
+      restored: (snapshot) => {
+        if (!isOwn) this.executions.length = 0;
+        this.pieces = this.own = undefined;
+        this.checkRestored(`a restore in pieces of ${describeBytes(snapshot)}`, snapshot);
+      },
+    });
+    this.restoring = restore;
+    return restore;
+  }
+
   private replace(index: number): void {
     const saved = this.snapshot().slice();
-    if (this.random.chance(ANEW)) {
+    if (this.restoring === undefined && this.random.chance(ANEW)) {
       this.machine = this.make();
       this.kept = undefined;
     }
-    this.restoreChecked(saved);
+    if (this.restoring === undefined && this.beginRestore !== undefined && this.random.chance(IN_PIECES)) {
+      const restore = this.restoreInPieces(saved.length, true);
+      this.stepThrough(restore, saved);
+      restore.end();
+    } else this.restoreChecked(saved);
     this.restoredBefore.push(index);
   }
 
@@ -152,10 +210,14 @@ export class CheckedMachine implements StateMachine {
     const given = snapshot.slice();
     this.pieces = this.own = undefined;
     this.call('restore', undefined, () => this.machine.restore(given));
+    this.checkRestored(`restore(${describeBytes(snapshot)})`, snapshot);
+  }
+
+  private checkRestored(what: string, snapshot: Uint8Array): void {
     const again = this.snapshot();
     if (!sameBytes(snapshot, again))
       this.broke(
-        `after restore(${describeBytes(snapshot)}) snapshot() returned ${describeBytes(again)}; the same state always gives the same bytes`,
+        `after ${what} snapshot() returned ${describeBytes(again)}; the same state always gives the same bytes`,
       );
   }
 
@@ -219,6 +281,57 @@ class CheckedPieces implements SnapshotInPieces {
 
   abort(): void {
     this.machine.call('abort', () => this.given.abort());
+    this.machine.over();
+  }
+}
+
+/**
+ * Keeps what it was given, to compare the state with it. Pieces come before it is known whether they are damaged, so a
+ * machine that throws is at fault only if all of them were right.
+ */
+class CheckedRestore implements RestoreInPieces {
+  private readonly given: Uint8Array[] = [];
+  private thrown: { readonly error: unknown } | undefined;
+
+  constructor(
+    private readonly restore: RestoreInPieces,
+    private readonly length: number,
+    private readonly machine: {
+      call<T>(what: string, call: () => T): T;
+      attempt(call: () => void): void;
+      over(): void;
+      restored(snapshot: Uint8Array): void;
+    },
+  ) {}
+
+  step(piece: Uint8Array): void {
+    this.given.push(piece.slice());
+    if (this.thrown !== undefined) return;
+    try {
+      this.machine.attempt(() => this.restore.step(piece));
+    } catch (error) {
+      this.thrown = { error };
+    }
+  }
+
+  end(): void {
+    const { machine, thrown } = this;
+    machine.over();
+    machine.call(thrown === undefined ? 'end of a restore' : 'step of a restore', () => {
+      if (thrown !== undefined) throw thrown.error;
+      this.restore.end();
+    });
+    const snapshot = new Uint8Array(this.length);
+    let at = 0;
+    for (const piece of this.given) {
+      snapshot.set(piece, at);
+      at += piece.length;
+    }
+    machine.restored(snapshot);
+  }
+
+  abort(): void {
+    this.machine.call('abort of a restore', () => this.restore.abort());
     this.machine.over();
   }
 }

@@ -5,7 +5,7 @@
 import t from 'tap';
 import { encodeDelete, encodeGet, encodePut, KV_OPERATION_BYTES_MAX } from '../../src/machine/kv-codec.js';
 import { KvMachine } from '../../src/machine/kv.js';
-import type { SnapshotInPieces } from '../../src/machine/state-machine.js';
+import type { RestoreInPieces, SnapshotInPieces } from '../../src/machine/state-machine.js';
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1e9);
 console.log(`# SEED=${SEED} replays the random operations`);
@@ -162,6 +162,122 @@ t.test('an empty store, one that is given up, and one that is interrupted by ano
   put(machine, 'k5', utf8('5'));
   machine.restore(state);
   t.ok(equal(machine.snapshot(), state));
+  t.end();
+});
+
+/** Gives all of `bytes`, cut at random. */
+function give(restore: RestoreInPieces, bytes: Uint8Array, most: number, random: (n: number) => number): void {
+  for (let at = 0; at < bytes.length; ) {
+    const piece = bytes.slice(at, at + 1 + random(most));
+    at += piece.length;
+    restore.step(piece);
+    // The machine has copied what it needs.
+    piece.fill(0xff);
+  }
+}
+
+t.test('restored in pieces, however these are cut, a state is the one that was saved', (t) => {
+  const random = randomFrom(SEED + 80);
+  for (let game = 0; game < 40; game++) {
+    const machine = new KvMachine();
+    const keys = [0, 1, 30, 3000][game % 4]!;
+    if (random(2) === 0) machine.raise(1);
+    for (let i = 0; i < keys; i++)
+      put(machine, `key ${random(keys * 2)}`, new Uint8Array(random(game === 2 ? 3000 : 60)).fill(random(256)));
+    if (game % 5 === 0) put(machine, 'k'.repeat(1024), new Uint8Array(32 * 1024).fill(1));
+    const bytes = machine.snapshot();
+    const other = new KvMachine();
+    for (let i = 0; i < 50; i++) put(other, `other ${random(20)}`, utf8('1'));
+    const restore = other.beginRestore(bytes.length);
+    give(restore, bytes, [1, 3, 40, 2000, 100_000][random(5)]!, (n) => {
+      // Meanwhile the present state goes on.
+      if (random(3) === 0) put(other, `other ${random(40)}`, utf8(String(random(9))));
+      if (random(500) === 0) other.restore(other.snapshot());
+      return random(n);
+    });
+    const before = other.snapshot();
+    const begun = other.beginSnapshot();
+    put(other, 'last', utf8('1'));
+    if (!equal(rest(begun, 100), before)) t.fail(`SEED=${SEED} game ${game}: a snapshot of the present state`);
+    restore.end();
+    restore.abort();
+    if (!equal(other.snapshot(), bytes)) t.fail(`SEED=${SEED} game ${game}: another state than was saved`);
+    t.equal(other.keyCount, machine.keyCount);
+    t.equal(other.contentBytes, machine.contentBytes);
+    // It is as good as any: keys are found, written and removed.
+    const model = new KvMachine();
+    model.restore(bytes);
+    for (let i = 0; i < 300; i++) {
+      const key = `key ${random(keys * 2 + 2)}`;
+      const value = utf8(String(random(1000)));
+      for (const each of [other, model])
+        if (i % 3 === 0) remove(each, key);
+        else put(each, key, value);
+    }
+    if (!equal(other.snapshot(), model.snapshot())) t.fail(`SEED=${SEED} game ${game}: went on differently`);
+  }
+  t.end();
+});
+
+t.test('what is refused in pieces is what is refused in one, and leaves the state alone', (t) => {
+  const random = randomFrom(SEED + 90);
+  const good = new KvMachine();
+  for (let i = 0; i < 20; i++) put(good, `key ${i}`, new Uint8Array(random(20)));
+  const old = good.snapshot();
+  good.raise(1);
+  for (let i = 0; i < 20; i += 2) put(good, `key ${i}`, new Uint8Array(random(20)));
+  const snapshot = good.snapshot();
+  const problem = (call: () => void): string | undefined => {
+    try {
+      call();
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'snapshot-invalid') throw error;
+      return (error as Error).message;
+    }
+    return undefined;
+  };
+  let refused = 0;
+  for (let round = 0; round < 1000; round++) {
+    let bytes = (random(2) === 0 ? old : snapshot).slice();
+    for (let flips = random(3); flips >= 0; flips--)
+      bytes[random(random(2) === 0 ? 40 : bytes.length)]! ^= 1 << random(8);
+    if (round % 3 === 0) bytes = bytes.slice(0, random(bytes.length));
+    const at = new KvMachine({ maxKeys: 25, maxBytes: 2000 });
+    put(at, 'here', utf8('before'));
+    const before = at.snapshot();
+    const whole = problem(() => new KvMachine({ maxKeys: 25, maxBytes: 2000 }).restore(bytes));
+    const restore = at.beginRestore(bytes.length);
+    const inPieces = problem(() => {
+      give(restore, bytes, 30, random);
+      restore.end();
+    });
+    if (inPieces !== whole) t.fail(`SEED=${SEED} round ${round}: ${inPieces}, and in one piece ${whole}`);
+    if (whole === undefined) continue;
+    refused++;
+    restore.abort();
+    if (!equal(at.snapshot(), before)) t.fail(`SEED=${SEED} round ${round}: refused, but changed`);
+    t.ok(problem(() => restore.step(bytes.subarray(0, 1))) !== undefined, 'it is over');
+    t.ok(problem(() => restore.end()) !== undefined);
+  }
+  t.ok(refused > 100, `${refused} were refused`);
+  const missing = good.beginRestore(snapshot.length);
+  missing.step(snapshot.subarray(0, snapshot.length - 1));
+  t.match(
+    problem(() => missing.end()),
+    /ends in entry 19 of 20/,
+  );
+  t.ok(equal(good.snapshot(), snapshot));
+  t.end();
+});
+
+t.test('a header makes no room for more entries than the bytes can hold', (t) => {
+  const machine = new KvMachine({ maxKeys: 1 << 24 });
+  const before = process.memoryUsage().arrayBuffers;
+  const restore = machine.beginRestore(100);
+  restore.step(Uint8Array.of(0x4b, 0x56, 0x53, 0x31, 0, 0xff, 0xff, 0xff));
+  const bytes = process.memoryUsage().arrayBuffers - before;
+  t.ok(bytes < 1 << 21, `${bytes} bytes`);
+  restore.abort();
   t.end();
 });
 

@@ -7,6 +7,7 @@ import type { Pieces } from '../../src/protocol/config.js';
 import { KIND_FAULTS } from '../../src/sim/faults.js';
 import { createShippedReplica, type CreateReplica } from '../../src/sim/cores.js';
 import { simulate } from '../../src/sim/simulation.js';
+import { SnapshotOffer, typeOf } from '../../src/wire/messages.js';
 import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 
 /** Most runs in which a rollback and an installation are looked for. */
@@ -86,6 +87,94 @@ t.test('snapshots in pieces end in every way, and no rule breaks', (t) => {
       faults: new Set(['partition', 'pause', 'small-limits']),
       pieces: { bytes: 1, everyUs: 20_000 },
       createReplica: watched(seen),
+    });
+    t.equal(failure, undefined, `seed ${seed}: ${failure?.invariant} ${failure?.detail}`);
+  }
+  t.comment(JSON.stringify(seen));
+  for (const [name, times] of Object.entries(seen)) t.ok(times > 0, `${name}: ${times}`);
+  t.end();
+});
+
+/** What became of snapshots of others that were restored in pieces. */
+interface Restores {
+  pieces: number;
+  /** Their states were taken up. */
+  ended: number;
+  /** A view change, another source or a newer snapshot came in between. */
+  givenUp: number;
+  newer: number;
+  /** The process ended. */
+  crashed: number;
+  /** Operations were executed between two pieces. */
+  meanwhile: number;
+}
+
+function watchedRestores(seen: Restores): CreateReplica {
+  const present = new Map<number, boolean>();
+  return (config, outbox, storage, machine, ...others) => {
+    if (present.get(config.id) === true) seen.crashed++;
+    present.set(config.id, false);
+    const { beginRestore } = machine;
+    let open: number | undefined;
+    let applied = 0;
+    const apply = machine.apply.bind(machine);
+    machine.apply = (...given) => {
+      applied++;
+      apply(...given);
+    };
+    const over = (restore: number): boolean => {
+      if (open !== restore) return false;
+      open = undefined;
+      present.set(config.id, false);
+      return true;
+    };
+    let restores = 0;
+    machine.beginRestore = (length) => {
+      const restore = beginRestore!.call(machine, length);
+      const me = restores++;
+      const before = applied;
+      if (open !== undefined) throw new Error('two at once');
+      open = me;
+      present.set(config.id, true);
+      return {
+        step: (piece) => {
+          seen.pieces++;
+          if (applied !== before) seen.meanwhile++;
+          restore.step(piece);
+        },
+        end: () => {
+          restore.end();
+          if (over(me)) seen.ended++;
+        },
+        abort: () => {
+          restore.abort();
+          if (over(me)) seen.givenUp++;
+        },
+      };
+    };
+    const core = createShippedReplica(config, outbox, storage, machine, ...others);
+    if (!(core instanceof ReplicaCore)) throw new TypeError('the core that ships');
+    const receive = core.receive.bind(core);
+    core.receive = (bytes, offset, ...rest) => {
+      const before = open;
+      receive(bytes, offset, ...rest);
+      if (typeOf(bytes, offset) === SnapshotOffer.type && before !== undefined && open !== before) seen.newer++;
+    };
+    return core;
+  };
+}
+
+t.test('snapshots of others are restored in pieces, and interrupted in every way', (t) => {
+  const seen: Restores = { pieces: 0, ended: 0, givenUp: 0, newer: 0, crashed: 0, meanwhile: 0 };
+  const isMissing = (): boolean => Object.values(seen).some((times) => times === 0);
+  for (let seed = 1; seed <= FURTHER_SEEDS && (seed <= 12 || isMissing()); seed++) {
+    const { failure } = simulate({
+      seed,
+      replicas: 3,
+      ticks: 300_000,
+      faults: new Set(['partition', 'pause', 'crash', 'loss', 'small-limits']),
+      pieces: { bytes: 64, everyUs: 1000 },
+      createReplica: watchedRestores(seen),
     });
     t.equal(failure, undefined, `seed ${seed}: ${failure?.invariant} ${failure?.detail}`);
   }

@@ -3,6 +3,7 @@ import type {
   ApplyContext,
   Operation,
   Reply,
+  RestoreInPieces,
   SnapshotInPieces,
   StateMachine,
 } from '../../src/machine/state-machine.js';
@@ -59,6 +60,19 @@ export class SumInPieces extends Sum {
     const whole = this.snapshot();
     let at = 0;
     return { length: whole.length, step: () => whole.subarray(at, ++at), abort: () => undefined };
+  }
+
+  beginRestore(length: number): RestoreInPieces {
+    const whole = new Uint8Array(length);
+    let at = 0;
+    return {
+      step: (piece) => {
+        whole.set(piece, at);
+        at += piece.length;
+      },
+      end: () => this.restore(whole),
+      abort: () => undefined,
+    };
   }
 }
 

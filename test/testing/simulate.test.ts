@@ -5,6 +5,7 @@ import type {
   ApplyContext,
   Operation,
   Reply,
+  RestoreInPieces,
   SnapshotInPieces,
   StateMachine,
 } from '../../src/machine/state-machine.js';
@@ -185,6 +186,67 @@ const WRONG: readonly [string, () => StateMachine, SimulationFailureKind, RegExp
       })(),
     'contract-broken',
     /step returned \d+ empty pieces/,
+  ],
+  [
+    'takes a state before all of its pieces are there',
+    () =>
+      new (class extends SumInPieces {
+        override beginRestore(length: number): RestoreInPieces {
+          const { step, end, abort } = super.beginRestore(length);
+          return {
+            step: (piece) => {
+              this.sum = (this.sum + 1) >>> 0;
+              step(piece);
+            },
+            end,
+            abort,
+          };
+        }
+      })(),
+    'contract-broken',
+    /a restore that was given up changed the state/,
+  ],
+  [
+    'forgets a piece of what it restores',
+    () =>
+      new (class extends SumInPieces {
+        override beginRestore(length: number): RestoreInPieces {
+          const { step, end, abort } = super.beginRestore(length);
+          return { step: (piece) => step(piece.fill(0, 3)), end, abort };
+        }
+      })(),
+    'contract-broken',
+    /after a restore in pieces of \[.*\] snapshot\(\) returned/,
+  ],
+  [
+    'keeps the arrays that it restores from',
+    () =>
+      new (class extends SumInPieces {
+        override beginRestore(): RestoreInPieces {
+          const pieces: Uint8Array[] = [];
+          return {
+            step: (piece) => pieces.push(piece),
+            end: () => this.restore(Buffer.concat(pieces)),
+            abort: () => undefined,
+          };
+        }
+      })(),
+    'contract-broken',
+    /after a restore in pieces of \[.*\] snapshot\(\) returned/,
+  ],
+  [
+    'refuses what it gave itself, when it comes in pieces',
+    () =>
+      new (class extends SumInPieces {
+        override beginRestore(length: number): RestoreInPieces {
+          const step = (): void => {
+            throw new RangeError('not mine');
+          };
+          return { ...super.beginRestore(length), step };
+        }
+      })(),
+    'machine-threw',
+    /step of a restore .*not mine/s,
   ],
   [
     'restores only half',

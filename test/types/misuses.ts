@@ -139,6 +139,10 @@ export class Wrong implements StateMachine {
   restore(snapshot: string): void {
     snapshot.trim();
   }
+  // @ts-expect-error: what is begun has to be ended or given up
+  beginRestore(): { step(piece: Uint8Array): void } {
+    return { step: () => undefined };
+  }
 }
 
 export function fields(operation: Operation, context: ApplyContext, reply: Reply): void {

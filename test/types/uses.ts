@@ -16,6 +16,8 @@ import {
   type ErrorCode,
   type Operation,
   type Reply,
+  type RestoreInPieces,
+  type SnapshotInPieces,
   type StateMachine,
 } from '../../src/index.js';
 
@@ -68,6 +70,18 @@ export class Length implements StateMachine {
   }
   restore(snapshot: Uint8Array): void {
     this.value = snapshot[0] ?? 0;
+  }
+  beginSnapshot(): SnapshotInPieces {
+    const whole = this.snapshot();
+    return { length: whole.length, step: () => whole, abort: () => undefined };
+  }
+  beginRestore(length: number): RestoreInPieces {
+    let value = length;
+    return {
+      step: (piece) => void (value = piece[0] ?? 0),
+      end: () => void (this.value = value),
+      abort: () => undefined,
+    };
   }
 }
 

@@ -8,7 +8,13 @@
  * committed, and then *stable*; the log is cut only at a stable one. If the machine gives it in pieces, it is
  * *unfinished* before that, for many turns.
  */
-import type { ApplyContext, Operation, Reply as MachineReply, StateMachine } from '../../machine/state-machine.js';
+import type {
+  ApplyContext,
+  Operation,
+  Reply as MachineReply,
+  RestoreInPieces,
+  StateMachine,
+} from '../../machine/state-machine.js';
 import { REGISTER_LANES, ReplyStatus, RequestFlag } from '../../wire/messages.js';
 import { LastWords } from '../../wire/copy.js';
 import { compareU64, readI32, readU16 } from '../../wire/u64.js';
@@ -29,6 +35,7 @@ import {
   encodeSnapshot,
   featuresIn,
   machineBytes,
+  machineRefuses,
   membershipIn,
   restoreSessions,
 } from './snapshots.js';
@@ -249,16 +256,23 @@ export class Execution {
     for (let i = committed + 1; i <= this.log.lastIndex; i++) this.tail.add(i);
   }
 
+  /** Begins to restore the machine's part of a snapshot in pieces; undefined: the machine restores only all at once. */
+  beginRestore(length: number): RestoreInPieces | undefined {
+    return this.machine.beginRestore?.(length);
+  }
+
   /**
    * Installs a snapshot from another replica, in which `snapshotFault` found nothing. The caller resets the log.
    * Returns the reason if the state machine refuses it; then nothing has changed.
+   * @param restore got the machine's part of it already, all of it
    */
-  install(snapshot: Snapshot): string | undefined {
+  install(snapshot: Snapshot, restore?: RestoreInPieces): string | undefined {
     this.giveUpUnfinished();
     try {
-      this.machine.restore(machineBytes(snapshot));
+      if (restore === undefined) this.machine.restore(machineBytes(snapshot));
+      else restore.end();
     } catch (error) {
-      return `the state machine refuses its part: ${error instanceof Error ? error.message : String(error)}`;
+      return machineRefuses(error);
     }
     this.provisional = undefined;
     this.comparable = undefined;

@@ -130,9 +130,29 @@ export function featuresIn({ bytes }: Snapshot): number {
   return readI32(bytes, 0) === 1 ? 0 : readI32(bytes, FEATURES_AT);
 }
 
+/**
+ * Where the machine's part begins in a snapshot of `length` bytes, of which `there` have come. -1: that does not show
+ * yet; Infinity: these bytes are not a snapshot of this version.
+ */
+export function machineStart(bytes: Uint8Array, there: number, length: number): number {
+  if (there < HEADER_BYTES) return -1;
+  const version = readI32(bytes, 0);
+  if (version < SNAPSHOT_FORMAT.oldest || version > SNAPSHOT_FORMAT.newest) return Infinity;
+  if (there < headerBytes(version)) return -1;
+  const sessionBytes = readI32(bytes, 36);
+  if (sessionBytes < 0 || hostsLength(bytes) < 0) return Infinity;
+  const start = startOfSessions(bytes) + sessionBytes;
+  return start <= length ? start : Infinity;
+}
+
 /** The state machine's part. */
 export function machineBytes(snapshot: Snapshot): Uint8Array {
   return snapshot.bytes.subarray(sessionsAt(snapshot) + readI32(snapshot.bytes, 36));
+}
+
+/** Why a snapshot cannot be installed if the state machine throws this when it restores its part. */
+export function machineRefuses(error: unknown): string {
+  return `the state machine refuses its part: ${error instanceof Error ? error.message : String(error)}`;
 }
 
 /**

@@ -9,7 +9,7 @@
  * a committed entry is never cut from a log (`ChosenStable`); only what is in the log is committed (`ExecInLog`). A
  * change of durable state marks the turn, so that no message leaves before it is written (durable-outbox.ts).
  */
-import type { StateMachine } from '../../machine/state-machine.js';
+import type { RestoreInPieces, StateMachine } from '../../machine/state-machine.js';
 import { ReplicaStatus, RequestFlag } from '../../wire/messages.js';
 import { BucketCounts } from '../bucket-counts.js';
 import { DEFAULT_PIECES, type ReplicaConfig } from '../config.js';
@@ -491,10 +491,11 @@ export class ReplicaState {
   /**
    * Starts the log anew behind a snapshot of committed state, in which `snapshotFault` found nothing. Returns the reason
    * if the state machine refuses it; then nothing has changed.
+   * @param restore got the machine's part of it already, all of it
    */
-  installSnapshot(snapshot: Snapshot): string | undefined {
+  installSnapshot(snapshot: Snapshot, restore?: RestoreInPieces): string | undefined {
     invariant(snapshot.index >= this.committed, 'a snapshot that is installed is not behind what is committed');
-    const fault = this.execution.install(snapshot);
+    const fault = this.execution.install(snapshot, restore);
     if (fault !== undefined) return fault;
     this.isEcho = true;
     installBase(snapshot, this.log);

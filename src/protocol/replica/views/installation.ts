@@ -174,8 +174,8 @@ export class Installation implements TransferListener {
       this.abandon();
       return;
     }
-    const { snapshot } = transfer.staged;
-    const fault = snapshot === undefined ? undefined : state.installSnapshot(snapshot);
+    const { snapshot, restore } = transfer.staged;
+    const fault = snapshot === undefined ? undefined : state.installSnapshot(snapshot, restore);
     if (fault !== undefined) {
       transfer.refuseSnapshot(fault, now);
       return;

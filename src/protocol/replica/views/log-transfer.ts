@@ -51,7 +51,6 @@ export class LogTransfer {
   private arriving: ArrivingSnapshot | undefined;
   /** What the staged snapshot was offered as. */
   private arrived: Offered | undefined;
-  private readonly digest = new Uint8Array(8);
 
   constructor(
     private readonly state: ReplicaState,
@@ -75,6 +74,7 @@ export class LogTransfer {
   drop(): void {
     this.target = undefined;
     this.staged.clear();
+    this.arriving?.abort();
     this.arriving = undefined;
     this.arrived = undefined;
     this.early.clear();
@@ -198,7 +198,10 @@ export class LogTransfer {
     }
     if (this.arriving?.isOffered(offered) === true) return;
     this.early.clear();
-    this.arriving = new ArrivingSnapshot(offered);
+    // A machine restores one snapshot at a time.
+    this.staged.forgetRestore();
+    this.arriving?.abort();
+    this.arriving = new ArrivingSnapshot(offered, this.state.execution, this.hasher);
     this.pace.progressed(now);
     this.ask(now);
   }
@@ -227,7 +230,9 @@ export class LogTransfer {
     const { state } = this;
     const { offered } = arrived;
     const { source, lastIndex } = this.target!;
-    if (!arrived.isUndamaged(this.hasher, this.digest)) {
+    const digest = new Uint8Array(8);
+    if (!arrived.isUndamaged(digest)) {
+      arrived.abort();
       this.unusable.damaged(source, offered);
       state.transition('snapshot-refused', `snapshot of ${offered.index} from replica ${source} is damaged`);
       this.ask(now);
@@ -235,21 +240,19 @@ export class LogTransfer {
     }
     this.arrived = offered;
     const snapshot = decodeSnapshot(arrived.bytes);
-    if (
+    const fault =
       snapshot === undefined ||
       snapshot.index !== offered.index ||
       snapshot.chainHi !== offered.chainHi ||
       snapshot.chainLo !== offered.chainLo
-    ) {
-      this.refuseSnapshot('the header is that of another one, or of none', now);
+        ? 'the header is that of another one, or of none'
+        : (snapshotFault(snapshot, state.config.limits) ?? arrived.fault);
+    if (snapshot === undefined || fault !== undefined) {
+      arrived.abort();
+      this.refuseSnapshot(fault!, now);
       return;
     }
-    const fault = snapshotFault(snapshot, state.config.limits);
-    if (fault !== undefined) {
-      this.refuseSnapshot(fault, now);
-      return;
-    }
-    this.staged.beginBehindSnapshot(snapshot);
+    this.staged.beginBehindSnapshot({ ...snapshot, digest }, arrived.restore);
     if (!this.listener.staged(now)) return;
     if (snapshot.index === lastIndex) this.listener.whole(now);
     else this.ask(now);

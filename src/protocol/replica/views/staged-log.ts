@@ -3,6 +3,7 @@
  * or behind a snapshot. It computes the chain of each entry as it comes.
  */
 import { readI32, writeI32 } from '../../../wire/u64.js';
+import type { RestoreInPieces } from '../../../machine/state-machine.js';
 import type { Hasher, Snapshot } from '../../contract.js';
 import { entryFollows, keyFollows, type Log } from '../../log/log.js';
 import { followsSnapshot } from '../../log/snapshots.js';
@@ -16,6 +17,8 @@ export class StagedLog {
   endChainLo = 0;
   /** What the entries follow, if it is not the own log. */
   snapshot: Snapshot | undefined;
+  /** It has all of the machine's part of that snapshot. */
+  restore: RestoreInPieces | undefined;
   /** In wire form. */
   entries: Uint8Array[] = [];
   private bytes = 0;
@@ -32,6 +35,13 @@ export class StagedLog {
     this.bytes = 0;
     this.longestOperation = 0;
     this.snapshot = undefined;
+    this.forgetRestore();
+  }
+
+  /** If the snapshot is installed, the machine's part of it is then restored at once. */
+  forgetRestore(): void {
+    this.restore?.abort();
+    this.restore = undefined;
   }
 
   /** Begins behind entry `index`, which the own log has under that chain. */
@@ -43,9 +53,10 @@ export class StagedLog {
     this.endChainLo = chainLo;
   }
 
-  beginBehindSnapshot(snapshot: Snapshot): void {
+  beginBehindSnapshot(snapshot: Snapshot, restore: RestoreInPieces | undefined): void {
     this.beginBehind(snapshot.index, snapshot.chainHi, snapshot.chainLo);
     this.snapshot = snapshot;
+    this.restore = restore;
   }
 
   endsWith(index: number, chainHi: number, chainLo: number): boolean {
