@@ -154,6 +154,11 @@ export interface ReplicaConfig {
   readonly features?: number;
   /** How a snapshot is taken that the machine gives in pieces. Default: DEFAULT_PIECES. */
   readonly pieces?: Pieces;
+  /**
+   * Views of an epoch after which its primary has the same voters decided for the next one. Default: three quarters of
+   * them. For tests.
+   */
+  readonly renewAfter?: number;
 }
 
 export interface ClientTimings {

@@ -75,6 +75,9 @@ const ADDRESSES = 1024;
 /** Share of the runs whose replicas take snapshots in pieces; how long these are, and how far apart. */
 const IN_PIECES = 0.3;
 const PIECE_BYTES = [1, 64, 512] as const;
+/** Share of the runs with members in which an epoch is over after few views, and how many that are at least. */
+const RENEWALS = 0.3;
+const RENEWAL_VIEWS = [1, 5, 20] as const;
 const PIECE_US = [200, 1000, 20_000] as const;
 
 export interface SimulationOptions {
@@ -158,6 +161,8 @@ export class Assembly implements Parts {
   private readonly requestsPerLane: number | undefined;
   /** When an operator switches features on, µs. */
   private readonly switchUs: number | undefined;
+  /** Views after which a primary has its voters decided anew; undefined: they do not run short. */
+  private readonly renewAfter: number | undefined;
   private readonly divergingText: string;
 
   constructor(
@@ -211,6 +216,8 @@ export class Assembly implements Parts {
       ? { bytes: pieces.pick(PIECE_BYTES), everyUs: pieces.pick(PIECE_US) }
       : undefined;
     this.pieces = options.pieces === undefined ? drawn : (options.pieces ?? undefined);
+    const renewals = new Random(seed).fork('renewals');
+    if (changes && renewals.chance(RENEWALS)) this.renewAfter = renewals.pick(RENEWAL_VIEWS);
     this.datagramBytes = longest ?? DEFAULT_DATAGRAM_BYTES;
     this.checks = new Checks(replicas, options.executed, options.replicas);
     this.tally = new Tally(replicas);
@@ -272,6 +279,7 @@ export class Assembly implements Parts {
     const mishaps = [
       this.mishaps.describe(),
       this.requestsPerLane === undefined ? '' : `wear ${this.requestsPerLane} requests a lane`,
+      this.renewAfter === undefined ? '' : `epochs renewed after ${this.renewAfter} views or two cycles`,
       this.switchUs === undefined ? '' : `features from ${(this.switchUs / 1000).toFixed(0)} ms on`,
       this.divergingText,
     ]
@@ -319,6 +327,7 @@ export class Assembly implements Parts {
       timings: { ...DEFAULT_TIMINGS, ...timings },
       features: this.features,
       ...(this.pieces === undefined ? {} : { pieces: this.pieces }),
+      ...(this.renewAfter === undefined ? {} : { renewAfter: this.renewAfter }),
     };
     const { createMachine } = options;
     this.disks.push(disk);

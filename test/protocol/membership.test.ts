@@ -111,7 +111,12 @@ t.test('what may not be: nothing changes, and the result says why', (t) => {
     ['nothing was decided', m, go(1), Outcome.epochMismatch, NONE, true],
     ['something else was decided', open, go(2), Outcome.epochMismatch, NONE, true],
     ['a client says that an epoch began', open, go(1), Outcome.epochMismatch, NONE],
-    ['a primary asks for a change', m, change_(0, 1, 0, 1, 3), Outcome.epochMismatch, NONE, true],
+    ['a primary asks for other voters', m, change_(0, 1, 0, 1, 3), Outcome.epochMismatch, NONE, true],
+    ['a primary asks for fewer voters', m, change_(0, 1, 0, 1), Outcome.epochMismatch, NONE, true],
+    ['a primary asks while a change is open', open, change_(0, 1, 0, 1, 2), Outcome.changePending, NONE, true],
+    ['a primary asks for the same voters', m, change_(0, 1, 0, 1, 2), Outcome.done, NONE, true],
+    ['… which are not known', firstMembership(3), change_(0, 1, 0, 1, 2), Outcome.done, NONE, true],
+    ['a primary lists a host', m, learn(12), Outcome.epochMismatch, NONE, true],
   ] as const) {
     const said = change(before, operation, 99, byPrimary);
     t.strictSame([said.outcome, said.id], [outcome, id], what);

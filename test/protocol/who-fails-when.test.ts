@@ -2,9 +2,11 @@
 // for 2. "Goes on" means that something commits. What is asserted to happen is waited for in simulated time.
 import t from 'tap';
 import { EPOCH_VIEWS } from '../../src/protocol/configuration.js';
+import { Feature } from '../../src/protocol/log/features.js';
 import { encodeMembership } from '../../src/protocol/membership/membership.js';
 import { ReplicaStatus, Sync, ViewChange, Vote } from '../../src/wire/messages.js';
 import { Changing } from './changing.js';
+import { Cluster } from './harness.js';
 
 const E1 = EPOCH_VIEWS;
 /** Longer than any patience. */
@@ -321,5 +323,61 @@ t.test('a quorum of one has decided nothing before it is durable', (t) => {
   t.equal(state.members.index, index);
   disk.release();
   t.ok(state.members.index > index);
+  t.end();
+});
+
+t.test('an epoch whose views run short is followed by another with the same voters, asked for by nobody', (t) => {
+  const c = three();
+  const due = (3 * EPOCH_VIEWS) / 4;
+  const enter = (view: number): void => {
+    c.replica(0).receive(ViewChange, { view }, 1);
+    t.ok(
+      c.until(LONG, () => c.view >= view && c.serves()),
+      `view ${view}`,
+    );
+  };
+  enter(due - 20);
+  c.run(1_000_000);
+  t.equal(c.newest.decided, 0, 'not yet');
+  enter(due);
+  t.ok(c.until(LONG, () => c.newest.started === 1));
+  t.strictSame(c.newest.voters, [0, 1, 2]);
+  t.strictSame(
+    c.newest.hosts.map(({ id }) => id),
+    [0, 1, 2, 3],
+    'a learner stays',
+  );
+  t.ok(c.until(LONG, () => c.serves()));
+  t.ok(c.view < E1 + 20, 'its views begin anew');
+  c.run(1_000_000);
+  t.equal(c.newest.decided, 1, 'once');
+  t.ok(c.replicas.some(({ transitions }) => transitions.some((text) => text.startsWith('renew-epoch'))));
+  t.end();
+});
+
+t.test('… also where the replicas have no identities yet', (t) => {
+  const c = new Cluster(3, { features: Feature.membership });
+  c.replica(0).receive(ViewChange, { view: (3 * EPOCH_VIEWS) / 4 }, 1);
+  c.run(2_000_000);
+  for (const { state } of c.replicas)
+    t.match(state.members, { started: 1, decided: 1, voters: [0, 1, 2] }, `replica ${state.id}`);
+  t.end();
+});
+
+t.test('… but not where members cannot change, and not beside a change that is open', (t) => {
+  const without = new Cluster(3);
+  without.replica(0).receive(ViewChange, { view: (3 * EPOCH_VIEWS) / 4 }, 1);
+  without.run(2_000_000);
+  t.equal(without.replica(0).last, 0);
+  const c = three();
+  const other = c.join();
+  for (const id of [3, other]) c.replica(id).crash();
+  c.ask({ kind: 'change', from: 0, to: 1, ids: [0, 3, 4] });
+  t.ok(c.until(LONG, () => c.newest.decided === 1));
+  c.replica(0).receive(ViewChange, { view: (3 * EPOCH_VIEWS) / 4 }, 1);
+  t.ok(c.until(LONG, () => c.view > E1 / 2));
+  c.run(1_000_000);
+  t.strictSame(c.newest.nextVoters, [0, 3, 4]);
+  t.ok(c.serves());
   t.end();
 });

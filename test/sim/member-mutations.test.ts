@@ -12,7 +12,7 @@ const KNOWN: Readonly<Record<string, readonly [seed: number, replicas: number]>>
   fewold: [1, 1],
   anyvoter: [7, 1],
   oldacks: [1, 3],
-  epochvolatile: [7, 5],
+  epochvolatile: [63, 5],
   nocatchup: [1, 3],
   emptyvote: [1, 3],
   spare: [1, 5],

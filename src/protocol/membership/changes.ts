@@ -7,6 +7,8 @@
  *
  * Rule S, part of *C7*: an id is given once, to one identity. No voter is without one once voters change.
  *
+ * A primary changes nothing by itself but the epoch: `Go`, and the same voters for the next epoch (replica/membership/).
+ *
  * An entry that is not valid changes nothing, and its result says why.
  */
 import { EPOCH_MAX, SLOTS } from '../configuration.js';
@@ -53,7 +55,8 @@ export function change(before: Membership, operation: ConfigureOperation, index:
     id,
     membership: { ...before, ...changes, index },
   });
-  if ((operation.kind === 'go') !== byPrimary) return refused(Outcome.epochMismatch);
+  const isOfPrimary = operation.kind === 'go' || (operation.kind === 'change' && byPrimary);
+  if (isOfPrimary !== byPrimary) return refused(Outcome.epochMismatch);
   switch (operation.kind) {
     case 'learn': {
       const { address, identityHi, identityLo } = operation;
@@ -95,7 +98,9 @@ export function change(before: Membership, operation: ConfigureOperation, index:
       const { from, to, ids } = operation;
       if (before.decided !== before.started) return refused(Outcome.changePending);
       if (from !== before.started || to <= from || to > EPOCH_MAX) return refused(Outcome.epochMismatch);
-      if (!areNamed(before)) return refused(Outcome.identityUnknown);
+      // The same voters again, because the views of the epoch are used up: nobody is new.
+      if (byPrimary && ids.join() !== before.voters.join()) return refused(Outcome.epochMismatch);
+      if (!byPrimary && !areNamed(before)) return refused(Outcome.identityUnknown);
       const missing = ids.find((id) => hostOf(before, id) === undefined);
       if (missing !== undefined) return refused(Outcome.notListed, missing);
       return done(ID_MAX + 1, { decided: to, nextVoters: ids });

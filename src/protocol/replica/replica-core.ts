@@ -25,6 +25,7 @@ import {
 import { SLOTS } from '../configuration.js';
 import { Counter } from '../counters.js';
 import { MemberSearch } from './membership/member-search.js';
+import { Renewal } from './membership/renewal.js';
 import { Divergence } from './divergence.js';
 import { HoldBack } from './hold-back.js';
 import { Introduction } from './introduction.js';
@@ -67,6 +68,7 @@ export class ReplicaCore {
   private first: FirstStart | undefined;
   private readonly holdBack: HoldBack;
   private readonly memberSearch: MemberSearch;
+  private readonly renewal: Renewal;
   private readonly otherChains: OtherChains;
   private readonly wake = new Float64Array(1);
   private lastTurnUs = DOUBLE_ZERO;
@@ -121,6 +123,7 @@ export class ReplicaCore {
     );
     const memberSearch = new MemberSearch(this.state);
     this.memberSearch = memberSearch;
+    this.renewal = new Renewal(this.state);
     this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, transfers, hasher, contradictions, {
       promised: (left, wasWaiting, reason, at) => {
         this.suspicion.promised(left, wasWaiting, reason, at);
@@ -283,6 +286,7 @@ export class ReplicaCore {
     this.viewChanges.tick(now);
     this.suspicion.tick(now);
     this.viewChanges.giveUpSource(now);
+    this.renewal.tick();
     this.divergence.tick(now);
   }
 

@@ -17,7 +17,7 @@ import type { TransferSender } from '../transfer-sender.js';
 import type { ReplicaState } from '../replica-state.js';
 import { chooseVote, type CastVote } from './votes.js';
 import { areEnough } from '../membership/enough-votes.js';
-import { goBehind } from '../membership/go-entry.js';
+import { goBehind } from '../membership/primary-entries.js';
 import { Installation } from './installation.js';
 import type { Target } from './log-transfer.js';
 import type { ViewListener } from './view-listener.js';
