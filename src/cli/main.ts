@@ -29,6 +29,10 @@ const MEMBER_CHANGES: Commands = {
     async () => (await import('./members/commands.js')).replace,
   ],
   'member remove': ['remove hosts', async () => (await import('./members/commands.js')).remove],
+  'member move': [
+    'list a host at another address, where its data directory is now',
+    async () => (await import('./members/commands.js')).move,
+  ],
 };
 
 /** Name → what it does, and where it is. */

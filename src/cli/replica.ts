@@ -24,6 +24,7 @@ import type { Flags } from '../console/flags.js';
 import { OFFERED_FEATURES } from '../protocol/log/features.js';
 import { joinedId } from './members/join.js';
 import { placeIn } from './members/place.js';
+import { addressText } from '../host/cluster-config.js';
 import { CliError, Exit } from '../console/exit.js';
 import type { ReplicaAnswer, ReplicaQuestion } from '../measure/load/messages.js';
 import { asSettings, CLUSTER_FLAG, CONFIG_FLAG } from '../console/settings.js';
@@ -47,7 +48,7 @@ const JOIN_FLAGS = {
     kind: 'text',
     value: 'HOST:PORT',
     standard: 'where the members list this host',
-    help: 'with --join and an empty data directory: where the other hosts will reach this one',
+    help: 'where the other hosts reach this one. Needed with --join and an empty data directory, and after the data directory has moved to another host, until jitpaxos member move has listed it there',
   },
 } as const satisfies Flags;
 
@@ -228,6 +229,7 @@ export const replica = defineCommand(
       durability: values.durability as Durability,
       ...(values['segment-bytes'] === undefined ? {} : { segmentBytes: values['segment-bytes'] }),
       logLost: values['log-lost'],
+      ...(values.listen === undefined ? {} : { listen: addressText(placeIn(values.listen)) }),
       ...transportChoice(values),
       clock: values.clock,
       ...(values['datagram-bytes'] === undefined ? {} : { datagramBytes: values['datagram-bytes'] }),

@@ -5,7 +5,8 @@
 import { JitPaxosError } from '../errors.js';
 import type { KeyFile } from '../host/key-file.js';
 import type { Logger } from '../host/logger.js';
-import type { ClusterConfig } from '../host/cluster-config.js';
+import { hostAndPortOf, type ClusterConfig } from '../host/cluster-config.js';
+import { addressFault } from '../host/replica-address.js';
 import { checkInteger, checkKeys, optionNames, show } from '../host/options.js';
 import type { TransportKind } from '../host/transport-choice.js';
 import type { StateMachine } from '../machine/state-machine.js';
@@ -51,6 +52,11 @@ export interface ReplicaOptions {
    * replica. Default false.
    */
   readonly logLost?: boolean;
+  /**
+   * `HOST:PORT`, where this replica listens if that is not where the members list it: its data directory has moved.
+   * `jitpaxos member move` then lists it there. Default: its listed address.
+   */
+  readonly listen?: string;
   /** Default `auto`: native if the addon is available, otherwise dgram. */
   readonly transport?: TransportKind;
   /** How the native transport waits. Default `adaptive`. */
@@ -86,6 +92,7 @@ const OPTION_NAMES = optionNames<ReplicaOptions>({
   durability: true,
   segmentBytes: true,
   logLost: true,
+  listen: true,
   transport: true,
   idle: true,
   datagramBytes: true,
@@ -120,6 +127,11 @@ export function checkOptions(options: ReplicaOptions): void {
       'option-invalid',
       `Replica.start: logLost is ${show(options.logLost)}; it has to be true or false`,
     );
+  if (options.listen !== undefined && !isAddress(options.listen))
+    throw new JitPaxosError(
+      'option-invalid',
+      `Replica.start: listen is ${show(options.listen)}; it has to be "HOST:PORT", an IPv6 address in brackets, at which the other hosts reach this one`,
+    );
   if (options.segmentBytes !== undefined)
     checkInteger(
       'option-invalid',
@@ -138,6 +150,11 @@ export function checkOptions(options: ReplicaOptions): void {
       'option-invalid',
       `Replica.start: data is ${show(data)}; it has to be the path of a directory`,
     );
+}
+
+function isAddress(listen: unknown): boolean {
+  const at = typeof listen === 'string' ? hostAndPortOf(listen) : undefined;
+  return at !== undefined && addressFault(at.host) === undefined;
 }
 
 /** The defaults with what differs from them. Throws JitPaxosError `option-invalid`. */

@@ -33,7 +33,15 @@ import { HOST_PLACES } from '../wire/host-ids.js';
 import { AskMembers, Members, Status, typeOf, type TypesFor } from '../wire/messages.js';
 import { AddressBook, unresolved } from '../host/address-book.js';
 import { CHAIN_REMEDY, chainWarning, openChain, showFingerprint } from '../host/chain.js';
-import { listDigest, loadCluster, mergeLimits, type Cluster } from '../host/cluster-config.js';
+import {
+  addressText,
+  hostAndPortOf,
+  listDigest,
+  loadCluster,
+  mergeLimits,
+  type Cluster,
+  type HostAndPort,
+} from '../host/cluster-config.js';
 import { HostPlaces, placeOf, seedsOf } from '../host/host-places.js';
 import { changingMembers } from '../host/changing-members.js';
 import { MemberSearch } from '../host/member-search.js';
@@ -211,7 +219,10 @@ export class Replica {
       const book = await AddressBook.open({
         replicas: bySlot.map((host) => (host === undefined ? undefined : placeOf(host, cluster))),
       });
-      const address = listeningAddress(cluster, book, id, slot);
+      const address =
+        options.listen === undefined
+          ? listeningAddress(cluster, book, id, slot)
+          : await addressAt(hostAndPortOf(options.listen)!);
       const loop = new TurnLoop({
         cluster,
         book,
@@ -299,6 +310,19 @@ export class Replica {
         clock: clock.source,
         durability,
       });
+      const own = bySlot[slot];
+      const ownPlace = own === undefined ? undefined : placeOf(own, cluster);
+      if (
+        options.listen !== undefined &&
+        ownPlace !== undefined &&
+        addressText(ownPlace) !== addressText(hostAndPortOf(options.listen)!)
+      )
+        logger.warn('replica.listens-elsewhere', {
+          replica: id,
+          listed: addressText(ownPlace),
+          listens: options.listen,
+          next: `jitpaxos member move ${id} ${options.listen}, so that the others find it here`,
+        });
       const withoutKeys = withoutKeysWarning(cluster);
       if (withoutKeys !== undefined)
         logger.warn(WITHOUT_KEYS_EVENT, { replica: id, warning: withoutKeys, next: WITHOUT_KEYS_REMEDY });
@@ -673,6 +697,13 @@ function listeningAddress(cluster: Cluster, book: AddressBook, id: number, slot:
   return four * 2 >= book.known
     ? { host: '0.0.0.0', port: own.port, family: 4 }
     : { host: '::', port: own.port, family: 6 };
+}
+
+/** Throws JitPaxosError `host-unresolved`. */
+async function addressAt(at: HostAndPort): Promise<Address> {
+  const book = await AddressBook.open({ replicas: [at] });
+  book.close();
+  return book.addresses[0]!;
 }
 
 function outOfRange(id: number, replicas: number): JitPaxosError {

@@ -47,16 +47,22 @@ class Hosts {
     const hosts = new Hosts(t);
     const cluster = await clusterConfig(replicas);
     writeFileSync(hosts.file, JSON.stringify(cluster));
-    await Promise.all(cluster.replicas.map((_, id) => hosts.run(id, join(hosts.directory, `first-${id}`))));
+    await Promise.all(cluster.replicas.map((_, id) => hosts.run(id, hosts.dataOf(id))));
     const chain = openChain(loadCluster(cluster), undefined, loadHash());
     const operation = featureOperation(FEATURE_NAMES.indexOf('membership') + 1, chain);
     await switchOn({ cluster, logger: silentLogger, connectTimeout: TIMEOUT_MS }, operation, TIMEOUT_MS);
     return hosts;
   }
 
-  private async run(id: number, data: string): Promise<void> {
+  /** @param listen where its directory has moved to */
+  async run(id: number, data: string, listen?: string): Promise<void> {
     const options = { cluster: this.file, id, data, machine: new KvMachine(), logger: silentLogger };
-    this.running.set(id, await Replica.start(options));
+    this.running.set(id, await Replica.start({ ...options, ...(listen === undefined ? {} : { listen }) }));
+  }
+
+  /** The data directory of a first host. */
+  dataOf(id: number): string {
+    return join(this.directory, `first-${id}`);
   }
 
   async stop(id: number): Promise<void> {
@@ -160,4 +166,58 @@ t.test('one of three burnt down: a new host takes its place, the old ones go, an
     ['after', '3'],
   ] as const)
     t.equal(Buffer.from((await kv.get(key))!).toString(), value);
+});
+
+t.test(
+  'a host moves with its directory: the first change of a cluster, and the host is needed afterwards',
+  async (t) => {
+    const hosts = await Hosts.start(t, 3);
+    await using client = await Client.connect({
+      cluster: hosts.file,
+      logger: silentLogger,
+      timeout: TIMEOUT_MS,
+      connectTimeout: TIMEOUT_MS,
+    });
+    const kv = new KvClient(client);
+    await kv.put('before', '1');
+    await hosts.stop(1);
+    const address = `127.0.0.1:${(await freePorts(1))[0]}`;
+    await hosts.run(1, hosts.dataOf(1), address);
+    const { steps, voters } = await hosts.change({ kind: 'move', id: 1, address });
+    t.same(voters, [0, 1, 2]);
+    t.same(steps, [
+      'the log knows the data directory of host 0',
+      'the log knows the data directory of host 1',
+      'the log knows the data directory of host 2',
+      `host 1 is listed at ${address}`,
+    ]);
+    await hosts.stop(2);
+    await kv.put('between', '2'); // 0 and 1 are the quorum
+    const isThere = (): boolean =>
+      hosts.running
+        .get(1)!
+        .status()
+        .membership?.hosts.some((host) => host.id === 1 && host.address === address) === true;
+    while (!isThere()) await sleep(20); // it executes what moved it when it knows that it is committed
+    await hosts.stop(1);
+    await hosts.run(1, hosts.dataOf(1));
+    await kv.put('after', '3');
+    t.equal(hosts.running.get(1)!.status().port, Number(address.split(':')[1]));
+    for (const [key, value] of [
+      ['before', '1'],
+      ['between', '2'],
+      ['after', '3'],
+    ] as const)
+      t.equal(Buffer.from((await kv.get(key))!).toString(), value);
+  },
+);
+
+t.test('an address to listen at that is none', async (t) => {
+  const cluster = await clusterConfig(3);
+  for (const listen of ['', '127.0.0.1', '0.0.0.0:7400', '[::1:7400', 'host:0', 7400])
+    await t.rejects(
+      Replica.start({ cluster, id: 0, machine: new KvMachine(), logger: silentLogger, listen: listen as string }),
+      { code: 'option-invalid', message: /listen is .*; it has to be "HOST:PORT"/ },
+      String(listen),
+    );
 });

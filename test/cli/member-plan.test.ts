@@ -2,7 +2,8 @@
 // (protocol/membership/changes.ts), in a world where hosts wait, serve, lag and die. A tool keeps nothing, so it is
 // killed after every step, and the same command goes on.
 import t from 'tap';
-import { BEHIND_MAX, nextStep, type MemberRequest } from '../../src/cli/members/plan.js';
+import { BEHIND_MAX, nextStep, type Found, type MemberRequest } from '../../src/cli/members/plan.js';
+import { hostOf } from '../../src/protocol/membership/membership.js';
 import { Outcome } from '../../src/protocol/membership/changes.js';
 import { ADDRESS, addressesOf, identity, NEW, OTHER, World } from './member-world.js';
 
@@ -49,6 +50,25 @@ const replace = (id: number, address: string, alive = false): MemberRequest => (
   ...usual,
 });
 const remove = (...ids: number[]): MemberRequest => ({ kind: 'remove', ids, ...usual });
+/** Host 1 moves. */
+const moveTo = (address: string): MemberRequest => ({ kind: 'move', id: 1, address });
+
+/** Host 1 was stopped, and this answers at OTHER. */
+function moved(world: World, there: object): World {
+  world.processes.delete(ADDRESS(1));
+  world.processes.set(OTHER, identity(1));
+  const right = { kind: 'replica', id: 1, identity: identity(1), version: '1.2.3', knows: true };
+  world.says.set(OTHER, { ...right, ...there } as Found);
+  return world;
+}
+
+/** The log knows every identity. @param there undefined: what waits at OTHER is what the world says */
+function movable(there?: object): World {
+  const world = settled();
+  if (there !== undefined) return moved(world, there);
+  world.processes.delete(ADDRESS(1));
+  return world;
+}
 
 /** Commands that succeed: the world, what is asked for, the voters then, and what was asked of the log. */
 const WAYS: readonly (readonly [
@@ -211,7 +231,7 @@ const REFUSED: readonly (readonly [
     () => {
       const world = new World(3);
       world.joins(OTHER, 4);
-      world.says.set(NEW, { kind: 'replica', id: 9, identity: identity(9) });
+      world.says.set(NEW, { kind: 'replica', id: 9, identity: identity(9), version: '1.2.3', knows: true });
       return world;
     },
     add(NEW, OTHER),
@@ -408,16 +428,54 @@ const REFUSED: readonly (readonly [
     /host 1 still answers at old-1:7400; stop it there/,
   ],
   [
-    'another directory is at the address that a host moves to',
+    'an empty directory waits at the address that a host moves to',
     () => {
-      const world = settled();
-      world.processes.delete(ADDRESS(1));
+      const world = movable();
       world.joins(OTHER, 55);
       return world;
     },
-    { kind: 'move', id: 1, address: OTHER },
+    moveTo(OTHER),
     'member-unfit',
-    /at new-2:7400 is another data directory than that of host 1 \(identity 0000000000abc001; there: 0000000000abc037\)/,
+    /at new-2:7400 is an empty data directory, not that of host 1; start host 1 there on its own/,
+  ],
+  [
+    'the directory of another host is at the address that a host moves to',
+    () => movable({ kind: 'other' }),
+    moveTo(OTHER),
+    'member-unfit',
+    /at new-2:7400 is the data directory of another host, not that of host 1; /,
+  ],
+  [
+    'a directory under the right id is not the one that the log names',
+    () => movable({ identity: identity(55) }),
+    moveTo(OTHER),
+    'member-unfit',
+    /another data directory than that of host 1 \(identity 0000000000abc037 instead of 0000000000abc001\); /,
+  ],
+  [
+    'a host that moves has no directory',
+    () => movable({ identity: undefined }),
+    moveTo(OTHER),
+    'member-unfit',
+    /the replica at new-2:7400 has no data directory, so it cannot be told from another; /,
+  ],
+  [
+    'a host that moves is of a version that does not know changes',
+    () => {
+      const world = movable({ knows: false, version: '0.9.0' });
+      world.isOn = false;
+      return world;
+    },
+    moveTo(OTHER),
+    'member-unfit',
+    /host 1 at new-2:7400 runs version 0\.9\.0, which does not know changes of the members; upgrade it/,
+  ],
+  [
+    'a host that moves was not started at its new address',
+    () => movable({ kind: 'silent', why: 'the host says that nothing listens there' }),
+    moveTo(OTHER),
+    'member-unreachable',
+    /host 1 does not answer at new-2:7400: the host says that nothing listens there; start it there on its data directory/,
   ],
   [
     'a host moves to the address of another',
@@ -492,21 +550,31 @@ t.test('learners go without a change of the voters, and who is gone already is n
   t.match(run(world, remove(3, 4)), {
     end: 'done',
     steps: 0,
-    says: /hosts 3, 4: not listed, so there is nothing to do/,
+    says: /hosts 3, 4 are not listed in epoch 0: their processes may be stopped\. The voters are 0, 1, 2/,
   });
   t.end();
 });
 
 t.test('a host moves with its directory', (t) => {
-  const world = settled();
-  world.processes.delete(ADDRESS(1));
-  world.processes.set(OTHER, identity(1));
-  world.says.set(OTHER, { kind: 'replica', id: 1, identity: identity(1) });
-  t.match(run(world, { kind: 'move', id: 1, address: OTHER }), { end: 'done' });
+  const world = movable({});
+  t.match(run(world, moveTo(OTHER)), { end: 'done' });
   t.equal(world.addressOf(1), OTHER);
-  t.match(run(world, { kind: 'move', id: 1, address: OTHER }), { end: 'done', steps: 0 });
+  t.match(run(world, moveTo(OTHER)), { end: 'done', steps: 0 });
   t.end();
 });
+
+t.test(
+  'the first change of a cluster is a move: the log takes the word of the host that moved for its identity',
+  (t) => {
+    const world = new World(3);
+    moved(world, {});
+    t.match(run(world, moveTo(OTHER)), { end: 'done' });
+    t.equal(world.asked.join(' '), 'switch-on name name name move');
+    t.equal(hostOf(world.membership, 1)!.identityLo, 0xabc001);
+    t.equal(world.addressOf(1), OTHER);
+    t.end();
+  },
+);
 
 t.test('a directory is nobody any more once its dead host was named for another', (t) => {
   const world = new World(3);

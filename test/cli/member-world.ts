@@ -89,7 +89,7 @@ export class World {
       else if (there === undefined)
         found.set(address, { kind: 'silent', why: 'the host says that nothing listens there' });
       else if (host !== undefined && hosts.has(host.id))
-        found.set(address, { kind: 'replica', id: host.id, identity: there });
+        found.set(address, { kind: 'replica', id: host.id, identity: there, version: '1.2.3', knows: this.knows });
       else found.set(address, { kind: 'waits', identity: there });
     }
     const unnamed = new Set(list.hosts.filter((host) => host.identity === undefined).map(({ id }) => id));

@@ -96,5 +96,5 @@ function together(own: readonly StatusAnswer[], others: readonly MemberAnswer[])
         report !== undefined || others.every((other) => other.id !== id && other.address !== address),
     ),
     ...others.filter(({ id }) => !isReported(id)),
-  ];
+  ].sort((a, b) => a.id - b.id);
 }

@@ -22,7 +22,7 @@ export type Says =
 
 export interface ReplicaSays {
   readonly id: number;
-  /** As in the cluster file. */
+  /** Where it was asked. */
   readonly address: string;
   readonly says: Says;
   readonly view: number | null;
@@ -120,6 +120,11 @@ export function exitOfMembers({ answered, agreed }: Pick<MembersSummary, 'answer
   return agreed ? Exit.done : Exit.unavailable;
 }
 
+/** For sorting lists: the newest one first. */
+export function newerFirst(a: MemberList, b: MemberList): number {
+  return compare(b, a);
+}
+
 /** Negative, zero or positive as list a is older than b, as old, or newer. An epoch in force was decided before. */
 function compare(a: MemberList, b: MemberList): number {
   return a.started - b.started || a.decided - b.decided || a.index - b.index;
@@ -181,7 +186,7 @@ function remarkOn(
           : `it knows of epoch ${started}, and ${newest!.started} is in force`
       }`,
     ];
-  const { speaks } = answers[id]!;
+  const speaks = answers.find((each) => each.id === id)?.speaks ?? 0;
   if (says === 'unknown' && speaks > 0 && speaks < MEMBERS_VERSION)
     return [`replica ${id} speaks version ${speaks} of the wire, which cannot say: upgrade it`];
   return [];

@@ -1,5 +1,5 @@
 /**
- * `jitpaxos member add|promote|replace|remove`: an operator's changes of the members. What is done and refused is in
+ * `jitpaxos member add|promote|replace|remove|move`: an operator's changes of the members. What is done and refused is in
  * plan.ts; here is what is asked for, and what is printed.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -150,6 +150,19 @@ export const remove = defineCommand(
       values,
       output,
     ),
+);
+
+export const move = defineCommand(
+  {
+    name: 'member move',
+    summary:
+      'Lists host ID at another ADDRESS. Before that stop the host, move its data directory, and start it there (jitpaxos replica --listen ADDRESS). Its voters stay the same, and nothing is copied.',
+    positionals: ['ID', 'ADDRESS'],
+    flags: FLAGS,
+    examples: ['jitpaxos member move 2 10.0.0.9:7400'],
+  },
+  async ({ values, positionals: [id, address] }, output) =>
+    carryOut({ kind: 'move', id: idOf(id!), address: addressText(placeIn(address!)) }, values, output),
 );
 
 async function carryOut(request: MemberRequest, values: Given, output: Output): Promise<number> {

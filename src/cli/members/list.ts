@@ -1,6 +1,5 @@
 /** `jitpaxos member list`: who the members of a cluster are, according to each replica; and a cluster file with their addresses. */
 import { existsSync, realpathSync, statSync } from 'node:fs';
-import { MembersClient } from '../../client/members-client.js';
 import { addressText, loadCluster, type Cluster, type ClusterConfig } from '../../host/cluster-config.js';
 import { defineCommand } from '../../console/command.js';
 import { CliError } from '../../console/exit.js';
@@ -9,6 +8,8 @@ import { CLUSTER_FLAG, KEY_FILE_FLAG, keysOf } from '../../console/settings.js';
 import { Colour, paint, table } from '../../console/terminal.js';
 import { warnWithoutKeys } from '../../console/without-keys.js';
 import { readRegularText } from '../../storage/regular-file.js';
+import { viewText } from '../../host/membership-report.js';
+import { askAllMembers } from './all-lists.js';
 import {
   exitOfMembers,
   roleOf,
@@ -48,16 +49,12 @@ export const list = defineCommand(
   },
   async ({ values }, output) => {
     if (values.write !== undefined) checkTarget(values.write, loadCluster(values.cluster));
-    const client = await MembersClient.open({ cluster: values.cluster, ...keysOf(values) });
-    const { cluster } = client;
+    const { cluster, answers } = await askAllMembers(
+      { cluster: values.cluster, ...keysOf(values) },
+      Math.ceil(values.timeout / 1e6),
+    );
     warnWithoutKeys(output, cluster);
-    let summary: MembersSummary;
-    try {
-      const answers = await client.ask(Math.ceil(values.timeout / 1e6));
-      summary = summarizeMembers(cluster.id, cluster.replicas.map(addressText), answers);
-    } finally {
-      await client.close();
-    }
+    const summary = summarizeMembers(cluster.id, cluster.replicas.map(addressText), answers);
     if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.member-list/1', ...summary }, unknownAsNull));
     else for (const line of linesOf(summary, output.colours)) output.line(line);
     if (values.write !== undefined) {
@@ -165,6 +162,6 @@ function rowOf(
     address,
     isGood ? SAYS_TEXT[says] : tone(colour, SAYS_TEXT[says]),
     started === null ? '–' : started === decided ? String(started) : `${started}, ${decided} decided`,
-    view === null ? '–' : String(view),
+    view === null ? '–' : viewText(view),
   ];
 }

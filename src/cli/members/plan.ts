@@ -44,7 +44,14 @@ export type Found =
   /** A process that waits to be added. */
   | { readonly kind: 'waits'; readonly identity: string }
   /** A replica of this cluster. */
-  | { readonly kind: 'replica'; readonly id: number; readonly identity: string | undefined }
+  | {
+      readonly kind: 'replica';
+      readonly id: number;
+      readonly identity: string | undefined;
+      readonly version: string;
+      /** It knows the feature `membership`. */
+      readonly knows: boolean;
+    }
   /** A replica that is not listed, or not under the id that was asked for: its directory is not empty. */
   | { readonly kind: 'other' }
   /** A process that cannot be added, and why. */
@@ -125,7 +132,7 @@ function add(request: Extract<MemberRequest, { kind: 'add' }>, seen: Seen): Next
     return (
       first(addresses, (address) => usurped(address, seen)) ??
       done(
-        `${known.map((host) => `host ${host!.id} at ${host!.address}`).join(', ')} vote${s(known.length)} in epoch ${list.started}`,
+        `${known.map((host) => `host ${host!.id} at ${host!.address}`).join(', ')} ${known.length === 1 ? 'votes' : 'vote'} in epoch ${list.started}`,
       )
     );
   const fault =
@@ -230,7 +237,9 @@ function remove(request: Extract<MemberRequest, { kind: 'remove' }>, seen: Seen)
   const over = changeOver(seen, kept);
   if (over !== undefined) return over;
   if (ids.length === 0)
-    return done(`host${s(request.ids.length)} ${request.ids.join(', ')}: not listed, so there is nothing to do`);
+    return done(
+      `${listed(request.ids)} ${isAre(request.ids.length)} not listed in epoch ${list.started}: ${request.ids.length === 1 ? 'its process' : 'their processes'} may be stopped. The voters are ${voters.join(', ')}`,
+    );
   const fault = kept.length === voters.length ? quorumFault(seen) : votersFault(kept, 0, request, seen);
   if (fault !== undefined) return fault;
   const preparing = prepare(seen, ids);
@@ -254,17 +263,41 @@ function move({ id, address }: Extract<MemberRequest, { kind: 'move' }>, seen: S
       `host ${id} still answers at ${host.address}; stop it there, move its data directory, and start it at ${address}`,
     );
   const found = seen.found.get(address);
-  if (
-    found?.kind === 'other' ||
-    found?.kind === 'waits' ||
-    (found?.kind === 'replica' && (found.id !== id || found.identity !== host.identity))
-  )
+  if (found?.kind === 'other' || found?.kind === 'waits')
     return refuse(
       'member-unfit',
-      `at ${address} is another data directory than that of host ${id}${host.identity === undefined ? ', whose identity is not known' : ` (identity ${host.identity}; there: ${found.kind === 'other' ? 'of another host' : (found.identity ?? 'none')})`}; move the directory there, or use jitpaxos member replace ${id} ${address}`,
+      `at ${address} is ${found.kind === 'waits' ? 'an empty data directory' : 'the data directory of another host'}, not that of host ${id}; start host ${id} there on its own data directory (--listen ${address}), or give its place to another host: jitpaxos member replace ${id} ADDRESS`,
     );
-  const fault = found?.kind === 'replica' ? quorumFault(seen) : notThere(address, found);
-  return fault ?? prepare(seen, [id]) ?? send({ kind: 'move', id, address }, `host ${id} is at ${address} now`);
+  if (found?.kind !== 'replica')
+    return found?.kind === 'unfit'
+      ? notThere(address, found)
+      : refuse(
+          'member-unreachable',
+          `host ${id} does not answer at ${address}: ${found?.why ?? 'it was not asked yet'}; start it there on its data directory: jitpaxos replica --listen ${address}`,
+          true,
+        );
+  const { identity } = found;
+  if (identity === undefined)
+    return refuse(
+      'member-unfit',
+      `the replica at ${address} has no data directory, so it cannot be told from another; start it with the data directory of host ${id} (--data)`,
+    );
+  // A log that names nobody yet takes the word of each host for its identity.
+  if (host.identity !== undefined && identity !== host.identity)
+    return refuse(
+      'member-unfit',
+      `at ${address} is another data directory than that of host ${id} (identity ${identity} instead of ${host.identity}); start host ${id} there on its own data directory, or give its place to another host: jitpaxos member replace ${id} ADDRESS`,
+    );
+  if (!seen.isOn && !found.knows)
+    return refuse(
+      'member-unfit',
+      `host ${id} at ${address} runs version ${found.version}, which does not know changes of the members; upgrade it first`,
+    );
+  return (
+    quorumFault(seen) ??
+    prepare(seen, [id]) ??
+    send({ kind: 'move', id, address }, `host ${id} is listed at ${address}`)
+  );
 }
 
 /**

@@ -151,7 +151,13 @@ export class Reach implements MembersInReach {
     if (request.kind === 'move') {
       const [moved] = await this.ask('moved', STATUS_QUESTION, [{ id: request.id, at }]);
       if (moved!.answer !== undefined)
-        return { kind: 'replica', id: request.id, identity: moved!.answer.identity ?? undefined };
+        return {
+          kind: 'replica',
+          id: request.id,
+          identity: moved!.answer.identity ?? undefined,
+          version: moved!.answer.version,
+          knows: moved!.answer.features?.known.includes(FEATURE) === true,
+        };
     }
     const { refused, dropped } = inquiry.silence;
     if ((dropped['sender'] ?? 0) > 0) return { kind: 'other' };

@@ -37,6 +37,8 @@ export interface RunOptions {
 
 /** Time between two looks. */
 const LOOK_MS = 200;
+/** What passes within this time is not worth telling. */
+const SOON_MS = 1_000;
 
 /** The code for what the log says of an operation that it does not take. */
 const REFUSED: Readonly<Record<Exclude<keyof typeof Outcome, 'done'>, CommandErrorCode>> = {
@@ -52,7 +54,8 @@ const REFUSED: Readonly<Record<Exclude<keyof typeof Outcome, 'done'>, CommandErr
 
 /**
  * Resolves with the members when it is done, and what to tell. Rejects with CliError: a refusal, or `members-not-decided`
- * when the time is up; and with the errors of `cluster`.
+ * when the time is up; JitPaxosError `cluster-unavailable` if nobody answers for that long; and with the errors of
+ * `cluster`.
  */
 export async function runChange(
   request: MemberRequest,
@@ -62,11 +65,14 @@ export async function runChange(
   const { nowMs, patienceMs, timeoutMs } = options;
   const untilMs = nowMs() + timeoutMs;
   let began: number | undefined;
+  /** Since when nobody says who the members are. */
+  let silentMs: number | undefined;
   let refused: { readonly code: CommandErrorCode; readonly sinceMs: number } | undefined;
   /** The operation that the log did not take the last time. */
   let futile: string | undefined;
   /** The list behind which the last step was done. */
   let outdated = -1;
+  let doneMs = -Infinity;
   for (;;) {
     const looked = await cluster.look(request, began);
     const seen =
@@ -75,18 +81,29 @@ export async function runChange(
         : 'the hosts that answer do not know yet of the last step';
     const isLate = nowMs() >= untilMs;
     if (typeof seen === 'string') {
-      if (isLate) throw notDecided(timeoutMs, seen);
-      options.waits(seen, undefined);
+      const isSilent = typeof looked === 'string';
+      if (isLate && !isSilent) throw notDecided(timeoutMs, seen);
+      if (isSilent) silentMs ??= nowMs();
+      if (isSilent && (isLate || nowMs() - silentMs! >= patienceMs))
+        throw new JitPaxosError(
+          'cluster-unavailable',
+          `${seen}${began === undefined ? '. If the members are at other addresses by now, take a newer cluster file (jitpaxos member list --write FILE, where one is known)' : '; nothing is half done: the same command goes on where it is'}`,
+        );
+      if (isSilent || nowMs() - doneMs >= SOON_MS) options.waits(seen, undefined);
       await options.sleep(LOOK_MS);
       continue;
     }
+    silentMs = undefined;
     began ??= seen.list.started;
     const next = nextStep(request, seen);
     if (next.kind === 'done') return { says: next.says, list: seen.list };
     if (next.kind === 'refuse') {
       const { code, why, mayPass } = next;
       if (refused?.code !== code) refused = { code, sinceMs: nowMs() };
-      if (!mayPass || nowMs() - refused.sinceMs >= patienceMs) throw new CliError(code, why);
+      const forMs = nowMs() - refused.sinceMs;
+      if (!mayPass || forMs >= patienceMs) throw new CliError(code, why);
+      if (forMs >= SOON_MS)
+        options.waits(`waits for up to ${Math.ceil(patienceMs / 1e3)} s, since this may pass: ${why}`, undefined);
       await options.sleep(LOOK_MS);
       continue;
     }
@@ -108,6 +125,7 @@ export async function runChange(
         if (result.outcome === Outcome.done) {
           futile = undefined;
           outdated = seen.list.index;
+          doneMs = nowMs();
           options.done(next.says);
           continue;
         }
