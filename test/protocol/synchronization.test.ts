@@ -13,6 +13,7 @@ import {
   SyncAck,
 } from '../../src/wire/messages.js';
 import { ENVELOPE_BYTES } from '../../src/wire/envelope.js';
+import type { Message } from '../../src/wire/layout.js';
 import { Cluster, type ClusterOptions, type HandClient, type JournalMachine } from './harness.js';
 
 interface Scene {
@@ -405,6 +406,64 @@ t.test('a lost chunk of an answer costs one question more, not the transfer; a v
   );
   t.end();
 });
+
+/** Like `Cluster.run`, but what is in flight arrives in the opposite order. */
+function runBackwards(c: Cluster, us: number): void {
+  for (let passed = 0; passed < us; passed += 1000) {
+    c.pass(1000);
+    for (let packets = c.take(); packets.length > 0; packets = c.take())
+      for (const packet of packets.reverse()) c.arrive(packet);
+  }
+}
+
+t.test('an answer whose chunks all overtake each other is taken as a whole, without another question', (t) => {
+  const { c, alice } = scene({ limits: { chunkBytes: 4000 }, datagramBytes: 256 });
+  c.lose();
+  for (let i = 1; i <= 40; i++) c.give(alice, Request, alice.request(100 + i, i, `operation ${i}`), 0);
+  c.lose();
+  const before = c.history.length;
+  const sent = (message: Message<any>, to: number): number =>
+    c.history.slice(before).filter((packet) => packet.message.type === message.type && packet.to === to).length;
+  for (let ticks = 0; ticks < 100 && c.replica(1).last < 42; ticks++) runBackwards(c, 1000);
+  t.equal(c.replica(1).chain(42), c.replica(0).chain(42));
+  t.ok(sent(Chunk, 1) > 8, `${sent(Chunk, 1)} chunks`);
+  t.equal(
+    c.history.slice(before).filter(({ from, message }) => from === 1 && message.type === Fetch.type).length,
+    1,
+    'one question',
+  );
+  t.end();
+});
+
+for (const [what, loses, backwards] of [
+  ['nothing is lost', undefined, false],
+  ['all pieces overtake each other', undefined, true],
+  ['a piece is lost', 5, false],
+] as const)
+  t.test(`the pieces of a snapshot do not wait for a timeout: ${what}`, (t) => {
+    const timings = { fetchTimeoutUs: 1_000_000 };
+    const { c, alice } = scene({ limits: { logEntries: 16, chunkBytes: 1000 }, datagramBytes: 256, timings });
+    c.loses = ({ to, message }) => to === 2 && (message.type === Chunk.type || message.type === SnapshotOffer.type);
+    for (let i = 1; i <= 200; i++) {
+      c.give(alice, Request, alice.request(100 + i, i, `${i}${'y'.repeat(40)}`), 0, 1);
+      c.run(6000);
+    }
+    c.heal();
+    let pieces = 0;
+    c.loses = ({ message }) => message.type === SnapshotChunk.type && ++pieces === loses;
+    const run = backwards ? runBackwards : (cluster: Cluster, us: number): void => cluster.run(us);
+    const before = c.history.length;
+    const isOffered = (): boolean =>
+      c.history.slice(before).some(({ to, message }) => to === 2 && message.type === SnapshotOffer.type);
+    for (let ticks = 0; ticks < 3000 && !isOffered(); ticks++) run(c, 1000);
+    t.ok(isOffered());
+    let ticks = 0;
+    for (; ticks < 3000 && c.replica(2).counter('snapshots_installed') === 0; ticks++) run(c, 1000);
+    t.ok(pieces > 20, `${pieces} pieces`);
+    t.ok(ticks < 100, `${ticks} ms`);
+    t.strictSame(journal(c, 2).slice(0, 100), journal(c, 0).slice(0, 100));
+    t.end();
+  });
 
 t.test('a snapshot comes in pieces that datagrams carry', (t) => {
   const datagramBytes = 256;

@@ -122,10 +122,18 @@ export class TransferSender extends MessageWriter {
   }
 
   /**
-   * Asks for the snapshot of `index`, from byte `offset` on.
+   * Asks for `room` bytes of the snapshot of `index`, from byte `offset` on.
    * @param view the view that `to` is in
    */
-  snapshotFetch(to: number, view: number, index: number, chainHi: number, chainLo: number, offset: number): void {
+  snapshotFetch(
+    to: number,
+    view: number,
+    index: number,
+    chainHi: number,
+    chainLo: number,
+    offset: number,
+    room: number,
+  ): void {
     const o = this.open(wire.SnapshotFetch, to, 0);
     if (o < 0) return;
     const bytes = this.state.out.bytes;
@@ -135,7 +143,7 @@ export class TransferSender extends MessageWriter {
     writeI32(bytes, o + at.chain, chainHi);
     writeI32(bytes, o + at.chain + 4, chainLo);
     writeI32(bytes, o + at.offset, offset);
-    writeU16(bytes, o + at.room, this.state.config.limits.chunkBytes);
+    writeU16(bytes, o + at.room, room);
     this.state.out.commit(wire.SnapshotFetch.size);
   }
 

@@ -17,6 +17,7 @@ export class CatchUp {
   private fetching = false;
   private fetchSentUs = 0;
   private fetchBase = 0;
+  private fetchSource = -1;
   private fetchFailures = 0;
   /** The primary's log reaches `behindIndex` and this one does not, since `behindUs`. */
   private behindIndex = 0;
@@ -171,7 +172,13 @@ export class CatchUp {
     }
     const base = state.synced;
     this.fetchBase = base;
+    this.fetchSource = source;
     this.transfers.fetch(source, state.view, state.logView, base, state.log.chainHi(base), state.log.chainLo(base));
+  }
+
+  /** A Chunk of the entries behind `base` is part of the answer that is awaited from `from`, and not the next one. */
+  comesEarly(base: number, from: number): boolean {
+    return this.fetching && from === this.fetchSource && base > this.fetchBase;
   }
 
   /**

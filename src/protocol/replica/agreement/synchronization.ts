@@ -7,13 +7,14 @@
  * heartbeat.ts; both may be changed freely.
  */
 import { Chunk, Differed, Order, ReplicaStatus, Sync, SyncAck } from '../../../wire/messages.js';
-import { readI32, readIndex } from '../../../wire/u64.js';
+import { readI32, readIndex, readU16 } from '../../../wire/u64.js';
 import type { Instant } from '../../contract.js';
 import { invariant } from '../../invariant.js';
 import { Entry } from '../../log/entry.js';
 import type { ClientAnswers } from '../client-answers.js';
 import { ClusterTime } from '../cluster-time.js';
 import type { Contradictions } from '../contradictions.js';
+import { EarlyMessages } from '../early-messages.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { Sender } from '../replica-sender.js';
 import type { TransferSender } from '../transfer-sender.js';
@@ -32,6 +33,9 @@ export class Synchronization {
   /** What is now, as far as the primary's log shows it. */
   readonly time: ClusterTime;
   private readonly waiting: WaitingClients;
+  /** Chunks that overtook others of one answer, and who sent them. */
+  private readonly early = new EarlyMessages();
+  private earlyFrom = -1;
   /** Points at the entry of which a member says that its request is out of step. */
   private readonly reported = new Entry();
 
@@ -62,6 +66,7 @@ export class Synchronization {
   /** The view is given up: drops what it left open. */
   viewEnded(): void {
     this.catchUp.reset();
+    this.early.clear();
     this.time.forget();
     this.waiting.forget();
     this.heartbeat.viewEnded();
@@ -213,7 +218,11 @@ export class Synchronization {
     if (state.isPrimary || state.status !== ReplicaStatus.normal) return;
     if (readI32(bytes, o + at.view) !== state.view || readI32(bytes, o + at.logView) !== state.logView) return;
     const base = readIndex(bytes, o + at.baseIndex);
-    if (!log.matches(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) return;
+    if (!log.matches(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) {
+      // It may have overtaken the one before it.
+      if (catchUp.comesEarly(base, from)) this.keepEarly(base, bytes, o, from);
+      return;
+    }
     repair.outOfStep.at(now);
     const end = repair.apply(bytes, o, base, from, now);
     this.time.learn(now);
@@ -227,6 +236,14 @@ export class Synchronization {
     catchUp.chunkApplied(base, end, lastIndex, more, now);
     if (!follows) catchUp.fetch(now);
     if (!more) this.sender.syncAck(state.primary, now);
+    const next = this.earlyFrom === from ? this.early.take(end) : undefined;
+    if (next !== undefined) this.onChunk(next, 0, from, now);
+  }
+
+  private keepEarly(base: number, bytes: Uint8Array, o: number, from: number): void {
+    if (from !== this.earlyFrom) this.early.clear();
+    this.earlyFrom = from;
+    this.early.keep(base, bytes, o, Chunk.size + readU16(bytes, o + Chunk.at.entries));
   }
 
   /** A client waits until entry `index` is here as it is at the primary. */

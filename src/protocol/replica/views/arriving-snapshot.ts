@@ -48,6 +48,8 @@ export function isTransferable({ length }: Offered): boolean {
 export class ArrivingSnapshot {
   /** Bytes that have come. */
   received = 0;
+  /** Bytes up to here were asked for. */
+  asked = 0;
   bytes: Uint8Array;
   /** Has what has come of the machine's part; undefined: no such part is known yet, or the machine restores at once. */
   restore: RestoreInPieces | undefined;

@@ -10,14 +10,17 @@ import type { Hasher, Instant } from '../../contract.js';
 import type { Contradictions } from '../contradictions.js';
 import { ENTRY_HEADER_BYTES } from '../../log/entry.js';
 import { decodeSnapshot, snapshotFault } from '../../log/snapshots.js';
+import { EarlyMessages } from '../early-messages.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { TransferSender } from '../transfer-sender.js';
 import { ArrivingSnapshot, isTransferable, type Offered } from './arriving-snapshot.js';
-import { EarlyMessages } from './early-messages.js';
 import { StagedLog } from './staged-log.js';
 import { TransferPace } from './transfer-pace.js';
 import { UnusableSnapshots } from './unusable-snapshots.js';
 import type { Claim } from './votes.js';
+
+/** Answers with pieces of a snapshot that are on their way at once. */
+const ANSWERS_AHEAD = 3;
 
 /** The log to bring here. */
 export interface Target {
@@ -99,14 +102,25 @@ export class LogTransfer {
       this.sender.fetch(source, view, logView, staged.endIndex, staged.endChainHi, staged.endChainLo);
       return;
     }
-    const { index, chainHi, chainLo } = arriving.offered;
-    this.sender.snapshotFetch(source, view, index, chainHi, chainLo, arriving.received);
+    arriving.asked = arriving.received;
+    this.askForPieces(arriving);
   }
 
-  /** Something came. @param more what follows was sent as well: it is asked for only when it does not come */
-  private askBehind(more: boolean, now: Instant): void {
-    if (more || !this.early.isEmpty) this.pace.asked(now);
-    else this.ask(now);
+  /** Asks for pieces before those that were asked for are here, so that there is always something on its way. */
+  private askForPieces(arriving: ArrivingSnapshot): void {
+    const { chunkBytes } = this.state.config.limits;
+    while (
+      arriving.asked < arriving.offered.length &&
+      arriving.asked - arriving.received < ANSWERS_AHEAD * chunkBytes
+    ) {
+      this.fetchPieces(arriving, arriving.asked, chunkBytes);
+      arriving.asked += chunkBytes;
+    }
+  }
+
+  private fetchPieces({ offered }: ArrivingSnapshot, offset: number, room: number): void {
+    const { source, view } = this.target!;
+    this.sender.snapshotFetch(source, view, offered.index, offered.chainHi, offered.chainLo, offset, room);
   }
 
   /** The message is of the transfer that goes on. */
@@ -130,8 +144,10 @@ export class LogTransfer {
     const at = Chunk.at;
     const base = readIndex(bytes, o + at.baseIndex);
     const before = staged.endIndex;
-    if (base > before && base < target.lastIndex)
+    if (base > before && base < target.lastIndex) {
       this.early.keep(base, bytes, o, Chunk.size + readU16(bytes, o + at.entries));
+      if (this.early.isLost(before)) this.ask(now);
+    }
     if (!staged.endsWith(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) return;
     if (!this.stageEntries(target, bytes, o, now)) return;
     const { limits } = state.config;
@@ -144,7 +160,9 @@ export class LogTransfer {
     if (staged.endIndex < target.lastIndex) {
       const next = this.early.take(staged.endIndex);
       if (next !== undefined) this.takeChunk(next, 0, now);
-      else this.askBehind(bytes[o + at.more] === 1, now);
+      // What follows was sent as well: it is asked for only when it does not come.
+      else if (bytes[o + at.more] === 1 || this.early.hasBeyond(staged.endIndex)) this.pace.asked(now);
+      else this.ask(now);
     } else if (staged.endsWith(target.lastIndex, target.chainHi, target.chainLo)) {
       this.listener.whole(now);
     } else {
@@ -211,10 +229,16 @@ export class LogTransfer {
     if (target === undefined || arriving === undefined || from !== target.source || !arriving.isPiece(bytes, o)) return;
     const at = SnapshotChunk.at;
     const offset = readI32(bytes, o + at.offset);
-    if (offset > arriving.received && offset < arriving.offered.length)
+    if (offset > arriving.received && offset < arriving.offered.length) {
       this.early.keep(offset, bytes, o, SnapshotChunk.size + readU16(bytes, o + at.data));
+      if (this.early.isLost(arriving.received)) {
+        const missing = this.early.first() - arriving.received;
+        this.fetchPieces(arriving, arriving.received, Math.min(missing, this.state.config.limits.chunkBytes));
+      }
+    }
     if (!arriving.take(bytes, o)) return;
     this.pace.progressed(now);
+    this.pace.asked(now);
     if (arriving.isWhole) {
       this.arriving = undefined;
       this.early.clear();
@@ -223,7 +247,7 @@ export class LogTransfer {
     }
     const next = this.early.take(arriving.received);
     if (next !== undefined) this.onSnapshotChunk(next, 0, from, now);
-    else this.askBehind(bytes[o + at.more] === 1, now);
+    else this.askForPieces(arriving);
   }
 
   private stageSnapshot(arrived: ArrivingSnapshot, now: Instant): void {
