@@ -7,6 +7,7 @@
  */
 import { copyBytes } from '../wire/copy.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
+import { checkBound, checkKey, checkRoom, checkValue, copyOf, malformed } from './kv-checks.js';
 import {
   Cas,
   Delete,
@@ -15,7 +16,6 @@ import {
   KV_ABSENT_LENGTH,
   KV_BAD_REASON_NAMES,
   KV_KEY_BYTES_MAX,
-  KV_KEY_BYTES_MIN,
   KV_NUMBER_BYTES,
   KV_OPERATIONS,
   KV_SCAN_LIMIT_MAX,
@@ -251,50 +251,4 @@ function encodeKeyOnly(
   writeU16(target, offset + operation.at.key, key.length);
   copyBytes(key, 0, target, offset + operation.size, key.length);
   return length;
-}
-
-/** Not `slice`: a Buffer's shares memory. */
-function copyOf(bytes: Uint8Array, from: number, to: number): Uint8Array {
-  const copy = new Uint8Array(to - from);
-  copyBytes(bytes, from, copy, 0, to - from);
-  return copy;
-}
-
-function checkKey(key: Uint8Array): void {
-  if (key.length >= KV_KEY_BYTES_MIN && key.length <= KV_KEY_BYTES_MAX) return;
-  throw new KvError(
-    'kv-limit',
-    `key of ${key.length} bytes: a key has ${KV_KEY_BYTES_MIN} to ${KV_KEY_BYTES_MAX} bytes; shorten or hash it`,
-  );
-}
-
-function checkBound(what: string, key: Uint8Array): void {
-  if (key.length <= KV_KEY_BYTES_MAX) return;
-  throw new KvError(
-    'kv-limit',
-    `scan bound "${what}" of ${key.length} bytes: a key has at most ${KV_KEY_BYTES_MAX} bytes; shorten it`,
-  );
-}
-
-function checkValue(what: string, value: Uint8Array): void {
-  if (value.length <= KV_VALUE_BYTES_MAX) return;
-  throw new KvError(
-    'kv-limit',
-    `${what} of ${value.length} bytes: a value has at most ${KV_VALUE_BYTES_MAX} bytes; split it over several keys`,
-  );
-}
-
-function checkRoom(target: Uint8Array, offset: number, length: number): void {
-  if (Number.isInteger(offset) && offset >= 0 && offset + length <= target.length) return;
-  throw new KvError(
-    'kv-buffer-too-small',
-    `the operation takes ${length} bytes at offset ${offset}, the buffer has ${target.length}; give it a larger one`,
-  );
-}
-
-function malformed(name: KvOperationName, problem: string): KvError {
-  return new KvError(
-    'kv-result-malformed',
-    `not a result of ${name}: ${problem}; check that the cluster runs the kv machine of this version`,
-  );
 }

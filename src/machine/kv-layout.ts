@@ -68,11 +68,15 @@ export type KvStatus = (typeof KV_STATUS_NAMES)[number];
  * Widths of the fields of the fixed part of an operation. `length`: a u16, the length of bytes that follow the fixed
  * part, in the order of their lengths.
  */
-const FIELD_BYTES = { length: 2, u16: 2, i64: 8 } as const;
-type OperationFields = Readonly<Record<string, keyof typeof FIELD_BYTES>>;
+const FIELD_BYTES = { length: 2, u8: 1, u16: 2, i64: 8, u64: 8 } as const;
+export type OperationFields = Readonly<Record<string, keyof typeof FIELD_BYTES>>;
 
 /** An operation as the machine and the codec use it. */
-export interface KvOperation<F extends OperationFields = OperationFields, Opcode extends number = number> {
+export interface KvOperation<
+  F extends OperationFields = OperationFields,
+  Opcode extends number = number,
+  Status extends string = KvStatus,
+> {
   readonly opcode: Opcode;
   readonly fields: F;
   /** Offset of each field of the fixed part. */
@@ -80,14 +84,14 @@ export interface KvOperation<F extends OperationFields = OperationFields, Opcode
   /** Length of the fixed part: where the bytes begin. */
   readonly size: number;
   /** What its result may be, besides the refusals that every operation may get. */
-  readonly statuses: ReadonlySet<KvStatus>;
+  readonly statuses: ReadonlySet<Status>;
 }
 
-function defineOperation<const F extends OperationFields, const Opcode extends number>(
-  opcode: Opcode,
-  fields: F,
-  statuses: readonly KvStatus[],
-): KvOperation<F, Opcode> {
+export function defineOperation<
+  const F extends OperationFields,
+  const Opcode extends number,
+  Status extends string = KvStatus,
+>(opcode: Opcode, fields: F, statuses: readonly NoInfer<Status>[]): KvOperation<F, Opcode, Status> {
   const at: Record<string, number> = {};
   let size = 1; // behind the opcode
   for (const [name, kind] of Object.entries(fields)) {
@@ -128,8 +132,10 @@ export type KvOperationName = keyof typeof KV_OPERATIONS;
 export type KvOpcode = (typeof KV_OPERATIONS)[KvOperationName]['opcode'];
 
 /** The drawing of an operation, as above. */
-export function drawOperation(name: KvOperationName): string {
-  const { opcode, fields }: KvOperation = KV_OPERATIONS[name];
+export function drawOperation(
+  name: string,
+  { opcode, fields }: { readonly opcode: number; readonly fields: OperationFields },
+): string {
   const fixed = Object.entries(fields).map(([field, kind]) => `${field} ${kind === 'length' ? 'u16' : kind}`);
   const bytes = Object.keys(fields).filter((field) => fields[field] === 'length');
   return `${name.padEnd(11)}| ${opcode} | ${fixed.join(' | ')} || ${bytes.join(' | ')} |`;

@@ -57,8 +57,8 @@ const ENDED_PER_OPERATION = 16;
 /** Index in the store's numbers. */
 const REVISION = 0;
 const NOW = 1;
-const TWO_32 = 4294967296;
-const NS_PER_MS = 1e6;
+const TWO_26 = 67108864;
+const NS_UNITS = 15625;
 
 export class KvStore {
   readonly maxKeys: number;
@@ -172,7 +172,10 @@ export class KvStore {
 
   /** An operation with this agreed timestamp, ns, comes next: removes some of what has ended. Only from level 1 on. */
   advance(timestampHi: number, timestampLo: number): void {
-    const now = Math.floor(((timestampHi >>> 0) * TWO_32 + (timestampLo >>> 0)) / NS_PER_MS);
+    // A million is 2^6 times NS_UNITS, and what is left of the upper half keeps the sum exact.
+    const upper = timestampHi >>> 0;
+    const units = (upper % NS_UNITS) * TWO_26 + (timestampLo >>> 6);
+    const now = Math.floor(upper / NS_UNITS) * TWO_26 + Math.floor(units / NS_UNITS);
     if (now > this.#numbers[NOW]!) this.#numbers[NOW] = now;
     if (this.#due.count > 0 || this.#leases.count > 0) this.#removeEnded();
   }
@@ -290,20 +293,35 @@ export class KvStore {
     kind: number = Hold.none,
     hold = 0,
   ): boolean {
-    if (id >= 0) {
-      const growth = valueLength - this.#heap.valueLength(id);
-      if (!this.fits(0, growth)) return false;
-      this.#inProgress?.changes(id);
-      this.#heap.setValue(id, value, valueOffset, valueLength);
-      this.#contentBytes += growth;
-      if (this.#level > 0) this.#number(id, kind, hold);
-      return true;
+    const fits =
+      id >= 0
+        ? this.fits(0, valueLength - this.#heap.valueLength(id))
+        : this.fits(1, KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength);
+    if (fits) this.set(id, key, keyOffset, keyLength, value, valueOffset, valueLength, kind, hold);
+    return fits;
+  }
+
+  /** The same without a check of the limits: `fits` said that there is room. */
+  set(
+    id: number,
+    key: Uint8Array,
+    keyOffset: number,
+    keyLength: number,
+    value: Uint8Array,
+    valueOffset: number,
+    valueLength: number,
+    kind: number,
+    hold: number,
+  ): void {
+    if (id < 0) {
+      const added = this.#add(key, keyOffset, keyLength, value, valueOffset, valueLength);
+      if (this.#level > 0) this.#number(added, kind, hold);
+      return;
     }
-    const size = KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength;
-    if (!this.fits(1, size)) return false;
-    const added = this.#add(key, keyOffset, keyLength, value, valueOffset, valueLength);
-    if (this.#level > 0) this.#number(added, kind, hold);
-    return true;
+    this.#inProgress?.changes(id);
+    this.#contentBytes += valueLength - this.#heap.valueLength(id);
+    this.#heap.setValue(id, value, valueOffset, valueLength);
+    if (this.#level > 0) this.#number(id, kind, hold);
   }
 
   /** Whether the store has room for this many more keys and bytes. One that is at its limits may still shrink. */

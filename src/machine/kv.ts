@@ -3,12 +3,13 @@
  *
  * kv-layout.ts shows its bytes; kv-codec.ts writes operations and reads results. There are two rules. Malformed bytes
  * get the result `bad-operation` and change nothing. The state depends only on the operations applied and the limits;
- * the reply depends also on its own capacity. A get, put, compare-and-set or increment of an existing key creates no
+ * the reply depends also on its own capacity. Operations of level 1 are in store/. A get, put, compare-and-set or increment of an existing key creates no
  * object (for values of 256 bytes and more: two views for the copy).
  */
 import { copyBytes } from '../wire/copy.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
 import { carryOf } from './bytes.js';
+import { answer, badKey, refuse, tooLarge } from './kv-answers.js';
 import {
   BAD_KEY,
   BAD_LENGTH,
@@ -23,7 +24,6 @@ import {
   KEEP_HOLD,
   KV_ABSENT_LENGTH,
   KV_KEY_BYTES_MAX,
-  KV_KEY_BYTES_MIN,
   KV_NUMBER_BYTES,
   KV_VALUE_BYTES_MAX,
   Put,
@@ -31,13 +31,11 @@ import {
   Scan,
   SCAN_ENTRY_FIXED_BYTES,
   SCAN_RESULT_FIXED_BYTES,
-  STATUS_BAD_OPERATION,
   STATUS_FULL,
   STATUS_MISMATCH,
   STATUS_NOT_A_NUMBER,
   STATUS_NOT_FOUND,
   STATUS_OK,
-  STATUS_TOO_LARGE,
   type KvOpcode,
 } from './kv-layout.js';
 import { KV_LEVEL_MAX, KvStore, type KvOptions } from './kv-store.js';
@@ -49,17 +47,21 @@ import type {
   SnapshotInPieces,
   StateMachine,
 } from './state-machine.js';
+import { StoreOperations } from './store/operations.js';
 
 export type { KvOptions } from './kv-store.js';
 
 export class KvMachine implements StateMachine {
   readonly #store: KvStore;
+  /** The operations of level 1. */
+  readonly #later: StoreOperations;
   readonly #number = new Uint8Array(KV_NUMBER_BYTES);
   readonly #cursor = { block: 0, position: 0 };
 
   /** Throws `KvError` (`kv-option`) for an unknown option or a value out of range. */
   constructor(options: KvOptions = {}) {
     this.#store = new KvStore(options);
+    this.#later = new StoreOperations(this.#store);
   }
 
   get keyCount(): number {
@@ -104,11 +106,11 @@ export class KvMachine implements StateMachine {
         return this.#scan(operation, reply);
       default:
         opcode satisfies never; // each operation of the table has its case
-        return refuse(reply, BAD_OPCODE);
+        return this.#store.level > 0 ? this.#later.apply(operation, reply) : refuse(reply, BAD_OPCODE);
     }
   }
 
-  /** Serves get and scan; a write is answered with `bad-operation`. */
+  /** Serves what reads; a write is answered with `bad-operation`. */
   query(operation: Operation, _context: ApplyContext, reply: Reply): void {
     if (operation.length === 0) return refuse(reply, BAD_LENGTH);
     const opcode = operation.bytes[operation.offset] as KvOpcode;
@@ -124,7 +126,7 @@ export class KvMachine implements StateMachine {
         return refuse(reply, BAD_WRITE_IN_QUERY);
       default:
         opcode satisfies never; // each operation of the table has its case
-        return refuse(reply, BAD_OPCODE);
+        return this.#store.level > 0 ? this.#later.query(operation, reply) : refuse(reply, BAD_OPCODE);
     }
   }
 
@@ -295,27 +297,4 @@ export class KvMachine implements StateMachine {
     writeU16(reply.bytes, reply.offset + 2, count);
     reply.length = at;
   }
-}
-
-function badKey(length: number): boolean {
-  return length < KV_KEY_BYTES_MIN || length > KV_KEY_BYTES_MAX;
-}
-
-function answer(reply: Reply, status: number): void {
-  reply.length = reply.capacity > 0 ? RESULT_STATUS_BYTES : 0;
-  if (reply.capacity > 0) reply.bytes[reply.offset] = status;
-}
-
-function refuse(reply: Reply, reason: number): void {
-  answer(reply, STATUS_BAD_OPERATION);
-  if (reply.capacity < RESULT_STATUS_BYTES + 1) return;
-  reply.bytes[reply.offset + RESULT_STATUS_BYTES] = reason;
-  reply.length = RESULT_STATUS_BYTES + 1;
-}
-
-function tooLarge(reply: Reply, needed: number): void {
-  answer(reply, STATUS_TOO_LARGE);
-  if (reply.capacity < RESULT_STATUS_BYTES + 4) return;
-  writeI32(reply.bytes, reply.offset + RESULT_STATUS_BYTES, needed);
-  reply.length = RESULT_STATUS_BYTES + 4;
 }

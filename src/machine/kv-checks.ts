@@ -1,0 +1,50 @@
+/** What the codecs of the key-value store check, and the errors that they throw. */
+import { copyBytes } from '../wire/copy.js';
+import { KV_KEY_BYTES_MAX, KV_KEY_BYTES_MIN, KV_VALUE_BYTES_MAX } from './kv-layout.js';
+import { KvError } from './machine-error.js';
+
+/** Not `slice`: a Buffer's shares memory. */
+export function copyOf(bytes: Uint8Array, from: number, to: number): Uint8Array {
+  const copy = new Uint8Array(to - from);
+  copyBytes(bytes, from, copy, 0, to - from);
+  return copy;
+}
+
+export function checkKey(key: Uint8Array): void {
+  if (key.length >= KV_KEY_BYTES_MIN && key.length <= KV_KEY_BYTES_MAX) return;
+  throw new KvError(
+    'kv-limit',
+    `key of ${key.length} bytes: a key has ${KV_KEY_BYTES_MIN} to ${KV_KEY_BYTES_MAX} bytes; shorten or hash it`,
+  );
+}
+
+export function checkBound(what: string, key: Uint8Array): void {
+  if (key.length <= KV_KEY_BYTES_MAX) return;
+  throw new KvError(
+    'kv-limit',
+    `bound "${what}" of ${key.length} bytes: a key has at most ${KV_KEY_BYTES_MAX} bytes; shorten it`,
+  );
+}
+
+export function checkValue(what: string, value: Uint8Array): void {
+  if (value.length <= KV_VALUE_BYTES_MAX) return;
+  throw new KvError(
+    'kv-limit',
+    `${what} of ${value.length} bytes: a value has at most ${KV_VALUE_BYTES_MAX} bytes; split it over several keys`,
+  );
+}
+
+export function checkRoom(target: Uint8Array, offset: number, length: number): void {
+  if (Number.isInteger(offset) && offset >= 0 && offset + length <= target.length) return;
+  throw new KvError(
+    'kv-buffer-too-small',
+    `the operation takes ${length} bytes at offset ${offset}, the buffer has ${target.length}; give it a larger one`,
+  );
+}
+
+export function malformed(name: string, problem: string): KvError {
+  return new KvError(
+    'kv-result-malformed',
+    `not a result of ${name}: ${problem}; check that the cluster runs the kv machine of this version`,
+  );
+}
