@@ -10,6 +10,7 @@ import { JitPaxosError } from '../errors.js';
 import { loadHash } from '../native/hash64.js';
 import { ClientCore } from '../protocol/client/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, REQUESTS_PER_LANE_MAX, type ClientTimings } from '../protocol/config.js';
+import { EPOCH_VIEWS } from '../protocol/configuration.js';
 import type { ClientEvents, Instant } from '../protocol/contract.js';
 import { membershipOf } from '../protocol/membership/member-lists.js';
 import { encodeMembership, firstMembership } from '../protocol/membership/membership.js';
@@ -35,6 +36,7 @@ import { HOST_PLACES } from '../wire/host-ids.js';
 import type { MemberList } from '../wire/member-list.js';
 import { Members, READ_ONLY_LANES, RequestFlag, typeOf, type TypesFor } from '../wire/messages.js';
 import { toHex } from '../wire/u64.js';
+import { WIRE_VERSION } from '../wire/versions.js';
 
 export interface ClientHostOptions {
   /** Path of the cluster file, or its content. */
@@ -134,8 +136,10 @@ export class ClientHost {
   private saidOtherLists = 0;
   private isClosed = false;
   private readonly memberSearch: MemberSearch;
-  private readonly followsMembers = changingMembers.followed;
+  private readonly followsMembers: boolean;
   private readonly places: HostPlaces;
+  /** Views from here on were taken for the cluster file's replicas' by the word of hosts that cannot know otherwise. */
+  private unsureFrom = Infinity;
   /** The members as last found; undefined: those of the cluster file. */
   private members: MemberList | undefined;
 
@@ -151,6 +155,8 @@ export class ClientHost {
     private readonly requestsPerLane: number | undefined,
     private readonly flags: number,
   ) {
+    // A process that is held back can neither ask nor be told. Where members can have changed, nobody answers it.
+    this.followsMembers = changingMembers.followed && loop.peers.newest === WIRE_VERSION;
     const first = firstMembership(cluster.replicas.length);
     this.memberSearch = new MemberSearch(
       loop,
@@ -440,8 +446,12 @@ export class ClientHost {
   /** The core asked for the members, and this is what some replica knows. */
   private membersFound(list: MemberList, view: number, now: Instant): void {
     if (this.isClosed) return;
-    if (list.index === 0 && this.members === undefined) this.sessions.takeFirstMembers(view, now);
+    if (list.index === 0 && this.members === undefined) {
+      if (view >= this.unsureFrom) this.unsureFrom = Infinity;
+      this.sessions.takeFirstMembers(view, now);
+    }
     if (list.index <= (this.members?.index ?? 0)) return;
+    this.unsureFrom = Infinity;
     this.members = list;
     const membership = membershipOf(list);
     this.places.follow(membership);
@@ -451,6 +461,30 @@ export class ClientHost {
       decided: list.decided,
       hosts: list.hosts.map(({ id, address }) => `${id} at ${address}`),
     });
+  }
+
+  /**
+   * Replica `from` speaks of a view of an epoch that is not known here. If it speaks the previous version of the wire, it
+   * cannot say who the members are; and no change of them is decided among hosts that all do. So the view is taken for
+   * one of the cluster file's replicas, but only among hosts of that version (rule S: see `mayBeOfOthers`).
+   */
+  private epochNamed(from: number, view: number, now: Instant): void {
+    if (this.members !== undefined || this.loop.peers.spokenBy(from) === WIRE_VERSION) {
+      this.memberSearch.ask(from, now);
+      return;
+    }
+    this.unsureFrom = view - (view % EPOCH_VIEWS);
+    this.sessions.takeFirstMembers(view, now);
+  }
+
+  /**
+   * The view was taken for one of the cluster file's replicas, and `from` is a host that can tell whether it is. Until it
+   * has, nothing that it says counts: it may be in a view of others with the same number, whose quorum is larger.
+   */
+  private mayBeOfOthers(from: number, now: Instant): boolean {
+    if (from >= HOST_PLACES || this.loop.peers.spokenBy(from) !== WIRE_VERSION) return false;
+    this.memberSearch.ask(from, now);
+    return true;
   }
 
   /** A core for a new session; its id and nonce are random, so that no other client has them. */
@@ -480,7 +514,7 @@ export class ClientHost {
         ...events,
         ...(this.followsMembers
           ? {
-              unknownEpoch: (from: number) => this.memberSearch.ask(from, this.loop.instant),
+              unknownEpoch: (from: number, view: number) => this.epochNamed(from, view, this.loop.instant),
               searchMembers: () => this.memberSearch.search(this.loop.instant),
             }
           : {}),
@@ -567,6 +601,7 @@ export class ClientHost {
                 return;
               default:
                 known satisfies never; // each message for the host has its case; the others are for the core
+                if (this.unsureFrom < Infinity && this.mayBeOfOthers(from, now)) return;
                 this.sessions.receive(bytes, offset, length, from, now);
             }
           },

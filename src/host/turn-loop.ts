@@ -63,6 +63,8 @@ export interface Driven {
    * too fast.
    */
   refuse?(bytes: Uint8Array, offset: number, from: number, now: Instant): void;
+  /** Called instead of `receive` for a Request whose sender's key does not allow it: answers that it is a bad one. */
+  refuseRole?(bytes: Uint8Array, offset: number, from: number, now: Instant): void;
   tick(now: Instant): void;
   /** A replica's operating system reports that no process listens there. */
   unreachable(replica: number, now: Instant): void;
@@ -300,6 +302,7 @@ export class TurnLoop {
             if (this.transport.knownSender() === STRANGER) this.transport.noteReplica(replica);
           },
       (id, endpoint, datagramLength) => this.driven!.unlisted?.(id, endpoint, datagramLength, instant),
+      isClient ? undefined : (bytes, offset, from) => this.driven!.refuseRole?.(bytes, offset, from, instant),
     );
     this.queue = isClient
       ? undefined

@@ -271,8 +271,11 @@ export interface ClientEvents {
    * submit on the lane. `fast`: committed in the first round trip, with nothing resent, restamped or reconciled.
    */
   completed(lane: number, outcome: number, status: number, fast: boolean): void;
-  /** A replica speaks of a view whose epoch is not known: ask it who the members are, and give them to `takeMembers`. */
-  unknownEpoch?(from: number): void;
+  /**
+   * A replica speaks of `view`, whose epoch is not known: ask it who the members are, and give them to `takeMembers`. If
+   * it cannot know of any change of the members, give the view to `takeFirstMembers`.
+   */
+  unknownEpoch?(from: number, view: number): void;
   /**
    * Nothing has committed for several waits: the replicas that are known here may all have left. The host asks who the
    * members are: all addresses that it knows, those of earlier members and the seeds of the cluster file too, one after

@@ -79,6 +79,8 @@ import { WITHOUT_KEYS_EVENT, WITHOUT_KEYS_REMEDY, withoutKeysWarning } from '../
 const SILENCE_US = 1_000_000;
 /** After a longer time without a tick, a core assumes that its host stalled, and suspects nobody. */
 const TICK_INTERVAL_US = 5_000;
+/** Ticks so far apart mean that this process stood still. */
+const STALL_US = 50_000;
 
 export class Replica {
   /**
@@ -493,6 +495,7 @@ export class Replica {
 
   private run(): void {
     const { core, loop, statusService, membersService } = this;
+    let tickedUs = DOUBLE_ZERO;
     this.listenToStorage();
     loop.start({
       receive: (bytes, offset, length, from, now, owner) => {
@@ -528,7 +531,12 @@ export class Replica {
         }
       },
       refuse: (bytes, offset, from, now) => core.refuse(bytes, offset, from, now),
+      refuseRole: (bytes, offset, from, now) => core.refuseRole(bytes, offset, from, now),
       tick: (now) => {
+        // While this process stood still, it heard nobody.
+        const passedUs = now.monotonicUs - tickedUs;
+        if (passedUs > STALL_US) this.heardUs = Math.min(now.monotonicUs, this.heardUs + passedUs);
+        tickedUs = now.monotonicUs;
         core.tick(now);
         if (this.followsMembers && (core.state.starting || now.monotonicUs - this.heardUs > SILENCE_US))
           this.memberSearch.search(now);
@@ -551,6 +559,7 @@ export class Replica {
     const first = this.logLost ? 'log-lost' : 'ask';
     // A host that joins knows that it is new: the members that it was given say so.
     this.heardUs = loop.instant.monotonicUs;
+    tickedUs = this.heardUs;
     core.start(recovered.members === undefined ? { ...recovered, first } : recovered, loop.enter());
     loop.incarnation = core.state.incarnation;
     loop.endTurn();

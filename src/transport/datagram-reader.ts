@@ -44,6 +44,8 @@ export class DatagramReader {
    * @param replicaHeard called for each datagram of a replica that the transport is handing over
    * @param unlistedHeard called for each datagram of a host that is not listed, with its id and its endpoint. Of its
    * messages only those that ask or say who the members are will be handled
+   * @param mayNotConfigure called for a Request that asks for a change of the members, under a client's key that may not.
+   * It is not handled; without this function it is dropped
    */
   constructor(
     private readonly envelope: Envelope,
@@ -56,6 +58,7 @@ export class DatagramReader {
     private readonly challenge?: (endpoint: number, key: number, newest: number) => void,
     private readonly replicaHeard?: (replica: number) => void,
     private readonly unlistedHeard?: (id: number, endpoint: number, length: number) => void,
+    private readonly mayNotConfigure?: (bytes: Uint8Array, offset: number, from: number) => void,
   ) {}
 
   /**
@@ -90,8 +93,13 @@ export class DatagramReader {
     for (let at = offset + openedBytes; at < end; messages++) {
       const messageLength = validate(bytes, at, end);
       if (messageLength < 0) return this.drop(-messageLength, messages);
-      if ((!mayWrite && !isReadOnly(bytes, at)) || (!mayConfigure && isConfiguring(bytes, at)))
-        return this.drop(ROLE_REFUSED, messages);
+      if (!mayWrite && !isReadOnly(bytes, at)) return this.drop(ROLE_REFUSED, messages);
+      if (!mayConfigure && isConfiguring(bytes, at)) {
+        if (this.mayNotConfigure === undefined) return this.drop(ROLE_REFUSED, messages);
+        this.mayNotConfigure(bytes, at, from);
+        at += messageLength;
+        continue;
+      }
       // Who the members are is a word of hosts. Other messages of hosts name the one that they are from.
       if (sender === CLIENT_SENDER && typeOf(bytes, at) === Members.type) return this.drop(ROLE_REFUSED, messages);
       this.handle(bytes, at, messageLength, from, owner);
@@ -166,10 +174,12 @@ export class DatagramReader {
       const messageLength = translator.read(bytes, at, end);
       if (messageLength < 0) return this.drop(-messageLength, messages);
       const { bytes: message, offset: o } = translator;
-      if ((!mayWrite && !isReadOnly(message, o)) || (!mayConfigure && isConfiguring(message, o)))
-        return this.drop(ROLE_REFUSED, messages);
-      this.handle(translator.bytes, translator.offset, translator.length, from, owner);
+      if (!mayWrite && !isReadOnly(message, o)) return this.drop(ROLE_REFUSED, messages);
       at += messageLength;
+      if (!mayConfigure && isConfiguring(message, o)) {
+        if (this.mayNotConfigure === undefined) return this.drop(ROLE_REFUSED, messages);
+        this.mayNotConfigure(message, o, from);
+      } else this.handle(translator.bytes, translator.offset, translator.length, from, owner);
     }
     return messages;
   }

@@ -95,6 +95,16 @@ t.test('in a cluster with keys, an operator has to have a key of that role', asy
       message: new RegExp(`^key ${use.id} may not change who the members are, and nothing was sent; use an operator's`),
     });
   await enable(cluster, file(operator));
+  // The file of this client says what its key may not do: the replicas have it as a client's.
+  await using forger = await open({ ...client, role: 'operator' });
+  await t.rejects(
+    forger.change({ kind: 'forget', id: 0 }, TIMEOUT_MS),
+    { code: 'operation-refused' },
+    'replicas answer that it is no request for a client',
+  );
+  const { counters, drops } = replicas[0]!.status();
+  t.ok(counters['rejected_bad_request']! > 0, `rejected: ${JSON.stringify(counters)}`);
+  t.equal(drops['role'], 0, 'it was answered, not dropped');
   await using allowed = await open(operator);
   const name = { kind: 'name', id: 0, identityHi: 0, identityLo: 5, address: cluster.replicas[0]! } as const;
   t.match(await allowed.change(name, TIMEOUT_MS), { outcome: 0, id: 0 });

@@ -631,7 +631,7 @@ export class ClientCore {
     const of = this.views.of(view);
     if (of === undefined) {
       this.wanted = view;
-      this.events.unknownEpoch?.(from);
+      this.events.unknownEpoch?.(from, view);
       return;
     }
     // A host that left may wait for a view of the next epoch that nobody else will ever be in: its voters name its views.

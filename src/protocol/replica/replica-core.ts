@@ -264,8 +264,14 @@ export class ReplicaCore {
    * ignored.
    */
   refuse(bytes: Uint8Array, offset: number, from: number, now: Instant): void {
-    if (typeOf(bytes, offset) === wire.Request.type) this.requests.refuse(bytes, offset, from, now);
+    if (typeOf(bytes, offset) === wire.Request.type)
+      this.requests.refuse(bytes, offset, from, wire.RejectReason.busy, now);
     else this.state.counters[Counter.ignored]!++;
+  }
+
+  /** Like `receive`, for a Request that its sender's key does not allow: it is rejected as a bad one. */
+  refuseRole(bytes: Uint8Array, offset: number, from: number, now: Instant): void {
+    if (!this.state.starting) this.requests.refuse(bytes, offset, from, wire.RejectReason.badRequest, now);
   }
 
   /**

@@ -126,10 +126,10 @@ export class Requests {
     if (misplaced !== HELD) this.append(arrived, misplaced, now);
   }
 
-  /** A request for which this replica's host has no time. */
-  refuse(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+  /** A request that this replica's host does not let pass. */
+  refuse(bytes: Uint8Array, o: number, from: number, reason: RejectReasonCode, now: Instant): void {
     this.state.counters[Counter.requests]!++;
-    this.reject(this.pointAt(bytes, o, from, 0, now), RejectReason.busy, now);
+    this.reject(this.pointAt(bytes, o, from, 0, now), reason, now);
   }
 
   /** Quorum read: where the log ends, and at the primary the answer. */
