@@ -15,7 +15,7 @@ export async function switchOn(options: ClientHostOptions, operation: Uint8Array
   if (outcome === 'refused')
     throw new JitPaxosError(
       'operation-refused',
-      'the replicas refused it: the secret of the chain is not theirs, or a member does not know the feature; use their key file, and see jitpaxos features list',
+      'the replicas refused it: the secret of the chain is not theirs, a member does not know the feature, or a host speaks an earlier version of the wire; use their key file, and see jitpaxos features list and jitpaxos status',
     );
   throw new JitPaxosError(
     outcome === 'session-lost' ? 'session-lost' : 'outcome-unknown',

@@ -16,7 +16,7 @@ import { beginHash64, loadHash, type Hash64 } from '../native/hash64.js';
 import { ForgottenError } from '../protocol/replica/introduction.js';
 import { DEFAULT_LATE } from '../protocol/config.js';
 import { DivergedError } from '../protocol/replica/diverged-error.js';
-import { featureNames, featuresNamed, OFFERED_FEATURES } from '../protocol/log/features.js';
+import { Feature, featureNames, featuresNamed, OFFERED_FEATURES } from '../protocol/log/features.js';
 import { firstMembership, encodeMembership, hostOf, type Membership } from '../protocol/membership/membership.js';
 import { identityOf, membershipOf } from '../protocol/membership/member-lists.js';
 import type { Instant } from '../protocol/contract.js';
@@ -30,6 +30,7 @@ import type { MemoryStorage } from '../storage/memory-storage.js';
 import type { Address } from '../transport/transport.js';
 import type { MemberList } from '../wire/member-list.js';
 import { HOST_PLACES } from '../wire/host-ids.js';
+import { MEMBERS_WIRE_VERSION } from '../wire/versions.js';
 import { AskMembers, Members, Status, typeOf, type TypesFor } from '../wire/messages.js';
 import { AddressBook, unresolved } from '../host/address-book.js';
 import { CHAIN_REMEDY, chainWarning, openChain, showFingerprint } from '../host/chain.js';
@@ -409,6 +410,21 @@ export class Replica {
     if (!starting) core.takeMembers(encodeMembership(membershipOf(list)), now);
   }
 
+  /**
+   * Rule S: where members can change, who speaks only an older version of the wire is not heard. Throws JitPaxosError
+   * `option-invalid` if this process is held back to one.
+   */
+  private hearOnlyPresent(): void {
+    const { core, loop } = this;
+    const mayChange = (core.state.execution.features & Feature.membership) !== 0;
+    if (mayChange && loop.peers.newest < MEMBERS_WIRE_VERSION)
+      throw new JitPaxosError(
+        'option-invalid',
+        `the members of this cluster can change, and version ${loop.peers.newest} of the wire cannot say so; start this replica without --wire-version (library: wireVersion)`,
+      );
+    loop.reader.oldestSpeaker = mayChange ? MEMBERS_WIRE_VERSION : 0;
+  }
+
   /** Rule S, C7: whatever says who the members are, the log or another replica. */
   private checkIdentity(): void {
     const { core, id, data, storage } = this;
@@ -548,6 +564,7 @@ export class Replica {
       endTurn: (now) => {
         // Before the flush: what was said to a host in the turn in which it left still goes there.
         this.checkIdentity();
+        this.hearOnlyPresent();
         this.places.follow(core.state.members);
         core.flush(now);
       },

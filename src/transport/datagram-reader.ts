@@ -5,6 +5,7 @@
 import {
   CLIENT_SENDER,
   DROP_REASON_NAMES,
+  OUTDATED,
   SENDER_REFUSED,
   UNPROVEN,
   type Envelope,
@@ -27,6 +28,9 @@ export class DatagramReader {
 
   /** Datagrams read that were written in the previous version: of replicas, and of clients. */
   readonly previous = new Float64Array(2);
+
+  /** Who speaks only versions before this one is not heard, and gets no answer (wire/versions.ts). */
+  oldestSpeaker = 0;
 
   /** The message that is being handled is from a host that is not listed. */
   isUnlisted = false;
@@ -78,6 +82,7 @@ export class DatagramReader {
     } else if (client < 0) this.replicaHeard?.(sender);
     const { ring } = this;
     const { openedKey, openedVersion, openedNewest, openedBytes } = this.envelope;
+    if (openedNewest < this.oldestSpeaker) return this.drop(OUTDATED, 0);
     const mayWrite = ring === undefined || ring.mayWrite(openedKey);
     const mayConfigure = ring === undefined || ring.mayConfigure(openedKey);
     const owner = ring === undefined ? 0 : ring.ownerOf(openedKey);
@@ -117,6 +122,7 @@ export class DatagramReader {
     this.drops[SENDER_REFUSED]!++;
     if (this.unlistedHeard === undefined || client >= 0) return 0;
     const { openedKey, openedNewest, openedBytes } = envelope;
+    if (openedNewest < this.oldestSpeaker) return this.drop(OUTDATED, 0);
     const from = this.transport.sender();
     if (!this.peers.heard(from, openedKey, openedNewest, length)) return 0;
     const owner = this.ring === undefined ? 0 : this.ring.ownerOf(openedKey);

@@ -126,6 +126,7 @@ export const DROP_REASON_NAMES: readonly string[] = [
   'crowded',
   'stale',
   'unproven',
+  'outdated',
 ];
 
 /** Counted by hosts: too many datagrams of one client were waiting. */
@@ -136,6 +137,9 @@ export const SENDER_REFUSED = DROP_REASON_NAMES.indexOf('sender');
 
 /** Counted by hosts: the datagram is under another key than its endpoint's, and no Proof has come under it (peers.ts). */
 export const UNPROVEN = DROP_REASON_NAMES.indexOf('unproven');
+
+/** Counted by hosts: the sender speaks only versions in which nothing is said any more (versions.ts). */
+export const OUTDATED = DROP_REASON_NAMES.indexOf('outdated');
 
 const Refused = {
   truncated: -1,

@@ -8,3 +8,8 @@
  */
 export const WIRE_VERSION = 5;
 export const PREVIOUS_WIRE_VERSION = 4;
+/**
+ * The version that brings members that change. Rule S: once they can, who speaks only an older one is not heard: a client
+ * would count the acknowledgements of another epoch by the quorum that it knows.
+ */
+export const MEMBERS_WIRE_VERSION = 5;

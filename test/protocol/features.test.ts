@@ -126,6 +126,28 @@ t.test('membership is switched on when every listed host was heard in the versio
   t.end();
 });
 
+t.test(
+  'a host that was never heard, and does not answer for seconds, is down: the others switch membership on',
+  (t) => {
+    const { c, alice } = registered();
+    const operation = featureOperation(FEATURE_NAMES.indexOf('membership') + 1, hasher);
+    for (const id of [0, 1]) c.replica(id).speaks = (replica) => (replica === 2 ? 0 : WIRE_VERSION);
+    const ask = (id: number): Values =>
+      c.replica(id).answer(Request, switching(alice, 21, 1, operation), alice.endpoint).values;
+    t.equal(ask(0)['reason'], RejectReason.busy);
+    c.pass(20_000_000);
+    t.equal(ask(0)['reason'], RejectReason.busy, 'who asks once more after long begins anew');
+    for (let i = 0; i < 5; i++) {
+      c.pass(550_000);
+      t.equal(ask(0)['reason'], RejectReason.busy);
+    }
+    t.equal(ask(1)['reason'], RejectReason.busy, 'each member finds out for itself');
+    c.pass(550_000);
+    t.equal(ask(0)['status'], ReplyStatus.ok);
+    t.end();
+  },
+);
+
 t.test('other flags beside it do not make it one', (t) => {
   const { c, alice } = registered();
   const query = {

@@ -25,6 +25,7 @@ import { beginJoining } from '../../src/storage/joining-file.js';
 import { MEMBERS_FILE, readMembers, writeMembers } from '../../src/storage/members-file.js';
 import type { MemberList } from '../../src/wire/member-list.js';
 import { readI32, writeHex } from '../../src/wire/u64.js';
+import { PREVIOUS_WIRE_VERSION } from '../../src/wire/versions.js';
 import { clusterConfig, freePorts } from './fixtures.js';
 
 changingMembers.followed = true;
@@ -365,6 +366,10 @@ t.test('an id means one data directory: none that is empty, or another one, spea
 
   const comes = await members.add();
   await members.change([0, 1, comes]);
+  await until(
+    () => [0, 1, comes].every((id) => !members.replicas.get(id)!['core'].state.members.voters.includes(2)),
+    'all know that host 2 has left',
+  );
   await members.stop(2);
   rmSync(data, { recursive: true });
   for (const logLost of [false, true]) {
@@ -376,4 +381,67 @@ t.test('an id means one data directory: none that is empty, or another one, spea
   }
   await put(client, 'fourth', '4');
   t.equal(await get(client, 'first'), '1');
+});
+
+t.test('where members can change, who speaks an older version of the wire gets no answer', async (t) => {
+  const cluster = await clusterConfig(3);
+  const chain = openChain(loadCluster(cluster), undefined, hash);
+  const feature = featureOperation(FEATURE_NAMES.indexOf('membership') + 1, chain);
+  const connect = { cluster, logger: silentLogger, connectTimeout: TIMEOUT_MS };
+  const held = { wireVersion: PREVIOUS_WIRE_VERSION } as const;
+  const replicas = new Map<number, Replica>();
+  t.teardown(() => Promise.all([...replicas.values()].map((replica) => replica.close())));
+  const homes = mkdtempSync(join(tmpdir(), 'jitpaxos-membership-'));
+  t.teardown(() => rmSync(homes, { recursive: true, force: true }));
+  const run = async (id: number, extra: Partial<ReplicaOptions> = {}): Promise<Replica> => {
+    const options = { cluster, id, data: join(homes, String(id)), machine: new KvMachine(), logger: silentLogger };
+    const replica = await Replica.start({ ...options, ...extra });
+    replicas.set(id, replica);
+    return replica;
+  };
+  await Promise.all([run(0), run(1), run(2, held)]);
+  const old = await Client.connect({ ...connect, ...held });
+  t.teardown(() => old.close());
+  const present = await Client.connect(connect);
+  t.teardown(() => present.close());
+  const client = new KvClient(present);
+  await put(new KvClient(old), 'old', '1');
+  await t.rejects(switchOn(connect, feature, TIMEOUT_MS), {
+    code: 'operation-refused',
+    message: /speaks an earlier version of the wire/,
+  });
+  const on = (): boolean[] =>
+    [...replicas.values()].map((replica) => replica.status().features!.on.includes('membership'));
+  t.same(on(), [false, false, false], 'nothing was changed');
+  await put(new KvClient(old), 'old', '2');
+
+  await replicas.get(2)!.close();
+  await run(2);
+  await put(client, 'present', '1');
+  await until(async () => {
+    await switchOn(connect, feature, TIMEOUT_MS).catch((error: unknown) => {
+      // until each has heard that replica 2 is another version now
+      if ((error as { code?: string }).code !== 'operation-refused') throw error;
+    });
+    return on().every((isOn) => isOn);
+  }, 'the feature is on everywhere');
+  t.equal(await get(client, 'old'), '2', 'a client of the present version is answered');
+
+  const outdated = (): number => [...replicas.values()].reduce((sum, r) => sum + r.status().drops['outdated']!, 0);
+  const before = outdated();
+  const refused = await new KvClient(old).put(bytes('old'), bytes('3'), { timeout: 2_000 }).then(
+    () => 'done',
+    (error: unknown) => (error as { code: string }).code,
+  );
+  t.equal(refused, 'outcome-unknown', 'one of the version before is not');
+  t.ok(outdated() > before, 'and is counted');
+  const connecting = await Client.connect({ ...connect, ...held, connectTimeout: 1_000 }).catch(
+    (error: unknown) => (error as { code: string }).code,
+  );
+  t.equal(connecting, 'cluster-unavailable');
+  t.equal(await get(client, 'old'), '2');
+  await replicas.get(2)!.close();
+  await t.rejects(run(2, held), { code: 'option-invalid', message: /start this replica without --wire-version/ });
+  await run(2);
+  t.equal(await get(client, 'old'), '2');
 });

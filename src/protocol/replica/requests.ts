@@ -30,7 +30,7 @@ import { KnownRequests } from './known-requests.js';
 import { EPOCH_VIEWS } from '../configuration.js';
 import { Feature, featureOf, maskOf, unknownIn } from '../log/features.js';
 import { decodeOperation } from '../membership/operations.js';
-import { olderHosts, unheardHosts } from './who-speaks.js';
+import { olderHosts, SignsOfLife, unheardHosts } from './who-speaks.js';
 import { isForeign } from '../log/session-owner.js';
 import { REGISTER_BYTES, REGISTER_LANE } from '../log/sessions.js';
 import { NO_RESULT } from './message-writer.js';
@@ -49,6 +49,7 @@ const HELD = -1;
 export class Requests {
   private readonly rejections: Rejections;
   private readonly known: KnownRequests;
+  private readonly signsOfLife = new SignsOfLife();
   private readonly restamping: Restamping;
   private readonly registers = new RegisterRate();
   private readonly catchUp: CatchUp;
@@ -116,7 +117,7 @@ export class Requests {
     let fault: RejectReasonCode | 0 = 0;
     if (!isRegister && session === undefined) fault = this.unknownSession(arrived);
     else if (!isRegister && lane >= session!.lanes) fault = RejectReason.badRequest;
-    if (arrived.flags === RequestFlag.feature) fault = this.mayNotSwitch(arrived);
+    if (arrived.flags === RequestFlag.feature) fault = this.mayNotSwitch(arrived, now);
     if (arrived.flags === RequestFlag.configure && !this.mayChange(arrived)) fault = RejectReason.badRequest;
     if (fault !== 0) {
       this.reject(arrived, fault, now);
@@ -193,7 +194,10 @@ export class Requests {
    * Why the feature that the request names is not switched on by it; 0: it is. An operator of this cluster names one that
    * this replica knows. For `membership`, see who-speaks.ts.
    */
-  private mayNotSwitch({ operationBytes, operationOffset, operationLength }: ArrivedRequest): RejectReasonCode | 0 {
+  private mayNotSwitch(
+    { operationBytes, operationOffset, operationLength }: ArrivedRequest,
+    now: Instant,
+  ): RejectReasonCode | 0 {
     const { state } = this;
     const number = featureOf(operationBytes, operationOffset, operationLength, state.chain);
     if (number === 0 || unknownIn(maskOf(number)) !== 0) return RejectReason.badRequest;
@@ -201,8 +205,9 @@ export class Requests {
     if (feature !== Feature.membership || (state.execution.features & feature) !== 0) return 0;
     if (olderHosts(state) !== 0) return RejectReason.badRequest;
     const unheard = unheardHosts(state);
+    if (unheard === 0 || this.signsOfLife.areInVain(now)) return 0;
     this.suspicion.greet(unheard);
-    return unheard === 0 ? 0 : RejectReason.busy;
+    return RejectReason.busy;
   }
 
   /**
