@@ -86,7 +86,8 @@ t.test('one of three burnt down: every step is told, and the end', async (t) => 
     'new-1:7400 is listed, as a learner',
     'epoch 1 is decided: voters 0, 1, 3',
   ]);
-  t.equal(waited[0], 'host 3 at new-1:7400 copies the state');
+  t.equal(waited[0], 'host 2 does not answer: waits whether that lasts 5 s (--silence)');
+  t.ok(waited.includes('host 3 at new-1:7400 copies the state'));
 });
 
 t.test('a host that is being started is waited for; one that stays away is not', async (t) => {
@@ -107,6 +108,28 @@ t.test('a host that is being started is waited for; one that stays away is not',
   t.ok(never.now() >= 5_000 && never.now() < 6_000, 'not before the patience has ended, and not much later');
   t.match(never.waited[0], /^waits for up to 5 s, since this may pass: nobody answers at new-1:7400/);
   t.equal(other.membership.index, 0, 'nothing was changed');
+});
+
+t.test('a host that was busy for a moment is not replaced; one that stays silent is', async (t) => {
+  const world = new World(3);
+  world.joins(NEW, 900);
+  world.down.add(2);
+  const { run, at, said } = tool(world);
+  at(4_000, () => world.down.delete(2));
+  await t.rejects(run(REPLACE), { code: 'member-alive', message: /host 2 answers and is well/ });
+  t.same(said, []);
+  t.equal(world.membership.index, 0, 'nothing was changed');
+
+  world.status.set(2, 'recovering');
+  const other = tool(world);
+  t.match(await other.run(REPLACE), { says: /votes in the place of host 2/ });
+  t.equal(other.waited[0], 'host 2 does not serve: waits whether that lasts 5 s (--silence)');
+
+  const alive = new World(3);
+  alive.joins(NEW, 900);
+  const asked = tool(alive);
+  t.match(await asked.run({ ...REPLACE, alive: true }), { says: /votes in the place of host 2/ });
+  t.ok(asked.now() < 5_000, 'nobody waits for the silence of a host that may answer');
 });
 
 t.test('it is the same refusal that has to last', async (t) => {

@@ -15,7 +15,7 @@ import type { ReplicaStatusReport } from '../../host/status.js';
 import { membersSeen, type MembersSeen } from './members-seen.js';
 
 export interface MemberAnswer extends StatusAnswer {
-  /** False: a replica lists this host, and the cluster file does not have it at this address. */
+  /** False: a replica lists this host, and the cluster file does not have its address. */
   readonly inFile?: false;
 }
 
@@ -61,7 +61,12 @@ export class AllMembers {
 
   private async askOthers(timeoutMs: number): Promise<readonly MemberAnswer[]> {
     const answers = (await this.others?.ask(timeoutMs)) ?? [];
-    return answers.map(({ answer, speaks: _, ...rest }) => ({ ...rest, report: answer, inFile: false }));
+    const inFile = this.cluster.replicas.map(addressText);
+    return answers.map(({ answer, speaks: _, ...rest }) => ({
+      ...rest,
+      report: answer,
+      ...(inFile.includes(rest.address) ? {} : { inFile: false as const }),
+    }));
   }
 
   /** True if others are asked from now on. */

@@ -70,6 +70,9 @@ function headline(summary: ClusterSummary, tone: Tone): string {
     wireVersion,
     encrypted,
   } = summary;
+  // A removed host that still answers counts for nothing; a member that cannot be asked counts as silent.
+  const listed = replicas.filter(({ role }) => role !== 'removed');
+  const heard = listed.filter(({ report }) => report !== undefined).length;
   const parts = [`cluster ${cluster}`];
   const epoch = epochText(membership);
   if (epoch !== undefined) parts.push(epoch);
@@ -80,7 +83,7 @@ function headline(summary: ClusterSummary, tone: Tone): string {
       : answered === 0
         ? tone(Colour.yellow, 'unknown')
         : tone(Colour.red, majorityLost === undefined ? 'not available' : 'majority-lost: not available'),
-    `${answered} of ${replicas.filter(({ asked }) => asked).length} replicas answer`,
+    `${heard} of ${listed.length} replicas answer`,
   );
   if (wireVersion !== undefined) parts.push(`wire ${wireVersion}`, ENCRYPTED_TEXT[encrypted]);
   if (commitsPerSecond !== undefined) parts.push(`${formatRate(commitsPerSecond)} commits/s`);

@@ -62,13 +62,18 @@ export class Reach implements MembersInReach {
   async look(request: MemberRequest, began: number | undefined): Promise<Seen | string> {
     this.looks++;
     const asked = this.hosts();
-    const members = await this.ask('members', MEMBERS_QUESTION, asked);
+    // A silent host costs the whole time for an answer, so both questions wait for it together.
+    const [members, early] = await Promise.all([
+      this.ask('members', MEMBERS_QUESTION, asked),
+      this.ask('status', STATUS_QUESTION, asked),
+    ]);
     const newest = newestOf(members);
     if (newest === undefined)
       return `no replica answers: ${members.find(({ silence }) => silence !== undefined)?.silence ?? ''}`;
     this.known = newest;
     const list = withKnownIdentities(newest, members);
-    const answers = await this.ask('status', STATUS_QUESTION, this.hosts());
+    const now = this.hosts();
+    const answers = isSame(now, asked) ? early : await this.ask('status', STATUS_QUESTION, now);
     const reports = new Map(answers.flatMap(({ id, answer }) => (answer === undefined ? [] : [[id, answer] as const])));
     const committed = Math.max(0, ...[...reports.values()].map(({ committedIndex }) => committedIndex));
     const hosts = new Map<number, HostSeen>();
@@ -227,6 +232,10 @@ export class Reach implements MembersInReach {
     if (identity === undefined) this.drawn.set(id, (identity = drawIdentity(() => randomInt(-0x80000000, 0x7fffffff))));
     return identity;
   }
+}
+
+function isSame(a: readonly AskedHost[], b: readonly AskedHost[]): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
 }
 
 /** Of lists that were committed, the one that the last entry made. */

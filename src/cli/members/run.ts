@@ -11,7 +11,7 @@ import { Outcome } from '../../protocol/membership/changes.js';
 import type { ConfigureOperation } from '../../protocol/membership/operations.js';
 import { OUTCOME_NAMES, type ChangeResult } from '../../protocol/membership/results.js';
 import type { MemberList } from '../../wire/member-list.js';
-import { nextStep, type HostSeen, type MemberRequest, type Seen } from './plan.js';
+import { nextStep, type Next, type HostSeen, type MemberRequest, type Seen } from './plan.js';
 
 /** The cluster, as the tool sees and changes it. */
 export interface MembersInReach {
@@ -65,6 +65,8 @@ export async function runChange(
   const { nowMs, patienceMs, timeoutMs } = options;
   const untilMs = nowMs() + timeoutMs;
   let began: number | undefined;
+  /** When the first step could have been done. */
+  let firstMs: number | undefined;
   /** Since when nobody says who the members are. */
   let silentMs: number | undefined;
   let refused: { readonly code: CommandErrorCode; readonly sinceMs: number } | undefined;
@@ -108,6 +110,17 @@ export async function runChange(
       continue;
     }
     refused = undefined;
+    // Plan.ts refuses to replace a host that is well. One that was busy for a moment is well.
+    firstMs ??= nowMs();
+    if (request.kind === 'replace' && !request.alive && isStep(next) && nowMs() - firstMs < patienceMs) {
+      const how = seen.hosts.has(request.id) ? 'does not serve' : 'does not answer';
+      options.waits(
+        `host ${request.id} ${how}: waits whether that lasts ${Math.ceil(patienceMs / 1e3)} s (--silence)`,
+        undefined,
+      );
+      await options.sleep(LOOK_MS);
+      continue;
+    }
     if (isLate) throw notDecided(timeoutMs, next.kind === 'switch-on' ? 'the feature membership is off' : next.says);
     if (next.kind === 'wait') {
       options.waits(next.says, next.copies);
@@ -136,6 +149,10 @@ export async function runChange(
       await options.sleep(LOOK_MS);
     }
   }
+}
+
+function isStep({ kind }: Next): boolean {
+  return kind === 'switch-on' || kind === 'send';
 }
 
 /** The primary does not take the operation: it may be in another epoch than was seen. */
