@@ -292,6 +292,7 @@ function move({ id, address }: Extract<MemberRequest, { kind: 'move' }>, seen: S
     return refuse(
       'member-unfit',
       `host ${id} at ${address} runs version ${found.version}, which does not know changes of the members; upgrade it first`,
+      true, // whether the feature is on rests on who answers
     );
   return (
     quorumFault(seen) ??
