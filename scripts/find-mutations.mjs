@@ -1,7 +1,7 @@
 /**
  * For each mutation of test/sim/mutations.ts, finds the first run of the simulator that notices it.
  *
- *   node scripts/find-mutations.mjs [--runs 400] [--faults a,b,…] [--features 0] [--pieces 20000] [name…] after `npm run build`
+ *   node scripts/find-mutations.mjs [--runs 400] [--faults a,b,…] [--features 0] [--pieces 20000] [--undo 65536] [name…] after `npm run build`
  *
  * Runs are numbered: run k has seed ⌊k/2⌋+1, and N = 3 if k is even, 5 if it is odd. A violation of liveness does not
  * count, nor does an exception that is not one of the core's invariants: the mutation itself may cause it. Prints one
@@ -18,6 +18,7 @@ const { values, positionals } = parseArgs({
     faults: { type: 'string' },
     features: { type: 'string' },
     pieces: { type: 'string' },
+    undo: { type: 'string' },
   },
   allowPositionals: true,
 });
@@ -25,6 +26,7 @@ const faults = {
   faults: new Set(values.faults?.split(',') ?? KIND_FAULTS),
   ...(values.features === undefined ? {} : { features: Number(values.features) }),
   pieces: values.pieces === undefined ? null : { bytes: 1, everyUs: Number(values.pieces) },
+  undoBytes: values.undo === undefined ? null : Number(values.undo),
 };
 const wanted =
   positionals.length === 0 ? MUTATIONS : MUTATIONS.filter((mutation) => positionals.includes(mutation.name));

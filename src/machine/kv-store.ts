@@ -24,7 +24,9 @@ import {
   writeEntry,
 } from './kv-snapshot.js';
 import { KeyTable } from './kv-table.js';
-import { writeI32, writeIndex } from '../wire/u64.js';
+import { copyBytes } from '../wire/copy.js';
+import { readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
+import { UndoLog } from '../wire/undo-log.js';
 import { LEASE_BYTES, Leases } from './store/leases.js';
 import { NumberOrder } from './store/number-order.js';
 
@@ -60,6 +62,11 @@ const NOW = 1;
 const TWO_26 = 67108864;
 const NS_UNITS = 15625;
 
+/** What is kept to undo entries that are not committed takes no more than this. */
+const UNDO_BYTES_MAX = 16 << 20;
+/** undo := was there u8, key u16, value u16, key, value; what a key had before an entry changed it. */
+const UNDO_HEADER_BYTES = 5;
+
 export class KvStore {
   readonly maxKeys: number;
   readonly maxBytes: number;
@@ -78,6 +85,10 @@ export class KvStore {
   #attached!: NumberOrder;
   /** The snapshot that is being taken in pieces. */
   #inProgress: StoreSnapshot | undefined;
+  readonly #undo = new UndoLog(UNDO_BYTES_MAX);
+  /** Index of the entry that is applied; and only entries behind which changes are kept. */
+  readonly #indexes = Float64Array.of(0, Infinity);
+  #keeps = false;
 
   /** Throws `KvError` (`kv-option`) for an unknown option or a value out of range. */
   constructor(options: KvOptions = {}) {
@@ -134,6 +145,34 @@ export class KvStore {
     return this.#level;
   }
 
+  /** What follows is changed by entry `index` of the log. */
+  entry(index: number): void {
+    this.#indexes[0] = index;
+    this.#keeps = this.#level === 0 && index > this.#indexes[1]!;
+  }
+
+  /** Changes of entries up to `index` will not be undone. */
+  committedTo(index: number): void {
+    this.#indexes[1] = index;
+    this.#undo.release(index);
+  }
+
+  /** Undoes the changes of entries behind `index`. False, and nothing is changed, if that is not known any more. */
+  undoTo(index: number): boolean {
+    const undo = this.#undo;
+    if (this.#level > 0 || !undo.reaches(index)) return false;
+    this.#keeps = false;
+    for (; undo.last(index); undo.pop()) {
+      const { bytes, offset } = undo;
+      const keyLength = readU16(bytes, offset + 1);
+      const key = offset + UNDO_HEADER_BYTES;
+      const id = this.find(bytes, key, keyLength);
+      if (bytes[offset] === 0) this.remove(id, bytes, key, keyLength);
+      else this.put(id, bytes, key, keyLength, bytes, key + keyLength, readU16(bytes, offset + 3));
+    }
+    return true;
+  }
+
   /**
    * The level is at least this from now on. Keys that are there already have revision 1. A snapshot in progress stays one
    * of its own level.
@@ -141,6 +180,7 @@ export class KvStore {
   raise(level: number): void {
     if (level <= this.#level) return;
     if (this.#level === 0) this.#numbers[REVISION] = 1;
+    this.#keeps = false;
     this.#level = level;
   }
 
@@ -318,6 +358,7 @@ export class KvStore {
       if (this.#level > 0) this.#number(added, kind, hold);
       return;
     }
+    if (this.#keeps) this.#keep(id, key, keyOffset, keyLength);
     this.#inProgress?.changes(id);
     this.#contentBytes += valueLength - this.#heap.valueLength(id);
     this.#heap.setValue(id, value, valueOffset, valueLength);
@@ -340,6 +381,7 @@ export class KvStore {
     valueOffset: number,
     valueLength: number,
   ): number {
+    if (this.#keeps) this.#keep(-1, key, keyOffset, keyLength);
     const added = this.#heap.add(key, keyOffset, keyLength, value, valueOffset, valueLength);
     this.#inProgress?.comes(added);
     this.#order.insert(added, key, keyOffset, keyLength);
@@ -381,6 +423,7 @@ export class KvStore {
 
   /** Removes the entry `id` with this key. */
   remove(id: number, key: Uint8Array, offset: number, length: number): void {
+    if (this.#keeps) this.#keep(id, key, offset, length);
     this.#inProgress?.changes(id);
     if (this.#level > 0) {
       this.#numbers[REVISION]!++;
@@ -495,6 +538,8 @@ export class KvStore {
 
   /** The contents of another store, which is not used any more, take the place of the present ones. */
   #takeOver(other: KvStore): void {
+    this.#keeps = false;
+    this.#undo.clear();
     this.#inProgress = undefined;
     this.#heap = other.#heap;
     this.#table = other.#table;
@@ -507,7 +552,23 @@ export class KvStore {
     this.#attached = other.#attached;
   }
 
+  /** Keeps what a key has: the entry `id`, or nothing if that is -1. */
+  #keep(id: number, key: Uint8Array, keyOffset: number, keyLength: number): void {
+    const heap = this.#heap;
+    const valueLength = id < 0 ? 0 : heap.valueLength(id);
+    const undo = this.#undo;
+    if (!undo.add(this.#indexes[0]!, UNDO_HEADER_BYTES + keyLength + valueLength)) return;
+    const { bytes, offset } = undo;
+    bytes[offset] = id < 0 ? 0 : 1;
+    writeU16(bytes, offset + 1, keyLength);
+    writeU16(bytes, offset + 3, valueLength);
+    copyBytes(key, keyOffset, bytes, offset + UNDO_HEADER_BYTES, keyLength);
+    if (id >= 0) heap.copyValue(id, bytes, offset + UNDO_HEADER_BYTES + keyLength);
+  }
+
   #clear(expectedKeys: number): void {
+    this.#keeps = false;
+    this.#undo.clear();
     this.#inProgress = undefined;
     this.#heap = new RecordHeap();
     this.#table = new KeyTable(this.#heap, expectedKeys);

@@ -88,6 +88,7 @@ export class KvMachine implements StateMachine {
   }
 
   apply(operation: Operation, context: ApplyContext, reply: Reply): void {
+    this.#store.entry(context.index);
     if (this.#store.level > 0) this.#store.advance(context.timestampHi, context.timestampLo);
     if (operation.length === 0) return refuse(reply, BAD_LENGTH);
     const opcode = operation.bytes[operation.offset] as KvOpcode;
@@ -137,6 +138,15 @@ export class KvMachine implements StateMachine {
   /** A write in the meantime costs a copy of the record that it changes. */
   beginSnapshot(): SnapshotInPieces {
     return this.#store.beginSnapshot();
+  }
+
+  /** Knows the last 16 MiB of what entries changed that are not committed. */
+  undoTo(index: number): boolean {
+    return this.#store.undoTo(index);
+  }
+
+  committedTo(index: number): void {
+    this.#store.committedTo(index);
   }
 
   /**

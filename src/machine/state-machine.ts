@@ -5,7 +5,8 @@
  * Every replica applies the same operations in the same order. `apply` may therefore use nothing but its arguments and
  * the state: no clock (the context has the agreed timestamp), no randomness, no I/O, no iteration order that depends on
  * anything but the operations applied. A primary applies an operation before it is committed and may have to take it
- * back: then `restore` is called with an earlier snapshot, and the operations that stay are applied again.
+ * back. Then `restore` is called with an earlier snapshot, and the operations that stay are applied again; or `undoTo`, if
+ * the machine has it.
  */
 export interface StateMachine {
   /**
@@ -45,6 +46,20 @@ export interface StateMachine {
    * while a cluster is upgraded.
    */
   raise?(level: number): void;
+  /**
+   * Takes back what was applied behind entry `index`, so that the state is what it was after that entry. For states that
+   * are so large that `restore` takes long. Optional, together with `committedTo`. Returns false if the machine does not
+   * know any more how to undo it, for example because what it kept for that had a bound; nothing is changed then, and
+   * `restore` follows. A snapshot in pieces goes on, unless its `abort` was called: it began at or before that entry. What
+   * was applied before the level was raised is not asked for.
+   */
+  undoTo?(index: number): boolean;
+  /**
+   * No entry up to `index` will have to be undone, whether it was applied already or is still to come (`context.index`).
+   * So a machine keeps what undoes an entry only if its index is above that. The first call comes before the first
+   * `apply`. `restore` leads to a state of which nothing has to be undone.
+   */
+  committedTo?(index: number): void;
 }
 
 /** A state that is built from the pieces of a snapshot, apart from the present one. */

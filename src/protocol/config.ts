@@ -159,6 +159,8 @@ export interface ReplicaConfig {
    * them. For tests.
    */
   readonly renewAfter?: number;
+  /** Bytes for what undoes the sessions' part of entries that are not committed. Default: 8 MiB. */
+  readonly undoBytes?: number;
 }
 
 export interface ClientTimings {

@@ -79,6 +79,9 @@ const PIECE_BYTES = [1, 64, 512] as const;
 const RENEWALS = 0.3;
 const RENEWAL_VIEWS = [1, 5, 20] as const;
 const PIECE_US = [200, 1000, 20_000] as const;
+/** Share of the runs whose machines undo; bytes for the sessions' part of it, so few at times that they do not suffice. */
+const WITH_UNDO = 1 / 3;
+const UNDO_BYTES = [1 << 9, 1 << 12, 1 << 16] as const;
 
 export interface SimulationOptions {
   /** A safe integer from 0 on. */
@@ -107,6 +110,8 @@ export interface SimulationOptions {
   readonly features?: number;
   /** How replicas take snapshots in pieces; null: at once. Default: as the seed decides. */
   readonly pieces?: Pieces | null;
+  /** Bytes for what undoes the sessions' part of entries; null: machines do not undo. Default: as the seed decides. */
+  readonly undoBytes?: number | null;
   readonly trace?: TraceRing;
   readonly transitions?: TransitionLog;
 }
@@ -143,6 +148,7 @@ export class Assembly implements Parts {
   private readonly features: number;
   /** Undefined: snapshots are taken at once. */
   private readonly pieces: Pieces | undefined;
+  private readonly undoBytes: number | undefined;
   readonly driver: FaultDriver;
   readonly ambush: AmbushDriver | undefined;
   readonly mishaps: MishapDriver;
@@ -218,6 +224,9 @@ export class Assembly implements Parts {
     this.pieces = options.pieces === undefined ? drawn : (options.pieces ?? undefined);
     const renewals = new Random(seed).fork('renewals');
     if (changes && renewals.chance(RENEWALS)) this.renewAfter = renewals.pick(RENEWAL_VIEWS);
+    const undo = new Random(seed).fork('undo');
+    const drawnBytes = undo.chance(WITH_UNDO) ? undo.pick(UNDO_BYTES) : undefined;
+    this.undoBytes = options.undoBytes === undefined ? drawnBytes : (options.undoBytes ?? undefined);
     this.datagramBytes = longest ?? DEFAULT_DATAGRAM_BYTES;
     this.checks = new Checks(replicas, options.executed, options.replicas);
     this.tally = new Tally(replicas);
@@ -285,7 +294,7 @@ export class Assembly implements Parts {
     ]
       .filter((text) => text !== '')
       .join(', ');
-    return `${describePlan(this.plan)}, chain ${this.chain === undefined ? 'without keys' : 'keyed'}${this.pieces === undefined ? '' : `, snapshots in pieces of ${this.pieces.bytes} bytes every ${this.pieces.everyUs} µs`}${mishaps === '' ? '' : `; ${mishaps}`}${world === '' ? '' : `; world: ${world}`}`;
+    return `${describePlan(this.plan)}, chain ${this.chain === undefined ? 'without keys' : 'keyed'}${this.pieces === undefined ? '' : `, snapshots in pieces of ${this.pieces.bytes} bytes every ${this.pieces.everyUs} µs`}${this.undoBytes === undefined ? '' : `, undo with ${this.undoBytes} bytes for sessions`}${mishaps === '' ? '' : `; ${mishaps}`}${world === '' ? '' : `; world: ${world}`}`;
   }
 
   /** Sets how far the endpoints are apart, and what their paths carry. */
@@ -328,6 +337,7 @@ export class Assembly implements Parts {
       features: this.features,
       ...(this.pieces === undefined ? {} : { pieces: this.pieces }),
       ...(this.renewAfter === undefined ? {} : { renewAfter: this.renewAfter }),
+      ...(this.undoBytes === undefined ? {} : { undoBytes: this.undoBytes }),
     };
     const { createMachine } = options;
     this.disks.push(disk);

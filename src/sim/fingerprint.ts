@@ -5,7 +5,7 @@
  */
 import { Entry } from '../protocol/log/entry.js';
 import { Log } from '../protocol/log/log.js';
-import { Executed } from '../protocol/log/sessions.js';
+import { Executed } from '../protocol/log/session.js';
 import { SpareArrays } from '../protocol/log/spare-arrays.js';
 import { LastWords } from '../wire/copy.js';
 import { SimulationHasher } from './hash.js';

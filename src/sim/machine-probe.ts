@@ -25,7 +25,7 @@ const SNAPSHOT_ENTRY_BYTES = 8;
 export class MachineProbe implements StateMachine {
   /** Digest of what was executed at each index; undefined if nothing was, or if a snapshot came from elsewhere. */
   readonly digests: (number | undefined)[] = [];
-  /** How often the state was replaced. */
+  /** How often the state was replaced or taken back. */
   restores = 0;
   /** The mark of the state: 0 if it is correct. */
   mark = 0;
@@ -38,7 +38,11 @@ export class MachineProbe implements StateMachine {
   /** If the replica is to take its snapshots in pieces, and to restore those of others in pieces. */
   readonly beginSnapshot?: () => SnapshotInPieces;
   readonly beginRestore?: (length: number) => RestoreInPieces;
+  /** If the replica is to undo what was executed too early, and not to restore a snapshot. */
+  readonly undoTo?: (index: number) => boolean;
+  readonly committedTo?: (index: number) => void;
   private lastIndex = 0;
+  private readonly marksBefore: { readonly index: number; readonly mark: number }[] = [];
   private costUs = 0;
 
   constructor(
@@ -48,8 +52,13 @@ export class MachineProbe implements StateMachine {
     /** The state ends in its mark. */
     private readonly marked = false,
     inPieces = false,
+    undoes = false,
   ) {
     const { inner: machine } = this;
+    if (undoes && machine.undoTo !== undefined) {
+      this.undoTo = (index) => this.goBack(index);
+      this.committedTo = (index) => machine.committedTo?.(index);
+    }
     if (inPieces && machine.beginSnapshot !== undefined)
       this.beginSnapshot = () => this.begin(machine.beginSnapshot!());
     if (inPieces && machine.beginRestore !== undefined)
@@ -79,6 +88,7 @@ export class MachineProbe implements StateMachine {
     digest ^= hashBytes(reply.bytes, reply.offset, reply.length, 0x5bd1e995);
     this.digests[index] = digest;
     if (this.nextMark === 0) return;
+    this.marksBefore.push({ index, mark: this.mark });
     this.mark = this.nextMark;
     this.wentWrong = true;
     this.wasWrong = true;
@@ -123,6 +133,22 @@ export class MachineProbe implements StateMachine {
   /** The machine's own state, without the mark. */
   state(): Uint8Array {
     return this.inner.snapshot();
+  }
+
+  private goBack(index: number): boolean {
+    if (!this.inner.undoTo!(index)) return false;
+    if (this.standstill !== undefined) this.costUs += this.standstill.applyUs * (this.lastIndex - index);
+    for (let last = this.marksBefore.pop(); last !== undefined; last = this.marksBefore.pop()) {
+      if (last.index <= index) {
+        this.marksBefore.push(last);
+        break;
+      }
+      this.mark = last.mark;
+    }
+    this.restores++;
+    this.digests.length = Math.min(this.digests.length, index + 1);
+    this.lastIndex = Math.min(this.lastIndex, index);
+    return true;
   }
 
   restore(snapshot: Uint8Array): void {
@@ -172,6 +198,7 @@ export class MachineProbe implements StateMachine {
     }
     this.restores++;
     this.digests.length = 0;
+    this.marksBefore.length = 0;
     this.lastIndex = 0;
   }
 }

@@ -219,6 +219,7 @@ export class ReplicaHost implements EventHandler {
       around.standstill,
       around.diverging,
       this.config.pieces !== undefined,
+      this.config.undoBytes !== undefined,
     );
     around.clock.read(around.queue.nowUs, this.now);
     const wireVersion = around.wire.start(this.now);

@@ -3,7 +3,9 @@
  * keeps what it executed.
  *
  * At drawn moments the state is saved and restored, into the same machine or a new one, as a view change or a restart
- * would. That must change nothing: a machine whose behaviour depends on more than its snapshot is found soon.
+ * would. That must change nothing: a machine whose behaviour depends on more than its snapshot is found soon. If the
+ * machine can undo, entries that are not committed are undone at drawn moments, and applied again. What is undone is
+ * compared with what another machine has that was restored and applied what stays.
  */
 import type {
   ApplyContext,
@@ -29,6 +31,8 @@ const ABORTED = 1 / 16;
 const PIECE_BYTES_MAX = 64;
 /** A machine that returns this many empty pieces one after the other is stuck. */
 const EMPTY_PIECES_MAX = 10_000;
+/** How often an operation finds that some before it were undone and applied again. */
+const UNDONE = 1 / 32;
 /** How often a query is checked to change nothing. */
 const QUERY_CHECKED = 1 / 4;
 /** How often a state is restored in pieces, of those that are; and how often an operation finds one that is given up. */
@@ -54,6 +58,15 @@ export class CheckedMachine implements StateMachine {
   /** As the machine has it: the replica then uses it. */
   readonly beginSnapshot?: () => SnapshotInPieces;
   readonly beginRestore?: (length: number) => RestoreInPieces;
+  readonly undoTo?: (index: number) => boolean;
+  readonly committedTo?: (index: number) => void;
+  /** Last entry that was applied. */
+  private applied = 0;
+  private committed = 0;
+  /** The state that `executions` behind `restoredAt` lead on from; undefined: the initial one. */
+  private restored: Uint8Array | undefined;
+  /** Nothing before this entry can be undone. */
+  private restoredAt = 0;
   /** The snapshot in pieces that was begun last, until it is over. */
   private pieces: CheckedPieces | undefined;
   /** The same, if it was not the replica that began it. */
@@ -73,11 +86,20 @@ export class CheckedMachine implements StateMachine {
     this.machine = this.make();
     if (this.machine.beginSnapshot !== undefined) this.beginSnapshot = () => this.begin();
     if (this.machine.beginRestore !== undefined) this.beginRestore = (length) => this.restoreInPieces(length);
+    if (this.machine.undoTo === undefined) return;
+    if (this.machine.committedTo === undefined)
+      this.broke('undoTo without committedTo: a machine has both, or restores');
+    this.undoTo = (index) => this.undo(index);
+    this.committedTo = (index) => {
+      this.committed = index;
+      this.call('committedTo', undefined, () => this.machine.committedTo!(index));
+    };
   }
 
   apply(operation: Operation, context: ApplyContext, reply: Reply): void {
     if (this.random.chance(RESTORED) && (this.pieces === undefined || this.pieces === this.own))
       this.replace(context.index);
+    if (this.undoTo !== undefined && this.random.chance(UNDONE)) this.undoAndRedo();
     if (this.beginSnapshot !== undefined) this.takePiece();
     if (this.beginRestore !== undefined && this.restoring === undefined && this.random.chance(UNUSED))
       this.restoreForNothing();
@@ -90,6 +112,7 @@ export class CheckedMachine implements StateMachine {
     if (!sameBytes(given, bytesOf(operation)))
       this.broke(`apply changed the bytes of the operation ${describeBytes(given)}`);
     this.executions[index] = { operation: given, result: resultOf(reply), timestampHi, timestampLo };
+    this.applied = index;
   }
 
   query(operation: Operation, context: ApplyContext, reply: Reply): void {
@@ -118,7 +141,61 @@ export class CheckedMachine implements StateMachine {
 
   restore(snapshot: Uint8Array): void {
     this.executions.length = 0;
-    this.restoreChecked(snapshot);
+    this.restoreChecked(snapshot, 0);
+  }
+
+  private undo(index: number): boolean {
+    if (index < this.restoredAt) return false;
+    if (this.own !== undefined && this.own.begunAt > index) this.own.abort();
+    if (!this.undoChecked(index)) return false;
+    this.executions.length = Math.min(this.executions.length, index + 1);
+    this.applied = Math.min(this.applied, index);
+    return true;
+  }
+
+  private undoChecked(index: number): boolean {
+    const before = this.snapshot().slice();
+    const isUndone = this.call('undoTo', undefined, () => this.machine.undoTo!(index));
+    const after = this.snapshot();
+    if (!isUndone) {
+      if (!sameBytes(before, after)) this.broke(`undoTo(${index}) returned false and changed the state all the same`);
+      return false;
+    }
+    const twin = this.make();
+    this.call('committedTo', undefined, () => twin.committedTo!(index));
+    if (this.restored !== undefined) twin.restore(this.restored.slice());
+    this.applyAgain(twin, this.restoredAt, index);
+    const expected = this.call('snapshot', undefined, () => twin.snapshot());
+    if (!sameBytes(after, expected))
+      this.broke(
+        `after undoTo(${index}) snapshot() returned ${describeBytes(after)}; a machine that applied everything up to that entry, and nothing else, has ${describeBytes(expected)}`,
+      );
+    return true;
+  }
+
+  /** Undoes some entries that are not committed, and applies them again. */
+  private undoAndRedo(): void {
+    const from = Math.max(this.committed, this.restoredAt, this.pieces?.begunAt ?? 0);
+    if (from >= this.applied) return;
+    const index = this.random.between(from, this.applied - 1);
+    if (this.undoChecked(index)) this.applyAgain(this.machine, index, this.applied);
+  }
+
+  /** Applies what was applied behind entry `from`, up to entry `to`. */
+  private applyAgain(machine: StateMachine, from: number, to: number): void {
+    for (let index = from + 1; index <= to; index++) {
+      const execution = this.executions[index];
+      if (execution === undefined) continue;
+      const { operation, result, timestampHi, timestampLo } = execution;
+      const { capacity } = this;
+      const reply = { bytes: new Uint8Array(capacity), offset: 0, capacity, length: 0 };
+      const given = { bytes: operation.slice(), offset: 0, length: operation.length };
+      this.call('apply', operation, () => machine.apply(given, { timestampHi, timestampLo, index }, reply));
+      if (!sameBytes(result, resultOf(reply)))
+        this.broke(
+          `apply of ${describeBytes(operation)} returned ${describeBytes(resultOf(reply))} after undoTo(${from}), and ${describeBytes(result)} before`,
+        );
+    }
   }
 
   raise(level: number): void {
@@ -143,7 +220,7 @@ export class CheckedMachine implements StateMachine {
       this.broke(
         `beginSnapshot returned a length of ${begun.length}, and snapshot returns ${expected.length} bytes of the same state`,
       );
-    const pieces: CheckedPieces = new CheckedPieces(begun, expected, {
+    const pieces: CheckedPieces = new CheckedPieces(begun, expected, this.applied, {
       call: (what, call) => this.call(what, undefined, call),
       broke: (detail) => this.broke(detail),
       over: () => {
@@ -184,6 +261,8 @@ export class CheckedMachine implements StateMachine {
       },
       restored: (snapshot) => {
         if (!isOwn) this.executions.length = 0;
+        this.restored = snapshot.slice();
+        this.restoredAt = this.applied = isOwn ? this.applied : 0;
         this.pieces = this.own = undefined;
         this.checkRestored(`a restore in pieces of ${describeBytes(snapshot)}`, snapshot);
       },
@@ -197,16 +276,20 @@ export class CheckedMachine implements StateMachine {
     if (this.restoring === undefined && this.random.chance(ANEW)) {
       this.machine = this.make();
       this.kept = undefined;
+      if (this.committedTo !== undefined) this.committedTo(this.committed);
     }
     if (this.restoring === undefined && this.beginRestore !== undefined && this.random.chance(IN_PIECES)) {
       const restore = this.restoreInPieces(saved.length, true);
       this.stepThrough(restore, saved);
       restore.end();
-    } else this.restoreChecked(saved);
+    } else this.restoreChecked(saved, this.applied);
     this.restoredBefore.push(index);
   }
 
-  private restoreChecked(snapshot: Uint8Array): void {
+  /** @param index of the last entry that it shows; 0: only entries behind it will be known */
+  private restoreChecked(snapshot: Uint8Array, index: number): void {
+    this.restored = snapshot.slice();
+    this.restoredAt = this.applied = index;
     const given = snapshot.slice();
     this.pieces = this.own = undefined;
     this.call('restore', undefined, () => this.machine.restore(given));
@@ -254,6 +337,8 @@ class CheckedPieces implements SnapshotInPieces {
   constructor(
     private readonly given: SnapshotInPieces,
     private readonly expected: Uint8Array,
+    /** The last entry that it shows. */
+    readonly begunAt: number,
     private readonly machine: {
       call<T>(what: string, call: () => T): T;
       broke(detail: string): never;

@@ -1,7 +1,7 @@
 // How often one owner may register sessions, and what an unused session costs.
 import t from 'tap';
 import { NO_OWNER } from '../../src/protocol/log/session-owner.js';
-import { Session } from '../../src/protocol/log/sessions.js';
+import { Session } from '../../src/protocol/log/session.js';
 import {
   OWNER_REGISTER_US,
   OWNER_REGISTERS,

@@ -3,7 +3,8 @@
 import t from 'tap';
 import type { Snapshot } from '../../src/protocol/contract.js';
 import { decodeSnapshot, snapshotFault } from '../../src/protocol/log/snapshots.js';
-import { Executed, Session, SessionTable, type SessionBounds } from '../../src/protocol/log/sessions.js';
+import { Executed, Session } from '../../src/protocol/log/session.js';
+import { SessionTable, type SessionBounds } from '../../src/protocol/log/sessions.js';
 import { Random } from '../../src/sim/random.js';
 import { wordsOf } from '../../src/wire/copy.js';
 import { ReplicaStatus, Request } from '../../src/wire/messages.js';

@@ -20,6 +20,8 @@ interface Known {
   readonly features?: number;
   /** How replicas take snapshots in pieces; at once when left out. */
   readonly pieces?: Pieces;
+  /** Machines undo, and this many bytes are for the sessions' part of it; they restore when left out. */
+  readonly undoBytes?: number;
 }
 
 const CHANGES: readonly FaultName[] = [
@@ -97,6 +99,8 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'choose-spare': { run: 0, faults: CHANGES },
   'choose-own': { run: 15, faults: CHANGES },
   'skip-rollback': { run: 14 },
+  'undo-forgets-an-entry': { run: 39, features: 1, undoBytes: 1 << 16 },
+  'undo-forgets-sessions': { run: 31, features: 1, undoBytes: 1 << 16 },
   'forget-durable-view': { run: 26, faults: CHANGES },
   'speak-before-durable': { run: 15 },
   'stop-in-turn': { run: 19, faults: STOPS },
@@ -114,6 +118,7 @@ function run(number: number, known: Known, mutation: Mutation | undefined): Simu
     faults: new Set(known.faults ?? KIND_FAULTS),
     ...(known.features === undefined ? {} : { features: known.features }),
     pieces: known.pieces ?? null,
+    undoBytes: known.undoBytes ?? null,
     ...(mutation === undefined ? {} : mutated(mutation)),
   }).failure;
 }

@@ -13,6 +13,7 @@ import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
 import { NO_RESULT } from '../../src/protocol/replica/message-writer.js';
 import { NO_LOG } from '../../src/protocol/replica/replica-state.js';
+import { MachineProbe } from '../../src/sim/machine-probe.js';
 import {
   createShippedClient,
   createShippedReplica,
@@ -252,6 +253,16 @@ export const MUTATIONS: readonly Mutation[] = [
   },
 
   // Crash and return.
+  {
+    name: 'undo-forgets-an-entry',
+    breaks: 'the machine undoes all but the oldest of the entries that are taken back',
+    replica: undoForgetsAnEntry,
+  },
+  {
+    name: 'undo-forgets-sessions',
+    breaks: 'of the oldest entry that is taken back the session table keeps what it executed',
+    replica: undoForgetsSessions,
+  },
   {
     name: 'forget-durable-view',
     breaks: 'a replica returns in the view whose log it has, without its promise',
@@ -1014,4 +1025,18 @@ function forgetFeatures(core: ReplicaCore): void {
     restored(snapshot);
     execution['setFeatures'] = setFeatures;
   };
+}
+
+function undoForgetsAnEntry(core: ReplicaCore): void {
+  const probe = core.state.execution['machine'];
+  if (!(probe instanceof MachineProbe)) throw new TypeError("the simulator's probe");
+  const machine = probe['inner'];
+  const { undoTo } = machine;
+  if (undoTo !== undefined) machine.undoTo = (index) => undoTo.call(machine, index + 1);
+}
+
+function undoForgetsSessions(core: ReplicaCore): void {
+  const { sessions } = core.state.execution;
+  const undoTo = sessions.undoTo.bind(sessions);
+  sessions.undoTo = (index) => undoTo(index + 1);
 }

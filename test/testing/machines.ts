@@ -76,6 +76,38 @@ export class SumInPieces extends Sum {
   }
 }
 
+/** Undoes: it keeps what the sum was before each entry that is not committed. */
+export class SumWithUndo extends Sum {
+  protected before: { readonly index: number; readonly sum: number }[] = [];
+  private committed = 0;
+
+  override apply(operation: Operation, context: ApplyContext, reply: Reply): void {
+    if (context.index > this.committed) this.before.push({ index: context.index, sum: this.sum });
+    super.apply(operation, context, reply);
+  }
+
+  override restore(snapshot: Uint8Array): void {
+    super.restore(snapshot);
+    this.before = [];
+  }
+
+  committedTo(index: number): void {
+    this.committed = index;
+    this.before = this.before.filter((each) => each.index > index);
+  }
+
+  undoTo(index: number): boolean {
+    for (let last = this.before.pop(); last !== undefined; last = this.before.pop()) {
+      if (last.index <= index) {
+        this.before.push(last);
+        break;
+      }
+      this.sum = last.sum;
+    }
+    return true;
+  }
+}
+
 /** Adds small numbers, now and then something malformed; three of ten are queries. */
 export const adding: Workload = (chance) => () =>
   chance.chance(0.3)

@@ -17,7 +17,7 @@ import {
   type SimulationFailure,
   type SimulationReport,
 } from '../../src/testing/simulate.js';
-import { adding, ByArrival, BySize, bytesOf, joining, Sum, SumInPieces, sumModel } from './machines.js';
+import { adding, ByArrival, BySize, bytesOf, joining, Sum, SumInPieces, sumModel, SumWithUndo } from './machines.js';
 
 function run(options: Partial<SimulateOptions<any>>): SimulationReport {
   return simulate({ machine: () => new Sum(), workload: adding, print: () => undefined, ...options });
@@ -40,6 +40,19 @@ t.test('a right machine passes, with a model and without, and is put to the test
   }
   t.equal(run({ machine: () => new BySize(), workload: joining }).failure, undefined);
   t.equal(run({ machine: () => new SumInPieces() }).failure?.text, undefined, 'one with snapshots in pieces');
+  t.equal(run({ machine: () => new SumWithUndo() }).failure?.text, undefined, 'one that undoes');
+  t.equal(
+    run({
+      machine: () =>
+        new (class extends SumWithUndo {
+          override undoTo(index: number): boolean {
+            return index % 2 === 0 && super.undoTo(index);
+          }
+        })(),
+    }).failure?.text,
+    undefined,
+    'one that undoes at times only',
+  );
   t.equal(run({ replicas: 5, seeds: [1, 3], model: sumModel }).failure, undefined);
   t.end();
 });
@@ -247,6 +260,40 @@ const WRONG: readonly [string, () => StateMachine, SimulationFailureKind, RegExp
       })(),
     'machine-threw',
     /step of a restore .*not mine/s,
+  ],
+  [
+    'forgets an entry when it undoes',
+    () =>
+      new (class extends SumWithUndo {
+        override undoTo(index: number): boolean {
+          return super.undoTo(index + 1);
+        }
+      })(),
+    'contract-broken',
+    /after undoTo\(\d+\) snapshot\(\) returned \[.*\]; a machine that applied everything up to that entry/,
+  ],
+  [
+    'cannot undo, and has changed something',
+    () =>
+      new (class extends SumWithUndo {
+        override undoTo(): boolean {
+          this.sum++;
+          return false;
+        }
+      })(),
+    'contract-broken',
+    /undoTo\(\d+\) returned false and changed the state/,
+  ],
+  [
+    'undoes and is never told what is committed',
+    () =>
+      new (class extends Sum {
+        undoTo(): boolean {
+          return false;
+        }
+      })(),
+    'contract-broken',
+    /undoTo without committedTo/,
   ],
   [
     'restores only half',

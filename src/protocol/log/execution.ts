@@ -3,10 +3,10 @@
  * what was executed too early. Model: `Execute`, and the invariants `ExecAgree` and `ExecInLog` (model/JITPaxos.tla).
  *
  * A primary executes entries as it appends them, before they are committed; members and spares execute committed
- * entries. Only a view change removes executed entries from the log. The state then goes back to the last snapshot at
- * or below `committed`, and the entries that stay are executed again. A snapshot is *provisional* until its index is
- * committed, and then *stable*; the log is cut only at a stable one. If the machine gives it in pieces, it is
- * *unfinished* before that, for many turns.
+ * entries. Only a view change removes executed entries from the log. What they did is then undone; if the machine cannot
+ * do that, the state goes back to the last snapshot at or below `committed`, and the entries that stay are executed
+ * again. A snapshot is *provisional* until its index is committed, and then *stable*; the log is cut only at a stable
+ * one. If the machine gives it in pieces, it is *unfinished* before that, for many turns.
  */
 import type {
   ApplyContext,
@@ -28,7 +28,8 @@ import type { Membership } from '../membership/membership.js';
 import { decodeOperation } from '../membership/operations.js';
 import { RESULT_BYTES, writeChangeResult } from '../membership/results.js';
 import { Feature, featureOf, FeatureUnknownError, maskOf, unknownIn } from './features.js';
-import { Executed, REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, Session, SessionTable } from './sessions.js';
+import { Executed, Session } from './session.js';
+import { REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, SessionTable } from './sessions.js';
 import {
   decodeSnapshot,
   encodeAllButMachine,
@@ -58,12 +59,14 @@ export class Execution {
   provisional: Snapshot | undefined;
   /** The snapshot that is being taken in pieces. */
   unfinished: UnfinishedSnapshot | undefined;
-  /** Entries up to here are committed, according to replica-state.ts, which reports it before it has them executed. */
+  /** Entries up to here are committed; `commits` sets it. */
   committed = 0;
   /** A stable snapshot of what was executed here, not one from elsewhere; the code that compares it takes it away. */
   comparable: Snapshot | undefined;
   /** How often the state was replaced by another replica's. */
   installs = 0;
+  /** How often executed entries were undone, without a restore. */
+  undone = 0;
   /** Where the last execution put its result: valid until the next one. */
   readonly reply: MachineReply;
   /** ReplyStatus of the last execution. */
@@ -74,6 +77,8 @@ export class Execution {
   private snapshotAt = Infinity;
   /** What executed entries made of the membership that are not known to be committed, oldest first. */
   private changesAhead: { readonly index: number; readonly membership: Membership }[] = [];
+  /** The last entry that switched a feature on. It is not undone, since a machine does not know when it was raised. */
+  private switchedAt = 0;
   private readonly operation: Operation;
   /** Where the machine writes a result, unless it points to its own memory. */
   private readonly results: Uint8Array;
@@ -98,10 +103,12 @@ export class Execution {
     readonly pieceBytes: number,
     /** XXH3-64, for digests of snapshots. */
     private readonly hasher?: Hasher,
+    /** Bytes for what undoes the sessions' part of entries that are not committed. */
+    undoBytes?: number,
   ) {
     this.features = features;
     this.membership = this.committedMembership = firstMembership;
-    this.sessions = new SessionTable(limits.maxSessions, limits.maxLanes, limits.keptResultBytes);
+    this.sessions = new SessionTable(limits.maxSessions, limits.maxLanes, limits.keptResultBytes, undoBytes);
     this.setFeatures(features);
     this.results = new Uint8Array(limits.resultBytes);
     this.reply = { bytes: this.results, offset: 0, capacity: limits.resultBytes, length: 0 };
@@ -109,6 +116,7 @@ export class Execution {
     this.stable = this.encodeWhole();
     // Whatever has to be loaded for a hash in parts is loaded now, not in the middle of a turn.
     if (machine.beginSnapshot !== undefined) hasher?.begin?.();
+    this.commits(0);
   }
 
   /** Executes up to `index`, oldest first. */
@@ -138,9 +146,16 @@ export class Execution {
     this.operation.bytes = this.log.bytes;
   }
 
-  /** `committed` advanced: a provisional snapshot may have become stable. */
-  committedTo(committed: number): void {
+  /** Entries up to `committed` are committed. Call it before they are executed. */
+  commits(committed: number): void {
     this.committed = committed;
+    if (this.machine.undoTo === undefined) return;
+    this.machine.committedTo?.(committed);
+    this.sessions.committedTo(committed);
+  }
+
+  /** `committed` advanced, and what it covers is executed: a provisional snapshot may have become stable. */
+  committedTo(committed: number): void {
     while (this.changesAhead.length > 0 && this.changesAhead[0]!.index <= committed)
       this.committedMembership = this.changesAhead.shift()!.membership;
     if (this.provisional === undefined || this.provisional.index > committed) return;
@@ -236,24 +251,40 @@ export class Execution {
   /** The entries after `index` leave the log. Call it after the truncation. */
   truncated(index: number, committed: number): void {
     if (this.provisional !== undefined && this.provisional.index > index) this.provisional = undefined;
-    if (this.executed <= index) return;
-    invariant(this.stable.index <= committed, 'a stable snapshot is committed');
-    this.counters[Counter.rollbacks]!++;
-    this.restore(this.stable);
-    this.tail.clear();
-    this.executeTo(Math.min(committed, index));
-    for (let i = this.executed + 1; i <= index; i++) this.tail.add(i);
+    if (this.executed > index) this.goBack(Math.min(committed, index));
   }
 
   /** Rolls back what was executed beyond `committed`; all of it is still in the log. */
   rewind(committed: number): void {
     if (this.executed <= committed) return;
-    this.counters[Counter.rollbacks]!++;
     this.provisional = undefined;
-    this.restore(this.stable);
-    this.tail.clear();
-    this.executeTo(committed);
-    for (let i = committed + 1; i <= this.log.lastIndex; i++) this.tail.add(i);
+    this.goBack(committed);
+  }
+
+  /** Goes back to the state behind entry `index`, which is committed. */
+  private goBack(index: number): void {
+    const { log, tail } = this;
+    invariant(this.stable.index <= index, 'a stable snapshot is committed');
+    this.counters[Counter.rollbacks]!++;
+    if (!this.undoTo(index)) this.restore(this.stable);
+    tail.clear();
+    this.executeTo(index);
+    for (let i = index + 1; i <= log.lastIndex; i++) tail.add(i);
+  }
+
+  /** Undoes what entries behind `index` did. False, and nothing is changed, if that is not possible. */
+  private undoTo(index: number): boolean {
+    const { machine, sessions } = this;
+    if (machine.undoTo === undefined || this.switchedAt > index || !sessions.canUndoTo(index)) return false;
+    if (this.unfinished !== undefined && this.unfinished.snapshot.index > index) this.giveUpUnfinished();
+    if (!machine.undoTo(index)) return false;
+    sessions.undoTo(index);
+    this.changesAhead = this.changesAhead.filter((each) => each.index <= index);
+    this.membership = this.changesAhead[this.changesAhead.length - 1]?.membership ?? this.committedMembership;
+    this.executed = index;
+    this.undone++;
+    this.aim();
+    return true;
   }
 
   /** Begins to restore the machine's part of a snapshot in pieces; undefined: the machine restores only all at once. */
@@ -278,7 +309,7 @@ export class Execution {
     this.comparable = undefined;
     this.installs++;
     this.stable = snapshot;
-    this.committed = snapshot.index;
+    this.commits(snapshot.index);
     this.restored(snapshot);
     this.committedMembership = this.membership;
     this.tail.clear();
@@ -298,6 +329,7 @@ export class Execution {
     this.setFeatures(featuresIn(snapshot));
     this.membership = membershipIn(snapshot) ?? this.firstMembership;
     this.changesAhead = [];
+    this.switchedAt = 0;
     restoreSessions(snapshot, this.sessions);
     this.executed = snapshot.index;
     this.aim();
@@ -371,7 +403,7 @@ export class Execution {
     done.resultLength = isKept ? reply.length : 0;
     const { sessions } = this;
     const before = sessions.evicted;
-    sessions.used(session, index, session.record(done));
+    sessions.executed(session, done);
     if (sessions.evicted !== before) this.counters[Counter.sessions_evicted]! += sessions.evicted - before;
   }
 
@@ -381,6 +413,7 @@ export class Execution {
     const number = featureOf(bytes, offset, length, this.chain);
     if (number === 0) return false;
     if (unknownIn(maskOf(number)) !== 0) throw new FeatureUnknownError(number, `entry ${index} of the log switches on`);
+    this.switchedAt = index;
     this.setFeatures(this.features | maskOf(number));
     return true;
   }

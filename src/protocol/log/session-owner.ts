@@ -12,7 +12,8 @@
 import { readI32 } from '../../wire/u64.js';
 import type { Log } from './log.js';
 import { NO_OWNER } from './owners.js';
-import { REGISTER_LANE, type Session } from './sessions.js';
+import type { Session } from './session.js';
+import { REGISTER_LANE } from './sessions.js';
 import type { TailIndex } from './tail-index.js';
 
 export { NO_OWNER };

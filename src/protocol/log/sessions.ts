@@ -28,8 +28,9 @@ import { copyBytes, wordsOf } from '../../wire/copy.js';
 import { ReplyStatus } from '../../wire/messages.js';
 import { compareU64, readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
 import { invariant } from '../invariant.js';
-import { Payloads } from './payloads.js';
+import { Executed, Session, SHORT_RESULT_BYTES } from './session.js';
 import { ownerOfSession, Shares, type Measure, type Share } from './session-shares.js';
+import { SessionUndo } from './session-undo.js';
 import { roomFor, SpareArrays } from './spare-arrays.js';
 
 /** The lane number of a Register entry, above those that requests may use. */
@@ -47,221 +48,8 @@ const SESSION_BYTES = 50;
 const NUMBER_BYTES = 4;
 const EXECUTED_BYTES = 19;
 
-const NO_WORDS = wordsOf(new Uint8Array(0));
-
-/** Every lane has this much room for a result. */
-const SHORT_RESULT_BYTES = 64;
-
-/** What registers a session: its id, what its Register says (session-owner.ts, `born` above), and that entry. */
-export interface Registered {
-  readonly hi: number;
-  readonly lo: number;
-  readonly nonceHi: number;
-  readonly nonceLo: number;
-  readonly lanes: number;
-  readonly bornHi: number;
-  readonly bornLo: number;
-  readonly registerIndex: number;
-  readonly registerChainHi: number;
-  readonly registerChainLo: number;
-}
-
-/** An executed request, on its way into its session: a flyweight that is filled in for one request after another. */
-export class Executed {
-  lane = 0;
-  request = 0;
-  /** Index and chain of its entry. */
-  index = 0;
-  chainHi = 0;
-  chainLo = 0;
-  /** ReplyStatus. */
-  status = 0;
-  /** Where the result is. */
-  resultWords = NO_WORDS;
-  resultOffset = 0;
-  resultLength = 0;
-}
-
-/** Lanes that a session has room for when the first of them is used. */
-const FIRST_LANES = 4;
-
-/** In place of a lane. */
-const NO_LANE = -1;
-
-/**
- * The last executed request of each lane of one session. Memory for a lane is allocated when that lane, or one above it,
- * is first used: a session that only registers costs no more than its Register.
- */
-export class Session implements Registered {
-  readonly hi: number;
-  readonly lo: number;
-  readonly nonceHi: number;
-  readonly nonceLo: number;
-  readonly lanes: number;
-  readonly bornHi: number;
-  readonly bornLo: number;
-  readonly registerIndex: number;
-  readonly registerChainHi: number;
-  readonly registerChainLo: number;
-  /** Number of the last executed request; 0: none yet. Only as long as lanes were used: see `lastRequest`. */
-  request = new Int32Array(0);
-  /** Log index and chain of that request's entry. */
-  index = new Float64Array(0);
-  chainHi = new Int32Array(0);
-  chainLo = new Int32Array(0);
-  status = new Uint8Array(0);
-  readonly results: Payloads;
-  /** Bytes of the results that are kept, as far as they are not short. */
-  resultBytes = 0;
-  /**
-   * The lanes whose results are not short, linked in log order, so that finding the oldest result needs no search:
-   * neighbours of each lane, and both ends. Only as long as lanes had such a result.
-   */
-  private olderLane = new Int32Array(0);
-  private newerLane = new Int32Array(0);
-  private oldestLane = NO_LANE;
-  private newestLane = NO_LANE;
-  /** Where it is counted, as long as it is in a table. */
-  share: Share<Session> | undefined;
-  /** Index of the entry that used the session last; `SessionTable.used` sets it. */
-  lastUsed: number;
-  /** Neighbours in the order of last use. */
-  older: Session | undefined;
-  newer: Session | undefined;
-  /** Where the client was last heard from, or −1. Volatile, not part of the replicated state. */
-  replyTo = -1;
-
-  /** @param spares of the table that the session is for */
-  constructor(registered: Registered, spares = new SpareArrays()) {
-    this.results = new Payloads(0, SHORT_RESULT_BYTES, spares);
-    this.hi = registered.hi;
-    this.lo = registered.lo;
-    this.nonceHi = registered.nonceHi;
-    this.nonceLo = registered.nonceLo;
-    this.lanes = registered.lanes;
-    this.bornHi = registered.bornHi;
-    this.bornLo = registered.bornLo;
-    this.registerIndex = registered.registerIndex;
-    this.registerChainHi = registered.registerChainHi;
-    this.registerChainLo = registered.registerChainLo;
-    this.lastUsed = registered.registerIndex;
-  }
-
-  /** Number of the last executed request of a lane; 0: none yet. */
-  lastRequest(lane: number): number {
-    return lane < this.request.length ? this.request[lane]! : 0;
-  }
-
-  /**
-   * Records the executed request of a lane, with a copy of its result. Its number is above the last one (S), and its entry
-   * is later than all that the session recorded. Returns by how many bytes `resultBytes` grew.
-   */
-  record(executed: Executed): number {
-    const { lane } = executed;
-    const wasLong = this.isLong(lane);
-    const grown = this.keep(executed);
-    if (wasLong) this.unlink(lane);
-    if (this.isLong(lane)) this.link(lane);
-    return grown;
-  }
-
-  /** The same for lanes in any order: call `linkResults` when all are there. */
-  keep(executed: Executed): number {
-    const { lane, request } = executed;
-    if (lane >= this.request.length) this.grow(lane);
-    invariant(request > this.request[lane]!, 'a lane executes requests in the order of their numbers, each once');
-    this.request[lane] = request;
-    this.index[lane] = executed.index;
-    this.chainHi[lane] = executed.chainHi;
-    this.chainLo[lane] = executed.chainLo;
-    this.status[lane] = executed.status;
-    const { results } = this;
-    const grown = results.sizeOf(executed.resultLength) - results.sizeOf(results.length(lane));
-    results.put(lane, executed.resultWords, executed.resultOffset, executed.resultLength);
-    this.resultBytes += grown;
-    return grown;
-  }
-
-  /** Puts the lanes with long results in order. */
-  linkResults(): void {
-    const { index } = this;
-    const lanes: number[] = [];
-    for (let lane = 0; lane < this.request.length; lane++) if (this.isLong(lane)) lanes.push(lane);
-    this.oldestLane = this.newestLane = NO_LANE;
-    for (const lane of lanes.sort((a, b) => index[a]! - index[b]!)) this.link(lane);
-  }
-
-  /** The lane whose result, if it is not short, has been kept for longest; −1: only that of entry `index` is long. */
-  oldestResult(index: number): number {
-    const { oldestLane } = this;
-    return oldestLane === NO_LANE || this.index[oldestLane]! >= index ? NO_LANE : oldestLane;
-  }
-
-  /** Gives up the result of a lane. Returns by how many bytes `resultBytes` shrank. */
-  forget(lane: number): number {
-    const { results } = this;
-    const shrunk = results.sizeOf(results.length(lane));
-    if (shrunk > 0) this.unlink(lane);
-    results.clear(lane);
-    this.status[lane] = ReplyStatus.sessionUnknown;
-    this.resultBytes -= shrunk;
-    return shrunk;
-  }
-
-  /** The session has left the table: its arrays are for others. */
-  left(): void {
-    while (this.oldestLane !== NO_LANE) this.forget(this.oldestLane);
-  }
-
-  private isLong(lane: number): boolean {
-    return lane < this.request.length && this.results.sizeOf(this.results.length(lane)) > 0;
-  }
-
-  private link(lane: number): void {
-    if (this.newerLane.length < this.request.length) {
-      const { olderLane, newerLane } = this;
-      this.olderLane = new Int32Array(this.request.length);
-      this.olderLane.set(olderLane);
-      this.newerLane = new Int32Array(this.request.length);
-      this.newerLane.set(newerLane);
-    }
-    const { newestLane } = this;
-    this.olderLane[lane] = newestLane;
-    this.newerLane[lane] = NO_LANE;
-    if (newestLane === NO_LANE) this.oldestLane = lane;
-    else this.newerLane[newestLane] = lane;
-    this.newestLane = lane;
-    invariant(newestLane === NO_LANE || this.index[newestLane]! < this.index[lane]!, 'results are kept in log order');
-  }
-
-  private unlink(lane: number): void {
-    const older = this.olderLane[lane]!;
-    const newer = this.newerLane[lane]!;
-    if (older === NO_LANE) this.oldestLane = newer;
-    else this.newerLane[older] = newer;
-    if (newer === NO_LANE) this.newestLane = older;
-    else this.olderLane[newer] = older;
-  }
-
-  private grow(lane: number): void {
-    invariant(lane < this.lanes, 'a session has the lanes that its Register named');
-    let size = FIRST_LANES;
-    while (size <= lane) size *= 2;
-    const room = Math.min(size, this.lanes);
-    const { request, index, chainHi, chainLo, status } = this;
-    this.request = new Int32Array(room);
-    this.request.set(request);
-    this.index = new Float64Array(room);
-    this.index.set(index);
-    this.chainHi = new Int32Array(room);
-    this.chainHi.set(chainHi);
-    this.chainLo = new Int32Array(room);
-    this.chainLo.set(chainLo);
-    this.status = new Uint8Array(room);
-    this.status.set(status);
-    this.results.grow(room);
-  }
-}
+/** Default for `undoBytes`. */
+const DEFAULT_UNDO_BYTES = 8 << 20;
 
 export class SessionTable {
   private slots: (Session | undefined)[];
@@ -277,6 +65,7 @@ export class SessionTable {
   private readonly shares = new Shares<Session>();
   /** Arrays of results that were given up: an owner's share of results at most. */
   readonly spares: SpareArrays;
+  private readonly undo: SessionUndo;
   /** The latest `born` of all sessions ever evicted. */
   private horizonHi = 0;
   private horizonLo = 0;
@@ -288,7 +77,10 @@ export class SessionTable {
     private readonly maxLanes: number,
     /** Bytes of results that are kept. */
     private readonly maxBytes: number = 1 << 30,
+    /** Bytes for what undoes entries that are not committed. */
+    undoBytes = DEFAULT_UNDO_BYTES,
   ) {
+    this.undo = new SessionUndo(undoBytes);
     this.spares = new SpareArrays(maxBytes >>> 2);
     let capacity = 16;
     while (capacity < maxSessions * 2 && capacity < 1024) capacity *= 2;
@@ -318,10 +110,56 @@ export class SessionTable {
     return this.byteCount;
   }
 
+  /** The entry of that request was executed. */
+  executed(session: Session, done: Executed): void {
+    this.undo.changes(session, done.lane, done.index);
+    this.used(session, done.index, session.record(done));
+  }
+
+  /** Nothing that entries up to `index` do will be undone, whether they were executed already or are still to come. */
+  committedTo(index: number): void {
+    this.undo.committedTo(index);
+  }
+
+  /** Whether what entries behind `index` did can be undone. */
+  canUndoTo(index: number): boolean {
+    return this.undo.reaches(index);
+  }
+
+  /** Undoes what entries behind `index` did; none of them switched quotas on. */
+  undoTo(index: number): void {
+    this.found = undefined;
+    const changed = new Set<Session>();
+    this.undo.undoTo(index, {
+      find: (hi, lo) => this.search(hi, lo),
+      hadLane: (session, before, lastUsed) => {
+        changed.add(session);
+        this.byteCount += session.putBack(before);
+        session.lastUsed = lastUsed;
+      },
+      hadNot: (session) => {
+        changed.delete(session);
+        session.share = undefined;
+        this.dropped(session);
+      },
+      had: (session, horizonHi, horizonLo) => {
+        this.horizonHi = horizonHi;
+        this.horizonLo = horizonLo;
+        this.place(session);
+      },
+    });
+    for (const session of changed) session.linkResults();
+    this.shareAll();
+  }
+
   /** Whether sessions are shared by owners, and their results bounded from the next use on (features.ts). */
   setQuotas(on: boolean): void {
     if (on === this.byOwner) return;
     this.byOwner = on;
+    this.shareAll();
+  }
+
+  private shareAll(): void {
     const all = this.sorted().sort((a, b) => a.lastUsed - b.lastUsed);
     this.shares.clear();
     for (const session of all) this.share(session);
@@ -332,11 +170,13 @@ export class SessionTable {
     invariant(this.find(session.hi, session.lo) === undefined, 'a session is registered once');
     invariant(session.lanes <= this.maxLanes, 'a session has no more lanes than the table');
     const owner = this.ownerOf(session);
-    this.keepToQuarter(owner, 'sessions', 1, this.maxSessions);
-    this.keepToQuarter(owner, 'lanes', session.lanes, this.maxLanes);
-    while (this.count >= this.maxSessions) this.evictFor('sessions', owner, 1);
-    while (this.laneCount + session.lanes > this.maxLanes) this.evictFor('lanes', owner, session.lanes);
+    const index = session.registerIndex;
+    this.keepToQuarter(owner, 'sessions', 1, this.maxSessions, index);
+    this.keepToQuarter(owner, 'lanes', session.lanes, this.maxLanes, index);
+    while (this.count >= this.maxSessions) this.evictFor('sessions', owner, 1, index);
+    while (this.laneCount + session.lanes > this.maxLanes) this.evictFor('lanes', owner, session.lanes, index);
     this.insert(session);
+    this.undo.registered(session);
   }
 
   /**
@@ -371,11 +211,12 @@ export class SessionTable {
   /** Evicts a share's oldest session; of the one in use, forgets the oldest result, but that of entry `index`. */
   private giveUp(share: Share<Session>, inUse: Session, index: number): void {
     if (share.oldest !== inUse) {
-      this.evict(share.oldest!);
+      this.evict(share.oldest!, index);
       return;
     }
     const lane = inUse.oldestResult(index);
     invariant(lane >= 0, 'a quarter of the bound holds the longest result');
+    this.undo.changes(inUse, lane, index);
     const shrunk = inUse.forget(lane);
     share.bytes -= shrunk;
     this.byteCount -= shrunk;
@@ -389,17 +230,17 @@ export class SessionTable {
    * While others have sessions, an owner that asks for more than a quarter gives up its own for it. One that has more than
    * that already does not grow, and keeps what it has. One session is never too much.
    */
-  private keepToQuarter(owner: number, measure: Measure, more: number, bound: number): void {
+  private keepToQuarter(owner: number, measure: Measure, more: number, bound: number, index: number): void {
     const share = this.shares.find(owner);
     if (!this.byOwner || share === undefined || this.shares.size === 1) return;
     const allowed = Math.max(Math.floor(bound / 4), share[measure]);
-    while (share.sessions > 0 && share[measure] + more > allowed) this.evict(share.oldest!);
+    while (share.sessions > 0 && share[measure] + more > allowed) this.evict(share.oldest!, index);
   }
 
-  private evictFor(measure: Measure, owner: number, more: number): void {
+  private evictFor(measure: Measure, owner: number, more: number, index: number): void {
     const share = this.shares.heaviest(measure, owner, more);
     invariant(share !== undefined, 'a full session table has a session to evict');
-    this.evict(share.oldest!);
+    this.evict(share.oldest!, index);
   }
 
   /** True if a session first registered at that time may have been here before and been evicted. */
@@ -409,6 +250,7 @@ export class SessionTable {
 
   private clear(): void {
     this.found = undefined;
+    this.undo.clear();
     for (const session of this.slots) session?.left();
     this.slots.fill(undefined);
     this.count = 0;
@@ -531,6 +373,12 @@ export class SessionTable {
   }
 
   private insert(session: Session): void {
+    this.place(session);
+    this.share(session);
+  }
+
+  /** Puts a session into the table, not into its share. */
+  private place(session: Session): void {
     if ((this.count + 1) * 2 > this.slots.length) this.rehash(this.slots.length * 2);
     let slot = hash(session.hi, session.lo) & this.mask;
     while (this.slots[slot] !== undefined) slot = (slot + 1) & this.mask;
@@ -538,7 +386,6 @@ export class SessionTable {
     this.count++;
     this.laneCount += session.lanes;
     this.byteCount += session.resultBytes;
-    this.share(session);
   }
 
   private share(session: Session): void {
@@ -546,8 +393,9 @@ export class SessionTable {
     session.share.add(session);
   }
 
-  /** The horizon is never later than the entry that evicts: no session is born later than its own Register. */
-  private evict(session: Session): void {
+  /** Entry `index` evicts. The horizon is never later than that: no session is born later than its own Register. */
+  private evict(session: Session, index: number): void {
+    const { horizonHi, horizonLo } = this;
     if (!this.mayBeEvicted(session.bornHi, session.bornLo)) {
       this.horizonHi = session.bornHi;
       this.horizonLo = session.bornLo;
@@ -556,12 +404,16 @@ export class SessionTable {
     share.remove(session);
     this.shares.drop(share);
     session.share = undefined;
+    this.dropped(session);
+    if (!this.undo.evicts(session, index, horizonHi, horizonLo)) session.left();
+    this.evicted++;
+  }
+
+  private dropped(session: Session): void {
     this.remove(session);
     this.count--;
     this.laneCount -= session.lanes;
     this.byteCount -= session.resultBytes;
-    session.left();
-    this.evicted++;
   }
 
   private remove(session: Session): void {

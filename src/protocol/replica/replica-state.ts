@@ -162,6 +162,7 @@ export class ReplicaState {
       this.members,
       pieces.bytes,
       hasher,
+      config.undoBytes,
     );
     this.snapshotPace = new SnapshotPace(this.log, this.execution, pieces.everyUs);
     this.capacity = new LogCapacity(this.log, this.execution, limits, storage.keepsLog);
@@ -467,7 +468,7 @@ export class ReplicaState {
     if (index <= this.committed) return;
     invariant(index <= this.log.lastIndex, 'only what is in the log is committed');
     this.committed = index;
-    this.execution.committed = index;
+    this.execution.commits(index);
     if (this.execution.executed < index) this.execution.executeTo(index);
     this.execution.committedTo(index);
     this.followMembers();
