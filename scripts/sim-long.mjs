@@ -4,9 +4,10 @@
  * stopped:
  *
  *     node scripts/sim-long.mjs --state long.json --seed 1..20000 --replicas 3,5,7 [--workers 2] [--ticks N] [--faults
- *     LIST]
+ *     LIST] [--members]
  *
- * Seeds are handed out in small blocks; after each block the state file is replaced as a whole. Exit code 1 if any seed
+ * Seeds are handed out in small blocks; after each block the state file is replaced as a whole. With --members, only the seeds in which an operator changes the
+ * members are run. Exit code 1 if any seed
  * failed, 2 for wrong flags. SIGINT and SIGTERM end it and drop the blocks in progress, which run again next time.
  */
 import { spawn } from 'node:child_process';
@@ -22,6 +23,7 @@ const reports = new URL('../dist/src/sim/report.js', import.meta.url);
 
 if (!existsSync(main)) fail('dist/ is missing; run npm run build first');
 const { Campaign, failureLine, progressLine, summaryLines } = await import(reports);
+const { changesMembers } = await import(new URL('../dist/src/sim/assembly.js', import.meta.url));
 
 const options = readOptions();
 const state = readState(options);
@@ -30,7 +32,9 @@ if (state.report !== undefined) campaign.merge(state.report);
 const done = new Set(state.blocks);
 const blocks = [];
 for (let from = options.from; from <= options.to; from += SEEDS_PER_BLOCK) if (!done.has(from)) blocks.push(from);
-const total = (options.to - options.from + 1) * options.replicas.split(',').length;
+let seeds = 0;
+for (let seed = options.from; seed <= options.to; seed++) if (!options.plan.members || changesMembers(seed)) seeds++;
+const total = seeds * options.replicas.split(',').length;
 const children = new Set();
 let seconds = state.seconds;
 let last = performance.now();
@@ -87,6 +91,7 @@ function runBlock(from, to) {
       String(options.plan.ticks),
       '--faults',
       options.plan.faults,
+      ...(options.plan.members ? ['--members'] : []),
       '--json',
       '--quiet',
     ],
@@ -134,6 +139,7 @@ function readOptions() {
         workers: { type: 'string', default: '2' },
         ticks: { type: 'string', default: '500000' },
         faults: { type: 'string', default: 'all' },
+        members: { type: 'boolean', default: false },
       },
     }));
   } catch (error) {
@@ -152,7 +158,7 @@ function readOptions() {
     to: Number(seeds[2]),
     replicas: values.replicas,
     workers,
-    plan: { ticks: Number(values.ticks), faults: values.faults },
+    plan: { ticks: Number(values.ticks), faults: values.faults, ...(values.members ? { members: true } : {}) },
   };
 }
 

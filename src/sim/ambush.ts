@@ -55,6 +55,8 @@ export interface AmbushTargets {
   discardHeld(hold: Hold): void;
   /** Ends a hold; what is left in it is delivered. */
   letGo(hold: Hold): void;
+  /** The disks of all that were hosts, and are none any more, are gone. */
+  wipeFormerHosts(): void;
   note(text: string): void;
 }
 
@@ -77,7 +79,7 @@ const RESUME = 0;
 const NEXT = 1;
 
 export class AmbushDriver implements EventHandler {
-  private readonly scripts: readonly (() => Script)[] = [
+  private readonly scripts: (() => Script)[] = [
     () => this.lostStart(),
     () => this.forgottenAcknowledgement(),
     () => this.returningSession(),
@@ -99,7 +101,15 @@ export class AmbushDriver implements EventHandler {
     private readonly plan: Plan,
     private readonly strength: number,
     private readonly targets: AmbushTargets,
-  ) {}
+    membersChange = false,
+  ) {
+    if (membersChange)
+      this.scripts.push(
+        () => this.lostEpoch(),
+        () => this.unawareQuorum(),
+        () => this.wipedEpoch(),
+      );
+  }
 
   start(): void {
     this.next();
@@ -274,6 +284,54 @@ export class AmbushDriver implements EventHandler {
       targets.letGo(hold);
     }
     yield { forUs: random.between(10_000, 40_000) };
+  }
+
+  /** The primary of an epoch's first view is lost: it has fixed its log, and nobody has heard of it. */
+  private *lostEpoch(): Script {
+    const { random, targets } = this;
+    if ((yield { forUs: 150_000, until: (seen) => seen.event === 'change-decided' }) === undefined) return;
+    targets.note('ambush: the next epoch is lost with its primary, before anybody hears of it');
+    for (let from = 0; from < targets.replicas; from++)
+      for (let to = 0; to < targets.replicas; to++)
+        if (from !== to) this.hold(from, to, random.chance(0.1) ? TRANSFERS : new Set([Sync.type]), 'lose');
+    const begun = yield { forUs: 60_000, until: (seen) => seen.event === 'begin-epoch' };
+    if (begun === undefined) return;
+    if (random.chance(0.5)) targets.crash(begun.endpoint, random.chance(0.5), random.between(20_000, 100_000));
+    else this.isolate(begun.endpoint, targets.endpoints);
+    yield { forUs: random.between(500, 10_000) };
+    for (const hold of this.holds.splice(0)) targets.letGo(hold);
+    yield { forUs: random.between(20_000, 100_000) };
+  }
+
+  /** Members of the old epoch do not hear of the next one, and clients that know only them. */
+  private *unawareQuorum(): Script {
+    const { random, targets } = this;
+    const { replicas, endpoints } = targets;
+    if ((yield { forUs: 150_000, until: (seen) => seen.event === 'change-decided' }) === undefined) return;
+    const quorum = targets.quorum();
+    if (quorum === undefined) return;
+    const unaware = quorum.filter(() => random.chance(0.7));
+    targets.note(`ambush: ${unaware.join(' ')} hear nothing of the next epoch, nor do some clients`);
+    for (const replica of unaware)
+      for (let other = 0; other < replicas; other++)
+        if (!unaware.includes(other)) this.cut.push([replica, other], [other, replica]);
+    for (let client = replicas; client < endpoints; client++)
+      if (random.chance(0.5))
+        for (let other = 0; other < replicas; other++)
+          if (!quorum.includes(other)) this.cut.push([client, other], [other, client]);
+    for (const [from, to] of this.cut) targets.setBlocked(from, to, true);
+    yield { forUs: random.between(10_000, 150_000), until: (seen) => seen.event === 'epoch-started' };
+    yield { forUs: random.between(1_000, 60_000) };
+  }
+
+  /** An epoch has begun, and all that left with the one before lose their disks. */
+  private *wipedEpoch(): Script {
+    const { random, targets } = this;
+    if ((yield { forUs: 200_000, until: (seen) => seen.event === 'epoch-started' }) === undefined) return;
+    yield { forUs: random.exponential(1_000) };
+    targets.note('ambush: all that are not listed any more lose their disks');
+    targets.wipeFormerHosts();
+    yield { forUs: random.between(5_000, 50_000) };
   }
 
   /** One kind of message does not get through: on one link, from one endpoint or to one. */

@@ -68,20 +68,26 @@ const NOT_WITH_MEMBERS: ReadonlySet<FaultName> = new Set<FaultName>([
   'one-way',
   'enemy',
   'ahead',
-  'ambush',
 ]);
+/** Share of the runs in which an operator changes the members, where that may happen. */
+const CHANGES = 0.3;
 /** Places in the tables of clients' addresses, if addresses change or strangers appear. */
 const ADDRESSES = 1024;
 /** Share of the runs whose replicas take snapshots in pieces; how long these are, and how far apart. */
 const IN_PIECES = 0.3;
 const PIECE_BYTES = [1, 64, 512] as const;
 /** Share of the runs with members in which an epoch is over after few views, and how many that are at least. */
-const RENEWALS = 0.3;
-const RENEWAL_VIEWS = [1, 5, 20] as const;
+const RENEWALS = 0.4;
+const RENEWAL_VIEWS = [1, 10] as const;
 const PIECE_US = [200, 1000, 20_000] as const;
 /** Share of the runs whose machines undo; bytes for the sessions' part of it, so few at times that they do not suffice. */
 const WITH_UNDO = 1 / 3;
 const UNDO_BYTES = [1 << 9, 1 << 12, 1 << 16] as const;
+
+/** An operator changes the members in the runs of this seed, if the fault `members` may happen. */
+export function changesMembers(seed: number): boolean {
+  return new Random(seed).fork('members').chance(CHANGES);
+}
 
 export interface SimulationOptions {
   /** A safe integer from 0 on. */
@@ -179,7 +185,7 @@ export class Assembly implements Parts {
     this.seed = seed;
     const asked: ReadonlySet<FaultName> = options.faults ?? new Set(ALL_FAULTS);
     const members = new Random(seed).fork('members');
-    const changes = asked.has('members') && members.chance(0.3) && options.features === undefined;
+    const changes = asked.has('members') && members.chance(CHANGES) && options.features === undefined;
     const faults = changes ? new Set([...asked].filter((name) => !NOT_WITH_MEMBERS.has(name))) : asked;
     /** Machines: those of the cluster file, and what an operator may add. */
     const replicas = options.replicas + (changes ? members.between(1, 4) : 0);
@@ -270,7 +276,7 @@ export class Assembly implements Parts {
     }
     this.enemy = this.makeEnemy(wiring);
     this.operator = this.makeOperator(wiring, interference);
-    if (changes) this.memberOperator = this.makeMemberOperator(members, wiring);
+    if (changes) this.memberOperator = this.makeMemberOperator(members, wiring, interference);
     const full = this.plan.faults.get('full-outbox');
     if (full !== undefined) {
       const chance = setup.fork('outbox');
@@ -278,7 +284,7 @@ export class Assembly implements Parts {
     }
     const ambush = this.plan.faults.get('ambush');
     if (ambush !== undefined)
-      this.ambush = new AmbushDriver(this.queue, random.fork('ambush'), this.plan, ambush, interference);
+      this.ambush = new AmbushDriver(this.queue, random.fork('ambush'), this.plan, ambush, interference, changes);
     this.delivery = new Delivery(this, random.fork('unreachable'));
   }
 
@@ -288,7 +294,7 @@ export class Assembly implements Parts {
     const mishaps = [
       this.mishaps.describe(),
       this.requestsPerLane === undefined ? '' : `wear ${this.requestsPerLane} requests a lane`,
-      this.renewAfter === undefined ? '' : `epochs renewed after ${this.renewAfter} views or two cycles`,
+      this.renewAfter === undefined ? '' : `epochs renewed after ${this.renewAfter} views, or a cycle`,
       this.switchUs === undefined ? '' : `features from ${(this.switchUs / 1000).toFixed(0)} ms on`,
       this.divergingText,
     ]
@@ -418,7 +424,7 @@ export class Assembly implements Parts {
     );
   }
 
-  private makeMemberOperator(random: Random, { hasher, cluster }: Wiring): MemberOperator {
+  private makeMemberOperator(random: Random, { hasher, cluster }: Wiring, interference: Interference): MemberOperator {
     const { options, replicas, queue, network, plan, hosts, checks, trace } = this;
     const clock = new SimulatedClock(0, 0);
     const { operationBytes, resultBytes } = plan.limits;
@@ -466,6 +472,9 @@ export class Assembly implements Parts {
           if (hosts[slot]!.core !== undefined) this.tally.remember(hosts[slot]!);
           hosts[slot]!.retire();
         },
+        revive: (slot) => hosts[slot]!.revive(),
+        burn: (slot) => interference.burn(slot),
+        isBurnt: (slot) => hosts[slot]!.isBurnt,
         hostIn: (slot) => hosts[slot]!.hostId,
         note: (text) => trace?.note(queue.nowUs, this.endpoints, text),
         unknownEpoch: (from, take) => this.observation.unknownEpoch(this.endpoints, from, take),

@@ -181,6 +181,8 @@ export class Checks {
       this.statements = [];
       for (const statement of statements) this.judge(statement);
     }
+    if (state.status === ReplicaStatus.normal && this.epochs.primary(state.view) === replica)
+      this.checkEpoch(replica, state);
     this.checkStable(replica);
     this.checkCommitted(replica, mirror, state);
     this.checkExecuted(replica, mirror, state, probe);
@@ -402,6 +404,17 @@ export class Checks {
       throw new Violation(
         'one-start',
         `view ${view} starts while ${before.n - promised(before, own.first)} voters of epoch ${before.epoch} have not left it`,
+      );
+  }
+
+  /** Invariant EpochInLog of the model: the log of a view says in which epoch it is. */
+  private checkEpoch(replica: number, { view, execution }: ReplicaStateView): void {
+    const { epoch } = this.epochs.of(view);
+    const started = execution?.membership.started ?? 0;
+    if (started !== epoch)
+      throw new Violation(
+        'one-start',
+        `the primary of view ${view}, replica ${replica}, has a log of epoch ${started} and leads one of epoch ${epoch}`,
       );
   }
 

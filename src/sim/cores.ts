@@ -41,6 +41,8 @@ export interface ReplicaStateView {
   readonly log: LogView;
   readonly committed: number;
   readonly executed: number;
+  /** Undefined: nothing changes the members. */
+  readonly execution?: { readonly membership: Membership };
 }
 
 /** What the end of a run compares, beside the machines. */

@@ -61,6 +61,30 @@ export class Interference
     return true;
   }
 
+  /** The host of a slot burns down, unless that would lose too many logs. */
+  burn(replica: number): void {
+    const { hosts, tally, trace, queue } = this.parts;
+    const host = hosts[replica]!;
+    if (!host.isUp || !mayLoseLog(this.parts, host)) return;
+    trace?.note(queue.nowUs, replica, 'burns down');
+    tally.remember(host);
+    tally.directoriesLost++;
+    host.burn();
+  }
+
+  /** The disks of all that were hosts, and are none any more, are gone. */
+  wipeFormerHosts(): void {
+    const { hosts, epochs, tally } = this.parts;
+    const { members } = epochs;
+    if (members === undefined) return;
+    for (const host of hosts) {
+      const isListed = members.hosts.some(({ id, slot }) => slot === host.id && id === host.hostId);
+      if (isListed || host.hostId === undefined) continue;
+      if (host.isUp) tally.remember(host);
+      host.burn();
+    }
+  }
+
   goWrong(replica: number, mark: number): boolean {
     const host = this.parts.hosts[replica]!;
     if (!host.isUp || !mayLoseLog(this.parts, host)) return false;

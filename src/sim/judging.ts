@@ -79,7 +79,7 @@ export function awaitGoals(parts: Parts): void {
   const all = operator === undefined ? clients : [...clients, operator.host];
   for (const client of all) client.finish();
   runUntil(parts, 'an operation does not end', () => all.every((client) => client.isIdle));
-  const isHost = ({ id, hostId }: ReplicaHost): boolean => isListed(parts, id, hostId);
+  const isHost = (host: ReplicaHost): boolean => isListed(parts, host);
   runUntil(parts, 'a replica does not catch up', () => {
     const listed = hosts.filter(isHost);
     // A primary without others tells nobody of the entry that begins its epoch, so nothing shows yet that it is chosen.
@@ -98,11 +98,11 @@ export function awaitGoals(parts: Parts): void {
   });
 }
 
-/** The machine in that slot is a host of the cluster. */
-function isListed({ epochs }: Parts, slot: number, hostId: number | undefined): boolean {
+/** The machine is a host of the cluster, and there. */
+function isListed({ epochs }: Parts, { id: slot, hostId, isBurnt }: ReplicaHost): boolean {
   const { members } = epochs;
   if (members === undefined) return hostId !== undefined;
-  return members.hosts.some((host) => host.slot === slot && host.id === hostId);
+  return !isBurnt && members.hosts.some((host) => host.slot === slot && host.id === hostId);
 }
 
 function runUntil(
@@ -123,7 +123,7 @@ function runUntil(
 /** Call it when every replica has executed the whole chosen log. */
 export function compareMachines(parts: Parts): void {
   const { checks, operator } = parts;
-  const [first, ...others] = parts.hosts.filter(({ id, hostId }) => isListed(parts, id, hostId));
+  const [first, ...others] = parts.hosts.filter((host) => isListed(parts, host));
   const expected = first!.probe!.state();
   const table = tableOf(first!);
   const { features } = first!.core!.state.execution;

@@ -36,6 +36,11 @@ export interface MemberOperatorTargets {
   join(slot: number, hostId: number): void;
   /** The host in that slot is not a host any more, or is nobody: its process may be ended. */
   retire(slot: number): void;
+  /** The former host in that slot, which is nobody, starts again with its old disk. */
+  revive(slot: number): void;
+  /** The host in that slot burns down, unless that would lose too many logs. */
+  burn(slot: number): void;
+  isBurnt(slot: number): boolean;
   hostIn(slot: number): number | undefined;
   note(text: string): void;
   unknownEpoch(from: number, take: (members: Uint8Array) => void): void;
@@ -70,12 +75,15 @@ export class MemberOperator implements EventHandler {
   private wanted: readonly number[] | undefined;
   private identities = 1;
   private started = 0;
+  /** Machines burn down in this run. */
+  private readonly burns: boolean;
 
   constructor(
     readonly endpoint: number,
     private readonly around: MemberOperatorSurroundings,
     private readonly targets: MemberOperatorTargets,
   ) {
+    this.burns = around.random.chance(0.4);
     this.outbox = new SimulatedOutbox(endpoint, around.wire, around.network, () => undefined);
   }
 
@@ -218,8 +226,12 @@ export class MemberOperator implements EventHandler {
     for (let slot = 0; slot < machines; slot++) {
       const host = hosts.find((one) => one.slot === slot);
       if (host !== undefined && targets.hostIn(slot) !== host.id) targets.join(slot, host.id);
-      else if (host === undefined && random.chance(0.01)) targets.retire(slot);
+      else if (host === undefined && random.chance(0.01)) {
+        if (targets.hostIn(slot) === undefined) targets.revive(slot);
+        else targets.retire(slot);
+      }
     }
+    if (!this.stopped && this.burns && random.chance(0.05)) targets.burn(random.pick(hosts).slot);
     if (decided > started) return;
     // A host for which there is no machine: an entry was asked for twice.
     const beyond = hosts.find(({ slot }) => slot >= machines);
@@ -242,7 +254,7 @@ export class MemberOperator implements EventHandler {
       this.submit({ kind: 'move', id: random.pick(hosts).id, address: `moved-${random.below(1e6)}:1` });
     else {
       const ids = hosts.map(({ id }) => id);
-      let set = [...voters];
+      let set = voters.filter((id) => !targets.isBurnt(hosts.find((host) => host.id === id)!.slot));
       // One comes, one goes, or both; or all of it anew.
       if (random.chance(0.5) && learners.length > 0) set.push(random.pick(learners).id);
       if (random.chance(0.5) && set.length > 1) set.splice(random.below(set.length), 1);

@@ -224,6 +224,7 @@ export class Network implements EventHandler {
   /** Another host lives at that endpoint from now on: what is on the way from or to the one before is lost. */
   moveIn(endpoint: number): void {
     this.tenants[endpoint]!++;
+    for (const { from, to, kept } of this.holds) if (from === endpoint || to === endpoint) kept.length = 0;
   }
 
   /** Whether another host lives by now where it came from, or where it was sent to. */

@@ -106,6 +106,10 @@ export class ReplicaHost implements EventHandler {
   private doubtful = false;
   /** What the operator says at the next start if nothing is on disk. */
   private first: FirstStart = 'ask';
+  /** It burnt down: nothing starts here until the machine is another host. */
+  isBurnt = false;
+  /** The host that the machine was before it was nobody. */
+  private former: number | undefined;
   /** How many times as long as usual everything takes. */
   slowness = 1;
   /** Datagrams that the envelope or `validate` refused. */
@@ -187,6 +191,7 @@ export class ReplicaHost implements EventHandler {
     this.generation++;
     this.around.disk.joins();
     this.around.network.moveIn(this.id);
+    this.isBurnt = false;
     this.hostId = hostId;
     this.config = { ...this.config, hostId };
     this.members = members;
@@ -197,7 +202,27 @@ export class ReplicaHost implements EventHandler {
   retire(): void {
     if (this.core !== undefined) this.end(Infinity, 'kept');
     this.generation++;
+    this.former = this.hostId;
     this.hostId = undefined;
+  }
+
+  /** The former host starts again, with the disk that it had. */
+  revive(): void {
+    if (this.former === undefined || this.hostId !== undefined || this.isBurnt) return;
+    this.hostId = this.former;
+    this.start();
+  }
+
+  /**
+   * The machine burns down, disk and all. One that comes in its place with an empty disk and the old id is told that
+   * another identity is listed for it, and does not begin (C7).
+   */
+  burn(): void {
+    this.logLost = true;
+    if (this.core !== undefined) this.end(Infinity, 'lost');
+    this.generation++;
+    this.around.disk.wipe();
+    this.isBurnt = true;
   }
 
   /** Starts the process with the content of the disk. */
@@ -336,7 +361,7 @@ export class ReplicaHost implements EventHandler {
     this.stopping = undefined;
     this.pausedUntilUs = 0;
     this.outbox.isFull = undefined;
-    if ((!starts || this.hostId === undefined) && this.core === undefined) return;
+    if ((!starts || this.hostId === undefined || this.isBurnt) && this.core === undefined) return;
     if (this.core === undefined) {
       this.generation++;
       this.start();

@@ -4,7 +4,7 @@ import t from 'tap';
 import { EPOCH_VIEWS } from '../../src/protocol/configuration.js';
 import { Feature } from '../../src/protocol/log/features.js';
 import { encodeMembership } from '../../src/protocol/membership/membership.js';
-import { ReplicaStatus, Sync, ViewChange, Vote } from '../../src/wire/messages.js';
+import { Chunk, Order, ReplicaStatus, Sync, SyncAck, ViewChange, Vote } from '../../src/wire/messages.js';
 import { Changing } from './changing.js';
 import { Cluster } from './harness.js';
 
@@ -379,5 +379,28 @@ t.test('… but not where members cannot change, and not beside a change that is
   c.run(1_000_000);
   t.strictSame(c.newest.nextVoters, [0, 3, 4]);
   t.ok(c.serves());
+  t.end();
+});
+
+t.test('C2: nobody acts upon a change that is in a log and not committed', (t) => {
+  const c = three();
+  const [primary, member] = [c.replica(0).state.primary, c.quorum().find((id) => id !== c.replica(0).state.primary)!];
+  const { state } = c.replica(primary);
+  const transfers = [Chunk.name, Order.name];
+  c.loses = ({ message }) => [SyncAck.name, ...transfers].includes(message.name);
+  c.ask({ kind: 'move', id: 0, address: 'moved:1' });
+  c.run(1_000);
+  c.ask(toThree, false, [primary]);
+  t.equal(state.execution.membership.decided, 1, 'the primary has executed it');
+  c.loses = ({ message }) => transfers.includes(message.name);
+  t.ok(
+    c.until(LONG, () => state.committed === c.replica(member).last),
+    'what is before it is committed',
+  );
+  c.run(1_000_000);
+  t.equal(state.members.decided, 0);
+  t.notOk(c.replicas.some((replica) => replica.state.view >= E1));
+  c.heal();
+  t.ok(c.until(LONG, () => c.newest.started === 1));
   t.end();
 });

@@ -7,15 +7,17 @@ import { mutated } from './mutations.js';
 
 /** A run that noticed it. */
 const KNOWN: Readonly<Record<string, readonly [seed: number, replicas: number]>> = {
-  newonly: [1, 1],
-  oldonly: [1, 1],
-  fewold: [1, 1],
-  anyvoter: [7, 1],
+  newonly: [1, 3],
+  oldonly: [65, 1],
+  fewold: [1, 3],
+  anyvoter: [1, 1],
   oldacks: [1, 3],
-  epochvolatile: [63, 5],
-  nocatchup: [1, 3],
-  emptyvote: [1, 3],
-  spare: [1, 5],
+  epochvolatile: [130, 5],
+  nocatchup: [1, 1],
+  counter: [1, 1],
+  rejoin: [23, 3],
+  emptyvote: [1, 1],
+  spare: [1, 3],
 };
 
 /** Seeds tried behind the kept one. */

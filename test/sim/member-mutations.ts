@@ -1,14 +1,16 @@
 /**
  * Rules of epochs, broken one at a time as in mutations.ts: those of the model of a cluster whose voters change
  * (model/reconfig), under its names, as far as a run can show them. The rules of one epoch that hold across epochs as well
- * are broken by mutations.ts: `MEMBER_FAULTS` finds them here.
+ * are broken by mutations.ts: `MEMBER_FAULTS` finds them here. Two that hardly any run shows have scripts: `append` in
+ * test/protocol/who-fails-when.test.ts, `overflow` in test/protocol/epochs.test.ts.
  */
 import { EPOCH_VIEWS, type Configuration } from '../../src/protocol/configuration.js';
 import type { HardState } from '../../src/protocol/contract.js';
 import { count } from '../../src/protocol/masks.js';
 import type { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import type { FaultName } from '../../src/sim/faults.js';
-import { ReplicaStatus } from '../../src/wire/messages.js';
+import { ReplicaStatus, Sync } from '../../src/wire/messages.js';
+import { readI32 } from '../../src/wire/u64.js';
 import { force, MUTATIONS, type Mutation } from './mutations.js';
 
 /** Faults of the runs in which these mutations are looked for. */
@@ -21,6 +23,7 @@ export const MEMBER_FAULTS: readonly FaultName[] = [
   'loss',
   'reorder',
   'slow-link',
+  'ambush',
 ];
 
 const epochOf = (view: number): number => Math.floor(view / EPOCH_VIEWS);
@@ -90,6 +93,24 @@ function joinWithoutLog(core: ReplicaCore): void {
   };
 }
 
+/** Views are compared by their counters: one of the old epoch is entered behind a promise for the next. */
+function compareCounters(core: ReplicaCore): void {
+  const { state } = core;
+  const viewChanges = core['viewChanges'];
+  const right = viewChanges.onSync;
+  viewChanges.onSync = (bytes, o, from, now) => {
+    const view = readI32(bytes, o + Sync.at.view);
+    const isOlder = epochOf(view) < epochOf(state.view) && state.logView === view;
+    if (isOlder && state.status === ReplicaStatus.viewChange && view % EPOCH_VIEWS >= state.view % EPOCH_VIEWS) {
+      force(state, { view, status: ReplicaStatus.normal });
+      state.views.enter(view);
+      force(state, {});
+      return false;
+    }
+    return right.call(viewChanges, bytes, o, from, now);
+  };
+}
+
 export const MEMBER_MUTATIONS: readonly Mutation[] = [
   {
     name: 'newonly',
@@ -134,8 +155,14 @@ export const MEMBER_MUTATIONS: readonly Mutation[] = [
     breaks: 'a host that joins takes part in a view without its starting log (C6)',
     replica: joinWithoutLog,
   },
+  {
+    name: 'counter',
+    breaks: 'views are compared by their counters, not by their epochs first (C5)',
+    replica: compareCounters,
+  },
   ...(
     [
+      ['rejoin', 'acknowledge-with-lost-log'],
       ['emptyvote', 'vote-with-lost-log'],
       ['spare', 'choose-spare'],
     ] as const

@@ -10,8 +10,6 @@ import { renewalBehind } from './primary-entries.js';
 
 /** Views of an epoch that may pass before. */
 const RENEW_AFTER = (3 * EPOCH_VIEWS) / 4;
-/** The first view of an epoch may be any of a cycle, and more than that many must pass. */
-const CYCLES = 2;
 
 export class Renewal {
   constructor(private readonly state: ReplicaState) {}
@@ -36,7 +34,8 @@ export class Renewal {
     const { config, configuration, execution, view } = this.state;
     return (
       (execution.features & Feature.membership) !== 0 &&
-      view - configuration.first >= Math.max(config.renewAfter ?? RENEW_AFTER, CYCLES * configuration.cycle)
+      // The first view of an epoch may be any of a cycle.
+      view - configuration.first >= Math.max(config.renewAfter ?? RENEW_AFTER, configuration.cycle)
     );
   }
 }
