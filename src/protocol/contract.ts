@@ -10,6 +10,7 @@
  * the outbox leaves only after everything that it made durable is durable. The core itself ensures that order
  * (durable-outbox.ts); a host need only call `persisted`.
  */
+import type { RestoreInPieces } from '../machine/state-machine.js';
 import { DOUBLE_ZERO } from './double-zero.js';
 
 /**
@@ -218,6 +219,8 @@ export interface Recovered {
   readonly log:
     | {
         readonly snapshot: Snapshot | undefined;
+        /** Has all of the machine's part of the snapshot. Absent: it is restored at once, when the replica starts. */
+        readonly restore?: RestoreInPieces | undefined;
         readonly entries: Iterable<Uint8Array> /** Entries up to here were known to be committed. */;
         readonly committed?: number;
       }

@@ -19,6 +19,7 @@ import { DivergedError } from '../protocol/replica/diverged-error.js';
 import { Feature, featureNames, featuresNamed, OFFERED_FEATURES } from '../protocol/log/features.js';
 import { firstMembership, encodeMembership, hostOf, type Membership } from '../protocol/membership/membership.js';
 import { identityOf, membershipOf } from '../protocol/membership/member-lists.js';
+import type { RestoreInPieces } from '../machine/state-machine.js';
 import type { Instant } from '../protocol/contract.js';
 import { DOUBLE_ZERO } from '../protocol/double-zero.js';
 import { ReplicaCore } from '../protocol/replica/replica-core.js';
@@ -50,6 +51,7 @@ import { guardedLogger, stderrLogger, type Logger } from '../host/logger.js';
 import { show } from '../host/options.js';
 import { replicaMetrics } from './replica-metrics.js';
 import { checkOptions, mergeTimings, type ReplicaOptions } from './replica-options.js';
+import { restoreInSlices } from './restore-in-slices.js';
 import { DEFAULT_DURABILITY, openStorage } from './storage-choice.js';
 import type { Durability } from '../storage/durability.js';
 import { hasProven } from './status-rates.js';
@@ -212,6 +214,8 @@ export class Replica {
         () => storage.close(),
       );
       const stored = storage.recovered();
+      const restore = await restoreInSlices(options.machine, stored.log?.snapshot);
+      opened.push(() => restore?.abort());
       // Once the log has changed the members, the cluster file only says where one may ask for them.
       const bytes = stored.hardState?.members ?? stored.members;
       const known = bytes === undefined || members === undefined ? undefined : membershipOf(members);
@@ -295,7 +299,7 @@ export class Replica {
         listed,
         hash,
       );
-      replica.run();
+      replica.run(restore);
       if (replica.failure !== undefined) throw replica.failure;
       if (book.addresses[slot]!.host === '' && id < replicas)
         logger.warn('replica.listens-everywhere', {
@@ -509,7 +513,8 @@ export class Replica {
     return this.close();
   }
 
-  private run(): void {
+  /** @param restore has the machine's part of the snapshot on the disk */
+  private run(restore: RestoreInPieces | undefined): void {
     const { core, loop, statusService, membersService } = this;
     let tickedUs = DOUBLE_ZERO;
     this.listenToStorage();
@@ -577,7 +582,8 @@ export class Replica {
     // A host that joins knows that it is new: the members that it was given say so.
     this.heardUs = loop.instant.monotonicUs;
     tickedUs = this.heardUs;
-    core.start(recovered.members === undefined ? { ...recovered, first } : recovered, loop.enter());
+    const log = recovered.log === undefined ? undefined : { ...recovered.log, restore };
+    core.start({ ...recovered, ...(recovered.members === undefined ? { first } : {}), log }, loop.enter());
     loop.incarnation = core.state.incarnation;
     loop.endTurn();
   }

@@ -3,12 +3,13 @@
  * the real host, and can be made to crash at any point of a turn, stand still, or be slow.
  */
 import type { ReplicaConfig } from '../protocol/config.js';
-import { Instant, type Chain, type FirstStart, type Hasher } from '../protocol/contract.js';
+import { Instant, type Chain, type FirstStart, type Hasher, type Recovered } from '../protocol/contract.js';
 import { DivergedError } from '../protocol/replica/diverged-error.js';
 import { ForgottenError, INCARNATION_LEAP } from '../protocol/replica/introduction.js';
 import { InvariantError } from '../protocol/invariant.js';
 import { nameOf, typeOf } from '../wire/messages.js';
-import type { StateMachine } from '../machine/state-machine.js';
+import type { RestoreInPieces, StateMachine } from '../machine/state-machine.js';
+import { machineBytes } from '../protocol/log/snapshots.js';
 import type { SimulatedClock } from './clock.js';
 import type { CreateReplica, SimulatedReplicaCore } from './cores.js';
 import type { LogFate, SimulatedDisk } from './disk.js';
@@ -21,6 +22,8 @@ import { Violation } from './violation.js';
 import type { WireEnd } from './wire-end.js';
 import type { Standstill } from './world.js';
 
+/** Pieces in which a machine gets the state that its replica starts from. */
+const PIECE_BYTES = 512;
 /** Datagrams that can wait for a turn: the size of a socket's buffer. */
 const INBOX_MAX = 512;
 /** Datagrams handled in one turn. */
@@ -263,12 +266,13 @@ export class ReplicaHost implements EventHandler {
         observer,
         around.chain,
       );
+      const log = recovered.log === undefined ? undefined : { ...recovered.log, restore: this.restore(recovered.log) };
       this.core.start(
         asks
-          ? { ...recovered, first: this.first }
+          ? { ...recovered, first: this.first, log }
           : this.members === undefined
-            ? recovered
-            : { ...recovered, members: this.members },
+            ? { ...recovered, log }
+            : { ...recovered, members: this.members, log },
         this.now,
       );
     });
@@ -280,6 +284,16 @@ export class ReplicaHost implements EventHandler {
     this.outbox.flush(Infinity, costUs);
     if (costUs > 0) this.busyUntilUs = around.queue.nowUs + costUs;
     this.setTimer();
+  }
+
+  /** As a host does before it starts the core, where machines restore in pieces. */
+  private restore({ snapshot }: NonNullable<Recovered['log']>): RestoreInPieces | undefined {
+    if (snapshot === undefined) return undefined;
+    const bytes = machineBytes(snapshot);
+    const restore = this.probe!.beginRestore?.(bytes.length);
+    for (let at = 0; restore !== undefined && at < bytes.length; at += PIECE_BYTES)
+      restore.step(bytes.subarray(at, at + PIECE_BYTES));
+    return restore;
   }
 
   /** It has a log again, unless it is about to lose it. */

@@ -58,6 +58,9 @@ import { Segments } from './segments.js';
 
 const DEFAULT_SEGMENT_BYTES = 16 << 20;
 
+/** Bytes of a snapshot that are written at once. */
+const SNAPSHOT_SYNC_BYTES = 4 << 20;
+
 /** A write that takes longer than this harms the cluster as much as a failed disk. */
 const STALL_MS = 500;
 /** Delay before the whole log is written again after an error. It is doubled each time, up to RETRY_MAX_MS. */
@@ -78,6 +81,8 @@ export interface DurableStorageOptions {
   readonly bootId: string;
   /** Default DEFAULT_SEGMENT_BYTES. */
   readonly segmentBytes?: number;
+  /** Default SNAPSHOT_SYNC_BYTES. */
+  readonly snapshotSyncBytes?: number;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
   /** Those of the file `members`, as a hard state has them. Default: there is no such file. */
@@ -387,8 +392,15 @@ export class DurableStorage implements Storage {
         SNAPSHOT_HEADER_BYTES,
         0,
       );
-      await file.write(snapshot.bytes, snapshot.bytes.length, SNAPSHOT_HEADER_BYTES);
-      await file.sync();
+      // Synced in between: a write of the log never waits until more than this is on the disk.
+      const { snapshotSyncBytes = SNAPSHOT_SYNC_BYTES } = this.options;
+      let at = 0;
+      do {
+        const part = snapshot.bytes.subarray(at, at + snapshotSyncBytes);
+        await file.write(part, part.length, SNAPSHOT_HEADER_BYTES + at);
+        await file.sync();
+        at += part.length;
+      } while (at < snapshot.bytes.length);
     } finally {
       await file.close();
     }

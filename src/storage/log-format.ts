@@ -295,6 +295,7 @@ export function decodeSnapshotFile(
     chainHi: readI32(bytes, 28),
     chainLo: readI32(bytes, 32),
     bytes: bytes.subarray(SNAPSHOT_HEADER_BYTES),
+    digest: bytes.slice(44, 52),
   };
 }
 

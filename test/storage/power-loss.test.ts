@@ -59,6 +59,7 @@ async function run(seed: number, plan: Plan, totals: Totals): Promise<string | u
       mode: plan.mode,
       bootId: String(boot).padStart(32, '0'),
       segmentBytes: random.pick([4096, 16384, 65536]),
+      snapshotSyncBytes: random.pick([100, 1 << 20]),
       nowMs: () => 0,
       random: () => random.next() | 0,
       later: (_delay, callback) => void timers.push(callback),

@@ -268,7 +268,7 @@ export class ReplicaState {
           `the snapshot of entry ${log.snapshot.index} on the disk was taken with`,
         );
       // Its checksum is right, so it is what a replica wrote.
-      const fault = snapshotFault(log.snapshot, UNBOUNDED) ?? this.execution.install(log.snapshot);
+      const fault = snapshotFault(log.snapshot, UNBOUNDED) ?? this.execution.install(log.snapshot, log.restore);
       invariant(fault === undefined, `a snapshot on the disk is one that a replica wrote (${fault})`);
       installBase(log.snapshot, this.log);
       this.committed = log.snapshot.index;
