@@ -4,7 +4,7 @@
  *   npm run bench:large-state -- [--keys 1000000,5000000] [--rate 20000] [--seconds 60] [--only machine] [--json]
  *
  * The machine: bytes of memory a key, the longest write while it grows, pieces of a snapshot with writes in between, the
- * snapshot at once, restoring it, and its digest. Times are those of the wall clock, so other load on the host shows in
+ * snapshot at once, restoring it at once and in pieces, and its digest. Times are those of the wall clock, so other load on the host shows in
  * the longest ones; `cpu` is processor time. The cluster: the first of `--keys` is loaded, and then overwritten at
  * `--rate`; the same with 1,000 keys. Its replicas are processes on this host.
  */
@@ -18,7 +18,7 @@ import { KvMachine } from '../src/machine/kv.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
 import { LocalCluster } from '../src/measure/local-cluster.js';
 import { loadHash } from '../src/native/hash64.js';
-import { DEFAULT_PIECES } from '../src/protocol/config.js';
+import { DEFAULT_LIMITS, DEFAULT_PIECES } from '../src/protocol/config.js';
 import { numbersOf, program } from './program.js';
 
 const KEY_BYTES = 16;
@@ -50,6 +50,7 @@ interface MachineFigures {
   readonly pieces: Times & { readonly count: number; readonly cpuMs: number };
   readonly atOnce: { readonly wallMs: number; readonly cpuMs: number };
   readonly restoreMs: number;
+  readonly restorePieces: Times & { readonly cpuMs: number; readonly endMs: number };
   readonly digestMs: number;
 }
 
@@ -124,6 +125,8 @@ function measureMachine(keys: number): MachineFigures {
   const { wallMs, cpuMs: cpu, result: snapshot } = measured(() => machine.snapshot());
   const digest = measured(() => loadHash().hash64(snapshot, 0, snapshot.length, new Uint8Array(8), 0));
   const restored = measured(() => new KvMachine(options).restore(snapshot));
+  globalThis.gc?.();
+  const restorePieces = restoreInPieces(new KvMachine(options), snapshot);
   return {
     keys,
     bytesAKey,
@@ -132,8 +135,24 @@ function measureMachine(keys: number): MachineFigures {
     pieces: { ...timesOf(pieces), count: pieces.length, cpuMs: piecesCpuMs },
     atOnce: { wallMs, cpuMs: cpu },
     restoreMs: restored.wallMs,
+    restorePieces,
     digestMs: digest.wallMs,
   };
+}
+
+/** As a replica restores the state of another one: one answer of a transfer after the other. */
+function restoreInPieces(machine: KvMachine, snapshot: Uint8Array): MachineFigures['restorePieces'] {
+  const { chunkBytes } = DEFAULT_LIMITS;
+  const restore = machine.beginRestore(snapshot.length);
+  const pieces: number[] = [];
+  let piecesCpuMs = 0;
+  for (let at = 0; at < snapshot.length; at += chunkBytes) {
+    const piece = measured(() => restore.step(snapshot.subarray(at, at + chunkBytes)));
+    pieces.push(piece.wallMs);
+    piecesCpuMs += piece.cpuMs;
+  }
+  const ended = measured(() => restore.end());
+  return { ...timesOf(pieces), cpuMs: piecesCpuMs, endMs: ended.wallMs };
 }
 
 /** Writes at a steady rate, whatever has been answered; what finds no free lane waits in the client. */
@@ -240,12 +259,13 @@ function ms(time: number): string {
 }
 
 function machineText(figures: MachineFigures): string {
-  const { keys, bytesAKey, longestWriteMs, beginMs, pieces, atOnce, restoreMs, digestMs } = figures;
+  const { keys, bytesAKey, longestWriteMs, beginMs, pieces, atOnce, restoreMs, restorePieces, digestMs } = figures;
   return [
     `${formatCount(keys)} keys of ${KEY_BYTES} + ${VALUE_BYTES} bytes`,
     `  memory          ${bytesAKey.toFixed(0)} bytes a key; longest write while they came ${ms(longestWriteMs)}`,
     `  in pieces       begin ${ms(beginMs)}; ${formatCount(pieces.count)} pieces: p50 ${ms(pieces.p50Ms)}, p99 ${ms(pieces.p99Ms)}, longest ${ms(pieces.longestMs)}; together ${ms(pieces.cpuMs)} cpu`,
     `  at once         ${ms(atOnce.wallMs)}, ${ms(atOnce.cpuMs)} cpu; digest ${ms(digestMs)}; restore ${ms(restoreMs)}`,
+    `  restore         in pieces: p50 ${ms(restorePieces.p50Ms)}, p99 ${ms(restorePieces.p99Ms)}, longest ${ms(restorePieces.longestMs)}; together ${ms(restorePieces.cpuMs)} cpu; end ${ms(restorePieces.endMs)}`,
   ].join('\n');
 }
 

@@ -16,7 +16,8 @@ import {
   ViewChange,
   Vote,
 } from '../../src/wire/messages.js';
-import { Cluster, type ClusterOptions, type HandClient, type JournalMachine, type Values } from './harness.js';
+import type { RestoreInPieces } from '../../src/machine/state-machine.js';
+import { Cluster, JournalMachine, type ClusterOptions, type HandClient, type Values } from './harness.js';
 
 const journal = (c: Cluster, id: number): string[] => (c.replica(id).machine as JournalMachine).journal;
 
@@ -650,28 +651,64 @@ t.test('a snapshot beyond a log that is frozen by a vote is not taken', (t) => {
   t.end();
 });
 
-t.test('a damaged snapshot is refused and asked for again', (t) => {
-  const { c, alice } = scene({ limits: { logEntries: 16 } });
-  for (let i = 2; i <= 40; i++) {
-    c.give(alice, Request, alice.request(30 + i, i, `${i}`), 0, 1);
-    c.run(6000);
+/** Restores in pieces, apart from its present state. */
+class JournalInPieces extends JournalMachine {
+  ended = 0;
+  aborted = 0;
+
+  beginRestore(length: number): RestoreInPieces {
+    const whole = new Uint8Array(length);
+    let at = 0;
+    let isOver = false;
+    return {
+      step: (piece) => {
+        whole.set(piece, at);
+        at += piece.length;
+      },
+      end: () => {
+        isOver = true;
+        this.ended++;
+        this.restore(whole);
+      },
+      abort: () => {
+        if (!isOver) this.aborted++;
+        isOver = true;
+      },
+    };
   }
-  let damage = 2;
-  c.loses = ({ to, message, bytes }) => {
-    if (to === 1 && message.name === 'SnapshotChunk' && damage > 0) {
-      damage--;
-      bytes[bytes.length - 1]! ^= 1;
-    }
-    return false;
-  };
-  c.replica(1).crash();
-  c.replica(1).start(true);
-  c.run(600_000);
-  t.equal(damage, 0);
-  t.equal(c.replica(1).transitions.filter((line) => line.startsWith('snapshot-refused')).length, 2);
-  t.strictSame(journal(c, 1), journal(c, 0));
-  t.end();
-});
+}
+
+for (const inPieces of [false, true])
+  t.test(
+    `a damaged snapshot is refused and asked for again${inPieces ? ', and what was restored of it is forgotten' : ''}`,
+    (t) => {
+      const { c, alice } = scene({
+        limits: { logEntries: 16 },
+        ...(inPieces ? { machine: () => new JournalInPieces() } : {}),
+      });
+      for (let i = 2; i <= 40; i++) {
+        c.give(alice, Request, alice.request(30 + i, i, `${i}`), 0, 1);
+        c.run(6000);
+      }
+      let damage = 2;
+      c.loses = ({ to, message, bytes }) => {
+        if (to === 1 && message.name === 'SnapshotChunk' && damage > 0) {
+          damage--;
+          bytes[bytes.length - 1]! ^= 1;
+        }
+        return false;
+      };
+      c.replica(1).crash();
+      c.replica(1).start(true);
+      c.run(600_000);
+      t.equal(damage, 0);
+      t.equal(c.replica(1).transitions.filter((line) => line.startsWith('snapshot-refused')).length, 2);
+      t.strictSame(journal(c, 1), journal(c, 0));
+      const { machine } = c.replica(1);
+      if (machine instanceof JournalInPieces) t.match(machine, { ended: 1, aborted: 2 });
+      t.end();
+    },
+  );
 
 t.test('a delayed Register after eviction is refused, in a later view too', (t) => {
   const { c, alice } = scene({ limits: { maxSessions: 1 } });
