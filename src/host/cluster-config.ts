@@ -7,6 +7,7 @@
  */
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
+import { domainToASCII } from 'node:url';
 import { JitPaxosError } from '../errors.js';
 import { checkLimits, DEFAULT_LIMITS, LIMIT_NAMES, type Limits } from '../protocol/config.js';
 import type { Hash64 } from '../wire/envelope.js';
@@ -269,9 +270,11 @@ export function hostAndPortOf(address: string): HostAndPort | undefined {
   }
 }
 
-/** The address as written in a cluster file, in canonical form. */
+/** The address as written in a cluster file, in canonical form. A name with other letters than ASCII is in its ASCII form. */
 export function addressText({ host, port }: HostAndPort): string {
-  return host.includes(':') ? `[${host.toLowerCase()}]:${port}` : `${host.toLowerCase()}:${port}`;
+  const small = host.toLowerCase();
+  if (small.includes(':')) return `[${small}]:${port}`;
+  return `${/^[!-~]+$/.test(small) ? small : domainToASCII(small) || small}:${port}`;
 }
 
 /** Digest of the addresses, 28 bits, never 0: replicas and clients compare it (protocol/replica/introduction.ts). */

@@ -2,8 +2,12 @@
  * Who the members are, as a replica tells others: what its log says and is known to be committed
  * (protocol/membership/). A host that the log has only from the cluster file has its address there. Until the log names
  * identities, a replica knows the identity of no data directory but its own.
+ *
+ * The rule: every list can be read by others (memberListFault). A host whose address is not known here, cannot be one or is
+ * another's has a name under `.invalid`, which nobody has.
  */
 import { addressText, type Cluster } from '../host/cluster-config.js';
+import { isAddress } from '../wire/host-address.js';
 import { memberListOf } from '../protocol/membership/member-lists.js';
 import type { Membership } from '../protocol/membership/membership.js';
 import type { MemberList } from '../wire/member-list.js';
@@ -15,7 +19,13 @@ export function membersOf(
   self: number,
   identity: string | undefined,
 ): MemberList {
-  const list = memberListOf(membership, (id) => addressText(cluster.replicas[id]!));
+  const named = new Set(membership.hosts.map(({ address }) => address));
+  const addressOf = (id: number): string => {
+    const at = cluster.replicas[id];
+    const text = at === undefined ? '' : addressText(at);
+    return isAddress(text) && !named.has(text) ? text : `host-${id}.invalid:1`;
+  };
+  const list = memberListOf(membership, addressOf);
   return {
     ...list,
     hosts: list.hosts.map((host) => (host.id === self ? { ...host, identity: host.identity ?? identity } : host)),

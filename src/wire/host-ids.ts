@@ -17,6 +17,9 @@ export const PLACES = 64;
 /** The id under which a process speaks that waits to be added: the last one, which no host is given. */
 export const WAITING_ID = 0xfffe;
 
+/** The last id that a host is given. */
+export const ID_MAX = WAITING_ID - 1;
+
 /** No listed host has that id. */
 export const UNLISTED = 0xff;
 

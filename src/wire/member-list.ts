@@ -5,7 +5,7 @@
  *     | started | decided | index | next id | hosts | host … |
  *     host, ids ascending:
  *     0 2 3 4 12 14
- *     | id | slot | votes | identity | length | address, UTF-8 … |
+ *     | id | slot | votes | identity | length | address (host-address.ts) … |
  *
  * `started` is the epoch in force; `decided` the one that follows it, or the same. `index`: the entry of the log that made
  * the list what it is, 0: the list of the cluster file. Of two lists of one cluster it tells the newer. `next id` is
@@ -17,15 +17,14 @@
  * a bound, so the longest list has one.
  */
 import type { Hash64 } from './envelope.js';
-import { HOST_PLACES } from './host-ids.js';
+import { ADDRESS_BYTES_MAX, isAddress } from './host-address.js';
+import { HOST_PLACES, ID_MAX } from './host-ids.js';
 import { readHex, readI32, readIndex, readU16, writeHex, writeIndex, writeU16 } from './u64.js';
 
 /** Most hosts that are listed at once: two disjoint sets of voters, and five. */
 export const HOSTS_MAX = HOST_PLACES;
 const VOTERS_MAX = 13;
 export const EPOCH_MAX = 0x1fff;
-/** Longest `host:port`: a name of 253 characters, or what a cluster file takes for one, in brackets. */
-const ADDRESS_BYTES_MAX = 264;
 const UNKNOWN = '0000000000000000';
 
 const AT_DECIDED = 2;
@@ -42,10 +41,6 @@ const AT_LENGTH = 12;
 const HOST_BYTES = 14;
 /** No list is longer. */
 export const MEMBER_LIST_BYTES_MAX = HEADER_BYTES + HOSTS_MAX * (HOST_BYTES + ADDRESS_BYTES_MAX);
-
-const ADDRESS = /^(?:\[[^[\]]+\]|[^:[\]]+):([1-9]\d{0,4})$/;
-/** Spaces, controls, and marks of direction: text that a terminal would obey, or that is no address. */
-const NO_ADDRESS = /[\u0000-\u0020\u007f-\u00a0\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/;
 
 export interface Member {
   readonly id: number;
@@ -137,12 +132,6 @@ export function listDigest(bytes: Uint8Array, hash: Hash64): number {
   return readI32(digest, 4) || 1;
 }
 
-/** The text has the form `host:port`, and no terminal would obey it. */
-export function isHostAndPort(text: string): boolean {
-  const port = ADDRESS.exec(text)?.[1];
-  return port !== undefined && Number(port) <= 65_535 && !NO_ADDRESS.test(text);
-}
-
 /** Why this cannot be the list of a cluster, in a few words; undefined if it can. */
 export function memberListFault({ started, decided, index, nextId, hosts }: MemberList): string | undefined {
   if (started > EPOCH_MAX || decided > EPOCH_MAX) return `an epoch is above ${EPOCH_MAX}`;
@@ -158,18 +147,17 @@ export function memberListFault({ started, decided, index, nextId, hosts }: Memb
   let before = -1;
   let slots = 0;
   for (const { id, slot, address, votes, willVote } of hosts) {
-    if (id <= before || id > 0xfffe) return `id ${id} follows id ${before}`;
+    if (id <= before || id > ID_MAX) return `id ${id} follows id ${before}`;
     before = id;
     if (slot >= HOSTS_MAX || ((slots >>> slot) & 1) === 1) return `host ${id} has slot ${slot}, which is not free`;
     slots |= 1 << slot;
     if (decided === started && votes !== willVote) return `host ${id} votes in one list of epoch ${started} only`;
-    if (!isHostAndPort(address)) return `the address of host ${id} is no "host:port"`;
-    if (new TextEncoder().encode(address).length > ADDRESS_BYTES_MAX)
-      return `the address of host ${id} is longer than ${ADDRESS_BYTES_MAX} bytes`;
+    if (!isAddress(address)) return `the address of host ${id} is no "host:port"`;
     if (seen.has(address)) return `two hosts have the address ${address}`;
     seen.add(address);
   }
   if (nextId <= before) return `the next id, ${nextId}, is one that was given`;
+  if (nextId > ID_MAX + 1) return `the next id, ${nextId}, is above all`;
   return undefined;
 }
 

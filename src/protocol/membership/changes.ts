@@ -12,7 +12,8 @@
  * An entry that is not valid changes nothing, and its result says why.
  */
 import { EPOCH_MAX, SLOTS } from '../configuration.js';
-import { ID_MAX, hostOf, type ListedHost, type Membership } from './membership.js';
+import { ID_MAX } from '../../wire/host-ids.js';
+import { hostOf, type ListedHost, type Membership } from './membership.js';
 import type { ConfigureOperation } from './operations.js';
 
 /** What became of an operation, as its result says. */

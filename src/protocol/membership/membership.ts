@@ -12,15 +12,11 @@
  *
  *     voters: number u8 | ids u16…    host: id u16 | slot u8 | identity u64 | address: length u16 | ASCII
  */
-import { isHostAndPort } from '../../wire/member-list.js';
+import { isAddress } from '../../wire/host-address.js';
+import { ID_MAX } from '../../wire/host-ids.js';
 import { readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
-import { MAX_REPLICAS, SLOTS } from '../configuration.js';
+import { EPOCH_MAX, MAX_REPLICAS, SLOTS } from '../configuration.js';
 import { invariant } from '../invariant.js';
-
-/** Ids are u16. Of the last two, one stands for clients and one for a process that waits to be added (wire/host-ids.ts). */
-export const ID_MAX = 0xfffd;
-/** A name of 253 characters, a colon and a port. */
-export const ADDRESS_BYTES_MAX = 259;
 
 export interface ListedHost {
   /** Given by the log, and never again. Those of the cluster file are 0…N−1. */
@@ -64,14 +60,6 @@ export function firstMembership(replicas: number): Membership {
 
 export function hostOf(membership: Membership, id: number): ListedHost | undefined {
   return membership.hosts.find((host) => host.id === id);
-}
-
-/**
- * An address can be listed: printable ASCII that every process takes for `host:port`. Whether anybody listens there is for
- * others to find out.
- */
-export function isAddress(text: string): boolean {
-  return text.length <= ADDRESS_BYTES_MAX && /^[!-~]+$/.test(text) && isHostAndPort(text);
 }
 
 export function encodeMembership(membership: Membership): Uint8Array {
@@ -154,6 +142,7 @@ function isPossible({ index, started, decided, voters, nextVoters, hosts, nextId
     index >= 0 &&
     index <= Number.MAX_SAFE_INTEGER &&
     decided >= started &&
+    decided <= EPOCH_MAX &&
     isAscending(voters) &&
     isAscending(nextVoters) &&
     voters.every(isListed) &&

@@ -10,8 +10,9 @@
  *     Name   6 | id u16 | identity u64 | address                 what is not known yet of a replica of the cluster file
  */
 import { readI32, readU16, writeI32, writeU16 } from '../../wire/u64.js';
+import { isAddress } from '../../wire/host-address.js';
 import { EPOCH_MAX, MAX_REPLICAS } from '../configuration.js';
-import { isAddress, isAscending } from './membership.js';
+import { isAscending } from './membership.js';
 
 export interface Identity {
   readonly identityHi: number;

@@ -1,7 +1,7 @@
 /** The result of an entry that changes who the hosts are, as its client gets it: see changes.ts for what each outcome means. */
 import { readU16, writeU16 } from '../../wire/u64.js';
 import { Outcome, type OutcomeCode } from './changes.js';
-import { ID_MAX } from './membership.js';
+import { ID_MAX } from '../../wire/host-ids.js';
 
 /** Outcome u8 | id u16 | started u16 | decided u16 */
 export const RESULT_BYTES = 7;
