@@ -409,6 +409,18 @@ const REFUSED: readonly (readonly [
     /host 0 at old-0:7400 runs version 1\.2\.3, which does not know changes of the members; upgrade it first/,
   ],
   [
+    'a host is held back to an earlier version of the wire',
+    () => {
+      const world = new World(3);
+      world.joins(NEW, 3);
+      world.speaks = 4;
+      return world;
+    },
+    replace(2, NEW, true),
+    'member-unfit',
+    /host 0 at old-0:7400 speaks only version 4 of the wire, and changes of the members need 5; start it without/,
+  ],
+  [
     'a host that stays does not answer before the first change',
     () => {
       const world = new World(5);

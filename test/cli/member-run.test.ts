@@ -281,7 +281,7 @@ t.test('the second of two operators is told what was decided', async (t) => {
 });
 
 t.test('how far a copy is: bytes, rate, what is missing, and the time that is left', (t) => {
-  const host = { status: 'normal', version: '1', knows: true, identity: undefined };
+  const host = { status: 'normal', version: '1', knows: true, speaks: 5, identity: undefined };
   const copying = new Copying();
   t.equal(copying.describe(undefined, 0), '');
   t.equal(
@@ -328,7 +328,15 @@ t.test('the line is drawn again on a terminal only', (t) => {
     columns: 40,
     write: (text: string) => written.push(text) > 0,
   });
-  const host = { status: 'normal', version: '1', knows: true, identity: undefined, behind: 7, receivedBytes: 0 };
+  const host = {
+    status: 'normal',
+    version: '1',
+    knows: true,
+    speaks: 5,
+    identity: undefined,
+    behind: 7,
+    receivedBytes: 0,
+  };
   const plain = new Progress(output(false), stream(false) as never);
   for (const ms of [0, 200, 400, 5_000, 5_200]) plain.waits('host 3 copies', { id: 3, host }, ms);
   plain.done('it has caught up');

@@ -16,6 +16,7 @@ export class World {
   membership: Membership;
   isOn = false;
   knows = true;
+  speaks = 5;
   readonly down = new Set<number>();
   readonly status = new Map<number, string>();
   readonly behind = new Map<number, number>();
@@ -75,6 +76,7 @@ export class World {
         status: this.status.get(id) ?? 'normal',
         version: '1.2.3',
         knows: this.knows,
+        speaks: this.speaks,
         identity: there,
         behind,
         receivedBytes: this.receivedBytes,

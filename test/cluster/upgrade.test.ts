@@ -14,19 +14,29 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { joinedId } from '../../src/cli/members/join.js';
+import { Reach } from '../../src/cli/members/reach.js';
+import { runChange } from '../../src/cli/members/run.js';
 import { Client } from '../../src/client/client.js';
+import { KvClient } from '../../src/client/kv-client.js';
 import { LocalCluster, MAIN, type ReplicaProgram } from '../../src/measure/local-cluster.js';
 import type { ClusterConfig, Encryption } from '../../src/host/cluster-config.js';
 import type { KeyFile } from '../../src/host/key-file.js';
 import { KEY_FILE_NAMES } from '../../src/host/keyring.js';
 import { silentLogger } from '../../src/host/logger.js';
 import type { ReplicaStatusReport } from '../../src/host/status.js';
+import { KvMachine } from '../../src/machine/kv.js';
+import { Replica } from '../../src/server/replica.js';
 import { checkHistory, explain } from '../../src/sim/linearizability.js';
 import { Random } from '../../src/sim/random.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
+import { changingMembers } from '../../src/host/changing-members.js';
+import { freePorts } from '../server/fixtures.js';
 import { Load } from './chaos/load.js';
 import { unpackProgram, VERSION_4 } from './packed-program.js';
 import { runNode } from './processes.js';
+
+changingMembers.followed = true;
 
 const given = process.env['PREVIOUS'];
 const packed = given === undefined ? unpackProgram(VERSION_4) : undefined;
@@ -129,6 +139,115 @@ t.test(
     }
   },
 );
+
+t.test('the members change when all are of the present version, and never before', async (t) => {
+  await using cluster = await LocalCluster.start({
+    replicas: 3,
+    machine: 'kv',
+    transport: 'auto',
+    idle: 'block',
+    durability: 'os',
+    authenticated: false,
+    unkeyedChain: true,
+    program: PREVIOUS,
+  });
+  const connect = { cluster: cluster.config(), logger: silentLogger, connectTimeout: OPERATION_TIMEOUT_MS } as const;
+  const previous = await previousClient();
+  await using old = await previous.connect({ ...connect, ...previous.options });
+  await using present = await Client.connect(connect);
+  const put = (value: string): Promise<void> =>
+    new KvClient(present).put('key', value, { timeout: OPERATION_TIMEOUT_MS });
+  const reaching = { cluster: cluster.clusterFile, replicaKeys: undefined, answerMs: 1_000, decisionMs: 10_000 };
+  const reach = new Reach({ ...reaching, logger: silentLogger });
+  t.teardown(() => reach.close());
+  const listen = { host: '127.0.0.1', port: (await freePorts(1))[0]! };
+  const data = join(cluster.directory, 'joined');
+  const stopping = new AbortController();
+  t.teardown(() => stopping.abort());
+  let joined!: Promise<number | undefined>;
+  await new Promise<void>((resolve, reject) => {
+    const options = { cluster: cluster.clusterFile, data, listen, logger: silentLogger, waits: () => resolve() };
+    joined = joinedId(options, stopping.signal);
+    joined.catch(reject);
+  });
+  let ran: Promise<Replica> | undefined;
+  t.teardown(async () => (await ran)?.close());
+  void joined
+    .then((id) => {
+      if (id === undefined) return;
+      const machine = new KvMachine();
+      ran = Replica.start({ cluster: cluster.clusterFile, id, data, machine, logger: silentLogger });
+      return ran;
+    })
+    .catch(() => undefined); // the learner then never catches up
+  const add = async (): Promise<string> =>
+    runChange({ kind: 'add-learner', address: `127.0.0.1:${listen.port}` }, reach, {
+      timeoutMs: 10 * PATIENCE_MS,
+      patienceMs: 2_000,
+      nowMs: () => performance.now(),
+      sleep,
+      done: () => undefined,
+      waits: () => undefined,
+    }).then(
+      ({ says }) => says,
+      (error: unknown) => `${(error as { code: string }).code}: ${(error as Error).message}`,
+    );
+  const on = async (): Promise<boolean[]> =>
+    Promise.all(
+      [0, 1, 2].map(async (id) => (await reportOf(cluster, id))?.features?.on.includes('membership') === true),
+    );
+
+  const enable = async (): Promise<string> =>
+    reach.switchOn().then(
+      () => 'on',
+      (error: unknown) => (error as { code: string }).code,
+    );
+  for (const id of [2, 1]) await replace(cluster, id, PRESENT);
+  await put('of two versions');
+  t.match(
+    await add(),
+    checkout === undefined
+      ? /^member-unfit: host 0 at .* speaks only version 4 of the wire/
+      : /^member-unfit: host 0 at .* runs version .*, which does not know changes of the members; upgrade it first/,
+    'the tool names the host that is not upgraded',
+  );
+  t.equal(await enable(), 'operation-refused', 'and where a tool does not look, the members do');
+  t.same(await on(), [false, false, false]);
+  await put('still of two');
+
+  await replace(cluster, 0, PRESENT);
+  await put('of the present version');
+  t.ok(await until(async () => (await enable()) === 'on'), 'then it can be switched on');
+  t.match(await add(), /is a learner, and has caught up/);
+  t.same(await on(), [true, true, true]);
+  const heard = await new KvClient(old).put('key', 'of the previous version', { timeout: 2_000 }).then(
+    () => 'answered',
+    (error: unknown) => (error as { code: string }).code,
+  );
+  t.equal(heard, 'outcome-unknown', 'a client of the previous version is not answered any more');
+  t.ok(
+    await until(
+      async () =>
+        (await reportOf(cluster, 1))!.drops['outdated']! + (await reportOf(cluster, 0))!.drops['outdated']! > 0,
+    ),
+    'which is counted',
+  );
+  await cluster.replicas[0]!.stop();
+  const directory = join(cluster.directory, 'replica-0');
+  t.equal(readFileSync(join(directory, 'hard-state')).readInt32BE(4), 2, 'its directory knows who the hosts are');
+  const flags = ['--cluster', cluster.clusterFile, '--id', '0', '--data', directory, ...PREVIOUS.flags];
+  const ended = await runNode([PREVIOUS.main, 'replica', ...flags]);
+  t.equal(ended.code, checkout === undefined ? 2 : 1, ended.stdout);
+  t.match(
+    ended.stderr,
+    checkout === undefined ? /start this replica without --wire-version/ : /was written in format 2/,
+  );
+  await put('without it');
+  await replace(cluster, 0, PRESENT);
+  await put('with it');
+  const found = await new KvClient(present).get('key', { timeout: OPERATION_TIMEOUT_MS });
+  t.equal(Buffer.from(found!).toString(), 'with it');
+});
 
 for (const { durability, authenticated } of [
   { durability: 'fsync', authenticated: true },

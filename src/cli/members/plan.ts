@@ -9,6 +9,7 @@
 import type { CommandErrorCode } from '../../errors.js';
 import type { ConfigureOperation, Identity } from '../../protocol/membership/operations.js';
 import type { Member, MemberList } from '../../wire/member-list.js';
+import { MEMBERS_WIRE_VERSION } from '../../wire/versions.js';
 
 export type MemberRequest =
   | ({ readonly kind: 'add'; readonly addresses: readonly string[] } & Allowed)
@@ -31,6 +32,8 @@ export interface HostSeen {
   readonly version: string;
   /** It knows the feature `membership`. */
   readonly knows: boolean;
+  /** The newest version of the wire that it says it speaks. */
+  readonly speaks: number;
   /** Of its data directory, sixteen hexadecimal digits; undefined: it has none. */
   readonly identity: string | undefined;
   /** Committed entries that it lacks; undefined if that is not known. */
@@ -452,6 +455,12 @@ function prepare(seen: Seen, leaving: readonly number[] = []): Next | undefined 
         return refuse(
           'member-unfit',
           `host ${id} at ${address} runs version ${host.version}, which does not know changes of the members; upgrade it first`,
+        );
+      if (host !== undefined && host.speaks < MEMBERS_WIRE_VERSION)
+        return refuse(
+          'member-unfit',
+          `host ${id} at ${address} speaks only version ${host.speaks} of the wire, and changes of the members need ${MEMBERS_WIRE_VERSION}; start it without --wire-version`,
+          true,
         );
     }
     return { kind: 'switch-on' };

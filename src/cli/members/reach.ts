@@ -77,7 +77,8 @@ export class Reach implements MembersInReach {
     const reports = new Map(answers.flatMap(({ id, answer }) => (answer === undefined ? [] : [[id, answer] as const])));
     const committed = Math.max(0, ...[...reports.values()].map(({ committedIndex }) => committedIndex));
     const hosts = new Map<number, HostSeen>();
-    for (const [id, report] of reports) hosts.set(id, seenOf(report, committed));
+    for (const { id, answer, speaks } of answers)
+      if (answer !== undefined) hosts.set(id, seenOf(answer, committed, speaks));
     const found = new Map<string, Found>();
     for (const address of addressesOf(request)) {
       const host = list.hosts.find((one) => one.address === address);
@@ -272,11 +273,12 @@ function withKnownIdentities(newest: MemberList, answers: readonly Answered<Know
   };
 }
 
-function seenOf(report: ReplicaStatusReport, committed: number): HostSeen {
+function seenOf(report: ReplicaStatusReport, committed: number, speaks: number): HostSeen {
   return {
     status: report.status,
     version: report.version,
     knows: report.features?.known.includes(FEATURE) === true,
+    speaks,
     identity: report.identity ?? undefined,
     behind: committed - report.committedIndex,
     receivedBytes: report.transport.counters['bytes_received'] ?? 0,
