@@ -404,3 +404,18 @@ t.test('C2: nobody acts upon a change that is in a log and not committed', (t) =
   t.ok(c.until(LONG, () => c.newest.started === 1));
   t.end();
 });
+
+t.test('a host that gets the slot of one that was forgotten has confirmed nothing', (t) => {
+  const c = three();
+  const { core, state } = c.replica(c.replica(0).state.primary);
+  t.ok(core.matchedAt(3) > 0, 'the learner has caught up');
+  c.replica(3).crash();
+  c.ask({ kind: 'forget', id: 3 });
+  t.ok(c.until(LONG, () => c.newest.hosts.length === 3));
+  t.ok(c.until(LONG, () => state.members.hosts.length === 3));
+  c.ask({ kind: 'learn', identityHi: 7, identityLo: 999, address: 'host-999:1' });
+  t.ok(c.until(LONG, () => state.members.hosts.some(({ id, slot }) => id === 4 && slot === 3)));
+  t.ok(state.isPrimary, 'in the same view');
+  t.equal(core.matchedAt(3), 0);
+  t.end();
+});

@@ -8,6 +8,9 @@ import type { Membership } from '../membership/membership.js';
 export class Hosts {
   /** The slots that have a host, this replica's own included; a mask. */
   listed: number;
+  /** The host in each slot; −1: none. */
+  private readonly ids = new Int32Array(SLOTS).fill(-1);
+  private readonly listeners: ((slot: number) => void)[] = [];
 
   /** @param own slot of this replica */
   constructor(
@@ -15,11 +18,22 @@ export class Hosts {
     replicas: number,
   ) {
     this.listed = 2 ** replicas - 1;
+    for (let id = 0; id < replicas; id++) this.ids[id] = id;
+  }
+
+  /** `heard` is called when another host has a slot: what is known of the slot is of the one before. */
+  onOther(heard: (slot: number) => void): void {
+    this.listeners.push(heard);
   }
 
   /** The hosts of a committed membership. */
   list({ hosts }: Membership): void {
     this.listed = hosts.reduce((mask, { slot }) => mask | (1 << slot), 0);
+    for (const { id, slot } of hosts) {
+      if (this.ids[slot] === id) continue;
+      this.ids[slot] = id;
+      if (slot !== this.own) for (const heard of this.listeners) heard(slot);
+    }
   }
 
   /** All but this replica; a mask. */

@@ -149,6 +149,7 @@ export class ReplicaState {
     this.hosts = new Hosts(config.id, config.replicas);
     this.views = new Views(config.replicas, () => this.nothingIsDecided());
     this.others = new OtherReplicas(config.id, this.views);
+    this.hosts.onOther((slot) => this.others.forget(slot));
     this.log = new Log(limits.logEntries, limits.logBytes, Math.max(limits.operationBytes, REGISTER_BYTES), chain);
     this.tail = new TailIndex(this.log);
     this.execution = new Execution(
@@ -578,10 +579,8 @@ export class ReplicaState {
     if (members.index <= this.members.index) return false;
     const before = this.members;
     this.members = members;
+    this.others.reach(1 + Math.max(...members.hosts.map(({ slot }) => slot)));
     this.hosts.list(members);
-    this.others.reach(this.hosts.end);
-    for (const { slot, id } of members.hosts)
-      if (slot !== this.id && before.hosts.find((host) => host.slot === slot)?.id !== id) this.others.forget(slot);
     this.views.learn(configurationsOf(members));
     const wasRemoved = this.removed;
     this.removed = hostOf(members, this.config.hostId ?? this.id) === undefined;

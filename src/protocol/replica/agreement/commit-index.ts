@@ -32,6 +32,12 @@ export class CommitIndex {
     this.heard = 0;
   }
 
+  /** Another host is there, and has confirmed nothing. */
+  forget(replica: number): void {
+    this.matched[replica] = 0;
+    this.needed[replica] = this.state.committed;
+  }
+
   /** At the primary: replica `from` confirms in this view that its log equals the primary's up to `matched`. */
   confirmed(from: number, matched: number, needed: number): void {
     invariant(

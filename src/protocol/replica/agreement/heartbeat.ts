@@ -67,6 +67,11 @@ export class Heartbeat {
     this.state.forgetSyncs();
   }
 
+  /** Another host is there, and was not heard. */
+  forget(replica: number): void {
+    this.ackedSequence[replica] = 0;
+  }
+
   /** The host was stalled for `gapUs`: silence in that time says nothing about others. */
   forgive(gapUs: number): void {
     this.primaryHeardUs += gapUs;

@@ -54,6 +54,10 @@ export class Synchronization {
     this.catchUp = new CatchUp(state, sender, transfers);
     this.waiting = new WaitingClients(state, answers);
     this.time = new ClusterTime(state);
+    state.hosts.onOther((slot) => {
+      this.heartbeat.forget(slot);
+      this.commitIndex.forget(slot);
+    });
   }
 
   /** A view was joined (status normal): nothing heard in an earlier view counts. */
