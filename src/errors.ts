@@ -121,6 +121,8 @@ export const ERRORS = {
   'kv-store-full': { category: 'environment', retryable: true },
   /** Increment of a value that is not a number; nothing was changed. */
   'kv-not-a-number': { category: 'caller', retryable: false },
+  /** A key was to be held by a lease that has ended; nothing was changed. */
+  'kv-lease-ended': { category: 'caller', retryable: false },
   /** A result is longer than the cluster's `resultBytes`. */
   'kv-result-too-large': { category: 'caller', retryable: false },
   /** An answer that the state machine in use would not give. */

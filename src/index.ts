@@ -3,6 +3,23 @@ export { Client, type CallOptions, type ClientOptions } from './client/client.js
 export { ClientHost, type ClientHostEvents, type ClientHostOptions } from './client/client-host.js';
 export type { ClientStats } from './client/client-stats.js';
 export { KvClient, type Bytes, type ScanOptions, type ScanResult } from './client/kv-client.js';
+export {
+  StoreClient,
+  type DeleteOptions,
+  type PutHold,
+  type PutOptions,
+  type PutResult,
+  type RangeOptions,
+  type RangeResult,
+  type StoreCondition,
+  type StoreLease,
+  type StoreOperation,
+  type StoreOperationResult,
+  type StoreTransaction,
+  type StoreValue,
+  type TransactionResult,
+} from './client/store-client.js';
+export type { KeyCondition, KeyState, StoreEntry } from './machine/store/codec.js';
 export { StatusClient, type StatusAnswer, type StatusClientOptions } from './client/status-client.js';
 export { openClock } from './clock/open.js';
 export type { Clock, ClockEpoch } from './clock/clock.js';

@@ -1,12 +1,19 @@
 /**
- * `jitpaxos kv get|put|cas|del|incr|scan`: the key-value store from the shell. Only values go to stdout. Exit code 1
- * means that the key does not exist, or that a compare-and-set found something else.
+ * `jitpaxos kv get|put|cas|del|incr|scan|txn`: the key-value store from the shell. Only values go to stdout. Exit code 1
+ * means that the key does not exist, or that a compare-and-set or a transaction found something else.
  */
 import { Client } from '../client/client.js';
 import { KvClient } from '../client/kv-client.js';
+import {
+  StoreClient,
+  type StoreOperationResult,
+  type StoreTransaction,
+  type StoreValue,
+} from '../client/store-client.js';
 import { loadCluster } from '../host/cluster-config.js';
 import { inLine } from '../host/printable.js';
 import { KV_SCAN_LIMIT_MAX } from '../machine/kv-codec.js';
+import { TTL_MS_MAX } from '../machine/store/layout.js';
 import { defineCommand, type Command, type Output } from '../console/command.js';
 import { CliError, Exit } from '../console/exit.js';
 import type { Flags } from '../console/flags.js';
@@ -32,7 +39,11 @@ interface Connection {
   readonly idle: string | undefined;
 }
 
-async function withStore<T>(connection: Connection, output: Output, use: (kv: KvClient) => Promise<T>): Promise<T> {
+async function withStore<T>(
+  connection: Connection,
+  output: Output,
+  use: (kv: KvClient, store: StoreClient) => Promise<T>,
+): Promise<T> {
   warnWithoutKeys(output, loadCluster(connection.cluster));
   const startedMs = performance.now();
   const timeoutMs = Math.ceil(connection.timeout / 1e6);
@@ -45,12 +56,12 @@ async function withStore<T>(connection: Connection, output: Output, use: (kv: Kv
   });
   try {
     const leftMs = Math.max(1, timeoutMs - (performance.now() - startedMs));
-    return await use(
-      new KvClient({
-        execute: (operation) => client.execute(operation, { timeout: leftMs }),
-        query: (operation) => client.query(operation, { timeout: leftMs }),
-      }),
-    );
+    const timed = {
+      execute: (operation: Uint8Array) => client.execute(operation, { timeout: leftMs }),
+      query: (operation: Uint8Array) => client.query(operation, { timeout: leftMs }),
+      agreedTime: () => client.agreedTime(),
+    };
+    return await use(new KvClient(timed), new StoreClient(timed));
   } finally {
     await client.close();
   }
@@ -82,11 +93,24 @@ export const put: Command = defineCommand(
     name: 'kv put',
     summary: 'Sets a key to a value.',
     positionals: ['KEY', 'VALUE'],
-    flags: CONNECTION_FLAGS,
-    examples: ['jitpaxos kv put greeting hello'],
+    flags: {
+      ...CONNECTION_FLAGS,
+      ttl: {
+        kind: 'duration',
+        min: 1e6,
+        max: TTL_MS_MAX * 1e6,
+        standard: 'the key stays',
+        help: 'remove the key after this time; needs the feature store',
+      },
+    },
+    examples: ['jitpaxos kv put greeting hello', 'jitpaxos kv put session/7 open --ttl 30s'],
   },
   async ({ values, positionals: [key, value] }, output) => {
-    await withStore(values, output, (kv) => kv.put(key!, value!));
+    const { ttl } = values;
+    await withStore(values, output, async (kv, store) => {
+      if (ttl === undefined) await kv.put(key!, value!);
+      else await store.put(key!, value!, { ttl: Math.round(ttl / 1e6) });
+    });
     if (output.json) printJson(output, 'put', key!, { ok: true });
     return Exit.done;
   },
@@ -191,6 +215,119 @@ export const scan: Command = defineCommand(
     return Exit.done;
   },
 );
+
+export const txn: Command = defineCommand(
+  {
+    name: 'kv txn',
+    summary:
+      'Executes several operations as one, given as JSON: {"if":[CONDITION…],"do":[OPERATION…],"else":[OPERATION…]}. A condition is {"key":K} with "value":V, "revision":N, "absent":true or "present":true. An operation is {"get":K}, {"put":K,"value":V} with "ttl":MS, "lease":N or "keep":true if wanted, {"delete":K} or {"range":{"prefix":P}}. Prints one line of JSON. Exit code 1 if a condition did not hold. Needs the feature store.',
+    positionals: ['TRANSACTION'],
+    flags: CONNECTION_FLAGS,
+    examples: [
+      `jitpaxos kv txn '{"if":[{"key":"leader","absent":true}],"do":[{"put":"leader","value":"me"}],"else":[{"get":"leader"}]}'`,
+    ],
+  },
+  async ({ values, positionals: [text] }, output) => {
+    const transaction = parseTransaction(text!);
+    const { ok, revision, results } = await withStore(values, output, (_, store) => store.transact(transaction));
+    output.line(
+      JSON.stringify({ schema: 'jitpaxos.kv/1', command: 'txn', ok, revision, results: results.map(shownResult) }),
+    );
+    return ok ? Exit.done : Exit.failed;
+  },
+);
+
+function shownResult(result: StoreOperationResult): object {
+  switch (result.kind) {
+    case 'get':
+      return { get: result.found === undefined ? null : shownValue(result.found) };
+    case 'put':
+      return { put: { revision: result.revision, ends: result.ends ?? null } };
+    case 'delete':
+      return { delete: result.deleted };
+    case 'range': {
+      const { entries, next } = result;
+      const shown = entries.map((entry) => ({
+        key: textOf(entry.key) ?? { base64: base64(entry.key) },
+        ...shownValue(entry),
+      }));
+      return { range: { entries: shown, more: next !== undefined } };
+    }
+  }
+}
+
+function shownValue({ value, revision, ends, lease }: StoreValue): object {
+  return { ...valueFields(value), revision, ends: ends ?? null, lease: lease ?? null };
+}
+
+function parseTransaction(text: string): StoreTransaction {
+  const wrong = (problem: string): CliError =>
+    new CliError('argument-invalid', `TRANSACTION ${problem}; see jitpaxos kv txn --help`);
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch (error) {
+    throw wrong(`is not JSON: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  if (!isObject(parsed)) throw wrong('is not an object');
+  for (const name of Object.keys(parsed))
+    if (!['if', 'do', 'else'].includes(name)) throw wrong(`has "${name}", and knows "if", "do" and "else"`);
+  const list = (name: string): unknown[] => {
+    const given = parsed[name] ?? [];
+    if (!Array.isArray(given)) throw wrong(`has a "${name}" that is not a list`);
+    return given;
+  };
+  const check = (of: unknown, where: string, fields: Readonly<Record<string, string>>): Record<string, unknown> => {
+    if (!isObject(of)) throw wrong(`has ${JSON.stringify(of)} in ${where}, which is not an object`);
+    for (const [name, value] of Object.entries(of)) {
+      const kind = fields[name];
+      if (kind === undefined) throw wrong(`has "${name}" in ${where}, which is not known there`);
+      if (typeof value !== kind || (kind === 'boolean' && value !== true))
+        throw wrong(`has ${JSON.stringify(value)} for "${name}" in ${where}, which has to be ${NAMED[kind]}`);
+    }
+    return of;
+  };
+  const operation = (of: unknown, where: string): unknown => {
+    const kinds = isObject(of) ? ['get', 'put', 'delete', 'range'].filter((kind) => kind in of) : [];
+    if (kinds.length !== 1)
+      throw wrong(`has ${JSON.stringify(of)} in ${where}, which is not one of get, put, delete and range`);
+    const fields = OPERATION_FIELDS[kinds[0] as keyof typeof OPERATION_FIELDS];
+    const given = check(of, where, fields);
+    if (kinds[0] === 'put' && given['value'] === undefined) throw wrong(`has a put without a value in ${where}`);
+    if (kinds[0] === 'range') check(given['range'], where, RANGE_FIELDS);
+    const { lease } = given;
+    return lease === undefined ? given : { ...given, lease: { number: lease } };
+  };
+  return {
+    if: list('if').map((one) => {
+      const given = check(one, '"if"', CONDITION_FIELDS);
+      if (given['key'] === undefined || Object.keys(given).length !== 2)
+        throw wrong(`has ${JSON.stringify(one)} in "if", which is not a key and one condition`);
+      return given;
+    }),
+    do: list('do').map((one) => operation(one, '"do"')),
+    else: list('else').map((one) => operation(one, '"else"')),
+  } as unknown as StoreTransaction;
+}
+
+const NAMED: Readonly<Record<string, string>> = {
+  string: 'a text',
+  number: 'a number',
+  boolean: 'true',
+  object: 'an object',
+};
+const CONDITION_FIELDS = { key: 'string', value: 'string', revision: 'number', absent: 'boolean', present: 'boolean' };
+const OPERATION_FIELDS = {
+  get: { get: 'string' },
+  put: { put: 'string', value: 'string', ttl: 'number', lease: 'number', keep: 'boolean' },
+  delete: { delete: 'string' },
+  range: { range: 'object' },
+};
+const RANGE_FIELDS = { prefix: 'string', from: 'string', to: 'string', limit: 'number' };
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
 
 function notFound(key: string): CliError {
   return new CliError('key-not-found', `there is no key "${key}"; jitpaxos kv scan lists the keys`);

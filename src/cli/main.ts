@@ -44,6 +44,7 @@ const COMMANDS: Commands = {
   'kv cas': ['set a key if it has an expected value', async () => (await import('./kv.js')).cas],
   'kv del': ['remove a key', async () => (await import('./kv.js')).del],
   'kv incr': ['add to the number in a key', async () => (await import('./kv.js')).incr],
+  'kv txn': ['execute several operations as one', async () => (await import('./kv.js')).txn],
   'kv scan': ['list a range of keys', async () => (await import('./kv.js')).scan],
   'keys add': ['add a key for a client, or for the replicas', async () => (await import('./keys.js')).add],
   'keys use': ['make the replicas use another key', async () => (await import('./keys.js')).use],

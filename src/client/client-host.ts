@@ -126,6 +126,7 @@ export interface ClientClockReport extends HostClockReport {
 
 export class ClientHost {
   private readonly session = new Int32Array(4);
+  private readonly reading = new Int32Array(2);
   private readonly sessions: ClientSessions;
   private readonly trust = new ClockTrust();
   private readonly trustTimer: NodeJS.Timeout;
@@ -357,6 +358,12 @@ export class ClientHost {
 
   get transport(): TurnLoop['transport'] {
     return this.loop.transport;
+  }
+
+  /** The time that this client's clock would stamp an operation with, ms. */
+  nowMs(): number {
+    this.clock.writeHalves(this.reading, 0);
+    return ((this.reading[0]! >>> 0) * 2 ** 32 + (this.reading[1]! >>> 0)) / 1e6;
   }
 
   /** This client's clock, its own quality and what the replicas' clocks say about it. Allocates. */

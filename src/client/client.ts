@@ -149,6 +149,14 @@ export class Client {
     return this.call(operation, true, options);
   }
 
+  /**
+   * The time of this client's clock, ms: about the agreed time of an operation that is sent now. Ends of keys and leases
+   * are agreed times.
+   */
+  agreedTime(): number {
+    return this.host.nowMs();
+  }
+
   stats(): ClientStats {
     return clientStats(this.host, this.open.length - this.idleLanes.length, this.waiting.size);
   }

@@ -19,10 +19,10 @@ import {
   type KvOperationName,
   type KvResults,
 } from '../machine/kv-codec.js';
-import { show } from '../host/options.js';
+import { notUnderstood, resultTooLarge, storeFull, toBytes, type Bytes } from './bytes-or-text.js';
 import type { CallOptions, Client } from './client.js';
 
-export type Bytes = Uint8Array | string;
+export type { Bytes } from './bytes-or-text.js';
 
 export interface ScanOptions extends CallOptions {
   /** First key, included. Default: the first key of the store. */
@@ -47,7 +47,6 @@ const DEFAULT_SCAN_LIMIT = Math.min(100, KV_SCAN_LIMIT_MAX);
  * answers, and with the codes named.
  */
 export class KvClient {
-  private readonly encoder = new TextEncoder();
   /** Operations are encoded here: the client copies them before it returns. */
   private readonly scratch = new Uint8Array(KV_OPERATION_BYTES_MAX);
 
@@ -55,20 +54,20 @@ export class KvClient {
 
   /** The value, or undefined if the key is absent. Linearizable. */
   async get(key: Bytes, options?: CallOptions): Promise<Uint8Array | undefined> {
-    const length = encodeGet(this.scratch, 0, this.toBytes(key));
+    const length = encodeGet(this.scratch, 0, toBytes(key));
     const result = this.decode('get', await this.client.query(this.scratch.subarray(0, length), options));
     return result.status === 'ok' ? result.value : undefined;
   }
 
   /** Also rejects with `kv-store-full`. */
   async put(key: Bytes, value: Bytes, options?: CallOptions): Promise<void> {
-    const length = encodePut(this.scratch, 0, this.toBytes(key), this.toBytes(value));
+    const length = encodePut(this.scratch, 0, toBytes(key), toBytes(value));
     this.decode('put', await this.client.execute(this.scratch.subarray(0, length), options));
   }
 
   /** False if the key was absent. */
   async delete(key: Bytes, options?: CallOptions): Promise<boolean> {
-    const length = encodeDelete(this.scratch, 0, this.toBytes(key));
+    const length = encodeDelete(this.scratch, 0, toBytes(key));
     return this.decode('delete', await this.client.execute(this.scratch.subarray(0, length), options)).status === 'ok';
   }
 
@@ -85,9 +84,9 @@ export class KvClient {
     const length = encodeCas(
       this.scratch,
       0,
-      this.toBytes(key),
-      expected === null ? null : this.toBytes(expected),
-      value === null ? null : this.toBytes(value),
+      toBytes(key),
+      expected === null ? null : toBytes(expected),
+      value === null ? null : toBytes(value),
     );
     return this.decode('cas', await this.client.execute(this.scratch.subarray(0, length), options)).status === 'ok';
   }
@@ -97,7 +96,7 @@ export class KvClient {
    * `kv-not-a-number` and `kv-store-full`.
    */
   async increment(key: Bytes, delta: number | bigint = 1, options?: CallOptions): Promise<bigint> {
-    const length = encodeIncrement(this.scratch, 0, this.toBytes(key), delta);
+    const length = encodeIncrement(this.scratch, 0, toBytes(key), delta);
     const result = this.decode('increment', await this.client.execute(this.scratch.subarray(0, length), options));
     if (result.status === 'ok') return result.value;
     throw new JitPaxosError(
@@ -112,23 +111,12 @@ export class KvClient {
     const length = encodeScan(
       this.scratch,
       0,
-      this.toBytes(from ?? ''),
-      to === undefined ? null : this.toBytes(to),
+      toBytes(from ?? ''),
+      to === undefined ? null : toBytes(to),
       limit ?? DEFAULT_SCAN_LIMIT,
     );
     const { entries, more } = this.decode('scan', await this.client.query(this.scratch.subarray(0, length), call));
     return { entries, more };
-  }
-
-  /** TextEncoder writes U+FFFD for half of a surrogate pair, so different keys would become one. */
-  private toBytes(value: Bytes): Uint8Array {
-    if (typeof value !== 'string') return value;
-    if (!value.isWellFormed())
-      throw new JitPaxosError(
-        'text-ill-formed',
-        `${show(value)} has half of a surrogate pair, which UTF-8 cannot encode; cut texts between characters, or give bytes`,
-      );
-    return this.encoder.encode(value);
   }
 
   /** The result, if it is an answer; refusals of the store are thrown. */
@@ -139,20 +127,11 @@ export class KvClient {
     const result = decodeResult(name, bytes, 0, bytes.length);
     switch (result.status) {
       case 'full':
-        throw new JitPaxosError(
-          'kv-store-full',
-          'the store has reached its limits of keys or bytes; delete something, or start the cluster with larger ones',
-        );
+        throw storeFull();
       case 'too-large':
-        throw new JitPaxosError(
-          'kv-result-too-large',
-          `the result does not fit the cluster's limit resultBytes${result.neededBytes === null ? '' : ` (${result.neededBytes} bytes are needed)`}; scan fewer entries at once, or raise the limit`,
-        );
+        throw resultTooLarge(result.neededBytes, 'scan fewer entries at once, or raise the limit');
       case 'bad-operation':
-        throw new JitPaxosError(
-          'result-unexpected',
-          `the store does not understand the operation ${name} (${result.reason ?? 'no reason given'}); run the same version of jitpaxos on replicas and clients`,
-        );
+        throw notUnderstood(name, result.reason);
       default:
         return result as Exclude<KvResults[Name], { status: 'bad-operation' | 'too-large' | 'full' }>;
     }

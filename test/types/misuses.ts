@@ -5,6 +5,7 @@
 import {
   Client,
   type KvClient,
+  type StoreClient,
   type KvError,
   KvMachine,
   lineLogger,
@@ -78,6 +79,21 @@ export async function options(): Promise<void> {
   new Client({ cluster });
   // @ts-expect-error: made by Replica.start
   new Replica({ cluster, id: 0, machine });
+}
+
+export async function transactions(store: StoreClient): Promise<void> {
+  // @ts-expect-error: one of absent, present and revision
+  await store.put('key', 'value', { if: { value: 'v' } });
+  // @ts-expect-error: a lease, not its number
+  await store.put('key', 'value', { lease: 5 });
+  // @ts-expect-error: a time to live is given
+  await store.lease({});
+  // @ts-expect-error: the branches are do and else
+  await store.transact({ success: [] });
+  // @ts-expect-error: a put has a value
+  await store.transact({ do: [{ put: 'a' }] });
+  // @ts-expect-error: an end may be missing
+  (await store.put('key', 'value')).ends.toFixed();
 }
 
 export async function calls(client: Client, store: KvClient): Promise<void> {

@@ -5,6 +5,8 @@ import {
   expose,
   JitPaxosError,
   KvClient,
+  StoreClient,
+  type StoreValue,
   KvError,
   KvMachine,
   lineLogger,
@@ -52,6 +54,36 @@ export async function keyValues(): Promise<void> {
   for (const entry of entries) holds<Same<typeof entry.key, Uint8Array<ArrayBufferLike>>>();
   const { commits, fastCommits } = client.stats();
   holds<Same<typeof commits | typeof fastCommits, number>>();
+}
+
+/** The store: what was found says which revision it is of, and a transaction's results say what they are of. */
+export async function transactions(client: Client): Promise<void> {
+  const store = new StoreClient(client);
+  const found = await store.get('key');
+  holds<Same<typeof found, StoreValue | undefined>>();
+  if (found !== undefined) holds<Same<typeof found.revision, number>>();
+  const { ok, ends } = await store.put('key', 'value', { ttl: 5_000, if: { absent: true }, timeout: 100 });
+  holds<Same<typeof ok, boolean>>();
+  holds<Same<typeof ends, number | undefined>>();
+  const lease = await store.lease({ ttl: 10_000 });
+  await store.put('key', 'value', { lease });
+  const renewed = await store.renew([lease]);
+  holds<Same<typeof renewed, readonly (number | undefined)[]>>();
+  const { results } = await store.transact({
+    if: [
+      { key: 'a', revision: 5 },
+      { key: 'b', absent: true },
+      { key: 'c', value: 'v' },
+    ],
+    do: [{ put: 'a', value: 'v', lease }, { delete: 'b' }],
+    else: [{ get: 'a' }, { range: { prefix: 'jobs/', limit: 10 } }],
+  });
+  for (const result of results) {
+    if (result.kind === 'get') holds<Same<typeof result.found, StoreValue | undefined>>();
+    if (result.kind === 'range') holds<Same<typeof result.next, Uint8Array | undefined>>();
+  }
+  const machine: StateMachine = new KvMachine();
+  machine.raise?.(1);
 }
 
 /** Any machine can be written with the exported types alone; parameters that are not used may be left out. */

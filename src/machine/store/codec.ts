@@ -154,7 +154,27 @@ export function encodeRange(
   return length;
 }
 
-/** Throws `kv-buffer-too-small` if the transaction is longer than the rest of the buffer. */
+/** Length of a transaction. */
+export function transactionBytes(parts: TransactionParts): number {
+  let length: number = Transact.size;
+  for (const condition of parts.if)
+    length += CONDITION_BYTES + condition.key.length + ('value' in condition ? condition.value.length : 0);
+  for (const operation of [...parts.do, ...parts.else]) length += PART_LENGTH_BYTES + partBytes(operation);
+  return length;
+}
+
+function partBytes(operation: TransactionOperation): number {
+  if ('get' in operation) return Read.size + operation.get.length;
+  if ('put' in operation) return Write.size + operation.put.length + operation.value.length;
+  if ('delete' in operation) return Remove.size + operation.delete.length;
+  const { from, to } = operation.range;
+  return Range.size + from.length + (to?.length ?? 0);
+}
+
+/**
+ * Throws `KvError`: `kv-limit` if the store would refuse it, `kv-buffer-too-small` if it is longer than the rest of the
+ * buffer.
+ */
 export function encodeTransaction(target: Uint8Array, offset: number, parts: TransactionParts): number {
   checkCount('conditions', parts.if.length);
   checkCount('operations in "do"', parts.do.length);

@@ -17,8 +17,8 @@ import type { Hasher } from '../contract.js';
 /** In the order of their numbers, from 1. A number is never reused. */
 export const FEATURE_NAMES = ['session-quotas', 'membership', 'store'] as const;
 export type FeatureName = (typeof FEATURE_NAMES)[number];
-/** Those that an operator can switch on, and a cluster file can name. `store` is not complete yet. */
-export const OFFERED_FEATURES: readonly FeatureName[] = ['session-quotas', 'membership'];
+/** Those that an operator can switch on, and a cluster file can name. */
+export const OFFERED_FEATURES: readonly FeatureName[] = ['session-quotas', 'membership', 'store'];
 
 /** A set of features is a mask: bit n − 1 is the feature with number n. */
 export const Feature = {

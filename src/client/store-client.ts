@@ -1,0 +1,329 @@
+/**
+ * The store with revisions, transactions, ends of keys and leases, as methods. It needs the feature `store`: see
+ * docs/start/library.md. Keys and values are bytes, or strings, which are encoded as UTF-8.
+ *
+ * Times are agreed times in milliseconds (`Client.agreedTime`). The replicas decide what has ended by the timestamps of
+ * the log; this client's clock only decides whether a read asks for one.
+ */
+import { JitPaxosError } from '../errors.js';
+import { KV_OPERATION_BYTES_MAX, KV_SCAN_LIMIT_MAX } from '../machine/kv-codec.js';
+import {
+  decodeStoreResult,
+  encodeGrant,
+  encodeRange,
+  encodeRead,
+  encodeRemove,
+  encodeRenew,
+  encodeRevoke,
+  encodeTransaction,
+  encodeWrite,
+  transactionBytes,
+  type KeyCondition,
+  type KeyState,
+  type StoreEntry,
+  type StoreResults,
+  type TransactionCondition,
+  type TransactionOperation,
+} from '../machine/store/codec.js';
+import { RENEWED_MAX, type StoreOperationName } from '../machine/store/layout.js';
+import { notUnderstood, resultTooLarge, storeFull, toBytes, type Bytes } from './bytes-or-text.js';
+import type { CallOptions, Client } from './client.js';
+
+/** The value of a key, and what the store knows of it. */
+export interface StoreValue extends KeyState {
+  readonly value: Uint8Array;
+}
+
+/** Keys that are put with a lease end with it. */
+export interface StoreLease {
+  /** Never used again: who knows it knows this lease. */
+  readonly number: number;
+  /** How far a renewal moves its end, ms. */
+  readonly ttl: number;
+  /** Its end when it was granted, ms. */
+  readonly ends: number;
+}
+
+/** How long a key stays; default: for ever. At most one of the three. */
+export interface PutHold {
+  /** For this long, ms: 1 to 31,622,400,000 (366 days). */
+  readonly ttl?: number | undefined;
+  /** As long as this lease. */
+  readonly lease?: Pick<StoreLease, 'number'> | undefined;
+  /** As long as before. */
+  readonly keep?: boolean | undefined;
+}
+
+export interface PutOptions extends PutHold, CallOptions {
+  /** Changes nothing unless this holds. */
+  readonly if?: KeyCondition;
+}
+
+export interface DeleteOptions extends CallOptions {
+  /** Changes nothing unless this holds. */
+  readonly if?: KeyCondition;
+}
+
+/** `ok`: false if the condition did not hold. `revision`: the number of the store's last change. */
+export interface PutResult {
+  readonly ok: boolean;
+  readonly revision: number;
+  /** When the key ends, ms. Undefined: never, or nothing was put. */
+  readonly ends: number | undefined;
+}
+
+export interface RangeOptions {
+  /** Only keys that begin with this. Excludes `to`. */
+  readonly prefix?: Bytes;
+  /** First key, included. Default: the first one. */
+  readonly from?: Bytes;
+  /** Upper end, excluded. Default: no end. */
+  readonly to?: Bytes;
+  /** Most entries to return. Default 100. */
+  readonly limit?: number;
+}
+
+/** `next`: the range has further keys; continue with this as `from`. Each page is of its own revision. */
+export interface RangeResult {
+  readonly revision: number;
+  readonly entries: readonly StoreEntry[];
+  readonly next: Uint8Array | undefined;
+}
+
+/** One condition of a transaction; all have to hold. */
+export type StoreCondition = { readonly key: Bytes } & (KeyCondition | { readonly value: Bytes });
+export type StoreOperation =
+  | { readonly get: Bytes }
+  | ({ readonly put: Bytes; readonly value: Bytes } & PutHold)
+  | { readonly delete: Bytes }
+  | { readonly range: RangeOptions };
+
+/** At most 64 conditions, and 64 operations in each branch; a branch may change a key once. */
+export interface StoreTransaction {
+  readonly if?: readonly StoreCondition[];
+  /** Executed if all conditions hold. */
+  readonly do?: readonly StoreOperation[];
+  /** Executed otherwise. */
+  readonly else?: readonly StoreOperation[];
+}
+
+/** What one operation of a transaction gave. */
+export type StoreOperationResult =
+  | { readonly kind: 'get'; readonly found: StoreValue | undefined }
+  | { readonly kind: 'put'; readonly revision: number; readonly ends: number | undefined }
+  | { readonly kind: 'delete'; readonly deleted: boolean }
+  | ({ readonly kind: 'range' } & RangeResult);
+
+/** `ok`: whether all conditions held, so that the results are those of `do`. */
+export interface TransactionResult {
+  readonly ok: boolean;
+  readonly revision: number;
+  readonly results: readonly StoreOperationResult[];
+}
+
+type Refused = 'bad-operation' | 'too-large' | 'full' | 'lease-ended';
+type Answered<Name extends StoreOperationName> = Exclude<StoreResults[Name], { status: Refused }>;
+
+const DEFAULT_LIMIT = Math.min(100, KV_SCAN_LIMIT_MAX);
+const READ_AGAIN = 'read fewer or smaller values at once, or raise the limit';
+
+/**
+ * All methods reject as Client.execute does, with KvError `kv-limit` for what is out of bounds, with `text-ill-formed` for
+ * strings that are no Unicode text, with `result-unexpected` where the feature `store` is off or another state machine
+ * answers, and with the codes named.
+ */
+export class StoreClient {
+  /** Operations are encoded here: the client copies them before it returns. */
+  private readonly scratch = new Uint8Array(KV_OPERATION_BYTES_MAX);
+
+  constructor(private readonly client: Pick<Client, 'execute' | 'query' | 'agreedTime'>) {}
+
+  /** The value with its revision, or undefined if the key is absent. Linearizable. Also rejects with `kv-result-too-large`. */
+  async get(key: Bytes, options?: CallOptions): Promise<StoreValue | undefined> {
+    const bytes = toBytes(key);
+    const encode = (): Uint8Array => this.scratch.subarray(0, encodeRead(this.scratch, 0, bytes));
+    let result = decoded('read', await this.client.query(encode(), options));
+    if (result.status === 'ok' && this.isDue(result.found))
+      result = (await this.byLog('read', encode(), options)) ?? result;
+    return result.status === 'ok' ? result.found : undefined;
+  }
+
+  /** Also rejects with `kv-store-full`, and with `kv-lease-ended` if the lease is not there: nothing was changed. */
+  async put(key: Bytes, value: Bytes, options: PutOptions = {}): Promise<PutResult> {
+    const { if: condition, ttl, lease, keep, ...call } = options;
+    const hold = { ttl, lease: lease?.number, keep };
+    const length = encodeWrite(this.scratch, 0, toBytes(key), toBytes(value), hold, condition);
+    const result = decoded('write', await this.client.execute(this.scratch.subarray(0, length), call));
+    return {
+      ok: result.status === 'ok',
+      revision: result.revision,
+      ends: result.status === 'ok' ? result.ends : undefined,
+    };
+  }
+
+  /** False if the key was absent, or the condition did not hold. */
+  async delete(key: Bytes, options: DeleteOptions = {}): Promise<boolean> {
+    const { if: condition, ...call } = options;
+    const length = encodeRemove(this.scratch, 0, toBytes(key), condition);
+    return decoded('remove', await this.client.execute(this.scratch.subarray(0, length), call)).status === 'ok';
+  }
+
+  /**
+   * Entries in key order, with the revision of the store. Linearizable. Also rejects with `kv-result-too-large`, and with
+   * `option-invalid` if both `prefix` and `to` are given.
+   */
+  async scan(options: RangeOptions & CallOptions = {}): Promise<RangeResult> {
+    const { prefix: _prefix, from: _from, to: _to, limit: _limit, ...call } = options;
+    const { from, to, limit } = boundsOf(options);
+    const encode = (): Uint8Array => this.scratch.subarray(0, encodeRange(this.scratch, 0, from, to, limit));
+    let result = decoded('range', await this.client.query(encode(), call));
+    if (result.entries.some((entry) => this.isDue(entry)))
+      result = (await this.byLog('range', encode(), call)) ?? result;
+    return { revision: result.revision, entries: result.entries, next: result.next };
+  }
+
+  /**
+   * Executes several operations as one: those of `do` if all conditions hold, otherwise those of `else`. All of them, or
+   * none. Also rejects with `kv-store-full`, `kv-lease-ended`, both without a change, and with `kv-result-too-large`,
+   * although its changes were made, if what it read does not fit.
+   */
+  async transact(transaction: StoreTransaction, options?: CallOptions): Promise<TransactionResult> {
+    const parts = {
+      if: (transaction.if ?? []).map(conditionOf),
+      do: (transaction.do ?? []).map(operationOf),
+      else: (transaction.else ?? []).map(operationOf),
+    };
+    const bytes = new Uint8Array(transactionBytes(parts));
+    encodeTransaction(bytes, 0, parts);
+    const result = decoded('transact', await this.client.execute(bytes, options));
+    const branch = result.isDo ? parts.do : parts.else;
+    return {
+      ok: result.isDo,
+      revision: result.revision,
+      results: result.results.map((part, i) => resultOf(branch[i]!, part)),
+    };
+  }
+
+  /** A lease from now on. Also rejects with `kv-store-full`. @param options `ttl` as in PutHold */
+  async lease({ ttl, ...call }: { readonly ttl: number } & CallOptions): Promise<StoreLease> {
+    const length = encodeGrant(this.scratch, 0, ttl);
+    const result = decoded('grant', await this.client.execute(this.scratch.subarray(0, length), call));
+    return { number: result.lease, ttl, ends: result.ends };
+  }
+
+  /**
+   * Moves the ends of leases to their `ttl` from now, 1,024 in one operation. The new ends in ms; undefined for a lease
+   * that has ended, which no renewal brings back.
+   */
+  async renew(
+    leases: readonly Pick<StoreLease, 'number'>[],
+    options?: CallOptions,
+  ): Promise<readonly (number | undefined)[]> {
+    const ends: (number | undefined)[] = [];
+    for (let from = 0; from < leases.length; from += RENEWED_MAX) {
+      const numbers = leases.slice(from, from + RENEWED_MAX).map(({ number }) => number);
+      const length = encodeRenew(this.scratch, 0, numbers);
+      const result = decoded('renew', await this.client.execute(this.scratch.subarray(0, length), options));
+      ends.push(...result.ends);
+    }
+    return ends;
+  }
+
+  /** Ends a lease and with it its keys. False if it has ended already. */
+  async revoke(lease: Pick<StoreLease, 'number'>, options?: CallOptions): Promise<boolean> {
+    const length = encodeRevoke(this.scratch, 0, lease.number);
+    return decoded('revoke', await this.client.execute(this.scratch.subarray(0, length), options)).status === 'ok';
+  }
+
+  /** Looks as if it had ended since the last operation: the log's time has to decide. */
+  private isDue({ ends }: KeyState): boolean {
+    return ends !== undefined && ends <= this.client.agreedTime();
+  }
+
+  /** Reads at the log's present time. Undefined: this client may not, and keeps what it read. */
+  private async byLog<Name extends 'read' | 'range'>(
+    name: Name,
+    operation: Uint8Array,
+    options: CallOptions | undefined,
+  ): Promise<Answered<Name> | undefined> {
+    try {
+      return decoded(name, await this.client.execute(operation, options));
+    } catch (error) {
+      if (error instanceof JitPaxosError && error.code === 'read-only') return undefined;
+      throw error;
+    }
+  }
+}
+
+/** The result, if it is an answer; refusals of the store are thrown. */
+function decoded<Name extends StoreOperationName>(name: Name, bytes: Uint8Array): Answered<Name> {
+  const result: StoreResults[StoreOperationName] = decodeStoreResult(name, bytes, 0, bytes.length);
+  switch (result.status) {
+    case 'full':
+      throw storeFull();
+    case 'lease-ended':
+      throw new JitPaxosError(
+        'kv-lease-ended',
+        'the lease has ended or was never granted, and nothing was changed; grant another one, and do again what depended on it',
+      );
+    case 'too-large':
+      throw resultTooLarge(result.neededBytes, READ_AGAIN);
+    case 'bad-operation':
+      if (result.reason !== 'opcode') throw notUnderstood(name, result.reason);
+      throw new JitPaxosError(
+        'result-unexpected',
+        `the store does not know the operation ${name}: the feature store is off. When all replicas are of a version that knows it, switch it on with jitpaxos features enable store`,
+      );
+    default:
+      return result as Answered<Name>;
+  }
+}
+
+function resultOf(operation: TransactionOperation, bytes: Uint8Array): StoreOperationResult {
+  if ('get' in operation) {
+    const result = decoded('read', bytes);
+    return { kind: 'get', found: result.status === 'ok' ? result.found : undefined };
+  }
+  if ('delete' in operation) return { kind: 'delete', deleted: decoded('remove', bytes).status === 'ok' };
+  if ('range' in operation) {
+    const { revision, entries, next } = decoded('range', bytes);
+    return { kind: 'range', revision, entries, next };
+  }
+  const result = decoded('write', bytes);
+  return { kind: 'put', revision: result.revision, ends: result.status === 'ok' ? result.ends : undefined };
+}
+
+function conditionOf(condition: StoreCondition): TransactionCondition {
+  const key = toBytes(condition.key);
+  return 'value' in condition ? { key, value: toBytes(condition.value) } : { ...condition, key };
+}
+
+function operationOf(operation: StoreOperation): TransactionOperation {
+  if ('get' in operation) return { get: toBytes(operation.get) };
+  if ('delete' in operation) return { delete: toBytes(operation.delete) };
+  if ('range' in operation) return { range: boundsOf(operation.range) };
+  const { put, value, ttl, lease, keep } = operation;
+  return { put: toBytes(put), value: toBytes(value), ttl, lease: lease?.number, keep };
+}
+
+function boundsOf({ prefix, from, to, limit }: RangeOptions): {
+  from: Uint8Array;
+  to: Uint8Array | null;
+  limit: number;
+} {
+  if (prefix !== undefined && to !== undefined)
+    throw new JitPaxosError('option-invalid', 'scan: prefix and to exclude each other; give one of them');
+  const first = prefix === undefined ? new Uint8Array(0) : toBytes(prefix);
+  const end = prefix === undefined ? (to === undefined ? null : toBytes(to)) : behind(first);
+  return { from: from === undefined ? first : toBytes(from), to: end, limit: limit ?? DEFAULT_LIMIT };
+}
+
+/** The first key behind all that begin with this; null: there is none. */
+function behind(prefix: Uint8Array): Uint8Array | null {
+  let length = prefix.length;
+  while (length > 0 && prefix[length - 1] === 0xff) length--;
+  if (length === 0) return null;
+  const end = prefix.slice(0, length);
+  end[length - 1]!++;
+  return end;
+}
