@@ -28,7 +28,9 @@ import {
   restoreBackup,
 } from '../storage/backup.js';
 import { writeWhole } from '../storage/write-whole.js';
+import { beginMembersAnew } from '../storage/backup-members.js';
 import { carryFeatures } from '../storage/backup-features.js';
+import { featuresNamed } from '../protocol/log/features.js';
 import { backupKey, CHAIN_SECRET_KEY, type BackupKey } from '../storage/backup-seal.js';
 import { DirectoryLock } from '../storage/directory-lock.js';
 import { DirectoryFiles } from '../storage/files.js';
@@ -210,23 +212,33 @@ export const restore = defineCommand(
     const before =
       chainSecret === undefined ? unkeyedChain(hash) : openChain({ chain: KEYED_CHAIN }, chainSecret, hash);
     carryFeatures(from.log.entries, (from.log.snapshot?.index ?? 0) + 1, before, chain);
+    const snapshot = beginMembersAnew(
+      from.log.snapshot,
+      from.log.entries,
+      cluster.replicas.length,
+      featuresNamed(cluster.features),
+      chain,
+    );
     await refuseRunning(values.cluster, values['key-file']);
     mkdirSync(data, { recursive: true, mode: 0o700 });
     const lock = DirectoryLock.acquire(data);
     try {
       const owner = ownerOf(cluster, id);
-      await restoreBackup(from, {
-        files: new DirectoryFiles(data),
-        directory: data,
-        owner,
-        hash,
-        chain: chain.fingerprint,
-        mode: 'fsync',
-        bootId: bootDigits(),
-        nowMs: () => performance.now(),
-        random: () => randomInt(-0x80000000, 0x7fffffff),
-        later: () => undefined,
-      });
+      await restoreBackup(
+        { ...from, log: { ...from.log, snapshot } },
+        {
+          files: new DirectoryFiles(data),
+          directory: data,
+          owner,
+          hash,
+          chain: chain.fingerprint,
+          mode: 'fsync',
+          bootId: bootDigits(),
+          nowMs: () => performance.now(),
+          random: () => randomInt(-0x80000000, 0x7fffffff),
+          later: () => undefined,
+        },
+      );
     } finally {
       lock.release();
     }

@@ -12,10 +12,12 @@
  */
 import { existsSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
-import { StatusClient, type StatusAnswer } from '../client/status-client.js';
+import { Inquiry, type InquiryOptions } from '../client/inquiry.js';
+import { STATUS_QUESTION } from '../client/status-client.js';
 import { JitPaxosError } from '../errors.js';
-import { loadCluster, type Cluster } from '../host/cluster-config.js';
+import { addressText, hostAndPortOf, loadCluster, type Cluster } from '../host/cluster-config.js';
 import { loadKeys, type KeyFile } from '../host/key-file.js';
+import { viewText } from '../host/membership-report.js';
 import { KEY_FILE_NAMES, keyFileBeside } from '../host/keyring.js';
 import { loadHash } from '../native/hash64.js';
 import { bootDigits, ownerOf } from '../server/storage-choice.js';
@@ -24,6 +26,9 @@ import { lockHolder } from '../storage/directory-lock.js';
 import { DirectoryFiles } from '../storage/files.js';
 import { writeWhole } from '../storage/write-whole.js';
 import { findOwner } from '../storage/inspection.js';
+import { readMembers } from '../storage/members-file.js';
+import type { Member, MemberList } from '../wire/member-list.js';
+import { newerFirst } from './members/agreement.js';
 import { readLog, readPromised, setAsideIn, type Promised, type StoredLog } from '../storage/log-reader.js';
 import { defineCommand, type Output } from '../console/command.js';
 import { CliError, Exit } from '../console/exit.js';
@@ -43,6 +48,8 @@ export interface Survivor {
   readonly why: string | undefined;
   /** Why a start would count the log as lost; empty if it is whole. */
   readonly doubts: readonly string[];
+  /** The members that it knows; undefined: those of the cluster file. */
+  readonly members?: MemberList | undefined;
 }
 
 interface Usable extends Survivor {
@@ -106,9 +113,17 @@ export const recover = defineCommand(
         'backup-empty',
         `no directory holds a log: ${survivors.map(({ directory, why }) => `${directory}: ${why}`).join('; ')}. Begin a new cluster from a backup, if there is one`,
       );
-    const answers = await ask(values.cluster, keys, values['key-file'], Math.ceil(values.timeout / 1e6));
-    refuseMajority(answers, cluster.replicas.length);
-    refuseNeedless(survivors, cluster.replicas.length);
+    const known = newestMembers(survivors);
+    const { ids, lists } = await ask(
+      known,
+      cluster,
+      { cluster: values.cluster, ...clientKeys(keys, values['key-file']) },
+      Math.ceil(values.timeout / 1e6),
+    );
+    for (const voters of votersIn([...lists, known], cluster)) {
+      refuseMajority(ids, voters);
+      refuseNeedless(survivors, voters);
+    }
     const statement = lossOf(best, survivors);
     if (!values['accept-loss']) {
       for (const line of linesOf(survivors, best, statement)) output.note(line);
@@ -191,7 +206,15 @@ async function read(directory: string, cluster: Cluster): Promise<Survivor> {
   if (aside?.log !== undefined) doubts.push('the replica was started again, and set it aside');
   const log = stored.log ?? aside?.log;
   const { lost } = stored;
+  const members = await readMembers(files, of).catch((error: unknown) => {
+    if (!(error instanceof JitPaxosError) || error.code !== 'members-corrupt') throw error;
+    doubts.push('its list of members is damaged');
+    return undefined;
+  });
+  if (members !== undefined && members.index > 0 && members.hosts.every(({ id }) => id !== found.replica))
+    doubts.push(`host ${found.replica} was removed, and epoch ${members.started} began without it`);
   return {
+    members: members !== undefined && members.index > 0 ? members : undefined,
     directory,
     replica: found.replica,
     log,
@@ -230,46 +253,107 @@ function committedIn(survivors: readonly Survivor[]): number {
   return Math.max(0, ...survivors.map(({ log }) => log?.committed ?? 0));
 }
 
+type ListInForce = Pick<MemberList, 'started' | 'decided' | 'index'> & {
+  readonly hosts: readonly Omit<Member, 'identity' | 'slot'>[];
+};
+
+/** Lists that name ever other hosts are not followed further. */
+const ROUNDS_MAX = 4;
+
+/** Undefined: those of the cluster file. */
+function newestMembers(survivors: readonly Survivor[]): MemberList | undefined {
+  return survivors.flatMap(({ members }) => members ?? []).sort(newerFirst)[0];
+}
+
+/**
+ * The voters of the newest list, and those of an epoch that is decided: it may have begun where nothing is known of it.
+ * Without a list those of the cluster file.
+ */
+function votersIn(lists: readonly (ListInForce | undefined)[], cluster: Cluster): readonly (readonly number[])[] {
+  const [newest] = lists.flatMap((list) => list ?? []).sort(newerFirst);
+  if (newest === undefined) return [cluster.replicas.map((_, id) => id)];
+  const idsOf = (hosts: ListInForce['hosts']): number[] => hosts.map(({ id }) => id);
+  const { hosts } = newest;
+  return [idsOf(hosts.filter(({ votes }) => votes)), idsOf(hosts.filter(({ willVote }) => willVote))];
+}
+
 /** A key of a client asks; the replicas' own may not. */
-async function ask(
-  cluster: string,
-  keys: KeyFile | undefined,
-  given: string | undefined,
-  timeoutMs: number,
-): Promise<readonly StatusAnswer[]> {
+function clientKeys(keys: KeyFile | undefined, given: string | undefined): { readonly keys?: string | KeyFile } {
   const key = keys?.keys.find(({ role }) => role !== 'replica');
   if (keys !== undefined && given === undefined && key === undefined)
     throw new CliError(
       'flag-invalid',
       "the replicas' key file has no client's key to ask the replicas with; give a client's key file with --key-file",
     );
-  const client: { readonly keys?: string | KeyFile } =
-    given !== undefined
-      ? { keys: given }
-      : keys === undefined
-        ? {}
-        : { keys: { schema: keys.schema, cluster: keys.cluster, use: key!.id, keys: [key!] } };
-  await using asking = await StatusClient.open({ cluster, ...client });
-  return await asking.ask(timeoutMs); // it is closed when this function ends
+  if (given !== undefined) return { keys: given };
+  return keys === undefined ? {} : { keys: { schema: keys.schema, cluster: keys.cluster, use: key!.id, keys: [key!] } };
+}
+
+/**
+ * Which hosts answer, and the lists of members that they know. Asked are those that a directory lists, the replicas of
+ * the cluster file, and those that these list.
+ */
+async function ask(
+  known: MemberList | undefined,
+  { replicas }: Cluster,
+  options: InquiryOptions,
+  timeoutMs: number,
+): Promise<{ readonly ids: readonly number[]; readonly lists: readonly ListInForce[] }> {
+  const asked = new Set<string>();
+  const ids = new Set<number>();
+  const lists: ListInForce[] = [];
+  let next = [...(known?.hosts ?? []), ...replicas.map((at, id) => ({ id, address: addressText(at) }))];
+  for (let round = 0; next.length > 0 && round < ROUNDS_MAX; round++) {
+    // One inquiry has one address for an id.
+    const rest: typeof next = [];
+    const now = next.filter((host, at) => {
+      const isFirst = next.findIndex(({ id }) => id === host.id) === at;
+      if (!isFirst) rest.push(host);
+      return isFirst;
+    });
+    for (const { id, address } of now) asked.add(`${id} ${address}`);
+    const hosts = now.flatMap(({ id, address }) => {
+      const at = hostAndPortOf(address);
+      return at === undefined ? [] : [{ id, at }];
+    });
+    await using inquiry = await Inquiry.open('jitpaxos recover', options, STATUS_QUESTION, hosts).catch(
+      (error: unknown) => {
+        if (round > 0 && error instanceof JitPaxosError && error.code === 'host-unresolved') return undefined;
+        throw error;
+      },
+    );
+    for (const { id, answer } of (await inquiry?.ask(timeoutMs)) ?? []) {
+      if (answer === undefined) continue;
+      ids.add(id);
+      const { membership } = answer;
+      if (membership !== undefined && membership.index > 0) lists.push({ ...membership, started: membership.epoch });
+    }
+    next = [...rest, ...lists.flatMap(({ hosts }) => hosts)].filter(
+      ({ id, address }) => !asked.has(`${id} ${address}`),
+    );
+  }
+  return { ids: [...ids], lists };
 }
 
 /** Throws CliError `cluster-running`. */
-function refuseMajority(answers: readonly StatusAnswer[], replicas: number): void {
-  const there = answers.filter(({ report }) => report !== undefined).map(({ id }) => id);
-  if (2 * there.length <= replicas) return;
+function refuseMajority(ids: readonly number[], voters: readonly number[]): void {
+  const there = voters.filter((id) => ids.includes(id));
+  if (2 * there.length <= voters.length) return;
   throw new CliError(
     'cluster-running',
-    `replicas ${there.join(', ')} answer, which is a majority of ${replicas}: nothing needs to be given up. Run jitpaxos status; a replica that is lost can come back (docs/operate/recovery.md). If status says majority-lost, stop all replicas first`,
+    `replicas ${there.join(', ')} answer, which is a majority of ${voters.length}: nothing needs to be given up. Run jitpaxos status; a replica that is lost can come back (docs/operate/recovery.md). If status says majority-lost, stop all replicas first`,
   );
 }
 
 /** Throws CliError `recovery-needless`: replicas on these directories would form a majority, and lose nothing. */
-function refuseNeedless(survivors: readonly Survivor[], replicas: number): void {
-  const whole = survivors.filter(({ log, doubts }) => log !== undefined && doubts.length === 0);
-  if (2 * whole.length <= replicas) return;
+function refuseNeedless(survivors: readonly Survivor[], voters: readonly number[]): void {
+  const whole = survivors.filter(
+    ({ replica, log, doubts }) => voters.includes(replica) && log !== undefined && doubts.length === 0,
+  );
+  if (2 * whole.length <= voters.length) return;
   throw new CliError(
     'recovery-needless',
-    `the directories of replicas ${whole.map(({ replica }) => replica).join(', ')} are whole, which is a majority of ${replicas}: start these replicas, at new addresses if need be, and nothing is lost (docs/operate/recovery.md)`,
+    `the directories of replicas ${whole.map(({ replica }) => replica).join(', ')} are whole, which is a majority of ${voters.length}: start these replicas, at new addresses if need be, and nothing is lost (docs/operate/recovery.md)`,
   );
 }
 
@@ -279,7 +363,7 @@ export function lossOf(best: Usable, survivors: readonly Survivor[]): string[] {
   const last = lastOf(log);
   const elsewhere = committedIn(survivors);
   return [
-    `Entries 1 to ${last} are kept: the log of replica ${replica}, of view ${log.hardState.logView}.`,
+    `Entries 1 to ${last} are kept: the log of replica ${replica}, of view ${viewText(log.hardState.logView)}.`,
     `Entry ${log.committed} is the last one that this directory knows to be committed.`,
     ...(last > log.committed
       ? [
@@ -316,7 +400,7 @@ function linesOf(survivors: readonly Survivor[], best: Survivor, statement: read
           survivor === best ? '→' : '',
           String(replica),
           directory,
-          String(view ?? '–'),
+          view === null ? '–' : viewText(view),
           String(lastIndex ?? '–'),
           String(committed ?? '–'),
           why ?? (doubts.length === 0 ? 'is whole' : 'may lack its end'),

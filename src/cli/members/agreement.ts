@@ -120,13 +120,15 @@ export function exitOfMembers({ answered, agreed }: Pick<MembersSummary, 'answer
   return agreed ? Exit.done : Exit.unavailable;
 }
 
+type Age = Pick<MemberList, 'started' | 'decided' | 'index'>;
+
 /** For sorting lists: the newest one first. */
-export function newerFirst(a: MemberList, b: MemberList): number {
+export function newerFirst(a: Age, b: Age): number {
   return compare(b, a);
 }
 
 /** Negative, zero or positive as list a is older than b, as old, or newer. An epoch in force was decided before. */
-function compare(a: MemberList, b: MemberList): number {
+function compare(a: Age, b: Age): number {
   return a.started - b.started || a.decided - b.decided || a.index - b.index;
 }
 

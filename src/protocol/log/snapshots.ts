@@ -125,6 +125,20 @@ export function membershipIn({ bytes }: Snapshot): Membership | undefined {
   return readI32(bytes, 0) < 3 ? undefined : decodeMembership(bytes, MEMBERSHIP_AT + 4, startOfSessions(bytes));
 }
 
+/** The same state with other members; the snapshot itself if it does not say who they are. */
+export function withMembership(snapshot: Snapshot, membership: Membership): Snapshot {
+  const { bytes } = snapshot;
+  if (readI32(bytes, 0) < 3) return snapshot;
+  const hosts = encodeMembership(membership);
+  const rest = bytes.subarray(startOfSessions(bytes));
+  const changed = new Uint8Array(MEMBERSHIP_AT + 4 + hosts.length + rest.length);
+  changed.set(bytes.subarray(0, MEMBERSHIP_AT));
+  writeI32(changed, MEMBERSHIP_AT, hosts.length);
+  changed.set(hosts, MEMBERSHIP_AT + 4);
+  changed.set(rest, MEMBERSHIP_AT + 4 + hosts.length);
+  return { ...snapshot, bytes: changed };
+}
+
 /** Features that are on behind its last entry, a mask. */
 export function featuresIn({ bytes }: Snapshot): number {
   return readI32(bytes, 0) === 1 ? 0 : readI32(bytes, FEATURES_AT);
