@@ -248,6 +248,11 @@ export interface ReplicaObserver {
    * hands each answer to `takeMembers`. Called at most ten times a second, for as long as that lasts.
    */
   searchMembers?(): void;
+  /**
+   * The machine is asked for its whole state at once, during which the replica does nothing else; and that is over. The
+   * host may note how long it took.
+   */
+  wholeState?(isOver: boolean): void;
 }
 
 /** How a client's request ended. */

@@ -59,6 +59,7 @@ import { membersOf } from './known-members.js';
 import { askerOf } from './members-rates.js';
 import { MembersService } from './members-service.js';
 import { StatusService } from './status-service.js';
+import { SlowSnapshots } from './slow-snapshots.js';
 import { transitionLogger, transitionState } from './transition-log.js';
 import {
   divergedReport,
@@ -185,6 +186,7 @@ export class Replica {
     const limits = mergeLimits('option-invalid', 'Replica.start: limits', cluster.limits, options.limits);
     const timings = mergeTimings(options.timings);
     const logger = guardedLogger('Replica.start', options.logger ?? stderrLogger);
+    const slowSnapshots = new SlowSnapshots(id, logger, timings.suspectUs / 1000);
     const keys = openKeys(cluster, options.cluster, options.keys, 'replica');
     const hash = loadHash();
     const chain = openChain(cluster, keys?.takeChainSecret(), hash);
@@ -267,6 +269,7 @@ export class Replica {
         options.machine,
         { hash64: (...args) => hash.hash64(...args), begin: beginHash64 },
         {
+          wholeState: (isOver: boolean) => slowSnapshots.wholeState(isOver),
           ...transitionLogger(
             id,
             logger,

@@ -65,6 +65,8 @@ export class Execution {
   comparable: Snapshot | undefined;
   /** How often the state was replaced by another replica's. */
   installs = 0;
+  /** Hears when the machine begins to give its whole state at once, and when that is over. */
+  whole: ((isOver: boolean) => void) | undefined;
   /** How often executed entries were undone, without a restore. */
   undone = 0;
   /** Where the last execution put its result: valid until the next one. */
@@ -164,6 +166,17 @@ export class Execution {
     this.comparable = this.stable;
   }
 
+  /** The next snapshot is taken after an entry whose index is a multiple of this, which divides the pitch, at the latest. */
+  hasten(entries: number): void {
+    this.snapshotAt = Math.min(this.snapshotAt, Math.ceil(this.executed / entries) * entries);
+    this.takeDueSnapshot();
+  }
+
+  /** The next snapshot is taken at a multiple of the pitch after all. */
+  takeTime(): void {
+    if (this.snapshotAt % this.pitch !== 0) this.aim();
+  }
+
   /** From now on a snapshot is taken after each entry whose index is a multiple of `entries`. */
   setPitch(entries: number): void {
     if (entries === this.pitch) return;
@@ -245,7 +258,10 @@ export class Execution {
 
   private encodeWhole(): Snapshot {
     const { log, executed, features, membership, sessions } = this;
-    return encodeSnapshot(log, executed, features, membership, sessions, this.machine.snapshot());
+    this.whole?.(false);
+    const state = this.machine.snapshot();
+    this.whole?.(true);
+    return encodeSnapshot(log, executed, features, membership, sessions, state);
   }
 
   /** The entries after `index` leave the log. Call it after the truncation. */

@@ -10,7 +10,8 @@
  * A snapshot in pieces (snapshot-pace.ts) begins when it is due; at LAST_FILL it is finished, whatever that takes.
  *
  * Replicas take snapshots at indexes that all of them choose alike, so that they can be compared (state-digests.ts):
- * multiples of a power of two, which is about as many entries as make one due.
+ * multiples of a power of two, which is about as many entries as make one due. A replica whose log stays full behind the
+ * last cut takes the next one sooner, at a multiple of an eighth of that, which others in that state choose as well.
  */
 import type { Limits } from '../config.js';
 import type { Execution } from '../log/execution.js';
@@ -28,6 +29,8 @@ const KEPT_PART = 0.5;
 const KEPT_PART_AT_MOST_FILL = 0.125;
 /** Above this fill the log is no longer kept for replicas that lag: they get the snapshot. */
 const CUT_FILL = 0.75;
+/** Part of the pitch at whose multiples a snapshot is taken that the log cannot wait for. */
+const HASTE = 1 / 8;
 /** From this fill on, any snapshot that makes any room is taken. */
 export const LAST_FILL = 0.9;
 
@@ -62,18 +65,20 @@ export class LogCapacity {
     // As many entries as make one due, of the length that they have now.
     const entries = ((log.lastIndex - log.baseIndex) * due) / fill;
     const kept = Math.floor(entries * (due < SNAPSHOT_FILL_MAX ? KEPT_PART : KEPT_PART_AT_MOST_FILL));
-    execution.setPitch(nearestPowerOfTwo(entries - kept));
+    const pitch = nearestPowerOfTwo(entries - kept);
+    execution.setPitch(pitch);
+    if (fill < CUT_FILL) execution.takeTime();
     if (fill < due) return NO_CUT;
-    // A snapshot of any index will do if nothing else makes room: the cut behind the stable one, which may have taken
-    // long, comes first. A provisional one first gets the time to become stable; a new one is taken after half of that
-    // at the earliest.
+    // A snapshot before its time will do if nothing else makes room, and one of any index in the end: the cut behind the
+    // stable one, which may have taken long, comes first. A provisional one first gets the time to become stable; a new
+    // one is taken after half of that at the earliest.
     if (fill >= LAST_FILL) execution.finishSnapshot();
     const newest = execution.newestSnapshot;
     const isCut = execution.stable.index <= log.baseIndex;
     const isOverdue = isCut && fill >= CUT_FILL && execution.executed - newest >= entries / 2;
     if (fill >= LAST_FILL && (isOverdue || (newest === log.baseIndex && execution.executed > newest)))
       execution.takeSnapshot(committed);
-    else if (isOverdue) execution.beginSnapshot(committed);
+    else if (isOverdue) execution.hasten(Math.max(1, pitch * HASTE));
     return fill < CUT_FILL ? Math.min(execution.stable.index - kept, neededFrom) : execution.stable.index;
   }
 

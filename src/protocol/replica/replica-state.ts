@@ -165,6 +165,7 @@ export class ReplicaState {
       hasher,
       config.undoBytes,
     );
+    if (observer.wholeState !== undefined) this.execution.whole = (isOver) => observer.wholeState!(isOver);
     this.snapshotPace = new SnapshotPace(this.log, this.execution, pieces.everyUs);
     this.capacity = new LogCapacity(this.log, this.execution, limits, storage.keepsLog);
     this.out = new DurableOutbox(outbox);
