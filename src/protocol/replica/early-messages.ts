@@ -4,7 +4,7 @@
  */
 
 /** Most messages that are kept. */
-const MESSAGES_MAX = 256;
+const MESSAGES_MAX = 512;
 /** If this many came from beyond a place, the message that belongs there is lost rather than late. */
 const OVERTAKING_MAX = 3;
 

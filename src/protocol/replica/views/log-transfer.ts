@@ -19,8 +19,8 @@ import { TransferPace } from './transfer-pace.js';
 import { UnusableSnapshots } from './unusable-snapshots.js';
 import type { Claim } from './votes.js';
 
-/** Answers with pieces of a snapshot that are on their way at once. */
-const ANSWERS_AHEAD = 3;
+/** Answers with pieces of a snapshot that are on their way at once: 128 KiB of default size, which a socket has room for. */
+const ANSWERS_AHEAD = 8;
 
 /** The log to bring here. */
 export interface Target {
