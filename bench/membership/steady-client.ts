@@ -31,6 +31,8 @@ export interface Window {
   readonly failed: number;
   /** The longest time between two commits, ns; it may have begun before. */
   readonly longestPauseNs: number;
+  /** When it ended: milliseconds since the beginning of the window. */
+  readonly longestPauseEndMs: number;
 }
 
 /** A process with nothing to send must still notice what has come. */
@@ -42,9 +44,10 @@ const LONGEST_PAUSE_NS = 1;
 const BEGAN_NS = 2;
 const COMMITTED = 3;
 const FAILED = 4;
+const LONGEST_END_NS = 5;
 
 class SteadyClient {
-  private readonly numbers = new Float64Array(5);
+  private readonly numbers = new Float64Array(6);
   private readonly operations: SlotOperations;
   private readonly loop: OpenLoop;
   private readonly pacer: Pacer;
@@ -82,12 +85,14 @@ class SteadyClient {
   take(): Window {
     const { numbers, loop } = this;
     const nowNs = this.nowNs();
+    this.notePause(nowNs);
     const window = {
       seconds: (nowNs - numbers[BEGAN_NS]!) / 1e9,
       histogram: loop.interval.toData(),
       committed: numbers[COMMITTED]!,
       failed: numbers[FAILED]!,
-      longestPauseNs: Math.max(numbers[LONGEST_PAUSE_NS]!, nowNs - numbers[LAST_COMMIT_NS]!),
+      longestPauseNs: numbers[LONGEST_PAUSE_NS]!,
+      longestPauseEndMs: (numbers[LONGEST_END_NS]! - numbers[BEGAN_NS]!) / 1e6,
     };
     loop.interval.reset();
     numbers[BEGAN_NS] = nowNs;
@@ -114,11 +119,20 @@ class SteadyClient {
     const succeeded = outcome === Outcome.committed && status === ReplyStatus.ok;
     if (succeeded) {
       numbers[COMMITTED]! += 1;
-      numbers[LONGEST_PAUSE_NS] = Math.max(numbers[LONGEST_PAUSE_NS]!, nowNs - numbers[LAST_COMMIT_NS]!);
+      this.notePause(nowNs);
       numbers[LAST_COMMIT_NS] = nowNs;
     } else numbers[FAILED]! += 1;
     loop.completed(lane, succeeded, nowNs);
     if (host.ready && loop.isBlocked) this.arm(loop.pump(nowNs), nowNs);
+  }
+
+  /** There was no commit from the last one until now. */
+  private notePause(nowNs: number): void {
+    const { numbers } = this;
+    const pauseNs = nowNs - numbers[LAST_COMMIT_NS]!;
+    if (pauseNs <= numbers[LONGEST_PAUSE_NS]!) return;
+    numbers[LONGEST_PAUSE_NS] = pauseNs;
+    numbers[LONGEST_END_NS] = nowNs;
   }
 
   private nowNs(): number {

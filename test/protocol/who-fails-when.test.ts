@@ -149,6 +149,50 @@ t.test('an old voter that leaves dies before it voted: the others are enough', (
   t.end();
 });
 
+t.test('an old voter that leaves asks for no other view of an epoch that begins, and is not heard if it does', (t) => {
+  const c = three();
+  const { hosts } = c.newest;
+  const voters = [1, 2, 3];
+  // It promises, and does not learn that the view runs. Nor is that committed.
+  c.loses = ({ to, message }) =>
+    (to === 0 && message.name === Sync.name) ||
+    (message.name === SyncAck.name && c.replicas.some(({ state }) => state.logView >= E1));
+  c.ask({ kind: 'change', from: 0, to: 1, ids: voters });
+  t.ok(c.until(LONG, () => voters.every((id) => c.replica(id).state.logView >= E1)));
+  const { view } = c;
+  t.match(c.replica(0).state, { view, status: ReplicaStatus.viewChange });
+  t.equal(c.newest.hosts, hosts);
+  c.loses = ({ to, message }) => to === 0 || message.name === SyncAck.name;
+  for (const id of voters) c.replica(id).receive(ViewChange, { view: view + 1 }, 0);
+  t.ok(voters.every((id) => c.replica(id).state.view === view));
+  c.run(30_000);
+  t.equal(c.replica(0).state.view, view);
+  c.replica(1).receive(ViewChange, { view: view + 1 }, 3);
+  t.equal(c.replica(1).state.view, view + 1, 'a voter of the epoch is heard');
+  // Real hosts do not answer one that is not listed any more, but to its question.
+  c.loses = ({ from, to }) => from === 0 || to === 0;
+  t.ok(c.until(LONG, () => c.replica(0).state.removed));
+  t.ok(c.until(LONG, () => c.serves()));
+  t.end();
+});
+
+t.test('one that leaves waits for the voters of the epoch, but not for ever', (t) => {
+  const c = three();
+  // Only those that leave promise: no other hears that the epoch is asked for.
+  c.loses = ({ message, to }) => message.name === Vote.name || (message.name === ViewChange.name && to !== 0);
+  c.ask({ kind: 'change', from: 0, to: 1, ids: [1, 2, 3] });
+  t.ok(c.until(LONG, () => c.replica(0).state.view >= E1));
+  const { view } = c.replica(0).state;
+  c.loses = ({ message, from, to }) => message.name === Vote.name || (from !== 0 && to !== 0);
+  c.run(500_000);
+  t.equal(c.replica(0).state.view, view);
+  t.ok(c.until(LONG, () => c.replica(0).state.view > view));
+  c.heal();
+  t.ok(c.until(LONG, () => c.newest.started === 1));
+  t.ok(c.until(LONG, () => c.serves()));
+  t.end();
+});
+
 t.test('a majority of the old ones is gone before the epoch began: nothing starts until one returns', (t) => {
   const c = three();
   const other = c.join();

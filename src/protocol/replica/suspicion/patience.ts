@@ -51,11 +51,16 @@ export class Patience {
 
   /** Drawn anew for each view, so that replicas do not ask for views at the same moment. */
   draw(): void {
-    const { timings } = this.state.config;
+    const { status, config, views, id } = this.state;
+    const { timings } = config;
+    // One that leaves with the epoch leaves it to the voters of the epoch to ask for another view of it.
+    const leaves = ((views.present.voters >>> id) & 1) === 0;
     const base =
-      this.state.status === ReplicaStatus.viewChange
-        ? Math.min(timings.viewChangeUs * 2 ** Math.min(this.attempts, 10), timings.viewChangeMaxUs)
-        : timings.suspectUs;
+      status !== ReplicaStatus.viewChange
+        ? timings.suspectUs
+        : leaves
+          ? timings.viewChangeMaxUs
+          : Math.min(timings.viewChangeUs * 2 ** Math.min(this.attempts, 10), timings.viewChangeMaxUs);
     this.drawnUs = base * (1 + 0.5 * this.jitter.next());
     this.probeRounds = 0;
     this.undecided = 0;

@@ -70,7 +70,7 @@ export class ViewChanges {
     const { state } = this;
     const view = readI32(bytes, o + ViewChange.at.view);
     const reason = bytes[o + ViewChange.at.reason]!;
-    if (!this.isOfVoter(view, from, now)) return;
+    if (!this.isOfVoter(view, from, now) || this.isOfLeaving(view, from)) return;
     if (view === state.view) this.listener.asked(reason, now);
     if (view > state.view) this.promise(view, `asked by replica ${from}`, now, reason);
     else if (view < state.view && state.isPrimary) this.sender.sync(from, 0);
@@ -115,6 +115,18 @@ export class ViewChanges {
     if (view < state.view || state.views.mayVote(view, from)) return true;
     if (state.views.of(view) === undefined) this.listener.unknownEpoch(from, view, now);
     return false;
+  }
+
+  /**
+   * The replica leaves with the epoch that `view` is of, and a log of that epoch is here: what is left of the change is for the
+   * voters of the epoch, whose votes are enough (C3). The other may not know yet that the epoch runs.
+   */
+  private isOfLeaving(view: number, from: number): boolean {
+    const { state } = this;
+    const { views } = state;
+    if (view <= state.view) return false;
+    const own = views.of(view);
+    return own !== undefined && own === views.of(state.logView) && ((own.voters >>> from) & 1) === 0;
   }
 
   /** Joins the view of a Sync if it has not started here. True when there is nothing else to do with the Sync. */
