@@ -86,7 +86,7 @@ const BROKEN: Readonly<Record<string, (s: ReturnType<typeof scene>) => void>> = 
   "others confirm to the primary of a running view what stands in the primary's log": ({ primary }) =>
     primary.core['synchronization'].commitIndex.confirmed(1, primary.state.log.lastIndex + 1, 0),
   'what is committed is in the log of every member of the quorum': ({ primary }) => {
-    primary.state.views.isMember = () => false;
+    primary.state.views.memberMask = () => 0;
     primary.core['synchronization'].commitIndex.advance();
   },
   "a replica commits on its primary's word, and what is known to be the primary's stands in its log": ({ primary }) =>

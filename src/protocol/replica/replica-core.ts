@@ -27,6 +27,7 @@ import { Counter } from '../counters.js';
 import { MemberSearch } from './membership/member-search.js';
 import { Renewal } from './membership/renewal.js';
 import { Divergence } from './divergence.js';
+import { EarlyRequests } from './early-requests.js';
 import { HoldBack } from './hold-back.js';
 import { Introduction } from './introduction.js';
 import { ORDER_RECORD_BYTES } from '../log/log.js';
@@ -67,6 +68,7 @@ export class ReplicaCore {
   private readonly introduction: Introduction;
   private first: FirstStart | undefined;
   private readonly holdBack: HoldBack;
+  private readonly early: EarlyRequests;
   private readonly memberSearch: MemberSearch;
   private readonly renewal: Renewal;
   private readonly otherChains: OtherChains;
@@ -104,6 +106,7 @@ export class ReplicaCore {
       wire.Request.size + Math.max(config.limits.operationBytes, REGISTER_BYTES),
       config.late ?? DEFAULT_LATE,
     );
+    this.early = new EarlyRequests(config.limits.held);
     this.divergence = new Divergence(this.state, sender, hasher);
     const { contradictions } = this.divergence;
     this.repair = new Repair(this.state, answers, contradictions);
@@ -148,7 +151,15 @@ export class ReplicaCore {
       (now) => this.begin(now),
       (from, at) => memberSearch.ask(from, at),
     );
-    this.requests = new Requests(this.state, answers, this.synchronization, this.repair, this.suspicion, this.holdBack);
+    this.requests = new Requests(
+      this.state,
+      answers,
+      this.synchronization,
+      this.repair,
+      this.suspicion,
+      this.holdBack,
+      this.early,
+    );
   }
 
   /** These are the members, committed somewhere; older ones than are known here change nothing. */
@@ -298,6 +309,7 @@ export class ReplicaCore {
 
   /** Ends a turn: writes what became durable state in it. */
   flush(now: Instant): void {
+    if (this.early.count > 0 && this.state.status === ReplicaStatus.normal) this.releaseEarly(now);
     if (this.holdBack.dueUs <= this.turnUs) this.releaseHeld(now);
     this.turnUs = -Infinity;
     this.synchronization.flush(now);
@@ -405,6 +417,23 @@ export class ReplicaCore {
     for (let slot = holdBack.take(turnUs); slot >= 0; slot = outOfStep.isTurnFull ? -1 : holdBack.take(turnUs))
       this.release(slot, now);
     outOfStep.turnEnded();
+  }
+
+  /** The view has begun: what came for it before comes now. What came for another one is of no use any more. */
+  private releaseEarly(now: Instant): void {
+    const { early, requests, state } = this;
+    const { count } = early;
+    early.clear();
+    for (let place = 0; place < count; place++)
+      if (early.viewOf(place) === state.view)
+        requests.onRequest(
+          early.bytes,
+          early.offsetOf(place),
+          early.fromOf(place),
+          early.ownerOf(place),
+          now,
+          NOT_HELD,
+        );
   }
 
   /**

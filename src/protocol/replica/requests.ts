@@ -24,6 +24,7 @@ import type { ClientAnswers } from './client-answers.js';
 import type { ClusterTime } from './cluster-time.js';
 import type { Instant } from '../contract.js';
 import { Counter } from '../counters.js';
+import type { EarlyRequests } from './early-requests.js';
 import type { HoldBack } from './hold-back.js';
 import { invariant } from '../invariant.js';
 import { KnownRequests } from './known-requests.js';
@@ -66,6 +67,7 @@ export class Requests {
     private readonly repair: Repair,
     private readonly suspicion: Suspicion,
     private readonly holdBack: HoldBack,
+    private readonly early: EarlyRequests,
   ) {
     this.catchUp = synchronization.catchUp;
     this.rejections = new Rejections(state, answers);
@@ -180,14 +182,20 @@ export class Requests {
     const { state } = this;
     if (arrived.view > state.view) {
       this.suspicion.askAbout(arrived.view, now);
-      state.counters[Counter.ignored]!++;
+      this.keep(arrived);
     } else if (arrived.view < state.view) {
       this.reject(arrived, RejectReason.wrongView, now);
     } else if (state.status === ReplicaStatus.normal) {
       this.reject(arrived, RejectReason.notInQuorum, now);
     } else {
-      state.counters[Counter.ignored]!++;
+      this.keep(arrived);
     }
+  }
+
+  /** The request is of a view that has not begun here: it waits for that, if this replica is a member of the view. */
+  private keep(arrived: ArrivedRequest): void {
+    const { state } = this;
+    if (!state.views.isMember(arrived.view, state.id) || !this.early.keep(arrived)) state.counters[Counter.ignored]!++;
   }
 
   /**
