@@ -60,6 +60,9 @@ export interface Changed {
   readonly steady: Window;
   /** From the death of the host until all others serve again; only if it died. */
   readonly failover: Window | undefined;
+  /** A host that joins is added as a learner, starts, and copies the state; only if one joins. */
+  readonly copying: Window | undefined;
+  /** From the operator's command until all voters of the next epoch serve. */
   readonly during: Window;
   readonly after: Window;
 }
@@ -95,13 +98,19 @@ export async function makeChange(
     await sleep(steadyMs / 2);
     failover = await windowOf(client);
   }
-  await cluster.change(requestOf(change, victims, addressesOf(added)), added);
+  let copying: Window | undefined;
+  for (const joiner of added) await cluster.learner(joiner);
+  if (added.length > 0) {
+    await sleep(steadyMs / 2);
+    copying = await windowOf(client);
+  }
+  await cluster.change(requestOf(change, victims, added));
   await cluster.settled();
   const during = await windowOf(client);
   await sleep(steadyMs);
   const after = await windowOf(client);
   await cluster.retire(victims);
-  return { change, steady, failover, during, after };
+  return { change, steady, failover, copying, during, after };
 }
 
 /** How many processes it adds. */
@@ -110,15 +119,11 @@ function joining(change: Change): number {
   return before === after ? 1 : Math.max(0, after - before);
 }
 
-function addressesOf(added: readonly JoiningProcess[]): readonly string[] {
-  return added.map(({ address }) => address);
-}
-
-function requestOf(change: Change, victims: readonly number[], addresses: readonly string[]): MemberRequest {
+function requestOf(change: Change, victims: readonly number[], added: readonly JoiningProcess[]): MemberRequest {
   const usual = { allowEven: false, force: false };
-  if (addresses.length === 0) return { kind: 'remove', ids: victims, ...usual };
-  if (victims.length === 0) return { kind: 'add', addresses, ...usual };
-  return { kind: 'replace', id: victims[0]!, address: addresses[0]!, alive: isPlanned(change), ...usual };
+  if (added.length === 0) return { kind: 'remove', ids: victims, ...usual };
+  if (victims.length === 0) return { kind: 'promote', ids: added.map(({ process }) => process.id), ...usual };
+  return { kind: 'replace', id: victims[0]!, address: added[0]!.address, alive: isPlanned(change), ...usual };
 }
 
 /** Who leaves. Of several one is the primary every time: that is the hardest case. */

@@ -48,7 +48,7 @@ export class ChangingCluster implements AsyncDisposable {
   }
 
   /** Adds a learner, and measures how long it copies the state. */
-  async learner(joiner: JoiningProcess, timeoutMs: number): Promise<{ readonly seconds: number }> {
+  async learner(joiner: JoiningProcess, timeoutMs = CHANGE_LIMIT_MS): Promise<{ readonly seconds: number }> {
     let listedMs = 0;
     await this.command(
       { kind: 'add-learner', address: joiner.address },
@@ -60,13 +60,9 @@ export class ChangingCluster implements AsyncDisposable {
     return { seconds };
   }
 
-  /**
-   * Carries out one command of the operator's tool. Resolves when the epoch that it asks for has begun.
-   * @param added processes that the command adds
-   */
-  async change(request: MemberRequest, added: readonly JoiningProcess[]): Promise<void> {
-    await this.command(request, CHANGE_LIMIT_MS);
-    for (const joining of added) await this.cluster.joins(joining);
+  /** Carries out one command of the operator's tool. Resolves when the epoch that it asks for has begun. */
+  change(request: MemberRequest): Promise<void> {
+    return this.command(request, CHANGE_LIMIT_MS);
   }
 
   private async command(request: MemberRequest, timeoutMs: number, done: () => void = () => undefined): Promise<void> {

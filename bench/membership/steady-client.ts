@@ -3,6 +3,9 @@
  * stdin is answered with what was measured since the one before. Speaks as src/measure/compare/line-child.ts says.
  */
 import { ClientHost } from '../../src/client/client-host.js';
+import { clientStats } from '../../src/client/client-stats.js';
+import { countsOf, differenceOf, NO_COUNTS } from '../../src/measure/load/counts.js';
+import type { ClientCounts } from '../../src/measure/load/messages.js';
 import { Arrivals } from '../../src/measure/load/arrivals.js';
 import { OpenLoop } from '../../src/measure/load/open-loop.js';
 import { Pacer } from '../../src/measure/load/pacer.js';
@@ -33,6 +36,7 @@ export interface Window {
   readonly longestPauseNs: number;
   /** When it ended: milliseconds since the beginning of the window. */
   readonly longestPauseEndMs: number;
+  readonly counts: ClientCounts;
 }
 
 /** A process with nothing to send must still notice what has come. */
@@ -53,6 +57,7 @@ class SteadyClient {
   private readonly pacer: Pacer;
   private readonly timeoutUs: number;
   private originMs = 0;
+  private counted = NO_COUNTS;
   private host!: ClientHost;
 
   private constructor({ ratePerSecond, lanes, bytes, seed, timeoutMs }: SteadyClientSetup) {
@@ -86,6 +91,7 @@ class SteadyClient {
     const { numbers, loop } = this;
     const nowNs = this.nowNs();
     this.notePause(nowNs);
+    const counts = countsOf(clientStats(this.host, 0, 0), 0);
     const window = {
       seconds: (nowNs - numbers[BEGAN_NS]!) / 1e9,
       histogram: loop.interval.toData(),
@@ -93,7 +99,9 @@ class SteadyClient {
       failed: numbers[FAILED]!,
       longestPauseNs: numbers[LONGEST_PAUSE_NS]!,
       longestPauseEndMs: (numbers[LONGEST_END_NS]! - numbers[BEGAN_NS]!) / 1e6,
+      counts: differenceOf(counts, this.counted),
     };
+    this.counted = counts;
     loop.interval.reset();
     numbers[BEGAN_NS] = nowNs;
     numbers[LONGEST_PAUSE_NS] = 0;
