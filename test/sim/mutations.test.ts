@@ -84,7 +84,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'cache-returns-another-request': { run: 0 },
   'restamp-with-equal-key': { run: 0 },
   'forget-lost-log': { run: 0, faults: LOSSES },
-  'vote-with-lost-log': { run: 61, faults: LOSSES },
+  'vote-with-lost-log': { run: 117, faults: LOSSES },
   'choose-by-length': { run: 1742, faults: ['ambush', 'crash', 'partition', 'pause', 'loss'] },
   'acknowledge-with-lost-log': { run: 54, faults: ['ambush'] },
   'evicted-session-returns': { run: 46, faults: ['ambush', 'small-limits'] },
@@ -92,7 +92,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'install-in-pieces': { run: 2, faults: ['ambush'] },
   'commit-without-members': { run: 0 },
   'uncommitted-snapshot': { run: 19 },
-  'pieces-after-rollback': { run: 271, faults: ['partition', 'pause', 'small-limits'], pieces: SLOW_PIECES },
+  'pieces-after-rollback': { run: 19, faults: ['partition', 'pause', 'small-limits'], pieces: SLOW_PIECES },
   'acknowledge-after-promise': { run: 30, faults: CHANGES },
   'two-starts': { run: 103, faults: CHANGES },
   'start-with-f-votes': { run: 38, faults: CHANGES },
@@ -103,7 +103,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'undo-forgets-sessions': { run: 31, features: 1, undoBytes: 1 << 16 },
   'forget-durable-view': { run: 26, faults: CHANGES },
   'speak-before-durable': { run: 15 },
-  'stop-in-turn': { run: 19, faults: STOPS },
+  'stop-in-turn': { run: 18, faults: STOPS },
 };
 
 /** Runs tried behind the kept one. */
