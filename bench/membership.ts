@@ -21,7 +21,6 @@ import { median } from '../src/measure/compare/rounds.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
 import { seededRandom } from '../src/measure/load/random.js';
 import type { LocalClusterOptions } from '../src/measure/local-cluster.js';
-import { OFFERED_FEATURES } from '../src/protocol/log/features.js';
 import { checkHistory, explain } from '../src/sim/linearizability.js';
 import { goalsTable, judged, type RowResult } from './goals/row.js';
 import {
@@ -112,8 +111,6 @@ await program(
     const plan = planOf(changesNamed(only), changes);
     if (plan.length === 0 && state === 0)
       throw new CliError('flag-invalid', '--changes and --state are both 0, so nothing would be measured');
-    if (!OFFERED_FEATURES.includes('membership'))
-      throw new CliError('unknown-command', 'this build does not offer changes of the members yet');
     const cluster: LocalClusterOptions = { replicas: 3, machine: 'kv', transport, durability, authenticated: keys };
     const load = { transport, lanes: LANES, bytes: VALUE_BYTES, seed, timeoutMs: OPERATION_TIMEOUT_MS };
     const startedMs = performance.now();

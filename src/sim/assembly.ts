@@ -230,6 +230,8 @@ export class Assembly implements Parts {
     this.pieces = options.pieces === undefined ? drawn : (options.pieces ?? undefined);
     const renewals = new Random(seed).fork('renewals');
     if (changes && renewals.chance(RENEWALS)) this.renewAfter = renewals.pick(RENEWAL_VIEWS);
+    // Clients that do not ask for the members would never hear of the next epoch, which replicas that leap may come close to.
+    else if (!changes) this.renewAfter = Infinity;
     const undo = new Random(seed).fork('undo');
     const drawnBytes = undo.chance(WITH_UNDO) ? undo.pick(UNDO_BYTES) : undefined;
     this.undoBytes = options.undoBytes === undefined ? drawnBytes : (options.undoBytes ?? undefined);
@@ -294,7 +296,9 @@ export class Assembly implements Parts {
     const mishaps = [
       this.mishaps.describe(),
       this.requestsPerLane === undefined ? '' : `wear ${this.requestsPerLane} requests a lane`,
-      this.renewAfter === undefined ? '' : `epochs renewed after ${this.renewAfter} views, or a cycle`,
+      this.renewAfter === undefined || this.renewAfter === Infinity
+        ? ''
+        : `epochs renewed after ${this.renewAfter} views, or a cycle`,
       this.switchUs === undefined ? '' : `features from ${(this.switchUs / 1000).toFixed(0)} ms on`,
       this.divergingText,
     ]

@@ -122,7 +122,7 @@ t.test(`${COMPARED.overtaken.name}: ${COMPARED.overtaken.breaks}`, (t) => {
     faults: new Set<FaultName>(['loss', 'crash', 'crash-loop']),
     world: { longest: 277 },
   };
-  for (const seed of [1, 8, 16]) {
+  for (const seed of [1, 3, 10]) {
     t.equal(simulate({ ...short, seed, replicas: 3 }).failure, undefined);
     t.match(simulate({ ...short, seed, replicas: 3, createReplica: broken(COMPARED.overtaken) }).failure, {
       invariant: 'stuck',

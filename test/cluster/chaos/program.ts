@@ -9,6 +9,7 @@ import { CliError } from '../../../src/console/exit.js';
 import { clusterSize, seedRange } from '../../../src/cli/sim.js';
 import { DURABILITIES, type Durability } from '../../../src/storage/durability.js';
 import { formatHistory } from '../../../src/sim/history.js';
+import { membersChaos } from './members.js';
 import { chaos, type ChaosResult } from './run.js';
 
 // If this program were killed now, a stopped replica would stay forever: the cluster kills its processes when this one
@@ -30,14 +31,19 @@ await program(
         default: 'fsync',
         help: `each seed runs in each of them: some of ${DURABILITIES.join(', ')}`,
       },
+      members: {
+        kind: 'switch',
+        help: 'instead of network, disks and clocks: an operator who replaces, adds and removes hosts without end',
+      },
       verbose: { kind: 'switch', help: 'say what is done as it is done' },
     },
     examples: [
       'npm run chaos -- --seed 1..10 --seconds 60 --replicas 3,5 --durability fsync,memory',
       'npm run chaos -- --seed 7 --verbose',
+      'npm run chaos -- --members --seed 1..3 --seconds 30 --durability memory,os,fsync',
     ],
   },
-  async ({ seed, seconds, replicas, durability, verbose }, output) => {
+  async ({ seed, seconds, replicas, durability, members, verbose }, output) => {
     const [first, last] = seedRange(seed);
     const sizes = replicas.split(',').map(clusterSize);
     if (sizes.includes(1))
@@ -48,7 +54,7 @@ await program(
       for (const size of sizes) {
         for (const mode of modes) {
           const startedMs = performance.now();
-          const result = await chaos({
+          const result = await (members ? membersChaos : chaos)({
             seed: one,
             replicas: size,
             durability: mode,
@@ -66,7 +72,7 @@ await program(
             [
               ...result.failures,
               `history: ${file}`,
-              `again: npm run chaos -- --seed ${one} --seconds ${seconds} --replicas ${size} --durability ${mode} --verbose`,
+              `again: npm run chaos -- --seed ${one} --seconds ${seconds} --replicas ${size} --durability ${mode}${members ? ' --members' : ''} --verbose`,
             ].join('\n'),
           );
         }
