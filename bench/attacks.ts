@@ -18,6 +18,7 @@ import { get } from 'node:http';
 import { fileURLToPath } from 'node:url';
 import { Client } from '../src/client/client.js';
 import { KvClient } from '../src/client/kv-client.js';
+import { MembersClient } from '../src/client/members-client.js';
 import { StatusClient } from '../src/client/status-client.js';
 import { CliError } from '../src/console/exit.js';
 import { formatCount, formatDuration } from '../src/console/units.js';
@@ -133,6 +134,15 @@ const KINDS: readonly Kind[] = [
       3_000,
     ),
     ask: (bench) => bench.askStatus(),
+  },
+  {
+    ...flood(
+      'members',
+      'members',
+      'a question for the members, 3,000 times a second to each replica; an operator asks for them as well',
+      3_000,
+    ),
+    ask: (bench) => bench.askMembers(),
   },
   flood(
     'questions',
@@ -387,6 +397,12 @@ class Bench {
   async askStatus(): Promise<boolean> {
     await using client = await StatusClient.open({ cluster: this.load.cluster.clusterFile });
     return (await client.ask(ANSWER_MS)).every(({ report }) => report !== undefined);
+  }
+
+  /** As `jitpaxos member list` asks. */
+  async askMembers(): Promise<boolean> {
+    await using client = await MembersClient.open({ cluster: this.load.cluster.clusterFile });
+    return (await client.ask(ANSWER_MS)).every(({ answer }) => answer !== undefined);
   }
 
   private async run(

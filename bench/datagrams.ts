@@ -7,7 +7,7 @@ import { NO_OWNER } from '../src/protocol/log/session-owner.js';
 import { REGISTER_BYTES, REGISTER_LANE } from '../src/protocol/log/sessions.js';
 import { CLIENT_SENDER, Envelope, NO_KEY } from '../src/wire/envelope.js';
 import { begin } from '../src/wire/layout.js';
-import { Read, Request, RequestFlag, Status } from '../src/wire/messages.js';
+import { AskMembers, Read, Request, RequestFlag, Status } from '../src/wire/messages.js';
 import { writeI32, writeU16 } from '../src/wire/u64.js';
 
 /** A cluster may have a long value under this key. */
@@ -94,6 +94,18 @@ export function writeStatus(bytes: Uint8Array, o: number): number {
   writeI32(bytes, o + Status.at.serial, 1);
   writeU16(bytes, o + Status.at.padding, 0);
   return Status.size;
+}
+
+/** A question for the members, as long as its answer in a cluster of three. */
+export function writeAskMembers(bytes: Uint8Array, o: number): number {
+  const padding = 120;
+  begin(AskMembers, bytes, o);
+  writeI32(bytes, o + AskMembers.at.nonce, random());
+  writeI32(bytes, o + AskMembers.at.digest, 0);
+  writeU16(bytes, o + AskMembers.at.offset, 0);
+  writeU16(bytes, o + AskMembers.at.padding, padding);
+  bytes.fill(0, o + AskMembers.size, o + AskMembers.size + padding);
+  return AskMembers.size + padding;
 }
 
 export function random(): number {

@@ -10,7 +10,15 @@ import { SendWindow } from '../src/protocol/client/send-window.js';
 import { DEFAULT_TRANSPORT, type Address, type Transport } from '../src/transport/transport.js';
 import { DEFAULT_DATAGRAM_BYTES, JUMBO_DATAGRAM_BYTES } from '../src/wire/envelope.js';
 import { Attacker } from './attacker.js';
-import { clientSeal, type ClientSeal, random, writeRead, writeRequest, writeStatus } from './datagrams.js';
+import {
+  clientSeal,
+  type ClientSeal,
+  random,
+  writeAskMembers,
+  writeRead,
+  writeRequest,
+  writeStatus,
+} from './datagrams.js';
 import { paced } from './pace.js';
 
 export interface NoiseSetup {
@@ -281,6 +289,8 @@ async function noiseOf(setup: NoiseSetup): Promise<Noise> {
       return floodOf(setup, { write: (bytes, o) => writeRead(bytes, o, setup.view) });
     case 'status':
       return floodOf(setup, { write: writeStatus, toAll: true });
+    case 'members':
+      return floodOf(setup, { write: writeAskMembers, toAll: true });
     default:
       throw new Error(`no noise is called ${setup.kind}`);
   }
