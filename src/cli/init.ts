@@ -1,7 +1,7 @@
 /** `jitpaxos init`: writes a cluster file and its key files. Never overwrites one: its id keeps clusters apart. */
 import { randomBytes } from 'node:crypto';
 import { KEYED_CHAIN } from '../host/chain.js';
-import { OFFERED_FEATURES } from '../protocol/log/features.js';
+import { FIRST_FEATURES } from '../protocol/log/features.js';
 import { CLUSTER_SCHEMA, loadCluster, type ClusterConfig } from '../host/cluster-config.js';
 import { readBackup, SOURCE_FLAGS } from './backup.js';
 import { defineCommand } from '../console/command.js';
@@ -49,7 +49,7 @@ export const init = defineCommand(
       ...(values.insecure
         ? {}
         : { authentication: 'keys' as const, encryption: 'required' as const, chain: KEYED_CHAIN }),
-      features: OFFERED_FEATURES,
+      features: FIRST_FEATURES,
       ...(values.restore === undefined
         ? {}
         : { restored: readBackup(values.restore, values, !values.insecure).backup.id }),

@@ -51,7 +51,7 @@ export interface ClusterConfig {
    */
   readonly chain?: ChainFunction;
   /**
-   * Features that are on from the first entry of the log; `jitpaxos init` writes all that it knows. It never changes: a
+   * Features that are on from the first entry of the log; `jitpaxos init` writes `session-quotas` and `membership`. It never changes: a
    * cluster that is in use switches a feature on with `jitpaxos features enable`.
    */
   readonly features?: readonly FeatureName[];

@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { KEYED_CHAIN } from '../host/chain.js';
-import { OFFERED_FEATURES, type FeatureName } from '../protocol/log/features.js';
+import { FIRST_FEATURES, type FeatureName } from '../protocol/log/features.js';
 import { CLUSTER_SCHEMA, type ClusterConfig, type Encryption } from '../host/cluster-config.js';
 import { freePorts } from '../host/free-ports.js';
 import { CliError } from '../console/exit.js';
@@ -60,7 +60,7 @@ export interface LocalClusterOptions {
    * is given, which may be older, what the processes prefer.
    */
   readonly encryption?: Encryption;
-  /** On from the first entry of the log. Default: all for this build, none if a program is given, which may be older. */
+  /** On from the first entry of the log. Default: those of a new cluster for this build, none if a program is given, which may be older. */
   readonly features?: readonly FeatureName[];
   /**
    * Puts a relay between the processes. It gets the addresses at which the replicas listen. It returns, for each
@@ -370,7 +370,7 @@ function lastWords(log: string): string {
 
 /** The features of a cluster file. Without any the field is left out, because a program of an earlier version refuses it. */
 function featuresOf({ features, program }: LocalClusterOptions): Pick<ClusterConfig, 'features'> {
-  const from = features ?? (program === undefined ? OFFERED_FEATURES : []);
+  const from = features ?? (program === undefined ? FIRST_FEATURES : []);
   return from.length === 0 ? {} : { features: from };
 }
 

@@ -10,6 +10,7 @@ import { freePorts } from '../../src/host/free-ports.js';
 import { writeTogether } from '../../src/console/output-file.js';
 import { writeDuration, parseDuration } from '../../src/console/units.js';
 import { KvMachine } from '../../src/machine/kv.js';
+import { FIRST_FEATURES } from '../../src/protocol/log/features.js';
 import type { KeyFile } from '../../src/host/key-file.js';
 import { silentLogger } from '../../src/host/logger.js';
 import { Replica } from '../../src/server/replica.js';
@@ -36,6 +37,10 @@ t.test('init writes all of its files or none, and two clusters share a directory
     jitpaxos(['init', '--replicas', await addresses(), ...args], { cwd });
   t.equal((await run()).code, 0);
   t.same(readdirSync(cwd).sort(), ['client.keys', 'cluster.json', 'replica.keys']);
+  t.same(
+    (JSON.parse(readFileSync(join(cwd, 'cluster.json'), 'utf8')) as { features: unknown }).features,
+    FIRST_FEATURES,
+  );
   t.equal((await run('--out', 'monday.json')).code, 0, 'another cluster in the same directory');
   t.same(readdirSync(cwd).sort(), [
     'client.keys',

@@ -1,8 +1,10 @@
-// A feature is switched on in a cluster that is in use: by the command, on real processes, and it stays on.
+// Features are switched on in clusters that are in use: by the command, on real processes, and they stay on.
+import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { LocalCluster } from '../../src/measure/local-cluster.js';
+import type { ClusterConfig } from '../../src/host/cluster-config.js';
 import type { ReplicaStatusReport } from '../../src/host/status.js';
 import { jitpaxos } from './processes.js';
 
@@ -70,4 +72,25 @@ t.test('an old cluster: all replicas are asked, then all change, and a restart k
   for (let i = 0; i < 600 && !(await all()); i++) await new Promise((resolve) => setTimeout(resolve, 100));
   t.ok(await all(), 'it is in their logs');
   t.equal(Buffer.from((await kv.get('after'))!).toString(), '2');
+});
+
+t.test('a new cluster: the store is off, and says how to switch it on', async (t) => {
+  await using cluster = await LocalCluster.start({
+    replicas: 3,
+    machine: 'kv',
+    transport: 'auto',
+    durability: 'memory',
+    authenticated: true,
+  });
+  t.same((JSON.parse(readFileSync(cluster.clusterFile, 'utf8')) as ClusterConfig).features, [
+    'session-quotas',
+    'membership',
+  ]);
+  const at = ['--cluster', cluster.clusterFile, '--timeout', '60s'];
+  const txn = ['kv', 'txn', '{"do":[{"put":"a","value":"1"}]}', ...at];
+  const refused = await jitpaxos(txn);
+  t.match(refused, { stderr: /the feature store is off.*jitpaxos features enable store/s });
+  t.not(refused.code, 0);
+  t.match(await jitpaxos(['features', 'enable', 'store', ...at]), { code: 0, stdout: /store is on/ });
+  t.match(await jitpaxos(txn), { code: 0, stdout: /"ok":true/ });
 });

@@ -19,6 +19,11 @@ export const FEATURE_NAMES = ['session-quotas', 'membership', 'store'] as const;
 export type FeatureName = (typeof FEATURE_NAMES)[number];
 /** Those that an operator can switch on, and a cluster file can name. */
 export const OFFERED_FEATURES: readonly FeatureName[] = ['session-quotas', 'membership', 'store'];
+/**
+ * Those that a new cluster begins with: `jitpaxos init` writes them. Not `store`: it makes every write dearer, and who
+ * needs it switches it on.
+ */
+export const FIRST_FEATURES: readonly FeatureName[] = ['session-quotas', 'membership'];
 
 /** A set of features is a mask: bit n − 1 is the feature with number n. */
 export const Feature = {
