@@ -30,7 +30,7 @@ import {
 import { writeWhole } from '../storage/write-whole.js';
 import { beginMembersAnew } from '../storage/backup-members.js';
 import { carryFeatures } from '../storage/backup-features.js';
-import { featuresNamed } from '../protocol/log/features.js';
+import { featureNames, featuresNamed, type FeatureName } from '../protocol/log/features.js';
 import { backupKey, CHAIN_SECRET_KEY, type BackupKey } from '../storage/backup-seal.js';
 import { DirectoryLock } from '../storage/directory-lock.js';
 import { DirectoryFiles } from '../storage/files.js';
@@ -47,6 +47,7 @@ import type { Flags } from '../console/flags.js';
 import { checkDirectory, noDataDirectory } from './inspect.js';
 import { checkWritable } from '../console/output-file.js';
 
+const CLUSTER_FILE = 'cluster.json';
 const ANSWER_MS = 1_000;
 /** How far the clocks of hosts may be apart when a backup is restored. */
 const AHEAD_MS = 86_400_000;
@@ -108,34 +109,39 @@ export const backup = defineCommand(
         'backup-empty',
         `${directory} holds no log to back up${lost === undefined ? '' : `: ${lost}`}; back up another replica, with durability os or fsync. If no replica has its log any more, jitpaxos recover uses what is left`,
       );
-    const keys = sealingKeys(values.cluster, values['replica-keys'], owner);
+    const cluster = clusterIn(values.cluster, owner);
+    const keys = sealingKeys(cluster, values.cluster ?? CLUSTER_FILE, values['replica-keys'], owner);
     const sealed = typeof keys === 'object';
-    const bytes = encodeBackup(log, owner, hash, sealed ? sealingKey(keys) : undefined);
-    const { id, lastIndex } = decodeBackup(bytes, hash, out);
+    const began = cluster === undefined ? undefined : featuresNamed(cluster.features);
+    const bytes = encodeBackup(log, owner, hash, sealed ? sealingKey(keys) : undefined, began);
+    const { id, lastIndex, features } = decodeBackup(bytes, hash, out);
     if (lastIndex === 0)
       throw new CliError(
         'backup-empty',
         `${directory} has no committed entry, so there is nothing to back up; if operations were committed, back up the primary, or a replica after a clean stop`,
       );
     await writeWhole(new DirectoryFiles(dirname(resolve(out))), basename(out), bytes);
-    const cluster = clusterOf(owner);
     tell(
       output,
       {
         schema: 'jitpaxos.backup/1',
         file: out,
         id,
-        cluster,
+        cluster: clusterOf(owner),
         replica: owner.replica,
         lastIndex,
         bytes: bytes.length,
         sealed,
       },
-      `wrote ${out}: backup ${id}, entries 1 to ${lastIndex} of cluster ${cluster}, ${bytes.length} bytes${sealed ? ', sealed with its keys' : ''}`,
+      `wrote ${out}: backup ${id}, entries 1 to ${lastIndex} of cluster ${clusterOf(owner)}, ${bytes.length} bytes${sealed ? ', sealed with its keys' : ''}`,
     );
     if (keys === undefined)
       output.note(
         'no keys of this cluster were given, so the backup is not sealed: a cluster with keys takes it only with --unauthenticated. If this cluster has keys, name them with --cluster or --replica-keys',
+      );
+    if (features === undefined)
+      output.note(
+        'the cluster file was not given, so the backup does not say with which features the cluster began; init --restore will ask for that file (--backup-cluster)',
       );
     return Exit.done;
   },
@@ -200,6 +206,12 @@ export const restore = defineCommand(
         `the cluster of ${values.cluster} does not begin with backup ${from.id}; a backup is restored to a new cluster, with a new id: write its cluster file with jitpaxos init --restore ${file}`,
       );
     }
+    const begins = featuresNamed(cluster.features);
+    if (from.log.snapshot === undefined && from.features !== undefined && from.features !== begins)
+      throw new CliError(
+        'backup-other',
+        `the cluster of ${values.cluster} begins with the features ${list(begins)}, and that of ${file} began with ${list(from.features)}, so the entries would mean something else; write the cluster file with jitpaxos init --restore ${file}`,
+      );
     checkFits(from.log, cluster.limits, file);
     checkState(from, cluster, file, values.machine);
     const data = values.data ?? dataBeside(values.cluster, id);
@@ -212,13 +224,7 @@ export const restore = defineCommand(
     const before =
       chainSecret === undefined ? unkeyedChain(hash) : openChain({ chain: KEYED_CHAIN }, chainSecret, hash);
     carryFeatures(from.log.entries, (from.log.snapshot?.index ?? 0) + 1, before, chain);
-    const snapshot = beginMembersAnew(
-      from.log.snapshot,
-      from.log.entries,
-      cluster.replicas.length,
-      featuresNamed(cluster.features),
-      chain,
-    );
+    const snapshot = beginMembersAnew(from.log.snapshot, from.log.entries, cluster.replicas.length, begins, chain);
     await refuseRunning(values.cluster, values['key-file']);
     mkdirSync(data, { recursive: true, mode: 0o700 });
     const lock = DirectoryLock.acquire(data);
@@ -351,27 +357,59 @@ function checkSeal(bytes: Uint8Array, { owner, sealedBy }: Backup, file: string,
 }
 
 /**
+ * The cluster of a directory, by its file; undefined if that is not given, and the one here is of another cluster.
+ * Throws the errors of `loadCluster`, and CliError `flag-invalid`.
+ */
+function clusterIn(clusterFile: string | undefined, owner: Owner): Cluster | undefined {
+  const path = clusterFile ?? CLUSTER_FILE;
+  if (clusterFile === undefined && !existsSync(path)) return undefined;
+  const cluster = loadCluster(path);
+  const id = clusterOf(owner);
+  if (cluster.id === id) return cluster;
+  if (clusterFile === undefined) return undefined;
+  throw new CliError(
+    'flag-invalid',
+    `--cluster ${path} is of cluster ${cluster.id}, and the directory belongs to cluster ${id}; give the cluster file of the directory`,
+  );
+}
+
+/**
  * The key file with whose keys a backup is sealed; `none` if the cluster has no keys, undefined if that is not known.
- * Throws the errors of `loadCluster` and `loadKeys`, and CliError `flag-invalid`.
+ * Throws the errors of `loadKeys`.
  */
 function sealingKeys(
-  clusterFile: string | undefined,
+  cluster: Cluster | undefined,
+  clusterFile: string,
   keys: string | undefined,
   owner: Owner,
 ): KeyFile | 'none' | undefined {
   const id = clusterOf(owner);
   if (keys !== undefined) return loadKeys(keys, id, 'replica');
-  const path = clusterFile ?? 'cluster.json';
-  if (clusterFile === undefined && !existsSync(path)) return undefined;
-  const cluster = loadCluster(path);
-  if (cluster.id !== id) {
-    if (clusterFile === undefined) return undefined;
+  if (cluster === undefined) return undefined;
+  return cluster.authentication === 'keys' ? loadKeys(keyFileBeside(clusterFile, 'replica'), id, 'replica') : 'none';
+}
+
+/**
+ * The features with which a cluster begins that is restored from a backup. The rule: those that were on where the backup
+ * begins, so that it computes from the entries what the old cluster did.
+ * @param clusterFile of the cluster that was backed up, if the backup does not say it
+ * Throws the errors of `loadCluster`, and CliError `flag-invalid`.
+ */
+export function featuresBefore(backup: Backup, file: string, clusterFile: string | undefined): readonly FeatureName[] {
+  const old = clusterFile === undefined ? undefined : loadCluster(clusterFile);
+  const id = clusterOf(backup.owner);
+  if (old !== undefined && old.id !== id)
     throw new CliError(
       'flag-invalid',
-      `--cluster ${path} is of cluster ${cluster.id}, and the directory belongs to cluster ${id}; give the cluster file of the directory`,
+      `--backup-cluster ${clusterFile} is of cluster ${old.id}, and ${file} of cluster ${id}; give the cluster file of that one`,
     );
-  }
-  return cluster.authentication === 'keys' ? loadKeys(keyFileBeside(path, 'replica'), id, 'replica') : 'none';
+  const features = backup.features ?? (old === undefined ? undefined : featuresNamed(old.features));
+  if (features === undefined)
+    throw new CliError(
+      'flag-invalid',
+      `${file} does not say with which features its cluster began, and they decide what its entries mean; give the cluster file of cluster ${id} with --backup-cluster`,
+    );
+  return featureNames(features) as FeatureName[];
 }
 
 /** The key for the backups of a cluster with these keys. */
@@ -379,6 +417,10 @@ export function sealingKey({ cluster, chainSecret, keys, use }: KeyFile): Backup
   return chainSecret === undefined
     ? backupKey(cluster, use, keys.find(({ id }) => id === use)!.secret)
     : backupKey(cluster, CHAIN_SECRET_KEY, chainSecret);
+}
+
+function list(features: number): string {
+  return featureNames(features).join(', ') || 'none';
 }
 
 function clusterOf({ clusterHi, clusterLo }: Owner): string {

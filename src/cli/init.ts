@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { KEYED_CHAIN } from '../host/chain.js';
 import { FIRST_FEATURES } from '../protocol/log/features.js';
 import { CLUSTER_SCHEMA, loadCluster, type ClusterConfig } from '../host/cluster-config.js';
-import { readBackup, SOURCE_FLAGS } from './backup.js';
+import { featuresBefore, readBackup, SOURCE_FLAGS } from './backup.js';
 import { defineCommand } from '../console/command.js';
 import { CliError, Exit } from '../console/exit.js';
 import { firstKeyFiles } from '../console/key-files.js';
@@ -30,6 +30,11 @@ export const init = defineCommand(
         help: 'the cluster begins with this backup; then run jitpaxos restore for every replica',
       },
       ...SOURCE_FLAGS,
+      'backup-cluster': {
+        kind: 'text',
+        value: 'FILE',
+        help: 'the cluster file of the cluster that was backed up: needed if the backup does not say with which features it began',
+      },
       insecure: {
         kind: 'switch',
         help: 'no keys: anyone who can send a datagram to a replica can do everything. Only for development',
@@ -43,16 +48,16 @@ export const init = defineCommand(
         'flag-invalid',
         '--replicas is missing; give the addresses, such as --replicas 127.0.0.1:7400,127.0.0.1:7401,127.0.0.1:7402',
       );
+    const { restore } = values;
+    const from = restore === undefined ? undefined : readBackup(restore, values, !values.insecure).backup;
     const config: ClusterConfig = {
       schema: CLUSTER_SCHEMA,
       id: randomBytes(8).toString('hex'),
       ...(values.insecure
         ? {}
         : { authentication: 'keys' as const, encryption: 'required' as const, chain: KEYED_CHAIN }),
-      features: FIRST_FEATURES,
-      ...(values.restore === undefined
-        ? {}
-        : { restored: readBackup(values.restore, values, !values.insecure).backup.id }),
+      features: from === undefined ? FIRST_FEATURES : featuresBefore(from, restore!, values['backup-cluster']),
+      ...(from === undefined ? {} : { restored: from.id }),
       replicas: values.replicas.split(',').map((address) => address.trim()),
     };
     warnWithoutKeys(output, loadCluster(config));

@@ -20,6 +20,7 @@ import { loadKeys, type KeyFile } from '../host/key-file.js';
 import { viewText } from '../host/membership-report.js';
 import { KEY_FILE_NAMES, keyFileBeside } from '../host/keyring.js';
 import { loadHash } from '../native/hash64.js';
+import { featuresNamed } from '../protocol/log/features.js';
 import { bootDigits, ownerOf } from '../server/storage-choice.js';
 import { decodeBackup, encodeBackup } from '../storage/backup.js';
 import { lockHolder } from '../storage/directory-lock.js';
@@ -143,6 +144,7 @@ export const recover = defineCommand(
       owner,
       hash,
       keys === undefined ? undefined : sealingKey(keys),
+      featuresNamed(cluster.features),
     );
     const { id } = decodeBackup(bytes, hash, out);
     await writeWhole(new DirectoryFiles(dirname(resolve(out))), basename(out), bytes);

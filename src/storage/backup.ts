@@ -11,6 +11,10 @@
  *     52 60 68
  *     | last index | checksum of the body | checksum of 0…67 | body: snapshot, then the entries behind it, each: length u32, entry
  *
+ * Without a snapshot there is no chain to begin with. Then its place says which features were on before the first entry,
+ * because a cluster file says it and no entry: bit 31, which means that this is known, and the mask of the features.
+ * Earlier releases wrote 0 there, and do not look at it.
+ *
  * All big-endian; checksums are XXH3-64. The last checksum is the backup's id. Checksums find damage, and nothing else:
  * anybody can compute them. The seal, a record behind the last entry, says who made the backup (backup-seal.ts).
  *
@@ -19,6 +23,8 @@
 import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
 import type { PersistBatch } from '../protocol/contract.js';
+import { unknownIn } from '../protocol/log/features.js';
+import { featuresIn } from '../protocol/log/snapshots.js';
 import { readI32, readIndex, toHex, writeI32, writeIndex } from '../wire/u64.js';
 import { MAX_INDEX, snapshotBytesFault, takeEntries } from './backup-check.js';
 import { holdsSeal, readSeal, SEAL_BYTES, writeSeal, type BackupKey } from './backup-seal.js';
@@ -34,6 +40,8 @@ const FIELDS_BYTES = 60;
 const AT_BODY_CHECKSUM = 60;
 const AT_CHECKSUM = 68;
 const HEADER_BYTES = 76;
+const AT_FEATURES = 28;
+const FEATURES_KNOWN = 1 << 31;
 /** Longest backup: Node reads no longer file as a whole. */
 export const BACKUP_BYTES_MAX = 2 ** 31 - 1;
 
@@ -45,6 +53,8 @@ export interface Backup {
   /** Snapshot and entries; all of them committed. */
   readonly log: StoredLog;
   readonly lastIndex: number;
+  /** That were on behind the snapshot, or before the first entry, a mask; undefined if the backup does not say it. */
+  readonly features: number | undefined;
   /** Id of the key that its seal names (backup-seal.ts), which is not checked yet; undefined if it has no seal. */
   readonly sealedBy: number | undefined;
 }
@@ -53,8 +63,15 @@ export interface Backup {
  * Throws JitPaxosError `backup-unusable` if it would be longer than what can be read again.
  * @param log the log as found on disk; entries not known to be committed are left out
  * @param key seals the backup; undefined in a cluster without keys
+ * @param features with which the cluster began, a mask; undefined if that is not known
  */
-export function encodeBackup(log: StoredLog, owner: Owner, hash: Hash64, key?: BackupKey): Uint8Array {
+export function encodeBackup(
+  log: StoredLog,
+  owner: Owner,
+  hash: Hash64,
+  key?: BackupKey,
+  features?: number,
+): Uint8Array {
   const base = log.snapshot?.index ?? 0;
   const entries = log.entries.slice(0, Math.max(0, log.committed - base));
   const snapshotBytes = log.snapshot?.bytes.length ?? 0;
@@ -75,6 +92,7 @@ export function encodeBackup(log: StoredLog, owner: Owner, hash: Hash64, key?: B
   writeIndex(bytes, 20, base);
   writeI32(bytes, 28, log.snapshot?.chainHi ?? 0);
   writeI32(bytes, 32, log.snapshot?.chainLo ?? 0);
+  if (log.snapshot === undefined && features !== undefined) writeI32(bytes, AT_FEATURES, features | FEATURES_KNOWN);
   writeIndex(bytes, 36, snapshotBytes);
   writeIndex(bytes, 44, entriesBytes);
   writeIndex(bytes, 52, base + entries.length);
@@ -132,6 +150,15 @@ export function decodeBackup(bytes: Uint8Array, hash: Hash64, path: string): Bac
         };
   const fault = snapshot === undefined ? undefined : snapshotBytesFault(snapshot);
   if (fault !== undefined) throw made(`its snapshot, at byte ${HEADER_BYTES}: ${fault}`);
+  const said = readI32(bytes, AT_FEATURES);
+  let features: number | undefined;
+  if (snapshot !== undefined) features = featuresIn(snapshot);
+  else if ((said & FEATURES_KNOWN) !== 0) features = said & ~FEATURES_KNOWN;
+  if (features !== undefined && unknownIn(features) !== 0)
+    throw refuse(
+      `begins with feature ${unknownIn(features)}, which this version does not know`,
+      'use the version that wrote it',
+    );
   const entries: Uint8Array[] = [];
   const behind = takeEntries(bytes, HEADER_BYTES + snapshotBytes, snapshot, lastIndex - base, entries);
   if (typeof behind === 'string') throw made(behind);
@@ -143,6 +170,7 @@ export function decodeBackup(bytes: Uint8Array, hash: Hash64, path: string): Bac
     owner: { clusterHi: readI32(bytes, 8), clusterLo: readI32(bytes, 12), replica: readI32(bytes, 16) },
     log: { hardState: { view: 0, logView: 0, incarnation: 0 }, snapshot, entries, committed: lastIndex, clean: true },
     lastIndex,
+    features,
     sealedBy,
   };
 }

@@ -183,7 +183,7 @@ t.test('inspect, backup, restore', async (t) => {
   });
 
   await t.test('backup of a stopped replica has everything; never over a file', async (t) => {
-    const ended = await jitpaxos(['backup', stopped, '--out', whole, '--json']);
+    const ended = await jitpaxos(['backup', stopped, '--cluster', oldFile, '--out', whole, '--json']);
     t.equal(ended.code, 0, ended.stderr);
     t.match(JSON.parse(ended.stdout), {
       schema: 'jitpaxos.backup/1',

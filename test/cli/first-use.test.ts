@@ -31,16 +31,16 @@ async function addresses(count = 3): Promise<string> {
 const keyFile = (directory: string, name: string): KeyFile =>
   JSON.parse(readFileSync(join(directory, name), 'utf8')) as KeyFile;
 
+const featuresOf = (directory: string, name: string): unknown =>
+  (JSON.parse(readFileSync(join(directory, name), 'utf8')) as { features: unknown }).features;
+
 t.test('init writes all of its files or none, and two clusters share a directory', async (t) => {
   const cwd = folder(t);
   const run = async (...args: string[]): Promise<Ended> =>
     jitpaxos(['init', '--replicas', await addresses(), ...args], { cwd });
   t.equal((await run()).code, 0);
   t.same(readdirSync(cwd).sort(), ['client.keys', 'cluster.json', 'replica.keys']);
-  t.same(
-    (JSON.parse(readFileSync(join(cwd, 'cluster.json'), 'utf8')) as { features: unknown }).features,
-    FIRST_FEATURES,
-  );
+  t.same(featuresOf(cwd, 'cluster.json'), FIRST_FEATURES);
   t.equal((await run('--out', 'monday.json')).code, 0, 'another cluster in the same directory');
   t.same(readdirSync(cwd).sort(), [
     'client.keys',
@@ -151,7 +151,18 @@ t.test('backup and restore as they are documented, in a directory that has a clu
     'a cluster without keys seals no backup',
   );
   const unsealed = ['--restore', 'monday.jpb', '--unauthenticated', '--out', 'new.json'];
-  t.match(await jitpaxos(['init', '--replicas', await addresses(), ...unsealed], { cwd }), { code: 0 });
+  const init = ['init', '--replicas', await addresses(), ...unsealed];
+  t.match(
+    await jitpaxos(init, { cwd }),
+    { code: 2, stderr: /does not say with which features .* cluster 00c0ffee00000001 with --backup-cluster/ },
+    'a log from its first entry on means what the features say that its cluster began with',
+  );
+  t.match(await jitpaxos([...init, '--backup-cluster', 'cluster.json'], { cwd }), {
+    code: 2,
+    stderr: /--backup-cluster cluster\.json is of cluster /,
+  });
+  t.match(await jitpaxos([...init, '--backup-cluster', 'one.json'], { cwd }), { code: 0 });
+  t.same(featuresOf(cwd, 'new.json'), [], 'it began with none');
   for (const id of [0, 1, 2])
     t.match(
       await jitpaxos(['restore', 'monday.jpb', '--cluster', 'new.json', '--id', String(id), ...unsealed.slice(2, 3)], {
@@ -188,6 +199,15 @@ t.test('a backup of a cluster with keys is sealed, and restored beside its keys 
   t.match(await jitpaxos(['keys', 'remove', String(old)], { cwd }), { code: 0 });
   const init = ['init', '--replicas', await addresses(), '--restore', 'monday.jpb', '--out'];
   t.match(await jitpaxos([...init, 'new.json'], { cwd }), { code: 0 });
+  t.same(featuresOf(cwd, 'new.json'), FIRST_FEATURES, 'those of the old cluster');
+  writeFileSync(
+    join(cwd, 'edited.json'),
+    JSON.stringify({ ...(JSON.parse(readFileSync(join(cwd, 'new.json'), 'utf8')) as object), features: [] }),
+  );
+  t.match(await jitpaxos(['restore', 'monday.jpb', '--cluster', 'edited.json', '--id', '0'], { cwd }), {
+    code: 2,
+    stderr: /^backup-other: .* begins with the features none, .* with session-quotas, membership/,
+  });
   t.match(await jitpaxos(['restore', 'monday.jpb', '--cluster', 'new.json', '--id', '0'], { cwd }), { code: 0 });
   const elsewhere = folder(t);
   t.match(await jitpaxos([...init, 'new.json'], { cwd: elsewhere }), {

@@ -142,6 +142,29 @@ t.test('a backup that no replica wrote is refused, with the place and what to do
   t.end();
 });
 
+t.test('a backup from the first entry on says with which features its cluster began', (t) => {
+  const log = { ...original.log, snapshot: undefined, committed: 1, entries: [original.log.entries[0]!.slice()] };
+  const made = (features?: number, key?: typeof KEY): Uint8Array =>
+    encodeBackup(log, original.owner, hash, key, features);
+  for (const features of [0, 1, 3, 7]) {
+    t.match(decodeBackup(made(features), hash, 'x'), { features, lastIndex: 1 });
+    t.equal(decodeBackup(made(features, KEY), hash, 'x').features, features);
+  }
+  t.equal(
+    decodeBackup(made(), hash, 'x').features,
+    undefined,
+    'an earlier release, or no cluster file: it is not known',
+  );
+  t.same(previousReading(made(3)), previousReading(made()), 'the previous release reads it');
+  t.throws(() => decodeBackup(made(1 << 30), hash, 'x'), { code: 'backup-unusable', message: /feature 31/ });
+  const forged = made(3, KEY);
+  forged[31]! ^= 1;
+  withChecksums(forged);
+  t.notOk(isSealedWith(forged, KEY), 'the seal covers it');
+  t.equal(original.features, 0, 'a snapshot says it by itself');
+  t.end();
+});
+
 t.test('a sealed backup: its key opens it, nothing may be changed, and the previous release reads it', (t) => {
   const sealed = encodeBackup(original.log, original.owner, hash, KEY);
   const backup = decodeBackup(sealed, hash, 'sealed');
