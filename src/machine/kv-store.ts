@@ -10,7 +10,7 @@
  * a time, in the order of (end, revision); until then it counts towards the limits, and nothing else shows it.
  */
 import { KvError } from './machine-error.js';
-import { RecordHeap } from './kv-heap.js';
+import { META_BYTES, RecordHeap } from './kv-heap.js';
 import { Hold, KEEP_HOLD, KV_ENTRY_OVERHEAD_BYTES } from './kv-layout.js';
 import { OrderIndex, type OrderCursor } from './kv-order.js';
 import { StoreRestore } from './kv-restore.js';
@@ -64,8 +64,18 @@ const NS_UNITS = 15625;
 
 /** What is kept to undo entries that are not committed takes no more than this. */
 const UNDO_BYTES_MAX = 16 << 20;
-/** undo := was there u8, key u16, value u16, key, value; what a key had before an entry changed it. */
+/**
+ * What was there before an entry changed it. From level 1 on, undoing a change of a key, or a grant, also takes back the
+ * revision that it was given.
+ *
+ *     key    | absent or present u8 | key u16 | value u16 | meta, if it was present, from level 1 on | key | value |
+ *     lease  | not granted or lease u8 | number f64 | end f64 | ttl f64 |
+ *     time   | time u8 | agreed time of the operation before, f64 |
+ */
+const Undo = { absent: 0, present: 1, notGranted: 2, lease: 3, time: 4 } as const;
 const UNDO_HEADER_BYTES = 5;
+const UNDO_LEASE_BYTES = 25;
+const UNDO_TIME_BYTES = 9;
 
 export class KvStore {
   readonly maxKeys: number;
@@ -148,7 +158,7 @@ export class KvStore {
   /** What follows is changed by entry `index` of the log. */
   entry(index: number): void {
     this.#indexes[0] = index;
-    this.#keeps = this.#level === 0 && index > this.#indexes[1]!;
+    this.#keeps = index > this.#indexes[1]!;
   }
 
   /** Changes of entries up to `index` will not be undone. */
@@ -160,17 +170,54 @@ export class KvStore {
   /** Undoes the changes of entries behind `index`. False, and nothing is changed, if that is not known any more. */
   undoTo(index: number): boolean {
     const undo = this.#undo;
-    if (this.#level > 0 || !undo.reaches(index)) return false;
+    if (!undo.reaches(index)) return false;
     this.#keeps = false;
     for (; undo.last(index); undo.pop()) {
-      const { bytes, offset } = undo;
-      const keyLength = readU16(bytes, offset + 1);
-      const key = offset + UNDO_HEADER_BYTES;
-      const id = this.find(bytes, key, keyLength);
-      if (bytes[offset] === 0) this.remove(id, bytes, key, keyLength);
-      else this.put(id, bytes, key, keyLength, bytes, key + keyLength, readU16(bytes, offset + 3));
+      switch (undo.bytes[undo.offset]) {
+        case Undo.notGranted:
+        case Undo.lease:
+          this.#undoLease();
+          break;
+        case Undo.time:
+          this.#numbers[NOW] = undo.words.getFloat64(undo.offset + 1);
+          break;
+        default:
+          this.#undoKey();
+      }
     }
     return true;
+  }
+
+  #undoLease(): void {
+    const { bytes, words, offset } = this.#undo;
+    const number = words.getFloat64(offset + 1);
+    const end = words.getFloat64(offset + 9);
+    const slot = this.#leases.find(number);
+    if (bytes[offset] === Undo.notGranted) {
+      this.#numbers[REVISION]!--;
+      this.#leases.remove(slot);
+    } else if (slot >= 0) this.#leases.setEnd(slot, end);
+    else this.#leases.add(number, end, words.getFloat64(offset + 17));
+  }
+
+  #undoKey(): void {
+    const { bytes, offset } = this.#undo;
+    const heap = this.#heap;
+    const wasThere = bytes[offset] === Undo.present;
+    const isNumbered = this.#level > 0;
+    const keyLength = readU16(bytes, offset + 1);
+    const valueLength = readU16(bytes, offset + 3);
+    const meta = offset + UNDO_HEADER_BYTES;
+    const key = wasThere && isNumbered ? meta + META_BYTES : meta;
+    if (isNumbered) this.#numbers[REVISION]!--;
+    let id = this.#table.find(bytes, key, keyLength);
+    if (id >= 0 && isNumbered) this.#letGo(id);
+    if (!wasThere) return this.#drop(id, bytes, key, keyLength);
+    if (id < 0) id = this.#add(bytes, key, keyLength, bytes, key + keyLength, valueLength);
+    else this.#setValue(id, bytes, key + keyLength, valueLength);
+    if (!isNumbered) return;
+    heap.setMeta(id, bytes, meta);
+    this.#hold(id);
   }
 
   /**
@@ -181,6 +228,7 @@ export class KvStore {
     if (level <= this.#level) return;
     if (this.#level === 0) this.#numbers[REVISION] = 1;
     this.#keeps = false;
+    this.#undo.lose(this.#indexes[0]!);
     this.#level = level;
   }
 
@@ -216,7 +264,10 @@ export class KvStore {
     const upper = timestampHi >>> 0;
     const units = (upper % NS_UNITS) * TWO_26 + (timestampLo >>> 6);
     const now = Math.floor(upper / NS_UNITS) * TWO_26 + Math.floor(units / NS_UNITS);
-    if (now > this.#numbers[NOW]!) this.#numbers[NOW] = now;
+    if (now > this.#numbers[NOW]!) {
+      if (this.#keeps) this.#keepTime();
+      this.#numbers[NOW] = now;
+    }
     if (this.#due.count > 0 || this.#leases.count > 0) this.#removeEnded();
   }
 
@@ -249,6 +300,7 @@ export class KvStore {
   grant(ttlMs: number): number {
     if (this.#countWithLeases >= this.maxKeys || this.#usedBytes + KV_ENTRY_OVERHEAD_BYTES > this.maxBytes) return -1;
     const number = ++this.#numbers[REVISION]!;
+    if (this.#keeps) this.#keepLease(Undo.notGranted, number, 0, 0);
     this.#leases.add(number, this.#numbers[NOW]! + ttlMs, ttlMs);
     return number;
   }
@@ -258,7 +310,10 @@ export class KvStore {
     const slot = this.#liveLease(number);
     if (slot < 0) return 0;
     const end = this.#numbers[NOW]! + this.#leases.ttl(slot);
-    if (end > this.#leases.ends(slot)) this.#leases.setEnd(slot, end);
+    if (end > this.#leases.ends(slot)) {
+      if (this.#keeps) this.#keepLeaseAt(slot);
+      this.#leases.setEnd(slot, end);
+    }
     return this.#leases.ends(slot);
   }
 
@@ -266,6 +321,7 @@ export class KvStore {
   revoke(number: number): boolean {
     const slot = this.#liveLease(number);
     if (slot < 0) return false;
+    if (this.#keeps) this.#keepLeaseAt(slot);
     this.#leases.setEnd(slot, this.#numbers[NOW]!);
     this.#removeEnded();
     return true;
@@ -303,6 +359,7 @@ export class KvStore {
       if (leaseIsDue && (id < 0 || this.#isBefore(lease, id))) {
         id = this.#attached.atOrAbove(leases.number(lease), 0);
         if (id < 0 || heap.hold(id) !== leases.number(lease)) {
+          if (this.#keeps) this.#keepLeaseAt(lease);
           leases.remove(lease);
           continue;
         }
@@ -359,10 +416,14 @@ export class KvStore {
       return;
     }
     if (this.#keeps) this.#keep(id, key, keyOffset, keyLength);
+    this.#setValue(id, value, valueOffset, valueLength);
+    if (this.#level > 0) this.#number(id, kind, hold);
+  }
+
+  #setValue(id: number, value: Uint8Array, valueOffset: number, valueLength: number): void {
     this.#inProgress?.changes(id);
     this.#contentBytes += valueLength - this.#heap.valueLength(id);
     this.#heap.setValue(id, value, valueOffset, valueLength);
-    if (this.#level > 0) this.#number(id, kind, hold);
   }
 
   /** Whether the store has room for this many more keys and bytes. One that is at its limits may still shrink. */
@@ -400,7 +461,7 @@ export class KvStore {
       return;
     }
     const number = kind === KEEP_HOLD ? heap.hold(id) : hold;
-    if (before !== Hold.none) this.#letGo(id);
+    this.#letGo(id);
     heap.setRevision(id, revision);
     heap.setHold(id, kind === KEEP_HOLD ? before : kind, number);
     this.#hold(id);
@@ -414,21 +475,26 @@ export class KvStore {
     (kind === Hold.until ? this.#due : this.#attached).insert(heap.hold(id), heap.revision(id), id);
   }
 
-  /** The end of an entry no longer counts. */
+  /** The end of an entry, if it has one, no longer counts. */
   #letGo(id: number): void {
     const heap = this.#heap;
-    const order = heap.holdKind(id) === Hold.until ? this.#due : this.#attached;
-    order.remove(heap.hold(id), heap.revision(id));
+    const kind = heap.holdKind(id);
+    if (kind === Hold.none) return;
+    (kind === Hold.until ? this.#due : this.#attached).remove(heap.hold(id), heap.revision(id));
   }
 
   /** Removes the entry `id` with this key. */
   remove(id: number, key: Uint8Array, offset: number, length: number): void {
     if (this.#keeps) this.#keep(id, key, offset, length);
-    this.#inProgress?.changes(id);
     if (this.#level > 0) {
       this.#numbers[REVISION]!++;
-      if (this.#heap.holdKind(id) !== Hold.none) this.#letGo(id);
+      this.#letGo(id);
     }
+    this.#drop(id, key, offset, length);
+  }
+
+  #drop(id: number, key: Uint8Array, offset: number, length: number): void {
+    this.#inProgress?.changes(id);
     this.#contentBytes -= KV_ENTRY_OVERHEAD_BYTES + length + this.#heap.valueLength(id);
     this.#order.remove(key, offset, length);
     this.#table.remove(key, offset, length);
@@ -556,14 +622,38 @@ export class KvStore {
   #keep(id: number, key: Uint8Array, keyOffset: number, keyLength: number): void {
     const heap = this.#heap;
     const valueLength = id < 0 ? 0 : heap.valueLength(id);
+    const metaLength = id < 0 || this.#level === 0 ? 0 : META_BYTES;
     const undo = this.#undo;
-    if (!undo.add(this.#indexes[0]!, UNDO_HEADER_BYTES + keyLength + valueLength)) return;
+    if (!undo.add(this.#indexes[0]!, UNDO_HEADER_BYTES + metaLength + keyLength + valueLength)) return;
     const { bytes, offset } = undo;
-    bytes[offset] = id < 0 ? 0 : 1;
+    bytes[offset] = id < 0 ? Undo.absent : Undo.present;
     writeU16(bytes, offset + 1, keyLength);
     writeU16(bytes, offset + 3, valueLength);
-    copyBytes(key, keyOffset, bytes, offset + UNDO_HEADER_BYTES, keyLength);
-    if (id >= 0) heap.copyValue(id, bytes, offset + UNDO_HEADER_BYTES + keyLength);
+    const meta = offset + UNDO_HEADER_BYTES;
+    if (metaLength > 0) heap.copyMeta(id, bytes, meta);
+    copyBytes(key, keyOffset, bytes, meta + metaLength, keyLength);
+    if (id >= 0) heap.copyValue(id, bytes, meta + metaLength + keyLength);
+  }
+
+  #keepLeaseAt(slot: number): void {
+    const leases = this.#leases;
+    this.#keepLease(Undo.lease, leases.number(slot), leases.ends(slot), leases.ttl(slot));
+  }
+
+  #keepLease(kind: number, number: number, end: number, ttl: number): void {
+    const undo = this.#undo;
+    if (!undo.add(this.#indexes[0]!, UNDO_LEASE_BYTES)) return;
+    undo.bytes[undo.offset] = kind;
+    undo.words.setFloat64(undo.offset + 1, number);
+    undo.words.setFloat64(undo.offset + 9, end);
+    undo.words.setFloat64(undo.offset + 17, ttl);
+  }
+
+  #keepTime(): void {
+    const undo = this.#undo;
+    if (!undo.add(this.#indexes[0]!, UNDO_TIME_BYTES)) return;
+    undo.bytes[undo.offset] = Undo.time;
+    undo.words.setFloat64(undo.offset + 1, this.#numbers[NOW]!);
   }
 
   #clear(expectedKeys: number): void {
