@@ -37,6 +37,9 @@ export function memberFindings({ answered, agreed, remarks, started, members }: 
   ];
 }
 
+/** With fewer views left the epoch should have been renewed long ago: the primary does that with a quarter left. */
+const FEW_VIEWS = EPOCH_VIEWS / 8;
+
 /** An epoch has a number of views. Those of a cluster whose members cannot change go on beyond it. */
 export function viewsLeft(
   reports: readonly Pick<ReplicaStatusReport, 'view' | 'features' | 'membership'>[],
@@ -46,11 +49,11 @@ export function viewsLeft(
   const { viewsLeft: left } = newest.membership;
   const found = `${formatCount(left)} of ${formatCount(EPOCH_VIEWS)} view changes are left in the epoch`;
   return [
-    left < EPOCH_VIEWS / 4
+    left < FEW_VIEWS
       ? warn(
           'views',
           found,
-          'find out why views change so often: docs/operate/operations.md, "Alerts", JitPaxosViewChanges',
+          'the next epoch should have begun with a quarter left: see the log of the primary, and why views change so often: docs/operate/operations.md, "Alerts", JitPaxosViewChanges',
         )
       : ok('views', found),
   ];
