@@ -99,7 +99,9 @@ interface Query<T> {
   /** By slot: from the last question to the first piece of the answer. */
   readonly roundTripUs: Float64Array;
   readonly pieces: readonly AnswerPieces[];
+  /** Answers that are awaited; the query ends before if one is enough. */
   missing: number;
+  readonly isEnough: (answer: T) => boolean;
   repeatUs: number;
   nextUs: number;
   readonly end: () => void;
@@ -192,8 +194,9 @@ export class Inquiry<T> {
    * up. That a host did not answer is not an error.
    *
    * Throws JitPaxosError `option-invalid`, `client-closed`, and `busy` while another query is open.
+   * @param isEnough after this answer the others are not waited for
    */
-  async ask(timeoutMs: number): Promise<readonly Answered<T>[]> {
+  async ask(timeoutMs: number, isEnough: (answer: T) => boolean = () => false): Promise<readonly Answered<T>[]> {
     checkInteger('option-invalid', `${this.name}.ask: timeoutMs`, timeoutMs, 1, TIMEOUT_MS_MAX);
     if (this.isClosed)
       throw this.failure ?? new JitPaxosError('client-closed', 'the status client is closed; open another');
@@ -220,6 +223,7 @@ export class Inquiry<T> {
         roundTripUs: new Float64Array(hosts.length),
         pieces: hosts.map(() => new AnswerPieces(this.question.bytesMax, PIECE_BYTES_MIN)),
         missing: hosts.length,
+        isEnough,
         repeatUs: REPEAT_US,
         nextUs: now.monotonicUs + REPEAT_US,
         end: resolve,
@@ -321,7 +325,7 @@ export class Inquiry<T> {
       return;
     }
     query.answers[from] = { ...query.answers[from]!, answer, roundTripUs: query.roundTripUs[from]! };
-    if (--query.missing === 0) query.end();
+    if (--query.missing === 0 || query.isEnough(answer)) query.end();
   }
 
   private fail(error: unknown): void {

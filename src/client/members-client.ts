@@ -73,9 +73,9 @@ export class MembersClient {
     return new MembersClient(await Inquiry.open('MembersClient', options, MEMBERS_QUESTION));
   }
 
-  /** Asks every replica of the cluster file. Throws the errors of `Inquiry.ask`. */
-  ask(timeoutMs: number): Promise<readonly Answered<KnownMembers>[]> {
-    return this.inquiry.ask(timeoutMs);
+  /** Asks every replica of the cluster file: see `Inquiry.ask`, whose errors it throws. */
+  ask(timeoutMs: number, isEnough?: (answer: KnownMembers) => boolean): Promise<readonly Answered<KnownMembers>[]> {
+    return this.inquiry.ask(timeoutMs, isEnough);
   }
 
   close(): Promise<void> {

@@ -30,6 +30,7 @@ import {
   type IdleStrategy,
   type Notice,
   type Transport,
+  type ListenFrom,
 } from '../transport/transport.js';
 import {
   CLIENT_SENDER,
@@ -93,6 +94,8 @@ export interface TurnLoopOptions {
   readonly ids?: readonly number[];
   /** Where a replica listens. Default: at its address. */
   readonly listen?: Address | undefined;
+  /** What that address was taken from. Default: the cluster file. */
+  readonly listenFrom?: ListenFrom;
   /** This host's id, or CLIENT_SENDER. */
   readonly sender: number;
   /** This host's slot. Default: its id, as in a cluster whose members never changed. */
@@ -233,6 +236,7 @@ export class TurnLoop {
       places: PLACES,
       hosts: HOST_PLACES,
       listen: isClient ? undefined : (options.listen ?? addresses[this.slot]),
+      listenFrom: options.listenFrom,
       receive: (bytes, offset, length) => this.onDatagram(bytes, offset, length),
       batchEnd: () => this.onBatchEnd(),
       unreachable: (replicas) => this.onUnreachable(replicas),
@@ -327,7 +331,7 @@ export class TurnLoop {
       this.peers.forget(slot);
       this.refusedUs[slot] = NaN;
     }
-    this.book.place(slot, host?.at);
+    this.book.place(slot, host?.at, id);
   }
 
   /** There is a host in that slot, other than this one. */

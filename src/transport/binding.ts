@@ -1,6 +1,6 @@
 /** Binding sockets, for all transports: the addresses, and the messages if it fails. */
 import { JitPaxosError } from '../errors.js';
-import type { Address, Notice } from './transport.js';
+import type { Address, ListenFrom, Notice } from './transport.js';
 
 /**
  * The address to bind. Loopback suffices if all peers are on this host and stay there: a port that the network cannot
@@ -38,20 +38,40 @@ export function noticeUnbound(notice: Notice, { host, name }: Address, error: un
   });
 }
 
+/** What an operator does about a port that is taken, and about an address that is not one of the host. */
+const CURES: Readonly<Record<ListenFrom, { readonly port: string; readonly address: string }>> = {
+  file: {
+    port: 'give the replica another port in the cluster file',
+    address: 'the replica’s address in the cluster file has to be one of this host',
+  },
+  flag: {
+    port: 'give another port with --listen (library: listen)',
+    address: 'the address that --listen (library: listen) gives has to be one of this host',
+  },
+  members: {
+    port: 'start it with --listen at another port, then list that with jitpaxos member move',
+    address:
+      'the members list this address for the replica, and it is none of this host: start it with --listen at one, then list that with jitpaxos member move',
+  },
+};
+
 /** Makes a JitPaxosError `port-in-use` or `address-unavailable`. */
-export function bindError(error: NodeJS.ErrnoException, host: string, port: number): JitPaxosError {
+export function bindError(
+  error: NodeJS.ErrnoException,
+  host: string,
+  port: number,
+  from: ListenFrom = 'file',
+): JitPaxosError {
   const where = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
   if (error.code === 'EADDRINUSE') {
     return new JitPaxosError(
       'port-in-use',
-      `another socket listens at UDP ${where}; stop what uses it (\`ss -ulpn 'sport = :${port}'\` shows it), or give the replica another port in the cluster file`,
+      `another socket listens at UDP ${where}; stop what uses it (\`ss -ulpn 'sport = :${port}'\` shows it), or ${CURES[from].port}`,
       error,
     );
   }
   const cure =
-    error.code === 'EACCES'
-      ? 'use a port from 1024 on, or allow this process to bind it'
-      : 'the replica’s address in the cluster file has to be one of this host';
+    error.code === 'EACCES' ? 'use a port from 1024 on, or allow this process to bind it' : CURES[from].address;
   return new JitPaxosError('address-unavailable', `UDP ${where} cannot be bound (${messageOf(error)}); ${cure}`, error);
 }
 

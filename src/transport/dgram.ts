@@ -283,7 +283,7 @@ export class DgramTransport implements Transport {
     if (family === 6) this.socket6 = socket;
     else this.socket4 = socket;
     await new Promise<void>((resolve, reject) => {
-      socket.once('error', (error) => reject(bindError(error, host, port)));
+      socket.once('error', (error) => reject(bindError(error, host, port, this.options.listenFrom)));
       socket.bind({ address: host, port, exclusive: true }, resolve);
     });
     socket.removeAllListeners('error');

@@ -126,7 +126,7 @@ export class NativeUdpTransport implements Transport {
         bound = this.bind(binding);
       } catch (error) {
         await this.close();
-        throw bindError(error as NodeJS.ErrnoException, binding.host, binding.port);
+        throw bindError(error as NodeJS.ErrnoException, binding.host, binding.port, this.options.listenFrom);
       }
       if (this.port === 0 || binding.family === listen?.family) this.port = bound;
     }

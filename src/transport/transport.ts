@@ -39,6 +39,9 @@ export type IdleStrategy = (typeof IDLE_STRATEGIES)[number];
 
 export const IDLE_STRATEGIES = ['block', 'adaptive', 'busy'] as const;
 
+/** What says where a replica listens: the cluster file; `--listen`; the list of members in the log. */
+export type ListenFrom = 'file' | 'flag' | 'members';
+
 export interface TransportOptions {
   /** The replicas' addresses, by slot: endpoints 0…N−1. */
   readonly replicas: readonly Address[];
@@ -48,6 +51,8 @@ export interface TransportOptions {
   readonly hosts?: number;
   /** Where to listen. Undefined, for clients: any free port, of each family that the replicas' addresses have. */
   readonly listen: Address | undefined;
+  /** What `listen` was taken from, for messages. Default: the cluster file. */
+  readonly listenFrom?: ListenFrom | undefined;
   readonly receive: Receiver;
   /** Called by transports with `batches`, after the last datagram of a batch and after `endBatchSoon` returned true. */
   readonly batchEnd: () => void;

@@ -18,6 +18,7 @@ import { KvMachine } from '../../src/machine/kv.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { FEATURE_NAMES, featureOperation } from '../../src/protocol/log/features.js';
 import { Replica } from '../../src/server/replica.js';
+import { AskPace } from '../../src/cli/members/ask-pace.js';
 import { WaitingHost } from '../../src/cli/members/waiting-host.js';
 import { decodeJoining, encodeJoining } from '../../src/storage/joining-file.js';
 import { WAITING_ID } from '../../src/wire/host-ids.js';
@@ -205,4 +206,58 @@ t.test('a report of a waiting process is whole and harmless, or it is none', (t)
   const owner = { clusterHi: 1, clusterLo: 2 };
   t.equal(decodeJoining(encodeJoining('00000000000000a1', owner, hash), owner, hash, 'x'), '00000000000000a1');
   t.end();
+});
+
+t.test('a dead host keeps no news from it, and no host is asked more often than it can answer', (t) => {
+  const pace = new AskPace();
+  const near = { roundTripUs: 300 };
+  const dead = { roundTripUs: undefined };
+  pace.heard([near, dead, near]);
+  t.equal(pace.roundMs, 100, 'the dead one is not waited for');
+  for (const roundMs of [200, 400, 800, 1_600, 2_000, 2_000]) {
+    pace.heard([dead, dead]);
+    t.equal(pace.roundMs, roundMs, 'nobody answered: they may be further than a round');
+  }
+  pace.heard([dead, { roundTripUs: 150_000 }]);
+  t.equal(pace.roundMs, 600);
+  pace.heard([near, { roundTripUs: 150_000 }]);
+  t.equal(pace.roundMs, 100);
+  pace.heard([{ roundTripUs: 5_000_000 }]);
+  t.equal(pace.roundMs, 2_000);
+  t.end();
+});
+
+t.test('a port that is taken is named with the flag that gave it', async (t) => {
+  const cluster = await clusterConfig(1);
+  const listen = await place();
+  await using first = await WaitingHost.open({ cluster, listen, data: directory(t), logger: silentLogger });
+  t.ok(first.identity);
+  for (const transport of ['auto', 'dgram'] as const)
+    await t.rejects(WaitingHost.open({ cluster, listen, data: directory(t), transport, logger: silentLogger }), {
+      code: 'port-in-use',
+      message:
+        /^another socket listens at UDP 127\.0\.0\.1:\d+; .*, or give another port with --listen \(library: listen\)$/,
+    });
+  await t.rejects(
+    Replica.start({
+      cluster,
+      id: 0,
+      listen: `127.0.0.1:${listen.port}`,
+      machine: new KvMachine(),
+      logger: silentLogger,
+    }),
+    { code: 'port-in-use', message: /give another port with --listen/ },
+  );
+  const [host, port] = cluster.replicas[0]!.split(':');
+  await using other = await WaitingHost.open({
+    cluster,
+    listen: { host: host!, port: Number(port) },
+    data: directory(t),
+    logger: silentLogger,
+  });
+  t.ok(other.identity);
+  await t.rejects(Replica.start({ cluster, id: 0, machine: new KvMachine(), logger: silentLogger }), {
+    code: 'port-in-use',
+    message: /give the replica another port in the cluster file$/,
+  });
 });

@@ -36,6 +36,7 @@ export function statusInquiry(replicas: number): Inquiry<ReplicaStatusReport> {
     askedAtUs: new Float64Array(replicas),
     roundTripUs: new Float64Array(replicas),
     pieces: hosts.map(() => new AnswerPieces(STATUS_QUESTION.bytesMax, 1)),
+    isEnough: () => false,
     missing: Infinity,
     repeatUs: 0,
     nextUs: Infinity,

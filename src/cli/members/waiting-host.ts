@@ -9,7 +9,7 @@
 import { JitPaxosError } from '../../errors.js';
 import { openClock } from '../../clock/open.js';
 import type { Clock } from '../../clock/clock.js';
-import { MembersClient } from '../../client/members-client.js';
+import { MembersClient, type KnownMembers } from '../../client/members-client.js';
 import { AddressBook } from '../../host/address-book.js';
 import { openChain, showFingerprint } from '../../host/chain.js';
 import {
@@ -22,6 +22,7 @@ import {
 import { loadKeys, type KeyFile } from '../../host/key-file.js';
 import { keyFileBeside, openKeys, type ProcessKeys } from '../../host/keyring.js';
 import type { Logger } from '../../host/logger.js';
+import { AskPace } from './ask-pace.js';
 import { encodeWaiting, type WaitingReport } from '../../host/waiting-report.js';
 import type { TransportKind } from '../../host/transport-choice.js';
 import { TurnLoop } from '../../host/turn-loop.js';
@@ -38,9 +39,6 @@ import type { MemberList } from '../../wire/member-list.js';
 import { Status, typeOf } from '../../wire/messages.js';
 import { hasProven } from '../../server/status-rates.js';
 import { StatusService } from '../../server/status-service.js';
-
-/** Time between two questions for the members. */
-const ASK_MS = 500;
 
 export interface WaitingOptions {
   readonly cluster: string | ClusterConfig;
@@ -112,6 +110,7 @@ export class WaitingHost {
         cluster,
         book: await AddressBook.open(cluster),
         listen: address,
+        listenFrom: 'flag',
         sender: WAITING_ID,
         slot: HOST_PLACES - 1,
         transport: options.transport,
@@ -160,16 +159,22 @@ export class WaitingHost {
 
   /** Resolves when the members list this identity; undefined: it was closed before. Rejects with what broke it. */
   async added(): Promise<Added | undefined> {
+    const pace = new AskPace();
+    const listedIn = (answer: KnownMembers | undefined): Added | undefined => {
+      const host = answer?.list.hosts.find(({ identity }) => identity === this.identity);
+      return host === undefined ? undefined : { id: host.id, list: answer!.list };
+    };
     while (!this.isClosed) {
-      const answers = await this.members.ask(ASK_MS);
+      const answers = await this.members.ask(pace.roundMs, (answer) => listedIn(answer) !== undefined);
       if (this.failure !== undefined) throw this.failure;
       for (const { answer } of answers) {
-        const host = answer?.list.hosts.find(({ identity }) => identity === this.identity);
-        if (host !== undefined) return { id: host.id, list: answer!.list };
+        const added = listedIn(answer);
+        if (added !== undefined) return added;
       }
+      pace.heard(answers);
       if (answers.every(({ answer }) => answer !== undefined))
         await new Promise<void>((resolve) => {
-          this.timer = setTimeout(resolve, ASK_MS);
+          this.timer = setTimeout(resolve, pace.roundMs);
         });
     }
     return undefined;
