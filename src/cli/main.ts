@@ -12,7 +12,6 @@ import { CliError, Exit, exitCodeOf, lineOf } from '../console/exit.js';
 import { helpOf, parseFlags } from '../console/flags.js';
 import { openSettings, variableOf } from '../console/settings.js';
 import { formatFor, formatLine, type LogFormat } from '../host/logger.js';
-import { OFFERED_FEATURES } from '../protocol/log/features.js';
 import { isOldNode, NODE_MIN, version } from '../host/version.js';
 
 type Commands = Readonly<Record<string, readonly [summary: string, load: () => Promise<Command>]>>;
@@ -83,7 +82,7 @@ const COMMANDS: Commands = {
     'show who the members of the cluster are, according to each replica',
     async () => (await import('./members/list.js')).list,
   ],
-  ...(OFFERED_FEATURES.includes('membership') ? MEMBER_CHANGES : {}),
+  ...MEMBER_CHANGES,
   doctor: ['check this host, and the cluster as seen from it', async () => (await import('./doctor/doctor.js')).doctor],
   top: ['show the cluster live', async () => (await import('./cluster/top.js')).top],
   'clock list': [

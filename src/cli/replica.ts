@@ -21,7 +21,6 @@ import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import { defineCommand } from '../console/command.js';
 import { dataBeside } from '../console/data-beside.js';
 import type { Flags } from '../console/flags.js';
-import { OFFERED_FEATURES } from '../protocol/log/features.js';
 import { joinedId } from './members/join.js';
 import { placeIn } from './members/place.js';
 import { addressText } from '../host/cluster-config.js';
@@ -36,7 +35,6 @@ const HTTP_RETRY_MS = 10_000;
 /** How long a stopping replica waits for a reader of its last lines. */
 const LAST_LINES_MS = 2_000;
 
-/** Offered together with the feature that they are of use with. */
 const JOIN_FLAGS = {
   join: {
     kind: 'text',
@@ -70,7 +68,7 @@ export const replica = defineCommand(
         help: 'the key file, in a cluster with keys; on SIGHUP it is read again',
       },
       id: { kind: 'count', help: 'index of this replica in the cluster file, from 0' },
-      ...(OFFERED_FEATURES.includes('membership') ? JOIN_FLAGS : ({} as typeof JOIN_FLAGS)),
+      ...JOIN_FLAGS,
       data: {
         kind: 'text',
         value: 'DIR',

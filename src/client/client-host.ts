@@ -13,13 +13,12 @@ import { DEFAULT_CLIENT_TIMINGS, REQUESTS_PER_LANE_MAX, type ClientTimings } fro
 import { EPOCH_VIEWS } from '../protocol/configuration.js';
 import type { ClientEvents, Instant } from '../protocol/contract.js';
 import { membershipOf } from '../protocol/membership/member-lists.js';
-import { encodeMembership, firstMembership } from '../protocol/membership/membership.js';
+import { encodeMembership, firstMembership, type ListedHost } from '../protocol/membership/membership.js';
 import { NO_OWNER, ownedSessionLo } from '../protocol/log/session-owner.js';
 import { ClientSessions } from '../protocol/client/client-sessions.js';
 import { ClockTrust } from './clock-trust.js';
 import { AddressBook } from '../host/address-book.js';
 import { HostPlaces } from '../host/host-places.js';
-import { changingMembers } from '../host/changing-members.js';
 import { MemberSearch } from '../host/member-search.js';
 import { loadCluster, type Cluster, type ClusterConfig } from '../host/cluster-config.js';
 import type { KeyFile } from '../host/key-file.js';
@@ -143,6 +142,8 @@ export class ClientHost {
   private unsureFrom = Infinity;
   /** The members as last found; undefined: those of the cluster file. */
   private members: MemberList | undefined;
+  /** The members as far as this client knows, by their ids and places. */
+  private hosts: readonly ListedHost[];
 
   private constructor(
     readonly cluster: Cluster,
@@ -157,8 +158,9 @@ export class ClientHost {
     private readonly flags: number,
   ) {
     // A process that is held back can neither ask nor be told. Where members can have changed, nobody answers it.
-    this.followsMembers = changingMembers.followed && loop.peers.newest === WIRE_VERSION;
+    this.followsMembers = loop.peers.newest === WIRE_VERSION;
     const first = firstMembership(cluster.replicas.length);
+    this.hosts = first.hosts;
     this.memberSearch = new MemberSearch(
       loop,
       cluster.replicas,
@@ -461,6 +463,7 @@ export class ClientHost {
     this.unsureFrom = Infinity;
     this.members = list;
     const membership = membershipOf(list);
+    this.hosts = membership.hosts;
     this.places.follow(membership);
     this.sessions.takeMembers(encodeMembership(membership), now);
     this.logger.info('client.members', {
@@ -656,12 +659,14 @@ export class ClientHost {
 
   /** Why no replica may have answered since `sinceUs`: a sentence without a full stop. */
   explainSilence(sinceUs: number): string {
-    return explainSilence(
-      this.loop.silence(
-        this.cluster.replicas.map((_, replica) => replica),
-        sinceUs,
-      ),
+    const { hosts } = this;
+    const silence = this.loop.silence(
+      hosts.map(({ slot }) => slot),
+      sinceUs,
     );
+    const named = (slots: readonly number[]): number[] =>
+      hosts.filter(({ slot }) => slots.includes(slot)).map(({ id }) => id);
+    return explainSilence({ ...silence, silent: named(silence.silent), refused: named(silence.refused) });
   }
 
   /**
@@ -671,9 +676,7 @@ export class ClientHost {
   get majorityLost(): string | undefined {
     const { majorityLost } = this.sessions.core;
     if (majorityLost === 0) return undefined;
-    const say = this.cluster.replicas.flatMap((_, replica) =>
-      ((majorityLost >>> replica) & 1) === 1 ? [replica] : [],
-    );
+    const say = this.hosts.flatMap(({ id, slot }) => (((majorityLost >>> slot) & 1) === 1 ? [id] : []));
     return `majority-lost: replica${say.length === 1 ? ' ' : 's '}${say.join(', ')} say${say.length === 1 ? 's' : ''} that more logs are lost than the cluster survives, so nothing commits until an operator acts; \`jitpaxos status\` says which, docs/operate/operations.md what can be done`;
   }
 
@@ -685,8 +688,8 @@ export class ClientHost {
     const { lists } = this.sessions.core;
     if (lists.mask === 0) return undefined;
     const { replicas } = this.cluster;
-    const said = replicas.flatMap((_, replica) =>
-      ((lists.mask >>> replica) & 1) === 1 ? [`that of replica ${replica} ${lists.countOf(replica)}`] : [],
+    const said = this.hosts.flatMap(({ id, slot }) =>
+      ((lists.mask >>> slot) & 1) === 1 ? [`that of replica ${id} ${lists.countOf(slot)}`] : [],
     );
     return `this client's cluster file lists ${replicas.length} replicas, ${said.join(', ')}. Quorums follow from the number, so these replicas are not heard: what too few acknowledge can be lost. Give this client the cluster file that the replicas have, or, where one of them differs from the others, that one`;
   }

@@ -65,6 +65,8 @@ export class AddressBook {
   /** When its present address came from a name server. */
   private readonly resolvedMs: number[];
   private readonly replicas: (HostAndPort | undefined)[] = [];
+  /** By replica: what it is called. */
+  private readonly ids: number[] = [];
   private hearing: Hearing | undefined;
   private self = -1;
   private moved: (replica: number, address: Address) => void = () => undefined;
@@ -76,7 +78,7 @@ export class AddressBook {
   private readonly random: () => number;
   private readonly nowMs: () => number;
 
-  private constructor(replicas: readonly (HostAndPort | undefined)[], tools: AddressTools) {
+  private constructor(replicas: readonly (HostAndPort | undefined)[], ids: readonly number[], tools: AddressTools) {
     this.resolver = tools.resolver ?? systemResolver;
     this.random = tools.random ?? Math.random;
     this.nowMs = tools.nowMs ?? (() => performance.now());
@@ -86,11 +88,12 @@ export class AddressBook {
     this.pending = [];
     this.resolvedMs = [];
     this.failures = [];
-    replicas.forEach((at, replica) => this.enter(replica, at));
+    replicas.forEach((at, replica) => this.enter(replica, at, ids[replica] ?? replica));
   }
 
   /** Nothing is known of that replica but where its name says that it is. */
-  private enter(replica: number, at: HostAndPort | undefined): void {
+  private enter(replica: number, at: HostAndPort | undefined, id: number): void {
+    this.ids[replica] = id;
     while (this.addresses.length <= replica) this.addresses.push(NOWHERE);
     this.replicas[replica] = at;
     this.addresses[replica] = at === undefined ? NOWHERE : addressOf(at);
@@ -101,11 +104,15 @@ export class AddressBook {
     this.failures[replica] = undefined;
   }
 
-  /** The replica is there from now on; undefined: there is no such replica any more. Its name is looked up at once. */
-  place(replica: number, at: HostAndPort | undefined): void {
+  /**
+   * The replica is there from now on; undefined: there is no such replica any more. Its name is looked up at once.
+   * @param id what it is called; default: its place
+   */
+  place(replica: number, at: HostAndPort | undefined, id = replica): void {
     const before = this.replicas[replica];
+    this.ids[replica] = id;
     if (before?.host === at?.host && before?.port === at?.port) return;
-    this.enter(replica, at);
+    this.enter(replica, at, id);
     this.moved(replica, this.addresses[replica]!);
     if (at === undefined || this.addresses[replica]!.host !== '') return;
     if (this.hearing !== undefined) this.watchNames(this.hearing);
@@ -117,10 +124,13 @@ export class AddressBook {
    * answered by then are tried again later. Throws JitPaxosError `host-unresolved` if no replica has an address.
    */
   static async open(
-    { replicas }: { readonly replicas: readonly (HostAndPort | undefined)[] },
+    {
+      replicas,
+      ids = replicas.map((_, id) => id),
+    }: { readonly replicas: readonly (HostAndPort | undefined)[]; readonly ids?: readonly number[] },
     tools: AddressTools = {},
   ): Promise<AddressBook> {
-    const book = new AddressBook(replicas, tools);
+    const book = new AddressBook(replicas, ids, tools);
     const lookups = replicas.map((_, replica) =>
       book.addresses[replica]!.host === '' ? book.resolve(replica) : undefined,
     );
@@ -223,7 +233,7 @@ export class AddressBook {
       this.addresses[replica] = address;
       if (replica < HOST_PLACES)
         this.notice('peer.address', {
-          peer: replica,
+          peer: this.ids[replica],
           name,
           from: present.host === '' ? undefined : present.host,
           to: host,
@@ -266,7 +276,7 @@ export class AddressBook {
         canonicalHost(other.host) === host &&
         (other.name === undefined || index === this.self || this.nowMs() - this.resolvedMs[index]! < TAKEN_MS),
     );
-    return at < 0 ? undefined : `it resolves to ${address} port ${port}, where replica ${at} is`;
+    return at < 0 ? undefined : `it resolves to ${address} port ${port}, where replica ${this.ids[at]!} is`;
   }
 
   /** Of hosts only: that an address where one may ask is gone is no news. */
@@ -274,7 +284,7 @@ export class AddressBook {
     if (replica >= HOST_PLACES) return;
     const { host } = this.addresses[replica]!;
     this.notice('peer.unresolved', {
-      peer: replica,
+      peer: this.ids[replica],
       name,
       error,
       next:

@@ -2,6 +2,7 @@
 import type { HostClockReport } from '../clock/host-clock.js';
 import type { Configuration } from '../protocol/configuration.js';
 import type { Log } from '../protocol/log/log.js';
+import type { Hosts } from '../protocol/replica/hosts.js';
 import { COUNTER_NAMES } from '../protocol/counters.js';
 import type { ReplicaClocks } from '../protocol/replica/suspicion/replica-clocks.js';
 import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
@@ -98,11 +99,16 @@ export interface ReplicaStatusReport {
   /** The clocks of all replicas as a primary sees them. Absent at other replicas. */
   readonly replicaClocks?: ReplicaClocksReport;
   readonly counters: Readonly<Record<string, number>>;
-  /** Wire version by replica: the one in which this replica writes to it; for itself, the newest that it speaks. */
+  /**
+   * The ids of the replicas to which the entries of `wire`, `peers` and `replicaClocks.offsetsNs` belong, ascending: those
+   * that are listed, and this one. Absent: a replica of an earlier version, where an entry's place is the id.
+   */
+  readonly entriesOf?: readonly number[];
+  /** By `entriesOf`: the wire version in which this replica writes; for itself, the newest that it speaks. */
   readonly wire: readonly number[];
   /**
-   * What this replica knows about the traffic to each of the others, by replica; null for itself. Absent: a replica of
-   * an earlier version.
+   * By `entriesOf`: what this replica knows about the traffic to each of the others; null for itself. Absent: a replica
+   * of an earlier version.
    */
   readonly peers?: readonly (PeerReport | null)[];
   /** Datagrams read that were written in the previous wire version. Absent: a replica of an earlier version. */
@@ -137,7 +143,7 @@ export interface PeerReport {
 }
 
 export interface ReplicaClocksReport {
-  /** Each replica's clock minus the primary's, ns; null if it was not heard recently. */
+  /** By `entriesOf` of the report: the replica's clock minus the primary's, ns; null if it was not heard recently. */
   readonly offsetsNs: readonly (number | null)[];
   /** Replicas whose clocks differ from those of a majority. */
   readonly off: readonly number[];
@@ -147,17 +153,36 @@ export interface ReplicaClocksReport {
   readonly says: string;
 }
 
-export function clocksReport(clocks: ReplicaClocks, replicas: number): ReplicaClocksReport {
-  const ids = Array.from({ length: replicas }, (_, replica) => replica);
+/** A replica that a report has entries of, and its place in masks and tables. */
+export interface Entry {
+  readonly id: number;
+  readonly slot: number;
+}
+
+/** In the order of their ids. @param hosts those that are listed @param self the reporting replica, listed or not */
+export function entriesOf(hosts: readonly Entry[], self: Entry): readonly Entry[] {
+  return hosts.some(({ id }) => id === self.id) ? hosts : [...hosts, self].sort((a, b) => a.id - b.id);
+}
+
+/** The id of the replica of an entry of `wire`, `peers` or `offsetsNs`. */
+export function idOfEntry({ entriesOf: ids }: Pick<ReplicaStatusReport, 'entriesOf'>, entry: number): number {
+  return ids?.[entry] ?? entry;
+}
+
+export function clocksReport(
+  clocks: ReplicaClocks,
+  entries: readonly Entry[],
+  names: Pick<Hosts, 'idOf' | 'idsOf'>,
+): ReplicaClocksReport {
   const offsetNs = (replica: number): number | null => {
     const us = clocks.offsetUs(replica);
     return Number.isNaN(us) ? null : Math.round(us * 1000);
   };
   return {
-    offsetsNs: ids.map(offsetNs),
-    off: ids.filter((replica) => ((clocks.off >>> replica) & 1) === 1),
+    offsetsNs: entries.map(({ slot }) => offsetNs(slot)),
+    off: names.idsOf(clocks.off),
     divided: clocks.divided,
-    says: clocks.off !== 0 || clocks.divided ? clocks.describe() : '',
+    says: clocks.off !== 0 || clocks.divided ? clocks.describe(names) : '',
   };
 }
 
@@ -165,8 +190,8 @@ export function clocksReport(clocks: ReplicaClocks, replicas: number): ReplicaCl
 const MEMBERS_VERSION = 5;
 
 /** The newest wire version that the reporting replica speaks. */
-export function spokenIn({ id, wire }: Pick<ReplicaStatusReport, 'id' | 'wire'>): number {
-  return wire[id] ?? MEMBERS_VERSION;
+export function spokenIn({ id, wire, entriesOf: ids }: Pick<ReplicaStatusReport, 'id' | 'wire' | 'entriesOf'>): number {
+  return wire[ids === undefined ? id : ids.indexOf(id)] ?? MEMBERS_VERSION;
 }
 
 export interface DivergedReport {
@@ -175,20 +200,21 @@ export interface DivergedReport {
   readonly limits: readonly number[];
 }
 
-/** `divergence`: one bit for each replica. */
-export function divergedReport({
-  log,
-  states,
-  limits,
-}: {
-  readonly log: number;
-  readonly states: number;
-  readonly limits: number;
-}): { readonly diverged?: DivergedReport } {
+/** `log`, `states`, `limits`: sets of slots. */
+export function divergedReport(
+  {
+    log,
+    states,
+    limits,
+  }: {
+    readonly log: number;
+    readonly states: number;
+    readonly limits: number;
+  },
+  hosts: Pick<Hosts, 'idsOf'>,
+): { readonly diverged?: DivergedReport } {
   if ((log | states | limits) === 0) return {};
-  const named = (mask: number): number[] =>
-    Array.from({ length: 32 }, (_, replica) => replica).filter((replica) => ((mask >>> replica) & 1) === 1);
-  return { diverged: { log: named(log), state: named(states), limits: named(limits) } };
+  return { diverged: { log: hosts.idsOf(log), state: hosts.idsOf(states), limits: hosts.idsOf(limits) } };
 }
 
 /** The part of a core's state that a report needs. */
@@ -258,10 +284,10 @@ export function logAheadNs(log: Pick<Log, 'lastIndex' | 'timestampHi' | 'timesta
   );
 }
 
-function peerReport(peers: TurnLoop['peers'], keyed: boolean, replica: number): PeerReport {
-  const speaks = peers.spokenBy(replica);
+function peerReport(peers: TurnLoop['peers'], keyed: boolean, slot: number): PeerReport {
+  const speaks = peers.spokenBy(slot);
   if (speaks === 0) return { speaks: null, encrypted: null };
-  return { speaks, encrypted: keyed && peers.writtenTo(replica) >= ENCRYPTED_VERSION };
+  return { speaks, encrypted: keyed && peers.writtenTo(slot) >= ENCRYPTED_VERSION };
 }
 
 /** Null: the kernel, or the transport, does not say. */
@@ -269,14 +295,14 @@ function knownDrops(drops: number): number | null {
   return drops < 0 ? null : drops;
 }
 
-export function loopReport(loop: TurnLoop, replicas: number, self: number, keys: KeysReport | undefined) {
+/** @param self id of the reporting replica */
+export function loopReport(loop: TurnLoop, entries: readonly Entry[], self: number, keys: KeysReport | undefined) {
   return {
     keys: keys ?? null,
-    peers: Array.from({ length: replicas }, (_, replica) =>
-      replica === self ? null : peerReport(loop.peers, keys !== undefined, replica),
-    ),
+    entriesOf: entries.map(({ id }) => id),
+    peers: entries.map(({ id, slot }) => (id === self ? null : peerReport(loop.peers, keys !== undefined, slot))),
     previousVersion: { replicas: loop.reader.previous[0]!, clients: loop.reader.previous[1]! },
-    wire: Array.from({ length: replicas }, (_, replica) => loop.peers.writtenTo(replica)),
+    wire: entries.map(({ id, slot }) => (id === self ? loop.peers.newest : loop.peers.writtenTo(slot))),
     transport: {
       kind: loop.transport.kind,
       idle: loop.transport.idle,

@@ -10,15 +10,3 @@ export function count(mask: number): number {
   for (let m = mask; m !== 0; m &= m - 1) n++;
   return n;
 }
-
-/** The replicas of a set, in words: `0 and 2`. */
-export function namesOf(mask: number): string {
-  return Array.from({ length: 32 }, (_, r) => r)
-    .filter((r) => ((mask >>> r) & 1) === 1)
-    .join(' and ');
-}
-
-/** The replicas of a set in their places: `0-2` of three. */
-export function maskToString(mask: number, n: number): string {
-  return Array.from({ length: n }, (_, r) => ((mask >>> r) & 1 ? String(r) : '-')).join('');
-}

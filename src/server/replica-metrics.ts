@@ -11,7 +11,13 @@ import {
 import type { BucketSnapshot } from '../protocol/bucket-counts.js';
 import { COUNTER_NAMES, isRejected, rejectedByReason, type CounterName } from '../protocol/counters.js';
 import type { MembershipReport } from '../host/membership-report.js';
-import { REPORTED_STATUS_NAMES, spokenIn, type PeerReport, type ReplicaStatusReport } from '../host/status.js';
+import {
+  idOfEntry,
+  REPORTED_STATUS_NAMES,
+  spokenIn,
+  type PeerReport,
+  type ReplicaStatusReport,
+} from '../host/status.js';
 
 const MICROSECONDS = 1e6;
 const NANOSECONDS = 1e9;
@@ -158,7 +164,7 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
       samples: disk === undefined ? [] : [inSeconds(disk.syncUs)],
     },
     ...clockMetrics(clock),
-    ...replicaClockMetrics(report.replicaClocks),
+    ...replicaClockMetrics(report),
     ...transportMetrics(transport.counters),
     counter(
       `${METRIC_PREFIX}kernel_datagrams_dropped_total`,
@@ -169,7 +175,10 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
     level(
       'wire_version_written',
       'Version of the wire in which this replica writes to another, by replica',
-      byLabel('replica', Object.fromEntries((report.wire ?? []).map((version, replica) => [String(replica), version]))),
+      byLabel(
+        'replica',
+        Object.fromEntries((report.wire ?? []).map((version, entry) => [String(idOfEntry(report, entry)), version])),
+      ),
     ),
     level(
       'wire_version_heard',
@@ -308,28 +317,23 @@ function clockMetrics(clock: ReplicaStatusReport['clock']): Family[] {
 }
 
 /** Only a primary compares the replicas' clocks. */
-function replicaClockMetrics(clocks: ReplicaStatusReport['replicaClocks']): Family[] {
-  const of = (value: (replica: number) => number | null): Sample[] =>
-    (clocks?.offsetsNs ?? []).flatMap((_, replica) => {
-      const v = value(replica);
-      return v === null ? [] : [{ labels: { replica: String(replica) }, value: v }];
+function replicaClockMetrics(report: ReplicaStatusReport): Family[] {
+  const { replicaClocks: clocks } = report;
+  const of = (value: (offsetNs: number, replica: number) => number): Sample[] =>
+    (clocks?.offsetsNs ?? []).flatMap((ns, entry) => {
+      const replica = idOfEntry(report, entry);
+      return ns === null ? [] : [{ labels: { replica: String(replica) }, value: value(ns, replica) }];
     });
-  const offsetOf = (replica: number): number | null => {
-    const ns = clocks!.offsetsNs[replica]!;
-    return ns === null ? null : ns / NANOSECONDS;
-  };
   return [
     gauge(
       `${METRIC_PREFIX}replica_clock_offset_seconds`,
       "A replica's clock minus the primary's, from the answers to Syncs; only at a primary, absent for a replica that was not heard recently",
-      of(offsetOf),
+      of((ns) => ns / NANOSECONDS),
     ),
     gauge(
       `${METRIC_PREFIX}replica_clock_off`,
       "Whether a replica's clock differs so much from those of a majority that requests through it are slow (1 or 0); only at a primary, absent if no majority of the clocks agrees",
-      clocks?.divided === true
-        ? []
-        : of((replica) => (clocks!.offsetsNs[replica] === null ? null : clocks!.off.includes(replica) ? 1 : 0)),
+      clocks?.divided === true ? [] : of((_, replica) => (clocks!.off.includes(replica) ? 1 : 0)),
     ),
     gauge(
       `${METRIC_PREFIX}replica_clocks_divided`,
@@ -366,8 +370,8 @@ function inSeconds({ bounds, counts, sum }: BucketSnapshot): HistogramSample {
 
 /** One sample for each other replica of which it is known. */
 function peerSamples(report: ReplicaStatusReport, measure: (peer: PeerReport) => number | null): readonly Sample[] {
-  return (report.peers ?? []).flatMap((peer, replica) => {
+  return (report.peers ?? []).flatMap((peer, entry) => {
     const value = peer === null ? null : measure(peer);
-    return value === null ? [] : [{ labels: { replica: String(replica) }, value }];
+    return value === null ? [] : [{ labels: { replica: String(idOfEntry(report, entry)) }, value }];
   });
 }

@@ -45,7 +45,6 @@ import {
   type HostAndPort,
 } from '../host/cluster-config.js';
 import { HostPlaces, placeOf, seedsOf } from '../host/host-places.js';
-import { changingMembers } from '../host/changing-members.js';
 import { MemberSearch } from '../host/member-search.js';
 import { guardedLogger, stderrLogger, type Logger } from '../host/logger.js';
 import { show } from '../host/options.js';
@@ -64,6 +63,7 @@ import { transitionLogger, transitionState } from './transition-log.js';
 import {
   divergedReport,
   clocksReport,
+  entriesOf,
   coreCounters,
   logAheadNs,
   loopReport,
@@ -97,7 +97,6 @@ export class Replica {
   private readonly statusService: StatusService;
   private readonly membersService: MembersService;
   private readonly memberSearch: MemberSearch;
-  private readonly followsMembers = changingMembers.followed;
   private readonly places: HostPlaces;
   /** What it says of the members, and what that was made from. */
   private members: { readonly from: Membership; readonly identity: string | undefined; readonly list: MemberList };
@@ -227,6 +226,7 @@ export class Replica {
       const bySlot = Array.from({ length: HOST_PLACES }, (_, at) => listed.hosts.find((host) => host.slot === at));
       const book = await AddressBook.open({
         replicas: bySlot.map((host) => (host === undefined ? undefined : placeOf(host, cluster))),
+        ids: bySlot.map((host) => host?.id ?? -1),
       });
       const address =
         options.listen === undefined
@@ -236,6 +236,7 @@ export class Replica {
         cluster,
         book,
         listen: address,
+        listenFrom: options.listen !== undefined ? 'flag' : bySlot[slot]?.address ? 'members' : 'file',
         sender: id,
         slot,
         ids: bySlot.map((host) => host?.id ?? -1),
@@ -276,12 +277,8 @@ export class Replica {
             () => replica?.core,
             (event) => replica?.openChange.heard(event, performance.now()),
           ),
-          ...(changingMembers.followed
-            ? {
-                unknownEpoch: (from: number) => replica?.memberSearch.ask(from, loop.instant),
-                searchMembers: () => replica?.memberSearch.search(loop.instant),
-              }
-            : {}),
+          unknownEpoch: (from: number) => replica?.memberSearch.ask(from, loop.instant),
+          searchMembers: () => replica?.memberSearch.search(loop.instant),
         },
         chain,
       );
@@ -356,6 +353,8 @@ export class Replica {
   /** The replica's current status. Allocates: for operators and tools. */
   status(): ReplicaStatusReport {
     const { user, system } = process.cpuUsage();
+    const { hosts, members, id: slot } = this.core.state;
+    const entries = entriesOf(members.hosts, { id: this.id, slot });
     return {
       schema: STATUS_SCHEMA,
       id: this.id,
@@ -373,20 +372,16 @@ export class Replica {
         (slot) => this.core.matchedAt(slot),
       ),
       identity: this.storage.identity ?? null,
-      ...(this.core.state.isPrimary
-        ? { replicaClocks: clocksReport(this.core.clocks, this.cluster.replicas.length) }
-        : {}),
+      ...(this.core.state.isPrimary ? { replicaClocks: clocksReport(this.core.clocks, entries, hosts) } : {}),
       ...this.logAhead(),
       chain: {
         function: this.cluster.chain,
         fingerprint: showFingerprint(this.core.state.chain.fingerprint),
-        ...(this.core.state.others.otherChain === 0
-          ? {}
-          : { differs: this.replicasOf(this.core.state.others.otherChain) }),
+        ...(this.core.state.others.otherChain === 0 ? {} : { differs: hosts.idsOf(this.core.state.others.otherChain) }),
       },
       ...(this.core.state.others.otherList === 0
         ? {}
-        : { clusterFileDiffers: this.replicasOf(this.core.state.others.otherList) }),
+        : { clusterFileDiffers: hosts.idsOf(this.core.state.others.otherList) }),
       features: {
         known: OFFERED_FEATURES,
         on: this.running ? featureNames(this.core.state.execution.features) : [],
@@ -394,9 +389,9 @@ export class Replica {
       durability: this.durability,
       storage: this.storage instanceof DurableStorage ? this.storage.status() : null,
       clock: this.clock.report(),
-      ...divergedReport(this.core.divergence),
+      ...divergedReport(this.core.divergence, hosts),
       counters: coreCounters(this.core.counters),
-      ...loopReport(this.loop, this.cluster.replicas.length, this.id, this.keys?.ring.report()),
+      ...loopReport(this.loop, entries, this.id, this.keys?.ring.report()),
       statusRequests: { answered: this.statusService.answered, refused: this.statusService.refused },
       membersRequests: { answered: this.membersService.answered, refused: this.membersService.refused },
       cpuSeconds: { user: user / 1e6, system: system / 1e6 },
@@ -492,15 +487,10 @@ export class Replica {
     const { status, majorityLost } = protocolReport(this.core.state, this.running);
     if (majorityLost !== undefined) return majorityLostText(majorityLost, length);
     if (status !== 'normal') return `status is ${status}`;
-    const others = this.replicasOf(this.core.state.others.otherChain);
+    const others = this.core.state.hosts.idsOf(this.core.state.others.otherChain);
     return others.length <= length >> 1
       ? undefined
       : `its chain has another secret than that of replicas ${others.join(', ')}`;
-  }
-
-  /** The replicas of a mask, one bit each. */
-  private replicasOf(mask: number): number[] {
-    return this.cluster.replicas.flatMap((_, replica) => (((mask >>> replica) & 1) === 1 ? [replica] : []));
   }
 
   /** Stops taking part; the others continue while they are a majority. Closing again waits for the first call. */
@@ -547,7 +537,7 @@ export class Replica {
             );
             return;
           case Members.type:
-            if (this.followsMembers) this.memberSearch.onMembers(bytes, offset, now);
+            this.memberSearch.onMembers(bytes, offset, now);
             return;
           default:
             known satisfies never; // each message for the host has its case; the others are for the core
@@ -562,13 +552,10 @@ export class Replica {
         if (passedUs > STALL_US) this.heardUs = Math.min(now.monotonicUs, this.heardUs + passedUs);
         tickedUs = now.monotonicUs;
         core.tick(now);
-        if (this.followsMembers && (core.state.starting || now.monotonicUs - this.heardUs > SILENCE_US))
-          this.memberSearch.search(now);
+        if (core.state.starting || now.monotonicUs - this.heardUs > SILENCE_US) this.memberSearch.search(now);
       },
       unreachable: (replica, now) => core.unreachable(replica, now),
-      unlisted: (host, endpoint, length, now) => {
-        if (this.followsMembers) this.memberSearch.unlisted(host, endpoint, length, now);
-      },
+      unlisted: (host, endpoint, length, now) => this.memberSearch.unlisted(host, endpoint, length, now),
       endTurn: (now) => {
         // Before the flush: what was said to a host in the turn in which it left still goes there.
         this.checkIdentity();

@@ -110,6 +110,8 @@ export class DivergingDriver implements EventHandler {
 /** A replica's state, as this file needs it. */
 interface MarkedHost {
   readonly id: number;
+  /** The ids that it ever had among the members: by those it is named. */
+  readonly hostIds: readonly number[];
   /** Undefined until it begins for the first time. */
   readonly probe: { readonly mark: number; readonly nextMark: number; readonly wentWrong: boolean } | undefined;
   /** It reports its state: it has one, and not from another replica. */
@@ -148,7 +150,8 @@ export class WrongStates {
 
   /** A replica reports that its state and another one's differ. False if neither ever was wrong. */
   named(by: number, detail: string): boolean {
-    const other = Number(NAMED.exec(detail)?.[1] ?? NaN);
+    const name = Number(NAMED.exec(detail)?.[1] ?? NaN);
+    const other = this.hosts.find(({ hostIds }) => hostIds.includes(name))?.id ?? NaN;
     for (const host of this.hosts) {
       const { id } = host;
       if ((id !== by && id !== other) || markOf(host) === 0) continue;

@@ -137,6 +137,8 @@ export class ReplicaHost implements EventHandler {
     | { readonly fate: LogFate; readonly type: number; readonly downUs: number; seen: boolean }
     | undefined;
   private crashing: Crash | undefined;
+  /** The ids that it ever had among the members. */
+  readonly hostIds: number[];
 
   constructor(
     readonly id: number,
@@ -145,6 +147,7 @@ export class ReplicaHost implements EventHandler {
     /** Its id among the members; undefined: it is nobody yet. */
     public hostId: number | undefined,
   ) {
+    this.hostIds = hostId === undefined ? [] : [hostId];
     this.outbox = new SimulatedOutbox(
       id,
       around.wire,
@@ -196,6 +199,7 @@ export class ReplicaHost implements EventHandler {
     this.around.network.moveIn(this.id);
     this.isBurnt = false;
     this.hostId = hostId;
+    this.hostIds.push(hostId);
     this.config = { ...this.config, hostId };
     this.members = members;
     this.start();

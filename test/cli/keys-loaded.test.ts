@@ -150,6 +150,41 @@ t.test('unknown is not shown as encrypted', (t) => {
   t.equal(seen([T, T, T], undefined, [T, T, T]), 'unknown', 'an earlier version');
   t.equal(seen([T, T, null], [T, T, null], 'silent'), 'yes', 'a replica that does not answer has no say');
   t.equal(seen([T]), 'unknown', 'a single replica has no link');
+  // Host 5 has come in the place of host 1.
+  const hosts = [0, 2, 5];
+  const changed = (links: readonly (boolean | null)[][]): string =>
+    encryptedBetween(
+      links.map((row, own) => ({
+        id: hosts[own]!,
+        entriesOf: hosts,
+        peers: row.map((one, to) => (to === own ? null : link(one))),
+      })),
+    );
+  t.equal(
+    changed([
+      [T, T, T],
+      [T, T, T],
+      [T, T, T],
+    ]),
+    'yes',
+  );
+  t.equal(
+    changed([
+      [T, T, null],
+      [T, T, T],
+      [T, T, T],
+    ]),
+    'unknown',
+    'the link to host 5 counts',
+  );
+  t.equal(
+    changed([
+      [T, T, F],
+      [T, T, T],
+      [T, T, T],
+    ]),
+    'partly',
+  );
   t.equal(seen(), 'unknown');
   t.end();
 });

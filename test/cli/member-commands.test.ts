@@ -12,7 +12,6 @@ import { runChange } from '../../src/cli/members/run.js';
 import { Client } from '../../src/client/client.js';
 import { switchOn } from '../../src/client/feature-switch.js';
 import { KvClient } from '../../src/client/kv-client.js';
-import { changingMembers } from '../../src/host/changing-members.js';
 import { openChain } from '../../src/host/chain.js';
 import { loadCluster } from '../../src/host/cluster-config.js';
 import { silentLogger } from '../../src/host/logger.js';
@@ -21,8 +20,6 @@ import { loadHash } from '../../src/native/hash64.js';
 import { FEATURE_NAMES, featureOperation } from '../../src/protocol/log/features.js';
 import { Replica } from '../../src/server/replica.js';
 import { clusterConfig, freePorts } from '../server/fixtures.js';
-
-changingMembers.followed = true;
 
 /** On a busy host. */
 const TIMEOUT_MS = 300_000;

@@ -4,7 +4,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
-import { changingMembers } from '../../src/host/changing-members.js';
 import { silentLogger } from '../../src/host/logger.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { EPOCH_VIEWS } from '../../src/protocol/configuration.js';
@@ -15,8 +14,6 @@ import { ViewChange } from '../../src/wire/messages.js';
 import { writeI32 } from '../../src/wire/u64.js';
 import { PREVIOUS_WIRE_VERSION } from '../../src/wire/versions.js';
 import { clusterConfig } from '../server/fixtures.js';
-
-changingMembers.followed = true;
 
 /** On a busy host. */
 const TIMEOUT_MS = 120_000;

@@ -30,13 +30,10 @@ import { Replica } from '../../src/server/replica.js';
 import { checkHistory, explain } from '../../src/sim/linearizability.js';
 import { Random } from '../../src/sim/random.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
-import { changingMembers } from '../../src/host/changing-members.js';
 import { freePorts } from '../server/fixtures.js';
 import { Load } from './chaos/load.js';
 import { unpackProgram, VERSION_4 } from './packed-program.js';
 import { runNode } from './processes.js';
-
-changingMembers.followed = true;
 
 const given = process.env['PREVIOUS'];
 const packed = given === undefined ? unpackProgram(VERSION_4) : undefined;

@@ -45,6 +45,7 @@ export const REPORT: ReplicaStatusReport = {
   transport: { kind: 'fuzz', idle: 'block', counters: counted(TRANSPORT_COUNTER_NAMES) },
   clock: { source: 'fuzz', epoch: 'utc' },
   counters: counted(COUNTER_NAMES),
+  entriesOf: [0, 1, 2],
   wire: [5, 5, 5],
   drops: {},
   outboxDropped: 0,

@@ -258,6 +258,26 @@ t.test('what others say of epochs that are not known here, or in which they do n
   t.end();
 });
 
+t.test('hosts are named by their ids, not by the places that they have in masks', (t) => {
+  const { c } = named();
+  const replica = c.replica(1);
+  const [, ...rest] = after(3).hosts;
+  const hosts = [...rest, { id: 7, slot: 0, identityHi: 7, identityLo: 9, address: 'host-7:1' }];
+  const voters = [1, 2, 7];
+  const members = { ...after(3), started: 1, decided: 1, index: 50, voters, nextVoters: voters, hosts, nextId: 8 };
+  replica.core.takeMembers(encodeMembership(members), c.now);
+  t.equal(replica.state.members.index, 50);
+  replica.receive(ViewChange, { view: E1 }, 0);
+  t.ok(replica.transitions.includes('promise: asked by replica 7'), replica.transitions.join('\n'));
+  replica.core.divergence.contradictions.impossible(0, 'says so', c.now);
+  t.equal(replica.transitions.at(-1), 'contradicted: replica 7 says so; its message is ignored');
+  t.strictSame(replica.state.hosts.idsOf(0b111), voters);
+  t.equal(replica.state.hosts.namesOf(0b011), '1 and 7');
+  t.equal(replica.state.hosts.namesOf(0), 'none');
+  t.strictSame([replica.state.hosts.idOf(0), replica.state.hosts.idOf(9)], [7, -1]);
+  t.end();
+});
+
 const VOTED_BY_ALL = [0, 1, 2];
 /** Members in which epoch `to` is decided behind epoch `from`, which began, as after `index` entries. */
 const decided = (from: number, to: number, index: number): Uint8Array =>

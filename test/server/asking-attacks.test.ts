@@ -4,7 +4,6 @@ import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { changingMembers } from '../../src/host/changing-members.js';
 import { loadCluster, type ClusterConfig } from '../../src/host/cluster-config.js';
 import type { KeyEntry, KeyFile } from '../../src/host/key-file.js';
 import { Keyring } from '../../src/host/keyring.js';
@@ -19,8 +18,6 @@ import { EPOCHS_BYTES, encodeMemberList, listDigest } from '../../src/wire/membe
 import { AskMembers, Members } from '../../src/wire/messages.js';
 import { writeI32, writeU16 } from '../../src/wire/u64.js';
 import { clusterConfig, startReplicas } from './fixtures.js';
-
-changingMembers.followed = true;
 
 const hash = loadHash();
 /** Never listed in a cluster of one. */

@@ -4,18 +4,17 @@ import { AllMembers } from '../../src/cli/cluster/all-members.js';
 import { summarize, type ClusterSummary } from '../../src/cli/cluster/summary.js';
 import { switchOn } from '../../src/client/feature-switch.js';
 import { OperatorClient } from '../../src/client/operator-client.js';
-import { changingMembers } from '../../src/host/changing-members.js';
 import { openChain } from '../../src/host/chain.js';
 import { loadCluster } from '../../src/host/cluster-config.js';
 import { silentLogger, type Logger } from '../../src/host/logger.js';
+import { spokenIn } from '../../src/host/status.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { expose } from '../../src/metrics/exposition.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { FEATURE_NAMES, featureOperation } from '../../src/protocol/log/features.js';
 import type { ConfigureOperation } from '../../src/protocol/membership/operations.js';
+import { WIRE_VERSION } from '../../src/wire/versions.js';
 import { clusterConfig, startReplicas } from './fixtures.js';
-
-changingMembers.followed = true;
 
 /** On a busy host. */
 const TIMEOUT_MS = 60_000;
@@ -142,4 +141,41 @@ t.test('an old cluster file shows the whole cluster, as long as one replica in i
   await replicas[0]!.close();
   const blind = await once(({ answered }) => answered === 1);
   t.equal(blind.replicas[1]!.report?.id, 1, 'whoever was found is still asked');
+});
+
+t.test('a host in the place of one that is gone is named by its own id', async (t) => {
+  const cluster = await clusterConfig(3);
+  const replicas = await startReplicas(cluster, () => new KvMachine());
+  t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
+  const options = { cluster, logger: silentLogger, connectTimeout: TIMEOUT_MS };
+  await switchOn(
+    options,
+    featureOperation(FEATURE_NAMES.indexOf('membership') + 1, openChain(loadCluster(cluster), undefined, loadHash())),
+    TIMEOUT_MS,
+  );
+  const operator = await OperatorClient.open(options);
+  t.teardown(() => operator.close());
+  const change = async (operation: ConfigureOperation): Promise<void> => {
+    t.match(await operator.change(operation, TIMEOUT_MS), { outcome: 0 }, operation.kind);
+  };
+  for (const id of [0, 1, 2])
+    await change({ kind: 'name', id, identityHi: 1, identityLo: id + 1, address: cluster.replicas[id]! });
+  await change({ kind: 'learn', identityHi: 1, identityLo: 9, address: '127.0.0.1:9' });
+  await change({ kind: 'forget', id: 3 });
+  await change({ kind: 'learn', identityHi: 1, identityLo: 10, address: '127.0.0.1:10' });
+  const endMs = Date.now() + TIMEOUT_MS;
+  while (Date.now() < endMs && replicas.some((each) => each.status().membership!.hosts.every(({ id }) => id !== 4)))
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  for (const replica of replicas) {
+    const report = replica.status();
+    t.same(report.entriesOf, [0, 1, 2, 4]);
+    t.same([report.wire.length, report.peers!.length], [4, 4]);
+    t.equal(report.peers![replica.id], null);
+    t.same(report.peers![3], { speaks: null, encrypted: null }, 'the new host was never heard');
+    t.equal(spokenIn(report), WIRE_VERSION);
+    const text = expose(replica.metrics());
+    t.match(text, /^jitpaxos_wire_version_written\{replica="4"\} \d+$/m);
+    t.notMatch(text, /replica="3"/);
+    if (report.replicaClocks !== undefined) t.equal(report.replicaClocks.offsetsNs.length, 4);
+  }
 });

@@ -8,7 +8,6 @@ import { switchOn } from '../../src/client/feature-switch.js';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { OperatorClient } from '../../src/client/operator-client.js';
-import { changingMembers } from '../../src/host/changing-members.js';
 import { openChain } from '../../src/host/chain.js';
 import { loadCluster, type ClusterConfig } from '../../src/host/cluster-config.js';
 import { silentLogger } from '../../src/host/logger.js';
@@ -27,8 +26,6 @@ import type { MemberList } from '../../src/wire/member-list.js';
 import { readI32, writeHex } from '../../src/wire/u64.js';
 import { PREVIOUS_WIRE_VERSION } from '../../src/wire/versions.js';
 import { clusterConfig, freePorts } from './fixtures.js';
-
-changingMembers.followed = true;
 
 /** On a busy host. */
 const TIMEOUT_MS = 120_000;

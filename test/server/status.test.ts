@@ -370,6 +370,7 @@ t.test('what the answers say together', async (t) => {
     report: {
       ...base,
       id,
+      entriesOf: [0, 1, 2],
       pid: 100 + id,
       view: 4,
       primary: 1,

@@ -6,7 +6,7 @@ import { rejectedByReason } from '../../protocol/counters.js';
 import { CHAIN_REMEDY, chainWarning } from '../../host/chain.js';
 import type { Cluster } from '../../host/cluster-config.js';
 import { viewText, type ReportedHost } from '../../host/membership-report.js';
-import { majorityLostText, spokenIn, type ReplicaStatusReport } from '../../host/status.js';
+import { idOfEntry, majorityLostText, spokenIn, type ReplicaStatusReport } from '../../host/status.js';
 import { Exit } from '../../console/exit.js';
 import { formatLongDuration } from '../../console/units.js';
 import { featureDifferences } from './features-known.js';
@@ -75,14 +75,16 @@ export interface ClusterSummary {
 export type Encrypted = 'yes' | 'no' | 'partly' | 'unknown';
 
 /** A link of which nothing is known makes the answer `unknown`, unless others are known to differ. */
-export function encryptedBetween(reports: readonly Pick<ReplicaStatusReport, 'id' | 'peers'>[]): Encrypted {
+export function encryptedBetween(
+  reports: readonly Pick<ReplicaStatusReport, 'id' | 'peers' | 'entriesOf'>[],
+): Encrypted {
   const answered = new Set(reports.map(({ id }) => id));
   const found = new Set<boolean | null>();
-  for (const { peers } of reports) {
-    if (peers === undefined) found.add(null);
+  for (const report of reports) {
+    if (report.peers === undefined) found.add(null);
     else
-      peers.forEach((peer, replica) => {
-        if (peer !== null && answered.has(replica)) found.add(peer.encrypted);
+      report.peers.forEach((peer, entry) => {
+        if (peer !== null && answered.has(idOfEntry(report, entry))) found.add(peer.encrypted);
       });
   }
   if (found.has(true) && found.has(false)) return 'partly';

@@ -9,7 +9,7 @@ import { toHex } from '../../wire/u64.js';
 import { SLOTS } from '../configuration.js';
 import type { Instant } from '../contract.js';
 import { Counter } from '../counters.js';
-import { count, lowest, namesOf } from '../masks.js';
+import { count, lowest } from '../masks.js';
 import { DivergedError, OTHERS_GO_ON } from './diverged-error.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './replica-sender.js';
@@ -99,10 +99,10 @@ export class Contradictions {
     if (count(replicas) <= state.configuration.f) return;
     throw new DivergedError(
       'log-diverged',
-      `what replica ${state.id} takes for committed is not what replicas ${namesOf(replicas)} committed: ${this.last
+      `what replica ${state.hosts.self} takes for committed is not what replicas ${state.hosts.namesOf(replicas)} committed: ${this.last
         .map((said, r) =>
           said !== undefined && ((replicas >>> r) & 1) === 1
-            ? `entry ${said.index} has chain ${toHex(said.chainHi, said.chainLo)} at replica ${r}`
+            ? `entry ${said.index} has chain ${toHex(said.chainHi, said.chainLo)} at replica ${state.hosts.idOf(r)}`
             : '',
         )
         .filter((text) => text !== '')
@@ -124,7 +124,7 @@ export class Contradictions {
     this.named[from] = what;
     this.namedUs[from] = now.monotonicUs;
     this.state.counters[Counter.contradicted]!++;
-    this.state.transition('contradicted', `replica ${from} ${what}; its message is ignored`);
+    this.state.transition('contradicted', `replica ${this.state.hosts.idOf(from)} ${what}; its message is ignored`);
   }
 
   /** Tells all replicas what is committed here: those that differ answer. */

@@ -12,10 +12,14 @@ export class Hosts {
   private readonly ids = new Int32Array(SLOTS).fill(-1);
   private readonly listeners: ((slot: number) => void)[] = [];
 
-  /** @param own slot of this replica */
+  /**
+   * @param own slot of this replica
+   * @param self its id
+   */
   constructor(
     private readonly own: number,
     replicas: number,
+    readonly self: number = own,
   ) {
     this.listed = 2 ** replicas - 1;
     for (let id = 0; id < replicas; id++) this.ids[id] = id;
@@ -44,6 +48,22 @@ export class Hosts {
   /** What comes from there was sent by a replica, or by this one itself; everything else is a client. */
   has(endpoint: number): boolean {
     return endpoint < SLOTS && ((this.listed >>> endpoint) & 1) === 1;
+  }
+
+  /** For people: the host in a slot, or the one that was there last; −1: there was none. */
+  idOf(slot: number): number {
+    return this.ids[slot] ?? -1;
+  }
+
+  /** The hosts in a set of slots, ascending. Allocates: for people. */
+  idsOf(slots: number): number[] {
+    return [...this.ids].filter((id, slot) => id >= 0 && ((slots >>> slot) & 1) === 1).sort((a, b) => a - b);
+  }
+
+  /** Those in words: `0 and 2`. */
+  namesOf(slots: number): string {
+    const ids = this.idsOf(slots);
+    return ids.length === 0 ? 'none' : ids.join(' and ');
   }
 
   /** A number above every slot that has a host. */

@@ -184,7 +184,7 @@ export class Introduction {
         (remembered > state.incarnation ||
           (remembered === state.incarnation && differ(state.life, readI32(bytes, o + at.knownLife))))
       )
-        throw new ForgottenError(state.id, from, remembered, state.incarnation);
+        throw new ForgottenError(state.hosts.self, state.hosts.idOf(from), remembered, state.incarnation);
       if (
         state.alone &&
         readI32(bytes, o + at.nonce) === this.nonce &&
@@ -265,7 +265,8 @@ export class Introduction {
         by = r;
       }
     }
-    if (remembered > 0 && this.first() !== 'log-lost') throw new ForgottenError(state.id, by, remembered, 0);
+    if (remembered > 0 && this.first() !== 'log-lost')
+      throw new ForgottenError(state.hosts.self, state.hosts.idOf(by), remembered, 0);
     if (!inUse) {
       if (this.enoughUs === Infinity && met >= state.configuration.f) this.enoughUs = now.monotonicUs;
       if (met < count(state.hosts.others) && !(now.monotonicUs - this.enoughUs >= REST_US)) return;

@@ -36,8 +36,9 @@ export class OtherChains {
     if (differs)
       state.transition(
         'chain-differs',
-        `replica ${from} chains its log under another secret, or by another function, than this replica; neither hears the other`,
+        `replica ${state.hosts.idOf(from)} chains its log under another secret, or by another function, than this replica; neither hears the other`,
       );
-    else state.transition('chain-agrees', `replica ${from} chains its log as this replica does again`);
+    else
+      state.transition('chain-agrees', `replica ${state.hosts.idOf(from)} chains its log as this replica does again`);
   }
 }

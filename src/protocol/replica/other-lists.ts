@@ -19,13 +19,16 @@ export class OtherLists {
     const isSame = replicas === n && (list === own || (list & DIGEST) === 0 || (own & DIGEST) === 0);
     if (list === 0 || !state.others.noteList(from, !isSame)) return;
     if (isSame)
-      state.transition('cluster-agrees', `the cluster file of replica ${from} lists what this one's does again`);
+      state.transition(
+        'cluster-agrees',
+        `the cluster file of replica ${state.hosts.idOf(from)} lists what this one's does again`,
+      );
     else
       state.transition(
         'cluster-differs',
         replicas === n
-          ? `the cluster file of replica ${from} lists other addresses than this one's`
-          : `the cluster file of replica ${from} lists ${replicas} replicas, this one's ${n}`,
+          ? `the cluster file of replica ${state.hosts.idOf(from)} lists other addresses than this one's`
+          : `the cluster file of replica ${state.hosts.idOf(from)} lists ${replicas} replicas, this one's ${n}`,
       );
   }
 }

@@ -146,7 +146,7 @@ export class ReplicaState {
     const { limits, pieces = DEFAULT_PIECES } = config;
     this.id = config.id;
     this.members = firstMembership(config.replicas);
-    this.hosts = new Hosts(config.id, config.replicas);
+    this.hosts = new Hosts(config.id, config.replicas, config.hostId);
     this.views = new Views(config.replicas, () => this.nothingIsDecided());
     this.others = new OtherReplicas(config.id, this.views);
     this.hosts.onOther((slot) => this.others.forget(slot));

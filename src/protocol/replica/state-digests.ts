@@ -20,7 +20,7 @@ import { SLOTS } from '../configuration.js';
 import type { Hasher, Instant, Snapshot } from '../contract.js';
 import { Counter } from '../counters.js';
 import { DOUBLE_ZERO } from '../double-zero.js';
-import { count, lowest, namesOf } from '../masks.js';
+import { count, lowest } from '../masks.js';
 import {
   areComparable,
   comparedPart,
@@ -257,19 +257,20 @@ export class StateDigests {
   /** @param majority replicas that agree with this one, if that decides; otherwise 0 */
   private nameDifference(own: Own, r: number, majority: number): void {
     const said = this.heard.of(r, own.index)!;
+    const id = this.state.hosts.idOf(r);
     const who =
       majority > 0
-        ? `${majority} replicas agree with this one, so replica ${r} is in the wrong and stops itself`
+        ? `${majority} replicas agree with this one, so replica ${id} is in the wrong and stops itself`
         : 'which of them is in the wrong is not known, so none is stopped: look at both';
     if (own.index === 0)
       this.state.transition(
         'limits-differ',
-        `from replica ${r}: ${compareLimits(own, said, `at replica ${r}`)}; ${who}`,
+        `from replica ${id}: ${compareLimits(own, said, `at replica ${id}`)}; ${who}`,
       );
     else
       this.state.transition(
         'state-diverged',
-        `from replica ${r}: behind entry ${own.index}, chain ${toHex(own.chainHi, own.chainLo)}, the state here has digest ${toHex(own.digestHi, own.digestLo)} and there ${toHex(said.digestHi, said.digestLo)}; ${who}`,
+        `from replica ${id}: behind entry ${own.index}, chain ${toHex(own.chainHi, own.chainLo)}, the state here has digest ${toHex(own.digestHi, own.digestLo)} and there ${toHex(said.digestHi, said.digestLo)}; ${who}`,
       );
   }
 
@@ -280,7 +281,7 @@ export class StateDigests {
     // f + 1 others share another state, so what this one says gives no majority to its own state, wherever that came
     // from.
     if (own.isEcho) this.sendToAll(own, false);
-    const others = namesOf(replicas);
+    const others = this.state.hosts.namesOf(replicas);
     const first = lowest(replicas);
     const said = this.heard.of(first, own.index)!;
     this.stops(
@@ -291,7 +292,7 @@ export class StateDigests {
           )
         : new DivergedError(
             'state-diverged',
-            `the state of replica ${this.state.id} behind entry ${own.index}, chain ${toHex(own.chainHi, own.chainLo)}, has digest ${toHex(own.digestHi, own.digestLo)}, and that of replicas ${others}, behind the same log, ${toHex(said.digestHi, said.digestLo)}: ` +
+            `the state of replica ${this.state.hosts.self} behind entry ${own.index}, chain ${toHex(own.chainHi, own.chainLo)}, has digest ${toHex(own.digestHi, own.digestLo)}, and that of replicas ${others}, behind the same log, ${toHex(said.digestHi, said.digestLo)}: ` +
               `its state machine is not deterministic or not the same, or its memory or disk is at fault. It must not serve that state again; ${OTHERS_GO_ON}`,
           ),
       now,

@@ -9,7 +9,7 @@ import { ViewReason } from '../../../wire/messages.js';
 import type { Instant } from '../../contract.js';
 import { Experience } from './experience.js';
 import { ENTRIES_BEHIND, type OpenEpoch } from './open-epoch.js';
-import { lowest, maskToString } from '../../masks.js';
+import { lowest } from '../../masks.js';
 import { Pleas } from './pleas.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { SyncAnswers } from './sync-answers.js';
@@ -59,7 +59,7 @@ export class BetterView {
   forClients(alive: number, withLog: number, now: Instant): number {
     const { state, pleas } = this;
     this.reason = ViewReason.plea;
-    this.why = `for clients that do not hear ${maskToString(pleas.avoided(now), state.hosts.end)}`;
+    this.why = `for clients that do not hear ${state.hosts.namesOf(pleas.avoided(now))}`;
     return pleas.better(state.view, alive, withLog, now);
   }
 
@@ -108,7 +108,7 @@ export class BetterView {
     const mask = answers.lag.withoutSlow(synchronization.commitIndex.matched, now);
     if (mask === 0) return -1;
     this.reason = ViewReason.slow;
-    this.why = `slow members; as fast as the best spare ${maskToString(mask, state.hosts.end)}`;
+    this.why = `slow members; as fast as the best spare: ${state.hosts.namesOf(mask)}`;
     return state.views.next(state.view, mask & ~this.avoided(now), state.id, 0);
   }
 
@@ -117,7 +117,10 @@ export class BetterView {
     const { state, synchronization, clockChanges } = this;
     const { clocks, lag } = this.answers;
     if (clocks.judge(now))
-      state.transition(clocks.off === 0 && !clocks.divided ? 'clocks-agree' : 'clock-off', clocks.describe());
+      state.transition(
+        clocks.off === 0 && !clocks.divided ? 'clocks-agree' : 'clock-off',
+        clocks.describe(state.hosts),
+      );
     if (
       (clocks.off & state.views.memberMask(state.view)) === 0 ||
       clockChanges.sinceUs(now) < CLOCK_PAUSE_US * 4 ** Math.max(0, clockChanges.at(now) - 1)
@@ -129,7 +132,7 @@ export class BetterView {
       synchronization.heartbeat.answering(now) &
       lag.keepingUp(synchronization.commitIndex.matched);
     this.reason = ViewReason.clock;
-    this.why = clocks.describe();
+    this.why = clocks.describe(state.hosts);
     return state.views.next(state.view, fit, ((fit >>> state.id) & 1) === 1 ? state.id : -1, fit);
   }
 }

@@ -12,6 +12,7 @@ import { DOUBLE_ZERO } from '../../double-zero.js';
 import { differenceU64 } from '../../../wire/u64.js';
 import { ClockOffsets } from '../../clock-offsets.js';
 import { SLOTS } from '../../configuration.js';
+import type { Hosts } from '../hosts.js';
 import type { Instant } from '../../contract.js';
 import { count, lowest } from '../../masks.js';
 import type { Views } from '../../views.js';
@@ -98,19 +99,19 @@ export class ReplicaClocks {
   }
 
   /** For people. */
-  describe(): string {
+  describe(hosts: Pick<Hosts, 'idOf' | 'idsOf'>): string {
     const of = (mask: number): number[] =>
       Array.from({ length: SLOTS }, (_, r) => r).filter((r) => ((mask >>> r) & 1) === 1);
     if (this.divided) {
       const others = of(this.views.present.voters).filter((r) => r !== this.id && !Number.isNaN(this.offsetUs(r)));
-      return `no majority of the replicas' clocks agree: against that of replica ${this.id}, ${others.map((r) => `replica ${r} ${this.offsetUs(r) < 0 ? '−' : '+'}${amount(this.offsetUs(r))}`).join(', ')}`;
+      return `no majority of the replicas' clocks agree: against that of replica ${hosts.idOf(this.id)}, ${others.map((r) => `replica ${hosts.idOf(r)} ${this.offsetUs(r) < 0 ? '−' : '+'}${amount(this.offsetUs(r))}`).join(', ')}`;
     }
     if (this.off === 0) return 'the clocks of the replicas agree';
     const reference = of(this.right)[0] ?? this.id;
     return of(this.off)
       .map(
         (r) =>
-          `the clock of replica ${r} is ${difference(this.offsetUs(r) - this.offsetUs(reference))} those of ${of(this.right).join(', ')}`,
+          `the clock of replica ${hosts.idOf(r)} is ${difference(this.offsetUs(r) - this.offsetUs(reference))} those of ${hosts.idsOf(this.right).join(', ')}`,
       )
       .join('; ');
   }

@@ -321,7 +321,7 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
       round.wasForged(now);
       this.state.transition(
         'gone-wrongly',
-        `replica ${from} answers, and its host had said that nothing listens there; such reports are not believed for ten minutes`,
+        `replica ${this.state.hosts.idOf(from)} answers, and its host had said that nothing listens there; such reports are not believed for ten minutes`,
       );
     }
   }

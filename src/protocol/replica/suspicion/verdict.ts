@@ -7,7 +7,7 @@
  */
 import { ReplicaStatus, ViewReason } from '../../../wire/messages.js';
 import type { Instant } from '../../contract.js';
-import { count, lowest, maskToString } from '../../masks.js';
+import { count, lowest } from '../../masks.js';
 import type { Synchronization } from '../agreement/synchronization.js';
 import type { MemberSearch } from '../membership/member-search.js';
 import type { Sender } from '../replica-sender.js';
@@ -80,7 +80,7 @@ export class Verdict {
     const view = this.choose(above, alive, withLog, now);
     if (view < 0 || !state.views.mayVote(view, state.id)) return pleaOpen;
     const reason = !isNormal ? ViewReason.unknown : round.someoneGone() ? ViewReason.gone : ViewReason.silence;
-    this.askFor(view, `alive ${maskToString(alive, state.hosts.end)}`, reason);
+    this.askFor(view, `alive ${state.hosts.namesOf(alive)}`, reason);
     this.accuse();
     if (!isRecovering) this.viewChanges.promise(view, 'own suspicion', now, reason);
     return pleaOpen && state.view !== view;
@@ -97,7 +97,7 @@ export class Verdict {
       if (answer.view <= above || !this.isWithinReach(answer.view, answered)) continue;
       above = answer.view;
       if (state.status !== ReplicaStatus.recovering && answer.status === ReplicaStatus.viewChange) {
-        this.viewChanges.promise(answer.view, `replica ${r} promised it`, now);
+        this.viewChanges.promise(answer.view, `replica ${state.hosts.idOf(r)} promised it`, now);
         return true;
       }
       if (answer.status === ReplicaStatus.normal) this.askAbout(answer.view, now);
@@ -263,7 +263,7 @@ export class Verdict {
     heartbeat.unheard = true;
     // A replica that starts first is alone for a while: it has lost none.
     if (heartbeat.heardAnyone())
-      state.transition('unheard', `only ${maskToString(alive, state.hosts.end)} answer: no Sync until more do`);
+      state.transition('unheard', `of the replicas only ${state.hosts.namesOf(alive)} answer: no Sync until more do`);
   }
 
   /** At the primary: the members that were silent did answer; they are alive, if slow. */

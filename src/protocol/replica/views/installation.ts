@@ -86,7 +86,7 @@ export class Installation implements TransferListener {
     transfer.begin(target, now);
     state.transition(
       'install',
-      `log of view ${target.logView} up to ${target.lastIndex} from replica ${target.source}`,
+      `log of view ${target.logView} up to ${target.lastIndex} from replica ${state.hosts.idOf(target.source)}`,
     );
     if (log.matches(target.lastIndex, target.chainHi, target.chainLo)) {
       for (const claim of target.claims) {

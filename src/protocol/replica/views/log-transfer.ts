@@ -258,7 +258,10 @@ export class LogTransfer {
     if (!arrived.isUndamaged(digest)) {
       arrived.abort();
       this.unusable.damaged(source, offered);
-      state.transition('snapshot-refused', `snapshot of ${offered.index} from replica ${source} is damaged`);
+      state.transition(
+        'snapshot-refused',
+        `snapshot of ${offered.index} from replica ${state.hosts.idOf(source)} is damaged`,
+      );
       this.ask(now);
       return;
     }
@@ -292,7 +295,10 @@ export class LogTransfer {
     const { source } = this.target!;
     this.unusable.impossible(source, offered);
     this.contradictions.impossible(source, `sends a snapshot of ${offered.index} that cannot be one: ${fault}`, now);
-    state.transition('snapshot-refused', `snapshot of ${offered.index} from replica ${source} cannot be one: ${fault}`);
+    state.transition(
+      'snapshot-refused',
+      `snapshot of ${offered.index} from replica ${state.hosts.idOf(source)} cannot be one: ${fault}`,
+    );
     // In a view change the source is given up when it has brought nothing for long enough. In a running view, the replica
     // that is asked next offers its own.
     if (state.status === ReplicaStatus.normal) this.drop();

@@ -72,7 +72,7 @@ export class ViewChanges {
     const reason = bytes[o + ViewChange.at.reason]!;
     if (!this.isOfVoter(view, from, now) || this.isOfLeaving(view, from)) return;
     if (view === state.view) this.listener.asked(reason, now);
-    if (view > state.view) this.promise(view, `asked by replica ${from}`, now, reason);
+    if (view > state.view) this.promise(view, `asked by replica ${state.hosts.idOf(from)}`, now, reason);
     else if (view < state.view && state.isPrimary) this.sender.sync(from, 0);
     else if (view === state.view && state.status === ReplicaStatus.viewChange) this.promises.vote();
   }
@@ -82,7 +82,7 @@ export class ViewChanges {
     const at = Vote.at;
     const view = readI32(bytes, o + at.view);
     if (view < 0 || !this.isOfVoter(view, from, now) || state.views.primary(view) !== state.id) return;
-    if (view > state.view) this.promise(view, `vote of replica ${from}`, now);
+    if (view > state.view) this.promise(view, `vote of replica ${state.hosts.idOf(from)}`, now);
     if (view !== state.view) return;
     if (state.isPrimary) this.sender.sync(from, 0);
     if (state.status !== ReplicaStatus.viewChange || !this.viewStart.lacks(from)) return;

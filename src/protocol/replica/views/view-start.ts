@@ -134,7 +134,7 @@ export class ViewStart {
     }
     this.contradictions.impossible(
       source,
-      `has a log for view ${state.view} that does not hold entry ${index}, which is committed as replica ${claimant} says`,
+      `has a log for view ${state.view} that does not hold entry ${index}, which is committed as replica ${state.hosts.idOf(claimant)} says`,
       now,
     );
     this.choose(now);
@@ -240,7 +240,10 @@ export class ViewStart {
   giveUpSource(now: Instant): void {
     const { installation } = this;
     if (installation.target === undefined || !installation.isSourceGivenUp(now)) return;
-    this.state.transition('install-failed', `replica ${installation.target.source} brings nothing`);
+    this.state.transition(
+      'install-failed',
+      `replica ${this.state.hosts.idOf(installation.target.source)} brings nothing`,
+    );
     this.failed.add(installation.target.source);
     installation.abandon();
     this.chosen = undefined;
