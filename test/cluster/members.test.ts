@@ -1,0 +1,298 @@
+// Changes of the members with real processes: replicas, the operator's tool, and clients. Processes are killed with
+// SIGKILL, the tool after every step that it prints, and every write that was acknowledged is read back.
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { Client } from '../../src/client/client.js';
+import { KvClient } from '../../src/client/kv-client.js';
+import type { ClusterConfig } from '../../src/host/cluster-config.js';
+import { silentLogger } from '../../src/host/logger.js';
+import type { ReplicaStatusReport } from '../../src/host/status.js';
+import { LocalCluster, MAIN, type ReplicaProcess } from '../../src/measure/local-cluster.js';
+import { freePorts } from '../server/fixtures.js';
+import { jitpaxos } from './processes.js';
+
+/** On a busy host. */
+const TIMEOUT_MS = 300_000;
+t.setTimeout(4 * TIMEOUT_MS);
+
+/** What a step looks like on stderr. */
+const STEP = /^(the log knows .*|.* is listed, as a learner|epoch \d+ is decided: voters [\d, ]+)$/;
+/** Loaded before the program: the process is gone as soon as it has printed a step. */
+const KILLED_AFTER_A_STEP = `data:text/javascript,${encodeURIComponent(
+  `const { stderr } = process;
+const write = stderr.write.bind(stderr);
+stderr.write = (text, ...rest) => {
+  const result = write(text, ...rest);
+  if (${String(STEP)}.test(String(text).trim())) process.kill(process.pid, 'SIGKILL');
+  return result;
+};`,
+)}`;
+
+interface Ended {
+  /** Null: it was killed. */
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs the program until it ends. */
+function run(args: readonly string[], nodeFlags: readonly string[] = []): Promise<Ended> {
+  const child = spawn(process.execPath, [...nodeFlags, MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const [said, complained]: [string[], string[]] = [[], []];
+  child.stdout.setEncoding('utf8').on('data', (text: string) => said.push(text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => complained.push(text));
+  const timer = setTimeout(() => child.kill('SIGKILL'), TIMEOUT_MS);
+  return new Promise((resolve) =>
+    child.once('close', (code) => {
+      clearTimeout(timer);
+      resolve({ code, stdout: said.join(''), stderr: complained.join('') });
+    }),
+  );
+}
+
+/** The command for an operator of this cluster. A host that is slow is waited for. */
+function memberArgs(cluster: LocalCluster, keys: string | undefined, args: readonly string[]): string[] {
+  return [
+    'member',
+    ...args,
+    ...['--cluster', cluster.clusterFile, '--silence', '60s'],
+    ...(keys === undefined ? [] : ['--key-file', keys]),
+  ];
+}
+
+/** Runs a command again and again, each time until it is killed after a step, and returns the steps and its end. */
+async function inPieces(args: readonly string[]): Promise<{ readonly steps: readonly string[]; readonly last: Ended }> {
+  const steps: string[] = [];
+  for (const deadline = performance.now() + TIMEOUT_MS; ; ) {
+    const last = await run(args, ['--import', KILLED_AFTER_A_STEP]);
+    if (last.code !== null || performance.now() > deadline) return { steps, last };
+    const step = last.stderr.split('\n').find((line) => STEP.test(line)) ?? last.stderr;
+    // The next process may ask hosts that have not executed this yet, and do it again.
+    if (steps.at(-1) !== step) steps.push(step);
+  }
+}
+
+/** Whether something became true in time. */
+async function until(condition: () => boolean | Promise<boolean>): Promise<boolean> {
+  for (const deadline = performance.now() + TIMEOUT_MS; performance.now() < deadline; await sleep(20))
+    if (await condition()) return true;
+  return false;
+}
+
+async function statusOf(replica: ReplicaProcess): Promise<ReplicaStatusReport | undefined> {
+  return (await replica.ask('stats'))?.status as unknown as ReplicaStatusReport | undefined;
+}
+
+async function killed(replica: ReplicaProcess): Promise<void> {
+  if (replica.exited) return;
+  const gone = new Promise<void>((resolve) => replica.child.once('exit', () => resolve()));
+  replica.kill('SIGKILL');
+  await gone;
+}
+
+/** A new key, which every running replica has loaded. Returns its file. */
+async function newKey(cluster: LocalCluster, role: string): Promise<string> {
+  const { code, stdout, stderr } = await jitpaxos([
+    ...['keys', 'add', '--role', role, '--cluster', cluster.clusterFile, '--json'],
+  ]);
+  if (code !== 0) throw new Error(stderr);
+  const { added, clientFile } = JSON.parse(stdout) as { added: number; clientFile: string };
+  for (const replica of cluster.replicas) replica.kill('SIGHUP');
+  for (const replica of cluster.replicas)
+    if (!(await until(async () => (await statusOf(replica))?.keys?.loaded.includes(added) === true)))
+      throw new Error(`replica ${replica.id} did not load key ${added}`);
+  return clientFile;
+}
+
+function connect(cluster: string | ClusterConfig, keys?: string): Promise<Client> {
+  return Client.connect({
+    cluster,
+    lanes: 2,
+    timeout: TIMEOUT_MS,
+    connectTimeout: TIMEOUT_MS,
+    logger: silentLogger,
+    ...(keys === undefined ? {} : { keys }),
+  });
+}
+
+/** Writes that go on until they are stopped. */
+class Writes {
+  readonly acknowledged = new Map<string, string>();
+  readonly failed: unknown[] = [];
+  private readonly writers: Promise<void>[] = [];
+  private stopped = false;
+
+  constructor(private readonly kv: KvClient) {
+    for (const writer of [0, 1]) this.writers.push(this.write(writer));
+  }
+
+  /** Resolves when some more were acknowledged. */
+  async goOn(): Promise<boolean> {
+    const before = this.acknowledged.size;
+    return until(() => this.acknowledged.size >= before + 4);
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    await Promise.all(this.writers);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  private async write(writer: number): Promise<void> {
+    for (let i = 0; !this.stopped; i++) {
+      const key = `${writer}-${i}`;
+      try {
+        await this.kv.put(key, `value ${i}`);
+        this.acknowledged.set(key, `value ${i}`);
+      } catch (error) {
+        this.failed.push(error);
+      }
+      await sleep(100);
+    }
+  }
+}
+
+/** Acknowledged writes that are not there. */
+async function missing(kv: KvClient, { acknowledged }: Writes): Promise<string[]> {
+  const wrong: string[] = [];
+  for (const [key, value] of acknowledged) {
+    const found = await kv.get(key);
+    const text = found === undefined ? 'nothing' : Buffer.from(found).toString();
+    if (text !== value) wrong.push(`${key}: ${text} instead of ${value}`);
+  }
+  return wrong;
+}
+
+function votersIn({ stdout }: Ended): readonly number[] {
+  return (JSON.parse(stdout) as { voters: number[] }).voters;
+}
+
+t.test('one host of three burns down under load, and then all others go, one after the other', async (t) => {
+  await using cluster = await LocalCluster.start({
+    replicas: 3,
+    machine: 'kv',
+    transport: 'auto',
+    durability: 'os',
+    authenticated: true,
+  });
+  const operator = await newKey(cluster, 'operator');
+  await using client = await connect(cluster.clusterFile);
+  await using writes = new Writes(new KvClient(client));
+  await writes.goOn();
+  const member = (...args: string[]): string[] => memberArgs(cluster, operator, args);
+
+  await killed(cluster.replicas[2]!);
+  const joining = await cluster.spawnJoining();
+  const { address } = joining;
+  await t.test("a client's key is refused by name, and changes nothing", async (t) => {
+    const key = join(cluster.directory, 'client.keys');
+    const refused = await run(memberArgs(cluster, key, ['replace', '2', address, '--alive']));
+    t.match(refused, { code: 2, stdout: '', stderr: /^key-role: .*operator/m });
+    t.notMatch(refused.stderr, 'is listed');
+  });
+
+  await t.test('the tool is killed after each step of the replacement, and run again', async (t) => {
+    // The processes that are killed would wait for the silence of host 2 anew.
+    const command = member('replace', '2', address, '--alive', '--json');
+    const { steps, last } = await inPieces(command);
+    t.equal(last.code, 0, last.stderr);
+    t.same(votersIn(last), [0, 1, 3]);
+    t.same(steps, [
+      'the log knows the data directory of host 0',
+      'the log knows the data directory of host 1',
+      'the log knows the data directory of host 2',
+      `${address} is listed, as a learner`,
+      'epoch 1 is decided: voters 0, 1, 3',
+    ]);
+    t.equal(await cluster.joins(joining), 3);
+    const again = await run(command);
+    t.equal(again.code, 0, again.stderr);
+    t.equal(again.stderr, '', 'nothing was left to do');
+    t.ok(await writes.goOn());
+  });
+
+  await t.test('the host that was replaced comes back with its disk, beside its replacement', async (t) => {
+    const old = cluster.spawn(2);
+    t.ok(
+      await until(async () => (await statusOf(old))?.membership?.role === 'removed'),
+      `it finds that it is no member: ${old.complaint}`,
+    );
+    await old.stop();
+    t.ok(await writes.goOn());
+  });
+
+  await t.test('it comes back with an empty disk under its old id', async (t) => {
+    const data = join(cluster.directory, 'wiped');
+    const ended = await run(['replica', '--cluster', cluster.clusterFile, '--id', '2', '--data', data]);
+    t.match(ended, { code: 1, stderr: /"code":"replica-removed","error":"host 2 is no member/ });
+    t.notMatch(ended.stderr, '"status":"normal"', 'it takes part in nothing');
+    t.ok(await writes.goOn());
+  });
+
+  await t.test('two operators at once', async (t) => {
+    const two = [await cluster.spawnJoining(), await cluster.spawnJoining()];
+    const commands = two.map((joiner, i) => member('replace', String(i), joiner.address, '--alive', '--json'));
+    const ends = await Promise.all(commands.map((command) => run(command)));
+    t.ok(
+      ends.some(({ code }) => code === 0),
+      'one wins',
+    );
+    for (const { code, stderr } of ends)
+      if (code !== 0) t.match({ code, stderr }, { code: 1, stderr: /^(epoch-mismatch|change-pending): /m });
+    // Whoever lost asks again.
+    for (const command of commands) {
+      const { code, stderr } = await run(command);
+      t.equal(code, 0, stderr);
+    }
+    const ids = await Promise.all(two.map((joiner) => cluster.joins(joiner)));
+    const list = await run(['member', 'list', '--cluster', cluster.clusterFile, '--json', '--timeout', '30s']);
+    const { members, started } = JSON.parse(list.stdout) as {
+      started: number;
+      members: { id: number; votes: boolean }[];
+    };
+    t.same(
+      members.map(({ id, votes }) => [id, votes]),
+      [3, ...ids.sort()].map((id) => [id, true]),
+    );
+    t.ok(started >= 3, 'one epoch for each change');
+    t.ok(await writes.goOn());
+  });
+
+  await writes.stop();
+  t.same(writes.failed, [], 'no operation failed');
+  const written = join(cluster.directory, 'written.json');
+  await t.test('a client whose file names one removed host that runs, and two that are gone', async (t) => {
+    await killed(cluster.replicas[1]!);
+    await using late = await connect(cluster.clusterFile);
+    t.same(await missing(new KvClient(late), writes), [], `${writes.acknowledged.size} writes`);
+    const list = await run([
+      ...['member', 'list', '--cluster', cluster.clusterFile, '--timeout', '30s', '--write', written],
+    ]);
+    t.equal(list.code, 0, list.stdout + list.stderr);
+    const voters = cluster.replicas.slice(3).map(({ ready }) => `127.0.0.1:${ready!.port}`);
+    t.same((JSON.parse(readFileSync(written, 'utf8')) as ClusterConfig).replicas, voters);
+  });
+
+  await t.test('nobody is left whom the old file names', async (t) => {
+    await killed(cluster.replicas[0]!);
+    const keys = join(cluster.directory, 'client.keys');
+    const lost = await run(['kv', 'get', '0-0', '--cluster', cluster.clusterFile, '--timeout', '2s']);
+    t.match(lost, { code: 3, stderr: /^cluster-unavailable: / });
+    for (const address of cluster.config().replicas) t.match(lost.stderr, address, 'it names those that it asked');
+    const found = await run(['kv', 'get', '0-0', '--cluster', written, '--key-file', keys]);
+    t.match(found, { code: 0, stdout: 'value 0\n' });
+    // In the new file the third address is that of another host.
+    const ended = await run([
+      ...['replica', '--cluster', written, '--keys', join(cluster.directory, 'replica.keys'), '--id', '2'],
+      ...['--data', join(cluster.directory, 'wiped-again'), '--listen', `127.0.0.1:${(await freePorts(1))[0]}`],
+    ]);
+    t.match(ended, { code: 1, stderr: /"code":"replica-removed","error":"host 2 is no member/ });
+    t.notMatch(ended.stderr, '"status":"normal"');
+  });
+});
