@@ -5,10 +5,16 @@
  *
  * Every operation is encoded by the codec and applied, as a replica would. `map` is the obvious alternative, a Map with
  * latin1 string keys and copied values, doing the same gets and puts.
+ *
+ * `undo:` is as at a primary: what is not committed, here the last 512 to 1,024 operations, can be undone. `store:` is
+ * level 1 with the same, on a machine of its own; an operation a microsecond, and a key with an end in 16.
  */
 import { parseArgs } from 'node:util';
 import { encodeCas, encodeDelete, encodeGet, encodeIncrement, encodePut, encodeScan } from '../src/machine/kv-codec.js';
 import { KvMachine } from '../src/machine/kv.js';
+import { encodeGrant, encodeRead, encodeRenew, encodeTransaction, encodeWrite } from '../src/machine/store/codec.js';
+import { RESULT_BYTES } from '../src/machine/store/layout.js';
+import { readIndex } from '../src/wire/u64.js';
 
 interface Row {
   operation: string;
@@ -41,8 +47,11 @@ const value = new Uint8Array(valueBytes).fill(7);
 const otherValue = new Uint8Array(valueBytes).fill(8);
 const numberKey = new Uint8Array(keyBytes).fill(35);
 let random = 1;
+const PLAIN = {};
+const ENDING = { ttl: 3_600_000 };
+const LEASED = { lease: 0 };
 
-const machine = new KvMachine({ maxKeys: Math.max(keyCount * 2, 1024), maxBytes: 2 ** 30, expectedKeys: keyCount });
+let machine = new KvMachine({ maxKeys: Math.max(keyCount * 2, 1024), maxBytes: 2 ** 30, expectedKeys: keyCount });
 const rows: Row[] = [];
 
 let loaded = 0;
@@ -90,6 +99,41 @@ rows.push(
   }),
 );
 
+rows.push(measure('undo: put', () => asPrimary(put)));
+const { heldBytes } = machine;
+
+machine = new KvMachine({ maxKeys: Math.max(keyCount * 2, 1024), maxBytes: 2 ** 30, expectedKeys: keyCount });
+machine.raise(1);
+context.index = 0;
+const lease = (LEASED.lease = granted());
+for (let i = 0; i < keyCount; i++) {
+  setKey(i);
+  write(i % 16 === 0 ? { ttl: 3_600_000 } : {});
+}
+rows.push(
+  measure('store: read', () => {
+    setKey(nextRandom() % keyCount);
+    operation.length = encodeRead(operation.bytes, 0, key);
+    machine.query(operation, context, reply);
+  }),
+);
+rows.push(measure('store: put of level 0', () => asPrimary(put)));
+rows.push(measure('store: write', () => asPrimary(writePlain)));
+rows.push(measure('store: write, ttl', () => asPrimary(writeEnding)));
+rows.push(measure('store: write, lease', () => asPrimary(writeLeased)));
+operation.length = encodeRenew(operation.bytes, 0, [lease]);
+rows.push(measure('store: renew', () => asPrimary(again)));
+const [first, second, third] = [0, 1, 2].map((i) => {
+  setKey(i);
+  return new Uint8Array(key);
+});
+operation.length = encodeTransaction(operation.bytes, 0, {
+  if: [{ key: first!, present: true }],
+  do: [{ put: first!, value }, { put: second!, value }, { get: third! }],
+  else: [],
+});
+rows.push(measure('store: transact, 3 keys', () => asPrimary(again)));
+
 const map = new Map<string, Uint8Array>();
 for (let i = 0; i < keyCount; i++) {
   setKey(i);
@@ -111,14 +155,14 @@ if (flags.json) {
       keys: keyCount,
       keyBytes,
       valueBytes,
-      heldBytes: machine.heldBytes,
+      heldBytes,
       node: process.version,
       rows,
     }),
   );
 } else {
   console.log(
-    `${keyCount} keys of ${keyBytes} bytes, values of ${valueBytes} bytes; ${(machine.heldBytes / 2 ** 20).toFixed(1)} MiB in segments`,
+    `${keyCount} keys of ${keyBytes} bytes, values of ${valueBytes} bytes; ${(heldBytes / 2 ** 20).toFixed(1)} MiB in segments`,
   );
   if (globalThis.gc === undefined) console.log('(run with --expose-gc for steadier heap figures)');
   for (const row of rows) {
@@ -138,6 +182,48 @@ function put(): void {
   setKey(nextRandom() % keyCount);
   operation.length = encodePut(operation.bytes, 0, key, value);
   machine.apply(operation, context, reply);
+}
+
+/** Applies the operation that is encoded already. */
+function again(): void {
+  machine.apply(operation, context, reply);
+}
+
+function write(hold: { readonly ttl?: number; readonly lease?: number }): void {
+  operation.length = encodeWrite(operation.bytes, 0, key, value, hold);
+  machine.apply(operation, context, reply);
+}
+
+function writePlain(): void {
+  setKey(nextRandom() % keyCount);
+  write(PLAIN);
+}
+
+function writeEnding(): void {
+  setKey(nextRandom() % keyCount);
+  write(ENDING);
+}
+
+function writeLeased(): void {
+  setKey(nextRandom() % keyCount);
+  write(LEASED);
+}
+
+function granted(): number {
+  operation.length = encodeGrant(operation.bytes, 0, 3_600_000);
+  machine.apply(operation, context, reply);
+  return readIndex(reply.bytes, RESULT_BYTES);
+}
+
+/** The next entry of the log; entries are committed in groups. */
+function asPrimary(run: () => void): void {
+  context.index++;
+  if ((context.index & 511) === 0) machine.committedTo(context.index - 512);
+  else if (context.index === 1) machine.committedTo(0);
+  const ns = context.index * 1000;
+  context.timestampHi = Math.floor(ns / 2 ** 32) | 0;
+  context.timestampLo = ns | 0;
+  run();
 }
 
 /** Scrambled, so that consecutive keys are not neighbours in key order. */
