@@ -1,16 +1,18 @@
 // Changes of the members with real processes: replicas, the operator's tool, and clients. Processes are killed with
 // SIGKILL, the tool after every step that it prints, and every write that was acknowledged is read back.
 import { spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import type { ClusterConfig } from '../../src/host/cluster-config.js';
 import { silentLogger } from '../../src/host/logger.js';
+import { KvMachine } from '../../src/machine/kv.js';
 import type { ReplicaStatusReport } from '../../src/host/status.js';
 import { LocalCluster, MAIN, type ReplicaProcess } from '../../src/measure/local-cluster.js';
+import { Replica } from '../../src/server/replica.js';
 import { freePorts } from '../server/fixtures.js';
 import { jitpaxos } from './processes.js';
 
@@ -295,4 +297,100 @@ t.test('one host of three burns down under load, and then all others go, one aft
     t.match(ended, { code: 1, stderr: /"code":"replica-removed","error":"host 2 is no member/ });
     t.notMatch(ended.stderr, '"status":"normal"');
   });
+});
+
+/** Begins a new cluster with a backup, and looks whether it has what was acknowledged, and members of its own. */
+async function beginsAnew(t: Test, cluster: LocalCluster, name: string, backup: string, writes: Writes): Promise<void> {
+  const directory = join(cluster.directory, name);
+  mkdirSync(directory);
+  const file = join(directory, 'cluster.json');
+  const sealed = ['--backup-keys', join(cluster.directory, 'replica.keys')];
+  const addresses = (await freePorts(3)).map((port) => `127.0.0.1:${port}`);
+  const written = await run(['init', '--replicas', addresses.join(), '--restore', backup, ...sealed, '--out', file]);
+  t.equal(written.code, 0, written.stderr);
+  const data = (id: number): string => join(directory, `data-${id}`);
+  const restored = await Promise.all(
+    [0, 1, 2].map((id) =>
+      run(['restore', backup, ...sealed, '--cluster', file, '--id', String(id), '--data', data(id)]),
+    ),
+  );
+  for (const { code, stderr } of restored) t.equal(code, 0, stderr);
+  const replicas = await Promise.all(
+    [0, 1, 2].map((id) =>
+      Replica.start({
+        cluster: file,
+        id,
+        machine: new KvMachine(),
+        data: data(id),
+        durability: 'os',
+        logger: silentLogger,
+      }),
+    ),
+  );
+  try {
+    await using client = await connect(file);
+    const kv = new KvClient(client);
+    t.same(await missing(kv, writes), [], `${writes.acknowledged.size} writes`);
+    await kv.put('more', 'x');
+    for (const replica of replicas) {
+      const { role, epoch, hosts } = replica.status().membership!;
+      t.same(
+        { role, epoch, hosts: hosts.map(({ id, address }) => [id, address]) },
+        { role: 'voter', epoch: 0, hosts: addresses.map((address, id) => [id, address]) },
+        'the members are those of its own file',
+      );
+    }
+  } finally {
+    await Promise.all(replicas.map((replica) => replica.close()));
+  }
+}
+
+t.test('a cluster whose members have changed is backed up, and recovered after a majority is lost', async (t) => {
+  await using cluster = await LocalCluster.start({
+    replicas: 3,
+    machine: 'kv',
+    transport: 'auto',
+    durability: 'os',
+    authenticated: true,
+    stopTimeoutMs: TIMEOUT_MS,
+  });
+  const operator = await newKey(cluster, 'operator');
+  await using client = await connect(cluster.clusterFile);
+  await using writes = new Writes(new KvClient(client));
+  await writes.goOn();
+  await killed(cluster.replicas[2]!);
+  const joining = await cluster.spawnJoining();
+  const replaced = await run(memberArgs(cluster, operator, ['replace', '2', joining.address, '--alive']));
+  t.equal(replaced.code, 0, replaced.stderr);
+  t.equal(await cluster.joins(joining), 3);
+  await writes.goOn();
+  await writes.stop();
+  t.same(writes.failed, []);
+
+  // It has everything, and is stopped cleanly: then its disk knows that all of it is committed.
+  const running = [0, 1, 3].map((id) => cluster.replicas[id]!);
+  const hasAll = async (): Promise<boolean> => {
+    const reports = await Promise.all(running.map(statusOf));
+    const last = Math.max(...reports.map((report) => report?.lastIndex ?? Infinity));
+    return reports.every((report) => report?.committedIndex === last);
+  };
+  t.ok(await until(hasAll));
+  await cluster.replicas[3]!.stop();
+  const files = ['--cluster', cluster.clusterFile];
+  const rest = join(cluster.directory, 'rest.jpb');
+  const recover = ['recover', joining.data, ...files, '--out', rest, '--accept-loss'];
+  t.match(
+    await run([...recover, '--timeout', '20s']),
+    { code: 1, stdout: '', stderr: /^cluster-running: replicas 0, 1 answer, which is a majority of 3/m },
+    'host 2 of the file has left, and host 3 is a voter',
+  );
+  const backup = join(cluster.directory, 'backup.jpb');
+  t.match(await run(['backup', joining.data, ...files, '--out', backup]), { code: 0, stdout: /, sealed / });
+  await beginsAnew(t, cluster, 'from-backup', backup, writes);
+
+  await Promise.all(running.map(killed));
+  const recovered = await run([...recover, '--timeout', '300ms', '--json']);
+  t.equal(recovered.code, 0, recovered.stderr);
+  t.match(JSON.parse(recovered.stdout), { replica: 3, sealed: true, survivors: [{ replica: 3, doubts: [] }] });
+  await beginsAnew(t, cluster, 'recovered', rest, writes);
 });
