@@ -120,7 +120,12 @@ export interface ClientClockReport extends HostClockReport {
   readonly contradictions: number;
   /** What is currently added to readings. */
   readonly correctionNs: number;
-  readonly replicas: readonly { readonly offsetNs: number | null; readonly uncertaintyNs: number | null }[];
+  /** The members as far as this client knows; null: one that has not replied recently. */
+  readonly replicas: readonly {
+    readonly id: number;
+    readonly offsetNs: number | null;
+    readonly uncertaintyNs: number | null;
+  }[];
 }
 
 export class ClientHost {
@@ -376,11 +381,11 @@ export class ClientHost {
       contradicted: this.trust.contradicted,
       contradictions: this.contradictions,
       correctionNs: this.trust.correctionNs,
-      replicas: this.cluster.replicas.map((_, replica) => {
-        const offsetUs = offsets.offsetUs(replica);
+      replicas: this.hosts.map(({ id, slot }) => {
+        const offsetUs = offsets.offsetUs(slot);
         return Number.isNaN(offsetUs)
-          ? { offsetNs: null, uncertaintyNs: null }
-          : { offsetNs: Math.round(offsetUs * 1e3), uncertaintyNs: Math.round(offsets.roundTripUs(replica) * 500) };
+          ? { id, offsetNs: null, uncertaintyNs: null }
+          : { id, offsetNs: Math.round(offsetUs * 1e3), uncertaintyNs: Math.round(offsets.roundTripUs(slot) * 500) };
       }),
     };
   }

@@ -70,14 +70,12 @@ export function clientMetrics(stats: ClientStats, executeUs: BucketSnapshot, que
     gauge(
       name('client_clock_offset_seconds'),
       "A replica's clock minus the client's, from its replies; absent if it has not replied recently",
-      stats.clock.replicas.flatMap(({ offsetNs }, replica) => seconds(offsetNs, { replica: String(replica) })),
+      stats.clock.replicas.flatMap(({ id, offsetNs }) => seconds(offsetNs, { replica: String(id) })),
     ),
     gauge(
       name('client_clock_offset_uncertainty_seconds'),
       'Uncertainty of that offset',
-      stats.clock.replicas.flatMap(({ uncertaintyNs }, replica) =>
-        seconds(uncertaintyNs, { replica: String(replica) }),
-      ),
+      stats.clock.replicas.flatMap(({ id, uncertaintyNs }) => seconds(uncertaintyNs, { replica: String(id) })),
     ),
     gauge(
       name('client_clock_error_bound_seconds'),

@@ -24,7 +24,7 @@ import { beginJoining } from '../../src/storage/joining-file.js';
 import { MEMBERS_FILE, readMembers, writeMembers } from '../../src/storage/members-file.js';
 import type { MemberList } from '../../src/wire/member-list.js';
 import { readI32, writeHex } from '../../src/wire/u64.js';
-import { PREVIOUS_WIRE_VERSION } from '../../src/wire/versions.js';
+import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
 import { clusterConfig, freePorts } from './fixtures.js';
 
 /** On a busy host. */
@@ -224,6 +224,18 @@ t.test('a member is replaced, then each of the others; clients that knew nobody 
   );
   t.equal(await get(idle, 'first'), '1', 'a client that was idle all the while');
   t.equal(await get(busy, 'after 2'), 'x');
+  const known = (busy['client'] as Client).stats().clock.replicas.map(({ id }) => id);
+  t.ok(
+    voters.every((id) => known.includes(id)),
+    `the client tells their clocks by their ids: ${known.join(' ')}`,
+  );
+  await until(() => {
+    const report = members.replicas.get(members.primary)?.status();
+    const heard = (report?.peers ?? []).flatMap((peer, entry) =>
+      peer?.speaks === WIRE_VERSION ? [report!.entriesOf![entry]!] : [],
+    );
+    return report !== undefined && voters.every((id) => id === report.id || heard.includes(id));
+  }, 'the primary tells what each of the others speaks, by its id');
   const list = await readMembers(new DirectoryFiles(members.directoryOf(voters[0]!)), {
     owner: { clusterHi: loadCluster(members.cluster).idHi, clusterLo: loadCluster(members.cluster).idLo },
     hash,
