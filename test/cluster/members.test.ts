@@ -1,7 +1,8 @@
 // Changes of the members with real processes: replicas, the operator's tool, and clients. Processes are killed with
 // SIGKILL, the tool after every step that it prints, and every write that was acknowledged is read back.
 import { spawn } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -13,7 +14,7 @@ import { KvMachine } from '../../src/machine/kv.js';
 import type { ReplicaStatusReport } from '../../src/host/status.js';
 import { LocalCluster, MAIN, type ReplicaProcess } from '../../src/measure/local-cluster.js';
 import { Replica } from '../../src/server/replica.js';
-import { freePorts } from '../server/fixtures.js';
+import { clusterConfig, freePorts } from '../server/fixtures.js';
 import { jitpaxos } from './processes.js';
 
 /** On a busy host. */
@@ -393,4 +394,84 @@ t.test('a cluster whose members have changed is backed up, and recovered after a
   t.equal(recovered.code, 0, recovered.stderr);
   t.match(JSON.parse(recovered.stdout), { replica: 3, sealed: true, survivors: [{ replica: 3, doubts: [] }] });
   await beginsAnew(t, cluster, 'recovered', rest, writes);
+});
+
+t.test('over IPv6: hosts are added, and processes that cannot be are refused with the reason', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-members-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const config: ClusterConfig = { ...(await clusterConfig(3, ['::1'])), features: ['session-quotas', 'membership'] };
+  const fileOf = (name: string, content: ClusterConfig): string => {
+    const path = join(directory, name);
+    writeFileSync(path, JSON.stringify(content));
+    return path;
+  };
+  const file = fileOf('cluster.json', config);
+  const replicas = await Promise.all(
+    [0, 1, 2].map((id) =>
+      Replica.start({
+        cluster: file,
+        id,
+        machine: new KvMachine(),
+        data: join(directory, `data-${id}`),
+        durability: 'os',
+        logger: silentLogger,
+      }),
+    ),
+  );
+  t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
+  await using client = await connect(file);
+  const kv = new KvClient(client);
+  await kv.put('before', '1');
+
+  let joiners = 0;
+  /** Starts a process that waits to be added, with this cluster file. Returns its address. */
+  const waits = async (cluster: string): Promise<string> => {
+    const address = `[::1]:${(await freePorts(1, '::1'))[0]}`;
+    const data = join(directory, `joined-${joiners++}`);
+    const child = spawn(
+      process.execPath,
+      [MAIN, 'replica', '--join', cluster, '--listen', address, '--data', data, '--durability', 'os'],
+      { stdio: ['ignore', 'pipe', 'ignore'] },
+    );
+    t.teardown(async () => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const gone = new Promise((resolve) => child.once('exit', resolve));
+      child.kill('SIGKILL');
+      await gone;
+    });
+    let said = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (said += text));
+    if (!(await until(() => said.includes(`member add ${address}\n`) || child.exitCode !== null)))
+      throw new Error(`it does not wait at ${address}: ${said}`);
+    return address;
+  };
+  const [one, two, limited, strange] = await Promise.all([
+    waits(file),
+    waits(file),
+    waits(fileOf('limited.json', { ...config, limits: { ...config.limits, operationBytes: 1_000 } })),
+    waits(fileOf('strange.json', { ...config, id: '00c0ffee87654321' })),
+  ]);
+  const add = (silence: string, ...addresses: string[]): Promise<Ended> =>
+    run(['member', 'add', ...addresses, '--cluster', file, '--silence', silence, '--json']);
+  const [twice, single, other, unlike] = await Promise.all([
+    add('60s', one, one),
+    add('60s', one),
+    add('20s', one, strange),
+    add('60s', one, limited),
+  ]);
+  t.match(twice, { code: 2, stdout: '', stderr: /^argument-invalid: .* is given twice/m });
+  t.match(single, { code: 1, stdout: '', stderr: /^members-count: 4 voters survive no more failures than 3/m });
+  t.match(other, { code: 1, stdout: '', stderr: /^member-unreachable: .*compare the "id" of its cluster file/m });
+  t.match(unlike, { code: 1, stdout: '', stderr: /^member-unfit: .*other limits: operationBytes 1000 instead of/m });
+  for (const { stderr } of [twice, single, other, unlike]) t.notMatch(stderr, 'is listed', 'nothing was done');
+
+  const added = await add('60s', one, two);
+  t.equal(added.code, 0, added.stderr);
+  t.same(votersIn(added), [0, 1, 2, 3, 4]);
+  t.same(
+    (JSON.parse(added.stdout) as { hosts: { address: string }[] }).hosts.map(({ address }) => address),
+    [...config.replicas, one, two],
+  );
+  await kv.put('after', '2');
+  t.equal(Buffer.from((await kv.get('before'))!).toString(), '1');
 });
