@@ -41,6 +41,8 @@ const UNUSED = 1 / 64;
 
 /** One operation that a machine executed. */
 export interface Execution {
+  /** What the machine had been raised to. */
+  readonly level: number;
   readonly operation: Uint8Array;
   readonly result: Uint8Array;
   readonly timestampHi: number;
@@ -52,6 +54,8 @@ export class CheckedMachine implements StateMachine {
   readonly executions: (Execution | undefined)[] = [];
   /** Room that the machine had for a result, bytes; 0: it was not called. */
   capacity = 0;
+  /** What it was raised to before all else. */
+  firstLevel = 0;
   /** Entries before which the state was saved and restored. */
   readonly restoredBefore: number[] = [];
   private machine: StateMachine;
@@ -63,6 +67,10 @@ export class CheckedMachine implements StateMachine {
   /** Last entry that was applied. */
   private applied = 0;
   private committed = 0;
+  /** Each rise of the level behind `restoredAt`, with the last entry that was applied before it. */
+  private raises: { readonly after: number; readonly level: number }[] = [];
+  /** Since the state was last replaced by the replica, which then raises it again. */
+  private level = 0;
   /** The state that `executions` behind `restoredAt` lead on from; undefined: the initial one. */
   private restored: Uint8Array | undefined;
   /** Nothing before this entry can be undone. */
@@ -111,7 +119,7 @@ export class CheckedMachine implements StateMachine {
     this.checkReply('apply', given, reply, capacity);
     if (!sameBytes(given, bytesOf(operation)))
       this.broke(`apply changed the bytes of the operation ${describeBytes(given)}`);
-    this.executions[index] = { operation: given, result: resultOf(reply), timestampHi, timestampLo };
+    this.executions[index] = { level: this.level, operation: given, result: resultOf(reply), timestampHi, timestampLo };
     this.applied = index;
   }
 
@@ -141,6 +149,7 @@ export class CheckedMachine implements StateMachine {
 
   restore(snapshot: Uint8Array): void {
     this.executions.length = 0;
+    this.level = 0;
     this.restoreChecked(snapshot, 0);
   }
 
@@ -175,31 +184,42 @@ export class CheckedMachine implements StateMachine {
 
   /** Undoes some entries that are not committed, and applies them again. */
   private undoAndRedo(): void {
-    const from = Math.max(this.committed, this.restoredAt, this.pieces?.begunAt ?? 0);
+    const raisedAt = this.raises.at(-1)?.after ?? 0;
+    const from = Math.max(this.committed, this.restoredAt, raisedAt, this.pieces?.begunAt ?? 0);
     if (from >= this.applied) return;
     const index = this.random.between(from, this.applied - 1);
     if (this.undoChecked(index)) this.applyAgain(this.machine, index, this.applied);
   }
 
-  /** Applies what was applied behind entry `from`, up to entry `to`. */
+  /** Applies what was applied behind entry `from`, up to entry `to`, and raises the level where it rose. */
   private applyAgain(machine: StateMachine, from: number, to: number): void {
-    for (let index = from + 1; index <= to; index++) {
-      const execution = this.executions[index];
-      if (execution === undefined) continue;
-      const { operation, result, timestampHi, timestampLo } = execution;
-      const { capacity } = this;
-      const reply = { bytes: new Uint8Array(capacity), offset: 0, capacity, length: 0 };
-      const given = { bytes: operation.slice(), offset: 0, length: operation.length };
-      this.call('apply', operation, () => machine.apply(given, { timestampHi, timestampLo, index }, reply));
-      if (!sameBytes(result, resultOf(reply)))
-        this.broke(
-          `apply of ${describeBytes(operation)} returned ${describeBytes(resultOf(reply))} after undoTo(${from}), and ${describeBytes(result)} before`,
-        );
+    for (let index = from; index <= to; index++) {
+      const execution = index === from ? undefined : this.executions[index];
+      if (execution !== undefined) this.applyOne(machine, execution, from, index);
+      for (const { after, level } of this.raises)
+        if (after === index) this.call('raise', undefined, () => machine.raise!(level));
     }
   }
 
+  private applyOne(machine: StateMachine, execution: Execution, from: number, index: number): void {
+    const { operation, result, timestampHi, timestampLo } = execution;
+    const { capacity } = this;
+    const reply = { bytes: new Uint8Array(capacity), offset: 0, capacity, length: 0 };
+    const given = { bytes: operation.slice(), offset: 0, length: operation.length };
+    this.call('apply', operation, () => machine.apply(given, { timestampHi, timestampLo, index }, reply));
+    if (!sameBytes(result, resultOf(reply)))
+      this.broke(
+        `apply of ${describeBytes(operation)} returned ${describeBytes(resultOf(reply))} after undoTo(${from}), and ${describeBytes(result)} before`,
+      );
+  }
+
   raise(level: number): void {
-    if (this.machine.raise !== undefined) this.call('raise', undefined, () => this.machine.raise!(level));
+    if (this.machine.raise === undefined) return;
+    this.call('raise', undefined, () => this.machine.raise!(level));
+    if (level <= this.level) return;
+    if (this.applied === 0 && this.restored === undefined) this.firstLevel = level;
+    this.level = level;
+    this.raises.push({ after: this.applied, level });
   }
 
   /** Beside the snapshots of the replica: begins one, or takes a piece of it. */
@@ -260,7 +280,11 @@ export class CheckedMachine implements StateMachine {
         if (this.restoring === restore) this.restoring = undefined;
       },
       restored: (snapshot) => {
-        if (!isOwn) this.executions.length = 0;
+        if (!isOwn) {
+          this.executions.length = 0;
+          this.level = 0;
+        }
+        this.raises = [];
         this.restored = snapshot.slice();
         this.restoredAt = this.applied = isOwn ? this.applied : 0;
         this.pieces = this.own = undefined;
@@ -288,6 +312,7 @@ export class CheckedMachine implements StateMachine {
 
   /** @param index of the last entry that it shows; 0: only entries behind it will be known */
   private restoreChecked(snapshot: Uint8Array, index: number): void {
+    this.raises = [];
     this.restored = snapshot.slice();
     this.restoredAt = this.applied = index;
     const given = snapshot.slice();
@@ -312,8 +337,12 @@ export class CheckedMachine implements StateMachine {
       );
   }
 
+  /** Whoever uses it tells it more later. Only a machine that was told undoes. */
   private make(): StateMachine {
-    return this.call('the constructor', undefined, this.create);
+    const machine = this.call('the constructor', undefined, this.create);
+    if (machine.undoTo !== undefined && machine.committedTo !== undefined)
+      this.call('committedTo', undefined, () => machine.committedTo!(0));
+    return machine;
   }
 
   private call<T>(what: string, operation: Uint8Array | undefined, call: () => T): T {

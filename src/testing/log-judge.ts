@@ -53,22 +53,35 @@ export class ModelReplay<State> implements Replay {
 
 export class MachineReplay implements Replay {
   readonly name = 'a machine that executed the same log without a restore';
+  private level = 0;
+
   /**
    * @param capacity room for a result, bytes
+   * @param firstLevel that the replicas raised their machines to before the first entry
    * @param guard calls the machine, and reports what it throws
    */
   constructor(
     private readonly machine: StateMachine,
     private readonly capacity: number,
+    firstLevel: number,
     private readonly guard: <T>(call: () => T) => T,
-  ) {}
+  ) {
+    this.raise(firstLevel);
+  }
 
-  apply({ operation, timestampHi, timestampLo }: Execution, index: number): Uint8Array {
+  apply({ level, operation, timestampHi, timestampLo }: Execution, index: number): Uint8Array {
+    this.raise(level);
     return this.call('apply', operation, timestampHi, timestampLo, index);
   }
 
   query(operation: Uint8Array, index: number): Uint8Array {
     return this.call('query', operation, 0, 0, index);
+  }
+
+  private raise(level: number): void {
+    if (level <= this.level) return;
+    this.level = level;
+    this.guard(() => this.machine.raise?.(level));
   }
 
   private call(

@@ -290,7 +290,9 @@ class Run<State> {
     const guard = <T>(call: () => T): T =>
       this.faults.guard('machine-threw', 'the replay', () => this.standIns.during(random, call));
     const capacity = Math.max(...this.all.map((each) => each.capacity));
-    return new MachineReplay(guard(machine), capacity, guard);
+    // No operator switches features on in the middle: what is on is on from the beginning.
+    const firstLevel = Math.max(...this.all.map((each) => each.firstLevel));
+    return new MachineReplay(guard(machine), capacity, firstLevel, guard);
   }
 
   /** The fault behind a broken rule of the simulator. */

@@ -25,7 +25,7 @@ function reads(sum: number, invoked: number, completed: number): SimulatedOperat
 }
 
 function executed(sum: number): Execution {
-  return { operation: bytesOf(1), result: bytesOf(sum), timestampHi: 0, timestampLo: 0 };
+  return { level: 0, operation: bytesOf(1), result: bytesOf(sum), timestampHi: 0, timestampLo: 0 };
 }
 
 /** Judges a log of `length` additions. Returns the fault, what is undecided, or undefined. */
@@ -37,7 +37,7 @@ function judge(
   const verdicts = (['model', 'machine'] as const).map((by) => {
     const faults = new Faults();
     const replay =
-      by === 'model' ? new ModelReplay(sumModel, faults) : new MachineReplay(new Sum(), 8, (call) => call());
+      by === 'model' ? new ModelReplay(sumModel, faults) : new MachineReplay(new Sum(), 8, 0, (call) => call());
     const log = { chosenLength: length, indexOf: (...[, , , index]: number[]) => (index === 0 ? undefined : index) };
     try {
       return judgeLog(operations, log, executions, replay, faults);
