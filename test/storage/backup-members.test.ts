@@ -81,6 +81,9 @@ t.test('a snapshot has the first members of the new cluster, and the rest as it 
   t.same(machineBytes(anew), machine);
   t.same(entries.map(isChange), [false], 'the snapshot says that the feature is on');
 
+  const hashed = beginMembersAnew({ ...snapshot, digest: new Uint8Array(8) }, [], 3, 0, chain)!;
+  t.equal(hashed.digest, undefined, 'the digest of the bytes before is not that of these');
+
   const without = decodeSnapshot(Uint8Array.from([0, 0, 0, 1, ...new Uint8Array(36)]))!;
   t.equal(beginMembersAnew(without, [], 3, 0, chain), without);
   t.end();

@@ -144,12 +144,11 @@ export class Session implements Registered {
     return grown;
   }
 
-  /** What the lane had before; call `linkResults` when all lanes are as they were. Returns like `record`. */
+  /** What the lane had before. The links are as they were, and wrong, until `linkResults`. Returns like `record`. */
   putBack(before: Executed): number {
     const { lane, request } = before;
     const { results } = this;
     const kept = results.sizeOf(results.length(lane));
-    if (kept > 0) this.unlink(lane);
     this.request[lane] = request;
     this.index[lane] = before.index;
     this.chainHi[lane] = before.chainHi;

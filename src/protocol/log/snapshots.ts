@@ -127,7 +127,7 @@ export function membershipIn({ bytes }: Snapshot): Membership | undefined {
 
 /** The same state with other members; the snapshot itself if it does not say who they are. */
 export function withMembership(snapshot: Snapshot, membership: Membership): Snapshot {
-  const { bytes } = snapshot;
+  const { bytes, index, chainHi, chainLo } = snapshot;
   if (readI32(bytes, 0) < 3) return snapshot;
   const hosts = encodeMembership(membership);
   const rest = bytes.subarray(startOfSessions(bytes));
@@ -136,7 +136,8 @@ export function withMembership(snapshot: Snapshot, membership: Membership): Snap
   writeI32(changed, MEMBERSHIP_AT, hosts.length);
   changed.set(hosts, MEMBERSHIP_AT + 4);
   changed.set(rest, MEMBERSHIP_AT + 4 + hosts.length);
-  return { ...snapshot, bytes: changed };
+  // Not with a digest, which is that of the other bytes.
+  return { index, chainHi, chainLo, bytes: changed };
 }
 
 /** Features that are on behind its last entry, a mask. */
