@@ -1,6 +1,7 @@
 /**
  * Replicas that undo what they executed too early, and do not restore: no rule breaks, with enough memory for it and with
- * too little. The seeds are fixed, so each run is always the same.
+ * too little. A run is always the same for its seed. In one of ten something is taken back, so seeds are tried until
+ * there were some of these.
  */
 import t from 'tap';
 import { KIND_FAULTS } from '../../src/sim/faults.js';
@@ -9,6 +10,9 @@ import { simulate } from '../../src/sim/simulation.js';
 import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import { Counter } from '../../src/protocol/counters.js';
 import { Feature } from '../../src/protocol/log/features.js';
+
+const FIRST_SEED = 37;
+const LAST_SEED = 300;
 
 interface Seen {
   undone: number;
@@ -43,7 +47,8 @@ t.test('what was executed too early is undone, or restored where the memory does
     [little, 1 << 10],
     [none, null],
   ] as const)
-    for (let seed = 1; seed <= 20; seed++) {
+    for (let seed = FIRST_SEED; seed <= LAST_SEED; seed++) {
+      if (seen.undone + seen.restored >= 4 && (seen !== little || seen.restored > 0)) break;
       const { failure } = simulate({
         seed,
         replicas: 3,
@@ -64,8 +69,9 @@ t.test('what was executed too early is undone, or restored where the memory does
 });
 
 t.test('undoing changes neither what is executed nor when it is answered', (t) => {
-  for (const seed of [1, 8, 17]) {
-    const of = (undoBytes: number | null): unknown => {
+  let compared = 0;
+  for (let seed = FIRST_SEED; seed <= LAST_SEED && compared < 3; seed++) {
+    const of = (undoBytes: number | null): readonly [string, number] => {
       const { totals, failure, digest } = simulate({
         seed,
         replicas: 3,
@@ -76,10 +82,13 @@ t.test('undoing changes neither what is executed nor when it is answered', (t) =
         features: Feature.sessionQuotas,
       });
       t.equal(failure, undefined);
-      t.ok(totals.rollbacks > 0, `${totals.views} views, ${totals.rollbacks} rollbacks`);
       return [digest, totals.rollbacks];
     };
-    t.same(of(1 << 20), of(null), `seed ${seed}`);
+    const restored = of(null);
+    if (restored[1] === 0) continue;
+    t.same(of(1 << 20), restored, `seed ${seed}: ${restored[1]} rollbacks`);
+    compared++;
   }
+  t.equal(compared, 3, 'seeds with rollbacks');
   t.end();
 });
