@@ -149,15 +149,17 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
   isForHost(from: number, to: number): boolean {
     const { hosts, memberOperator } = this.parts;
     if (memberOperator === undefined || from >= hosts.length) return true;
-    const isKnownAs = (knower: number, slot: number): boolean => {
-      const id = hosts[knower]!.core?.state.members.hosts.find((host) => host.slot === slot)?.id;
-      return id === undefined || id === hosts[slot]!.hostId;
-    };
-    if (isKnownAs(to, from) && isKnownAs(from, to)) return true;
-    // Under its id it is a stranger: it is asked who it is.
+    const idAt = (knower: number, slot: number): number | undefined =>
+      hosts[knower]!.core?.state.members.hosts.find((host) => host.slot === slot)?.id;
     const { core } = hosts[to]!;
-    if (!isKnownAs(to, from) && core !== undefined) hosts[to]!.hearsStranger(from);
-    return false;
+    if (core === undefined) return true;
+    // It is not listed, or another one in its place: a stranger, which is asked who it is.
+    if (idAt(to, from) !== hosts[from]!.hostId) {
+      hosts[to]!.hearsStranger(from);
+      return false;
+    }
+    const meant = idAt(from, to);
+    return meant === undefined || meant === hosts[to]!.hostId;
   }
 
   /** One question and its answer, as long as the fault lets them through. */

@@ -4,7 +4,7 @@ import { Feature } from '../../src/protocol/log/features.js';
 import { encodeMembership } from '../../src/protocol/membership/membership.js';
 import { encodeOperation, type ConfigureOperation } from '../../src/protocol/membership/operations.js';
 import { Request, RequestFlag, ReplicaStatus } from '../../src/wire/messages.js';
-import { Cluster, type HandClient } from './harness.js';
+import { Cluster, type HandClient, type Packet, type TestReplica } from './harness.js';
 
 export class Changing extends Cluster {
   /** Answers to questions about the members get through. */
@@ -76,6 +76,15 @@ export class Changing extends Cluster {
     return slot;
   }
 
+  /** The host that was listed last has the slot of one that left. It is not started. */
+  reuse(slot: number): TestReplica {
+    const { hosts } = this.newest;
+    const host = this.create(slot);
+    host.joined = { hostId: hosts.find((one) => one.slot === slot)!.id, members: encodeMembership(this.newest) };
+    this.replicas[slot] = host;
+    return host;
+  }
+
   /** The newest membership that a living host knows to be committed. */
   get newest(): Cluster['replicas'][number]['state']['members'] {
     return this.replicas
@@ -102,6 +111,15 @@ export class Changing extends Cluster {
       this.run(10_000);
     }
     return isSo();
+  }
+
+  /** As hosts do: from one that the receiver does not list comes nothing but an answer to its question. */
+  override arrive(packet: Packet): void {
+    const replica = this.replicas[packet.to];
+    const isUnlisted =
+      packet.from < this.replicas.length && replica?.up === true && !replica.state.hosts.has(packet.from);
+    if (isUnlisted) replica.asked.push(packet.from);
+    else super.arrive(packet);
   }
 
   override pass(us: number): void {

@@ -21,6 +21,7 @@ function scene(options: ConstructorParameters<typeof Cluster>[1] = {}): { c: Clu
 t.test('a member that begins a view has what came for it before, and answers', (t) => {
   const { c, alice } = scene();
   const before = c.replica(2).last;
+  const requests = c.replica(2).counter('requests');
   c.give(alice, Request, alice.request(20, 1, 'a', { view: 1 }), 1, 2);
   c.give(alice, Request, alice.request(30, 1, 'b', { view: 1, lane: 1 }), 1, 2);
   t.equal(c.replica(2).last, before, 'it acknowledges nothing before');
@@ -34,6 +35,7 @@ t.test('a member that begins a view has what came for it before, and answers', (
   t.equal(c.replica(2).last, before + 2, 'the client sends nothing again');
   t.equal(c.replica(2).chain(before + 2), c.replica(1).chain(before + 2));
   t.equal(answers, 2);
+  t.equal(c.replica(2).counter('requests'), requests + 2, 'each is counted once');
   t.end();
 });
 

@@ -4,7 +4,7 @@ import t from 'tap';
 import { EPOCH_VIEWS } from '../../src/protocol/configuration.js';
 import { Feature } from '../../src/protocol/log/features.js';
 import { encodeMembership } from '../../src/protocol/membership/membership.js';
-import { Chunk, Order, ReplicaStatus, Sync, SyncAck, ViewChange, Vote } from '../../src/wire/messages.js';
+import { Chunk, Order, ReplicaStatus, Request, Sync, SyncAck, ViewChange, Vote } from '../../src/wire/messages.js';
 import { Changing } from './changing.js';
 import { Cluster } from './harness.js';
 
@@ -461,5 +461,71 @@ t.test('a host that gets the slot of one that was forgotten has confirmed nothin
   t.ok(c.until(LONG, () => state.members.hosts.some(({ id, slot }) => id === 4 && slot === 3)));
   t.ok(state.isPrimary, 'in the same view');
   t.equal(core.matchedAt(3), 0);
+  t.end();
+});
+
+for (const restarts of [false, true])
+  t.test(
+    `a new host in the slot of a voter that left is no voter of epoch 0, ${restarts ? 'in its second life' : 'in its first life'}`,
+    (t) => {
+      const c = three();
+      c.cut(1);
+      t.ok(c.until(LONG, () => c.view > 0));
+      c.mend();
+      t.ok(c.until(LONG, () => c.replica(2).state.isMember));
+      const hand = c.hand();
+      c.give(hand, Request, hand.registration(Number(c.wallNs), { view: c.view }), ...c.quorum());
+      c.run(50_000);
+      const old = c.replica(0);
+      const { view } = old.state;
+      t.ok(old.state.isPrimary && old.state.views.isMember(view, 2));
+      // It sleeps while the others change the members, and another host gets the slot of its fellow member.
+      c.cut(0);
+      t.ok(c.until(LONG, () => c.view > view));
+      t.ok(c.until(LONG, () => c.serves()));
+      c.ask(toThree);
+      t.ok(c.until(LONG, () => c.newest.started === 1));
+      t.ok(c.until(LONG, () => c.serves()));
+      c.replica(2).crash();
+      c.ask({ kind: 'learn', identityHi: 7, identityLo: 500, address: 'host-500:1' });
+      t.ok(c.until(LONG, () => c.newest.hosts.some(({ id, slot }) => id > 3 && slot === 2)));
+      c.cut(0, 2);
+      const joiner = c.reuse(2);
+      old.core.takeMembers(encodeMembership(c.newest), c.now);
+      joiner.start();
+      if (restarts) {
+        joiner.crash();
+        joiner.start();
+      }
+      const { committed } = old.state;
+      for (const id of [0, 2])
+        c.replica(id).receive(
+          Request,
+          hand.request(Number(c.wallNs), 1, 'lost', { view: old.state.view }),
+          hand.endpoint,
+        );
+      c.run(2_000_000);
+      t.equal(old.state.committed, committed, 'the old epoch commits nothing any more');
+      t.match(joiner.state, { status: ReplicaStatus.recovering, isMember: false, isPrimary: false });
+      c.mend();
+      t.ok(c.until(LONG, () => [0, 2].every((id) => c.replica(id).state.logView === c.view)));
+      t.ok(c.until(LONG, () => c.serves()));
+      t.end();
+    },
+  );
+
+t.test('a client that names views of unknown epochs is asked nothing, and keeps nobody from asking a host', (t) => {
+  const c = three();
+  c.tells = false;
+  const replica = c.replica(2);
+  const view = 3 * E1;
+  for (let ms = 0; ms < 100; ms++) {
+    c.pass(1000);
+    replica.receive(Sync, { view }, 200);
+    replica.receive(ViewChange, { view }, 200);
+    replica.receive(Sync, { view }, 1);
+  }
+  t.notOk(replica.asked.includes(200));
+  t.ok(replica.asked.includes(1));
   t.end();
 });

@@ -36,7 +36,7 @@ import { OtherChains } from './other-chains.js';
 import { Repair } from './agreement/repair.js';
 import { ReplicaState } from './replica-state.js';
 import { ClientAnswers } from './client-answers.js';
-import { NOT_HELD, Requests } from './requests.js';
+import { KEPT, NOT_HELD, Requests } from './requests.js';
 import { Sender } from './replica-sender.js';
 import { TransferSender } from './transfer-sender.js';
 import { Serving } from './agreement/serve.js';
@@ -69,7 +69,6 @@ export class ReplicaCore {
   private first: FirstStart | undefined;
   private readonly holdBack: HoldBack;
   private readonly early: EarlyRequests;
-  private readonly memberSearch: MemberSearch;
   private readonly renewal: Renewal;
   private readonly otherChains: OtherChains;
   private readonly wake = new Float64Array(1);
@@ -125,7 +124,6 @@ export class ReplicaCore {
       syncAnswers,
     );
     const memberSearch = new MemberSearch(this.state);
-    this.memberSearch = memberSearch;
     this.renewal = new Renewal(this.state);
     this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, transfers, hasher, contradictions, {
       promised: (left, wasWaiting, reason, at) => {
@@ -263,10 +261,7 @@ export class ReplicaCore {
         // All other types are between replicas.
         if (state.hosts.has(from) && from !== state.id && length > 0)
           this.receiveFromReplica(known, bytes, offset, from, now);
-        else {
-          state.counters[Counter.ignored]!++;
-          if (known === wire.Sync.type || known === wire.ViewChange.type) this.memberSearch.ask(from, now);
-        }
+        else state.counters[Counter.ignored]!++;
     }
   }
 
@@ -426,14 +421,7 @@ export class ReplicaCore {
     early.clear();
     for (let place = 0; place < count; place++)
       if (early.viewOf(place) === state.view)
-        requests.onRequest(
-          early.bytes,
-          early.offsetOf(place),
-          early.fromOf(place),
-          early.ownerOf(place),
-          now,
-          NOT_HELD,
-        );
+        requests.onRequest(early.bytes, early.offsetOf(place), early.fromOf(place), early.ownerOf(place), now, KEPT);
   }
 
   /**

@@ -170,7 +170,7 @@ export class Sender extends MessageWriter {
       (state.starting
         ? wire.ReplicaCondition.starting |
           (state.hosts.has(to) && state.others.hasMet(to) ? wire.ReplicaCondition.met : 0)
-        : state.mayBeNamed(to)
+        : state.hosts.has(to) && state.mayBeNamed(to)
           ? wire.ReplicaCondition.named
           : 0);
     writeI32(bytes, o + at.list, state.list);

@@ -242,8 +242,11 @@ export class ReplicaState {
     this.presentIncarnation = (hardState?.incarnation ?? 0) + 1;
     this.markHardState();
     if (hardState === undefined) {
-      // A host that joins has no log.
-      if (members !== undefined) this.loseLog();
+      if (members === undefined) return;
+      // A host that joins has no log. It is none of the cluster file's replicas, though its slot may have been of one: once an
+      // epoch began, it knows nothing of epoch 0.
+      this.views.restore(0, this.members.started);
+      this.loseLog();
       return;
     }
     this.others.recover(hardState.known, hardState.lives);

@@ -43,6 +43,8 @@ import type { Suspicion } from './suspicion/suspicion.js';
 
 /** In place of how long a request was held: it has just arrived. */
 export const NOT_HELD = -1;
+/** The same: it came before its view had begun here (early-requests.ts), and was counted then. */
+export const KEPT = -2;
 
 /** What `placeInTime` says of a request that is held back now. */
 const HELD = -1;
@@ -79,14 +81,14 @@ export class Requests {
 
   /**
    * @param heldUs how long it was held back until its timestamp was due, whole µs: such a request is not held again, whatever
-   * the clock says now. NOT_HELD: it has just arrived.
+   * the clock says now. NOT_HELD: it has just arrived. KEPT: it had arrived, and was only counted.
    */
   onRequest(bytes: Uint8Array, o: number, from: number, owner: number, now: Instant, heldUs: number): void {
     const { state } = this;
-    const isNew = heldUs === NOT_HELD;
+    const isNew = heldUs < 0;
     const arrived = this.pointAt(bytes, o, from, isNew ? 0 : heldUs, now);
     arrived.owner = owner;
-    if (isNew) state.counters[Counter.requests]!++;
+    if (heldUs === NOT_HELD) state.counters[Counter.requests]!++;
     if (arrived.view !== state.view || !state.isMember) {
       this.notMine(arrived, now);
       return;
