@@ -14,7 +14,7 @@ const KNOWN: Readonly<Record<string, readonly [seed: number, replicas: number]>>
   oldacks: [1, 3],
   epochvolatile: [130, 5],
   nocatchup: [1, 1],
-  counter: [1, 1],
+  counter: [120, 1],
   rejoin: [23, 3],
   emptyvote: [1, 1],
   spare: [1, 3],
