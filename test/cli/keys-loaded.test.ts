@@ -150,8 +150,8 @@ t.test('unknown is not shown as encrypted', (t) => {
   t.equal(seen([T, T, T], undefined, [T, T, T]), 'unknown', 'an earlier version');
   t.equal(seen([T, T, null], [T, T, null], 'silent'), 'yes', 'a replica that does not answer has no say');
   t.equal(seen([T]), 'unknown', 'a single replica has no link');
-  // Host 5 has come in the place of host 1.
-  const hosts = [0, 2, 5];
+  // Hosts 4 and 5 have come in the places of 1 and 2.
+  const hosts = [0, 4, 5];
   const changed = (links: readonly (boolean | null)[][]): string =>
     encryptedBetween(
       links.map((row, own) => ({
