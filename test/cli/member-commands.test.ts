@@ -48,6 +48,9 @@ class Hosts {
     const chain = openChain(loadCluster(cluster), undefined, loadHash());
     const operation = featureOperation(FEATURE_NAMES.indexOf('membership') + 1, chain);
     await switchOn({ cluster, logger: silentLogger, connectTimeout: TIMEOUT_MS }, operation, TIMEOUT_MS);
+    // A tool that meets a host before it has executed this switches the feature on once more.
+    const isOn = (replica: Replica): boolean => replica.status().features?.on.includes('membership') === true;
+    while (![...hosts.running.values()].every(isOn)) await sleep(20);
     return hosts;
   }
 

@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { HeapUse } from '../../metrics/heap-meter.js';
 import { CLUSTER_SCHEMA } from '../../host/cluster-config.js';
+import { FIRST_FEATURES } from '../../protocol/log/features.js';
+import { MEMBERS_WIRE_VERSION } from '../../wire/versions.js';
 import type { Durability } from '../../storage/durability.js';
 import { writeFirstKeys } from '../../console/key-files.js';
 import { freePorts } from '../../host/free-ports.js';
@@ -53,6 +55,8 @@ export class OurCluster implements Contestant {
   private readonly authenticated: boolean;
   private readonly unkeyedChain: boolean;
   private readonly replicaFlags: readonly string[];
+  /** Replicas that speak only an older version of the wire do not start where members can change. */
+  private readonly mayChangeMembers: boolean;
   private runs = 0;
 
   /**
@@ -85,6 +89,7 @@ export class OurCluster implements Contestant {
     this.authenticated = authenticated;
     this.unkeyedChain = unkeyedChain;
     this.replicaFlags = wireVersion === undefined ? [] : ['--wire-version', String(wireVersion)];
+    this.mayChangeMembers = wireVersion === undefined || wireVersion >= MEMBERS_WIRE_VERSION;
   }
 
   async run(asked: Point, timing: Timing): Promise<Measured> {
@@ -131,6 +136,7 @@ export class OurCluster implements Contestant {
       replicaFlags: this.replicaFlags,
       // A process that is held back cannot require what its version lacks.
       encryption: this.replicaFlags.length === 0 ? 'required' : 'preferred',
+      ...(this.mayChangeMembers ? {} : { features: FIRST_FEATURES.filter((name) => name !== 'membership') }),
     });
     const pids = cluster.replicas.map(({ child }) => child.pid);
     return await this.measure(cluster.clusterFile, point, timing, children, pids);
