@@ -1,8 +1,8 @@
 /**
  * `jitpaxos recover --accept-loss`: what is left of a cluster that lost a majority for good, as a backup for a new one.
  *
- * The rule: nothing is lost that need not be. While a majority of the replicas answers, or a majority of the directories
- * is whole, the old cluster can go on without any loss, and nothing is recovered. Otherwise the log is taken that a view
+ * The rule: nothing is lost that need not be. While a majority of the replicas answers, or the directories that are whole
+ * can go on as the old cluster without any loss, nothing is recovered. Otherwise the log is taken that a view
  * change would choose among those that are left: of the latest view, and of these the longest, with all its entries.
  * Each may have been committed, and leaving one out could lose an acknowledged operation; keeping one that was not
  * committed is what `outcome-unknown` tells a client anyway.
@@ -18,6 +18,7 @@ import { JitPaxosError } from '../errors.js';
 import { addressText, hostAndPortOf, loadCluster, type Cluster } from '../host/cluster-config.js';
 import { loadKeys, type KeyFile } from '../host/key-file.js';
 import { viewText } from '../host/membership-report.js';
+import { EPOCH_VIEWS } from '../protocol/configuration.js';
 import { KEY_FILE_NAMES, keyFileBeside } from '../host/keyring.js';
 import { loadHash } from '../native/hash64.js';
 import { featuresNamed } from '../protocol/log/features.js';
@@ -51,6 +52,8 @@ export interface Survivor {
   readonly doubts: readonly string[];
   /** The members that it knows; undefined: those of the cluster file. */
   readonly members?: MemberList | undefined;
+  /** The highest view that it promised to take part in, as far as is known. */
+  readonly promised?: number | undefined;
 }
 
 interface Usable extends Survivor {
@@ -121,10 +124,9 @@ export const recover = defineCommand(
       { cluster: values.cluster, ...clientKeys(keys, values['key-file']) },
       Math.ceil(values.timeout / 1e6),
     );
-    for (const voters of votersIn([...lists, known], cluster)) {
-      refuseMajority(ids, voters);
-      refuseNeedless(survivors, voters);
-    }
+    const electorate = electorateIn([...lists, known], cluster);
+    refuseMajority(ids, electorate);
+    refuseNeedless(survivors, electorate);
     const statement = lossOf(best, survivors);
     if (!values['accept-loss']) {
       for (const line of linesOf(survivors, best, statement)) output.note(line);
@@ -208,11 +210,15 @@ async function read(directory: string, cluster: Cluster): Promise<Survivor> {
   if (aside?.log !== undefined) doubts.push('the replica was started again, and set it aside');
   const log = stored.log ?? aside?.log;
   const { lost } = stored;
-  const members = await readMembers(files, of).catch((error: unknown) => {
+  const listed = await readMembers(files, of).catch((error: unknown) => {
     if (!(error instanceof JitPaxosError) || error.code !== 'members-corrupt') throw error;
     doubts.push('its list of members is damaged');
-    return undefined;
+    return 'damaged' as const;
   });
+  const members = listed === 'damaged' ? undefined : listed;
+  // Rule C2 (storage/members-file.ts): a start refuses promises beside older members.
+  if (listed !== 'damaged' && (members?.index ?? 0) < (promised?.membersIndex ?? 0))
+    doubts.push(`its list of members is ${members === undefined ? 'missing' : 'older than its promises'}`);
   if (members !== undefined && members.index > 0 && members.hosts.every(({ id }) => id !== found.replica))
     doubts.push(`host ${found.replica} was removed, and epoch ${members.started} began without it`);
   return {
@@ -222,6 +228,7 @@ async function read(directory: string, cluster: Cluster): Promise<Survivor> {
     log,
     why: log === undefined ? (lost ?? 'it never had a log (durability memory), or was never started') : undefined,
     doubts,
+    promised: Math.max(promised?.state.view ?? -1, log?.hardState.view ?? -1),
   };
 }
 
@@ -267,16 +274,25 @@ function newestMembers(survivors: readonly Survivor[]): MemberList | undefined {
   return survivors.flatMap(({ members }) => members ?? []).sort(newerFirst)[0];
 }
 
-/**
- * The voters of the newest list, and those of an epoch that is decided: it may have begun where nothing is known of it.
- * Without a list those of the cluster file.
- */
-function votersIn(lists: readonly (ListInForce | undefined)[], cluster: Cluster): readonly (readonly number[])[] {
+/** Who votes: in the epoch in force, and in the one that is decided to follow. */
+export interface Electorate {
+  readonly started: number;
+  readonly voters: readonly number[];
+  /** Undefined if no change is open. */
+  readonly next: { readonly epoch: number; readonly voters: readonly number[] } | undefined;
+}
+
+/** That of the newest list; without a list the replicas of the cluster file. */
+function electorateIn(lists: readonly (ListInForce | undefined)[], cluster: Cluster): Electorate {
   const [newest] = lists.flatMap((list) => list ?? []).sort(newerFirst);
-  if (newest === undefined) return [cluster.replicas.map((_, id) => id)];
+  if (newest === undefined) return { started: 0, voters: cluster.replicas.map((_, id) => id), next: undefined };
   const idsOf = (hosts: ListInForce['hosts']): number[] => hosts.map(({ id }) => id);
-  const { hosts } = newest;
-  return [idsOf(hosts.filter(({ votes }) => votes)), idsOf(hosts.filter(({ willVote }) => willVote))];
+  const { hosts, started, decided } = newest;
+  return {
+    started,
+    voters: idsOf(hosts.filter(({ votes }) => votes)),
+    next: decided > started ? { epoch: decided, voters: idsOf(hosts.filter(({ willVote }) => willVote)) } : undefined,
+  };
 }
 
 /** A key of a client asks; the replicas' own may not. */
@@ -337,26 +353,59 @@ async function ask(
   return { ids: [...ids], lists };
 }
 
-/** Throws CliError `cluster-running`. */
-function refuseMajority(ids: readonly number[], voters: readonly number[]): void {
-  const there = voters.filter((id) => ids.includes(id));
-  if (2 * there.length <= voters.length) return;
+/** Throws CliError `cluster-running`: a majority of the voters of either epoch answers, and may serve. */
+function refuseMajority(ids: readonly number[], { voters, next }: Electorate): void {
+  const majorities = [voters, ...(next === undefined ? [] : [next.voters])].filter((each) =>
+    isMajority(each, (id) => ids.includes(id)),
+  );
+  const [of] = majorities;
+  if (of === undefined) return;
+  const there = `replicas ${of.filter((id) => ids.includes(id)).join(', ')} answer, which is a majority of ${of.length}`;
   throw new CliError(
     'cluster-running',
-    `replicas ${there.join(', ')} answer, which is a majority of ${voters.length}: nothing needs to be given up. Run jitpaxos status; a replica that is lost can come back (docs/operate/recovery.md). If status says majority-lost, stop all replicas first`,
+    next !== undefined && majorities.length === 1
+      ? `${there}, and epoch ${next.epoch} is decided, where voters ${next.voters.join(', ')} follow ${voters.join(', ')}: jitpaxos status says whether they serve. If they do not, and no other host can come back, stop all replicas first`
+      : `${there}: nothing needs to be given up. Run jitpaxos status; a replica that is lost can come back (docs/operate/recovery.md). If status says majority-lost, stop all replicas first`,
   );
 }
 
-/** Throws CliError `recovery-needless`: replicas on these directories would form a majority, and lose nothing. */
-function refuseNeedless(survivors: readonly Survivor[], voters: readonly number[]): void {
-  const whole = survivors.filter(
-    ({ replica, log, doubts }) => voters.includes(replica) && log !== undefined && doubts.length === 0,
-  );
-  if (2 * whole.length <= voters.length) return;
+/** Throws CliError `recovery-needless`: replicas on these directories can go on, and lose nothing. */
+function refuseNeedless(survivors: readonly Survivor[], electorate: Electorate): void {
+  const enough = enoughOf(survivors, electorate);
+  if (enough === undefined) return;
   throw new CliError(
     'recovery-needless',
-    `the directories of replicas ${whole.map(({ replica }) => replica).join(', ')} are whole, which is a majority of ${voters.length}: start these replicas, at new addresses if need be, and nothing is lost (docs/operate/recovery.md)`,
+    `the directories of replicas ${enough.ids.join(', ')} are whole, which is a majority of ${enough.of}: start these replicas, at new addresses if need be, and nothing is lost (docs/operate/recovery.md)`,
   );
+}
+
+/**
+ * The voters on whose whole directories the cluster can go on, and of how many; undefined if it cannot.
+ *
+ * While a change is open (rules C3 and C5): who promised a view of the decided epoch E takes part in no view of the
+ * epoch before. A view of E needs a majority of its voters, and a majority of those before unless one of them has a log
+ * of E.
+ */
+export function enoughOf(
+  survivors: readonly Survivor[],
+  { voters, next }: Electorate,
+): { readonly ids: readonly number[]; readonly of: number } | undefined {
+  const whole = survivors.filter((each): each is Usable => each.log !== undefined && each.doubts.length === 0);
+  const isWhole = (id: number): boolean => whole.some(({ replica }) => replica === id);
+  const before = isMajority(voters, isWhole) ? { ids: voters.filter(isWhole), of: voters.length } : undefined;
+  if (next === undefined) return before;
+  const first = next.epoch * EPOCH_VIEWS;
+  if (before !== undefined && survivors.every(({ promised = -1 }) => promised < first)) return before;
+  if (!isMajority(next.voters, isWhole)) return undefined;
+  const both = [...voters, ...next.voters];
+  const hasBegun = whole.some(({ replica, log }) => both.includes(replica) && log.hardState.logView >= first);
+  if (!hasBegun && before === undefined) return undefined;
+  const ids = hasBegun ? next.voters : [...new Set(both)].sort((a, b) => a - b);
+  return { ids: ids.filter(isWhole), of: next.voters.length };
+}
+
+function isMajority(ids: readonly number[], isThere: (id: number) => boolean): boolean {
+  return 2 * ids.filter(isThere).length > ids.length;
 }
 
 /** What is kept, and what may be lost: one sentence each. */

@@ -4,14 +4,18 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { bestOf, lossOf, type Survivor } from '../../src/cli/recover.js';
+import { bestOf, enoughOf, lossOf, type Survivor } from '../../src/cli/recover.js';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { freePorts } from '../../src/host/free-ports.js';
 import { silentLogger } from '../../src/host/logger.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { loadHash } from '../../src/native/hash64.js';
+import { EPOCH_VIEWS } from '../../src/protocol/configuration.js';
 import type { HardState } from '../../src/protocol/contract.js';
+import { change } from '../../src/protocol/membership/changes.js';
+import { encodeMembership, firstMembership } from '../../src/protocol/membership/membership.js';
+import type { ConfigureOperation } from '../../src/protocol/membership/operations.js';
 import { Replica } from '../../src/server/replica.js';
 import { bootDigits } from '../../src/server/storage-choice.js';
 import { decodeBackup } from '../../src/storage/backup.js';
@@ -383,6 +387,109 @@ t.test('directories of killed replicas', async (t) => {
       stderr: /argument-invalid: DIR… is missing/,
     });
   });
+});
+
+t.test('a change was decided, and then hosts were lost', async (t) => {
+  const home = folder(t);
+  const clusterFile = join(home, 'cluster.json');
+  const replicas = await addresses(4);
+  writeFileSync(
+    clusterFile,
+    JSON.stringify({ schema: 'jitpaxos.cluster/1', id: CLUSTER_ID, replicas: replicas.slice(0, 3) }),
+  );
+  let membership = firstMembership(3);
+  const operations: readonly ConfigureOperation[] = [
+    ...[0, 1, 2].map((id) => ({
+      kind: 'name' as const,
+      id,
+      identityHi: 7,
+      identityLo: id + 1,
+      address: replicas[id]!,
+    })),
+    { kind: 'learn', identityHi: 7, identityLo: 9, address: replicas[3]! },
+    { kind: 'change', from: 0, to: 1, ids: [0, 1, 3] },
+  ];
+  for (const [at, operation] of operations.entries()) {
+    const { outcome, membership: next } = change(membership, operation, at + 1, false);
+    t.equal(outcome, 0);
+    membership = next;
+  }
+  const members = encodeMembership(membership);
+  const disk = async (replica: number, view: number, logView: number): Promise<string> => {
+    const directory = join(home, `host-${replica}-${view}-${logView}`);
+    mkdirSync(directory);
+    const storage = await open(directory, replica, { boot: bootDigits(), mode: 'fsync' });
+    await write(storage, 1, { view, logView, incarnation: 1, known: [], lives: [], members }, entriesOf(6, 1), 1, 6);
+    await storage.close();
+    return directory;
+  };
+  let out = 0;
+  const recover = (...directories: string[]): Promise<Ended> =>
+    jitpaxos([
+      ...['recover', ...directories, '--cluster', clusterFile, '--out', join(home, `${++out}.jpb`)],
+      ...['--timeout', '200ms', '--accept-loss'],
+    ]);
+  const next = EPOCH_VIEWS;
+  const [promised, joiner] = [await disk(0, next, 1), await disk(3, next, 1)];
+  const stuck = await recover(promised, joiner);
+  t.equal(stuck.code, 0, `a majority of the new voters, and one of the old: nothing can begin. ${stuck.stderr}`);
+  const begun = await disk(3, next, next);
+  const needless = await recover(promised, begun);
+  t.match(needless, {
+    code: 1,
+    stderr: /recovery-needless: the directories of replicas 0, 3 are whole, which is a majority of 3/,
+  });
+  t.match(await recover(await disk(1, 1, 1), await disk(2, 1, 1)), {
+    code: 1,
+    stderr: /recovery-needless: the directories of replicas 1, 2 are whole/,
+  });
+
+  rmSync(join(promised, 'members'));
+  const listless = await recover(promised, begun);
+  t.equal(listless.code, 0, `a start would refuse it. ${listless.stderr}`);
+  t.match(listless.stdout, /its list of members is missing/);
+});
+
+t.test('directories on which the cluster can go on while a change is open', (t) => {
+  const survivor = (replica: number, promised: number, logView: number, ...doubts: string[]): Survivor => ({
+    directory: '',
+    replica,
+    log: {
+      hardState: { view: promised, logView, incarnation: 1 },
+      snapshot: undefined,
+      entries: [],
+      committed: 0,
+      clean: false,
+    },
+    why: undefined,
+    doubts,
+    promised,
+  });
+  const E = EPOCH_VIEWS;
+  const replaced = { started: 0, voters: [0, 1, 2], next: { epoch: 1, voters: [0, 1, 3] } };
+  const idsOf = (survivors: readonly Survivor[], electorate = replaced): readonly number[] | undefined =>
+    enoughOf(survivors, electorate)?.ids;
+  const before = [survivor(0, 4, 4), survivor(1, 4, 4), survivor(2, 4, 4), survivor(3, 4, 4)] as const;
+  const moved = [survivor(0, E, 4), survivor(1, E, 4), survivor(2, E, 4), survivor(3, E, 4)] as const;
+  t.same(idsOf([before[0], before[2]]), [0, 2], 'the epoch in force goes on');
+  t.same(idsOf([before[0], before[3]]), undefined, 'one of three');
+  t.same(
+    idsOf([before[2], moved[1]]),
+    undefined,
+    'one of the old voters has left their epoch, and the new ones are few',
+  );
+  t.same(idsOf([moved[0], moved[1]]), [0, 1], 'they are a majority of both');
+  t.same(idsOf([moved[0], moved[3]]), undefined, 'a majority of the new ones, without a log of theirs');
+  t.same(idsOf([survivor(0, E + 3, E + 2), moved[3]]), [0, 3], 'one has a log of the decided epoch');
+  t.same(idsOf([survivor(0, E, E, 'torn'), moved[3], before[1]]), undefined, 'whose log is not whole');
+  const other = { started: 0, voters: [0, 1, 2], next: { epoch: 1, voters: [3, 4, 5] } };
+  t.same(
+    idsOf([before[0], before[1], moved[3]], other),
+    undefined,
+    'a new voter would draw the old ones into its epoch',
+  );
+  t.same(idsOf([before[0], before[1], moved[3], survivor(5, E, 4)], other), [0, 1, 3, 5]);
+  t.end();
 });
 
 t.test('what is said of a loss', (t) => {
