@@ -35,6 +35,7 @@ import {
   withMembers,
   type Owner,
 } from './hard-state.js';
+import { removeJoining } from './joining-file.js';
 import { listToStore, membersIndex, writeMembers } from './members-file.js';
 import {
   DAMAGED,
@@ -440,6 +441,7 @@ export class DurableStorage implements Storage {
     if (isNew) {
       await options.files.rename(HARD_STATE_FILE + UNFINISHED, HARD_STATE_FILE);
       await options.files.sync();
+      if (options.identity !== undefined) await removeJoining(options.files);
     }
     this.storedHardState = state;
   }

@@ -43,6 +43,7 @@ import {
   openSync,
   readSync,
   renameSync,
+  rmSync,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -64,6 +65,7 @@ import {
   membersIndex,
   membersLost,
 } from './members-file.js';
+import { JOINING_FILE } from './joining-file.js';
 import { kindOf } from './regular-file.js';
 
 export const HARD_STATE_FILE = 'hard-state';
@@ -141,7 +143,8 @@ export class HardStateFile {
     private readonly hash: Hash64,
     /** What the file `members` holds. */
     public members: Uint8Array | undefined,
-    private readonly listed: string | undefined,
+    /** What the file `joining` holds; undefined: there is none. */
+    private joining: string | undefined,
   ) {}
 
   /**
@@ -150,11 +153,11 @@ export class HardStateFile {
    *
    * Throws JitPaxosError `hard-state-corrupt`, `members-corrupt`, `data-directory-foreign` or `data-directory-unusable`.
    * @param members those of the file `members` beside it
-   * @param listed the identity that those list for this directory, if nothing else was written in it yet
+   * @param joining the identity in the file `joining` beside it
    */
-  static open(directory: string, owner: Owner, hash: Hash64, members?: Uint8Array, listed?: string): HardStateFile {
+  static open(directory: string, owner: Owner, hash: Hash64, members?: Uint8Array, joining?: string): HardStateFile {
     const path = join(directory, HARD_STATE_FILE);
-    const file = new HardStateFile(path, directory, owner, hash, members, listed);
+    const file = new HardStateFile(path, directory, owner, hash, members, joining);
     if (!existsSync(path)) return file;
     try {
       file.fd = openSync(path, 'r+');
@@ -181,7 +184,7 @@ export class HardStateFile {
   /** Returns when the state is durable. Throws JitPaxosError `storage-failed`; do not use the file afterwards. */
   write(state: HardState): void {
     const identity = (this.drawn ??=
-      this.storedIdentity ?? this.listed ?? drawIdentity(() => randomBytes(4).readInt32BE()));
+      this.storedIdentity ?? this.joining ?? drawIdentity(() => randomBytes(4).readInt32BE()));
     try {
       this.writeMembers(state.members);
       this.format = formatFor(state, this.format);
@@ -189,6 +192,7 @@ export class HardStateFile {
       this.recordBytes = encodeHardState(record, state, identity, ++this.sequence, owner, hash, format);
       if (this.fd === undefined) this.create();
       else for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) this.writeSlot(this.fd, slot);
+      if (this.joining !== undefined) this.removeJoining();
     } catch (error) {
       throw new JitPaxosError(
         'storage-failed',
@@ -198,6 +202,7 @@ export class HardStateFile {
     }
     this.stored = { ...state };
     this.storedIdentity = identity;
+    this.joining = undefined;
   }
 
   close(): void {
@@ -223,6 +228,12 @@ export class HardStateFile {
     renameSync(aside, join(this.directory, MEMBERS_FILE));
     syncDirectory(this.directory);
     this.members = members;
+  }
+
+  /** As joining-file.ts says: the promises are durable, and hold the identity. */
+  private removeJoining(): void {
+    rmSync(join(this.directory, JOINING_FILE), { force: true });
+    syncDirectory(this.directory);
   }
 
   private create(): void {

@@ -3,7 +3,8 @@
  *
  * A process that waits to be added tells this identity to an operator's tool, and the log may list it before the process
  * knows. So it is durable before it is told, and a process that is started again has the same. Once the replica has made
- * its promises durable, they hold the identity, and the file means nothing.
+ * its promises durable, they hold the identity, and the file is removed: it would let a directory whose promises were
+ * deleted pass for that of a new host.
  *
  *     0 4 8 16 24
  *     | JPJN | version | cluster id | identity | XXH3-64 of all before |
@@ -47,6 +48,12 @@ export async function beginJoining(files: Files, cluster: Cluster, hash: Hash64)
   const identity = drawIdentity(() => randomBytes(4).readInt32BE());
   await writeWhole(files, JOINING_FILE, encodeJoining(identity, cluster, hash), JOINING_ASIDE);
   return identity;
+}
+
+/** The promises are durable. Resolves when the file is gone for good; rejects with the system's errors. */
+export async function removeJoining(files: Files): Promise<void> {
+  await files.remove(JOINING_FILE);
+  await files.sync();
 }
 
 export function encodeJoining(identity: string, cluster: Cluster, hash: Hash64): Uint8Array {
