@@ -171,7 +171,7 @@ export class Replica {
    * `key-file-invalid`, `key-file-exposed`, `chain-secret-missing`, `chain-differs`, `host-unresolved`,
    * `replica-id-out-of-range`, `port-in-use`, `address-unavailable`, `data-directory-locked`,
    * `data-directory-unusable`, `data-directory-foreign`, `cluster-file-changed`, `hard-state-corrupt`,
-   * `hard-state-missing`, `members-corrupt`, `replica-id-taken`, `boot-id-unknown`, `limits-too-small`,
+   * `hard-state-missing`, `members-corrupt`, `replica-id-taken`, `replica-removed`, `boot-id-unknown`, `limits-too-small`,
    * `restore-missing`, `log-diverged`, `state-diverged`, `storage-failed`; and ClockError.
    */
   static async start(options: ReplicaOptions): Promise<Replica> {
@@ -228,10 +228,13 @@ export class Replica {
         replicas: bySlot.map((host) => (host === undefined ? undefined : placeOf(host, cluster))),
         ids: bySlot.map((host) => host?.id ?? -1),
       });
+      const own = bySlot[slot];
       const address =
-        options.listen === undefined
-          ? listeningAddress(cluster, book, id, slot)
-          : await addressAt(hostAndPortOf(options.listen)!);
+        options.listen !== undefined
+          ? await addressAt(hostAndPortOf(options.listen)!)
+          : own === undefined
+            ? await addressOfRemoved(cluster, id, listed.started)
+            : listeningAddress(cluster, book, slot);
       const loop = new TurnLoop({
         cluster,
         book,
@@ -301,7 +304,7 @@ export class Replica {
       );
       replica.run(restore);
       if (replica.failure !== undefined) throw replica.failure;
-      if (book.addresses[slot]!.host === '' && id < replicas)
+      if (own !== undefined && book.addresses[slot]!.host === '' && id < replicas)
         logger.warn('replica.listens-everywhere', {
           replica: id,
           name: cluster.replicas[id]!.host,
@@ -317,7 +320,6 @@ export class Replica {
         clock: clock.source,
         durability,
       });
-      const own = bySlot[slot];
       const ownPlace = own === undefined ? undefined : placeOf(own, cluster);
       if (
         options.listen !== undefined &&
@@ -702,14 +704,12 @@ function forgotten({ replica, by, remembered, incarnation }: ForgottenError, dat
 }
 
 /**
- * Where replica `id` listens: at its address. With keys, if its own name does not resolve: at its port on all addresses
+ * Where the replica in a slot listens: at its address. With keys, if its own name does not resolve: at its port on all addresses
  * of this host, because the others may know where it is. Throws JitPaxosError `host-unresolved`.
  */
-function listeningAddress(cluster: Cluster, book: AddressBook, id: number, slot: number): Address {
+function listeningAddress(cluster: Cluster, book: AddressBook, slot: number): Address {
   const own = book.addresses[slot]!;
   if (own.host !== '') return own;
-  // It is listed no more, and runs on to tell others who the members are.
-  if (own.name === undefined && cluster.replicas[id] === undefined) return { host: '0.0.0.0', port: 0, family: 4 };
   if (cluster.authentication === 'none')
     throw unresolved(
       book.unresolved().filter(({ replica }) => replica === slot),
@@ -719,6 +719,20 @@ function listeningAddress(cluster: Cluster, book: AddressBook, id: number, slot:
   return four * 2 >= book.known
     ? { host: '0.0.0.0', port: own.port, family: 4 }
     : { host: '::', port: own.port, family: 6 };
+}
+
+/**
+ * Where a host listens that is listed no more, and runs on to tell others who the members are: where an old cluster file
+ * leads them. Throws JitPaxosError `host-unresolved`, or `replica-removed` if the cluster file does not have it.
+ */
+function addressOfRemoved({ replicas }: Cluster, id: number, epoch: number): Promise<Address> {
+  const before = replicas[id];
+  if (before !== undefined) return addressAt(before);
+  throw new JitPaxosError(
+    'replica-removed',
+    `host ${id} is no member of this cluster any more, which is in epoch ${epoch}, and the cluster file does not say where it was; it may be stopped and wiped. ` +
+      'To let it run on, and lead others to the members, start it with --listen HOST:PORT (library: listen), its former address',
+  );
 }
 
 /** Throws JitPaxosError `host-unresolved`. */

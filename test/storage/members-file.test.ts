@@ -3,8 +3,11 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { JitPaxosError } from '../../src/errors.js';
+import { MembersClient } from '../../src/client/members-client.js';
+import { addressText, loadCluster } from '../../src/host/cluster-config.js';
 import { silentLogger } from '../../src/host/logger.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { loadHash } from '../../src/native/hash64.js';
@@ -31,7 +34,7 @@ import { DurableStorage } from '../../src/storage/durable-storage.js';
 import type { MemberList } from '../../src/wire/member-list.js';
 import { writeI32 } from '../../src/wire/u64.js';
 import { jitpaxos } from '../cluster/processes.js';
-import { clusterConfig } from '../server/fixtures.js';
+import { clusterConfig, freePorts } from '../server/fixtures.js';
 import { MemoryDisk, MemoryFiles } from './memory-files.js';
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
@@ -290,6 +293,73 @@ t.test('a replica reads it at its start, answers with it, and refuses what it ca
     damage: [{ file: 'members', what: /is cut off/ }],
     others: [{ name: 'cluster.json' }, { name: MEMBERS_ASIDE, what: 'unfinished' }],
   });
+});
+
+t.test('promises that were deleted are missed, also those of a host that joined', async (t) => {
+  const cluster = await clusterConfig(1);
+  const owner = {
+    clusterHi: parseInt(cluster.id.slice(0, 8), 16) | 0,
+    clusterLo: parseInt(cluster.id.slice(8), 16) | 0,
+  };
+  const own = { ...listOf(7, 1).hosts[0]!, identity: 'ab'.repeat(8), address: cluster.replicas[0]! };
+  for (const durability of ['memory', 'os'] as const) {
+    const directory = directoryOf(t);
+    const start = (): Promise<Replica> =>
+      Replica.start({ cluster, id: 0, data: directory, machine: new KvMachine(), logger: silentLogger, durability });
+    writeFileSync(join(directory, 'joining'), encodeJoining('ab'.repeat(8), owner, hash));
+    await writeMembers(new DirectoryFiles(directory), { ...listOf(7, 1), hosts: [own] }, owner, hash);
+    const replica = await start();
+    while (replica.status().identity === null) await sleep(10);
+    await replica.close();
+    const left = readdirSync(directory);
+    t.ok(left.includes('hard-state') && left.includes(MEMBERS_FILE), `durability ${durability}: ${left.join(' ')}`);
+    for (const name of left) if (name !== MEMBERS_FILE && name !== 'joining') rmSync(join(directory, name));
+    await t.rejects(start(), { code: 'replica-id-taken', message: /has no promises, and no identity/ }, durability);
+  }
+});
+
+t.test('a host that was removed is started again: it leads to the members from where it was', async (t) => {
+  const cluster = await clusterConfig(3);
+  const { idHi: clusterHi, idLo: clusterLo } = loadCluster(cluster);
+  const owner = { clusterHi, clusterLo };
+  /** The directory of a host that the list of epoch 1 has, and that of epoch 2 does not. */
+  const removed = async (id: number): Promise<{ readonly data: string; readonly list: MemberList }> => {
+    const data = directoryOf(t);
+    const host = { ...listOf(1).hosts[0]!, id, slot: id, address: `127.0.0.1:${(await freePorts(1))[0]}` };
+    const hosts = [0, 1, 4].map((other) => ({ ...host, id: other, slot: other, address: `10.0.0.${other}:7400` }));
+    const files = new DirectoryFiles(data);
+    writeFileSync(join(data, 'joining'), encodeJoining('ab'.repeat(8), owner, hash));
+    await writeMembers(files, { ...listOf(1), nextId: 6, hosts: [...hosts.slice(0, 2), host] }, owner, hash);
+    const replica = await Replica.start({ ...options(id, data), listen: host.address });
+    while (replica.status().identity === null) await sleep(10);
+    await replica.close();
+    const list = { ...listOf(2), nextId: 6, hosts };
+    await writeMembers(files, list, owner, hash);
+    return { data, list };
+  };
+  const options = (id: number, data: string) =>
+    ({ cluster, id, data, durability: 'os', machine: new KvMachine(), logger: silentLogger }) as const;
+
+  const { data, list } = await removed(2);
+  const again = await Replica.start(options(2, data));
+  t.teardown(() => again.close());
+  t.equal(addressText({ host: again.status().address, port: again.status().port }), cluster.replicas[2]);
+  await using asks = await MembersClient.open({ cluster });
+  const [said] = (await asks.ask(60_000)).filter(({ answer }) => answer !== undefined);
+  t.same(
+    said?.answer?.list.hosts.map(({ id }) => id),
+    list.hosts.map(({ id }) => id),
+  );
+
+  const late = await removed(5);
+  await t.rejects(Replica.start(options(5, late.data)), {
+    code: 'replica-removed',
+    message: /host 5 is no member .*, which is in epoch 2, and the cluster file does not say where it was; .*--listen/,
+  });
+  const [port] = await freePorts(1);
+  const told = await Replica.start({ ...options(5, late.data), listen: `127.0.0.1:${port}` });
+  t.teardown(() => told.close());
+  t.equal(told.status().port, port);
 });
 
 function directoryOf(t: Test): string {
