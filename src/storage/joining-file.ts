@@ -18,7 +18,6 @@ import { readHex, readI32, toHex, writeHex, writeI32 } from '../wire/u64.js';
 import { writeWhole } from './write-whole.js';
 import type { Files } from './files.js';
 import { checkFormat, FORMATS } from './formats.js';
-import type { Owner } from './hard-state.js';
 import { drawIdentity, NO_IDENTITY } from './identity.js';
 
 export const JOINING_FILE = 'joining';
@@ -30,7 +29,10 @@ const AT_IDENTITY = 16;
 const AT_CHECKSUM = 24;
 const FILE_BYTES = 32;
 
-type Cluster = Pick<Owner, 'clusterHi' | 'clusterLo'>;
+interface Cluster {
+  readonly clusterHi: number;
+  readonly clusterLo: number;
+}
 
 /** The identity of a directory that waits for its host to be added; undefined if there is no such file. Throws the errors of `decodeJoining`. */
 export async function readJoining(
