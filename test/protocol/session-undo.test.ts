@@ -154,6 +154,32 @@ t.test('undoing is reading an earlier table and executing again', (t) => {
   t.end();
 });
 
+t.test('what evicted sessions hold for their lanes is bounded as well', (t) => {
+  const bound = 1 << 20;
+  const table = new SessionTable(16, 1 << 18, 1 << 28, bound);
+  table.committedTo(0);
+  let index = 0;
+  for (let id = 1; id <= 200; id++) {
+    const born = { bornHi: 0, bornLo: ++index, registerIndex: index, registerChainHi: 0, registerChainLo: 0 };
+    const session = new Session({ hi: id, lo: 2 * id, nonceHi: 7, nonceLo: 1, lanes: 4096, ...born }, table.spares);
+    table.register(session);
+    done.lane = 4095;
+    done.request = 1;
+    done.index = ++index;
+    done.resultLength = 1;
+    table.executed(session, done);
+  }
+  t.equal(table.evicted, 184);
+  let held = 0;
+  for (const { session } of table['undo']['evicted'])
+    for (const array of [session.request, session.index, session.chainHi, session.chainLo, session.status])
+      held += array.byteLength;
+  t.ok(held <= bound, `${held} bytes`);
+  t.notOk(table.canUndoTo(0), 'the oldest are lost');
+  t.ok(table.canUndoTo(index), 'what is there is known');
+  t.end();
+});
+
 t.test('sessions that are back have heard from their clients where they did', (t) => {
   const table = new SessionTable(1, 10);
   table.committedTo(0);

@@ -40,7 +40,7 @@ export class SessionUndo {
   private readonly log: UndoLog;
   /** Oldest first. */
   private readonly evicted: { readonly index: number; readonly session: Session }[] = [];
-  /** Of results of these. */
+  /** What these take. */
   private evictedBytes = 0;
   /** What entries up to this index do will not be undone. */
   private readonly committed = Float64Array.of(Infinity);
@@ -95,7 +95,7 @@ export class SessionUndo {
   evicts(session: Session, index: number, horizonHi: number, horizonLo: number): boolean {
     if (index <= this.committed[0]!) return false;
     const { log } = this;
-    if (this.evictedBytes + session.resultBytes > this.maxBytes) {
+    if (this.evictedBytes + session.heldBytes > this.maxBytes) {
       log.lose(index);
       this.leave(index);
     }
@@ -108,7 +108,7 @@ export class SessionUndo {
     log.words.setInt32(log.offset + SESSION_AT, horizonHi);
     log.words.setInt32(log.offset + SESSION_AT + 4, horizonLo);
     this.evicted.push({ index, session });
-    this.evictedBytes += session.resultBytes;
+    this.evictedBytes += session.heldBytes;
     return true;
   }
 
@@ -127,7 +127,7 @@ export class SessionUndo {
       const kind = words.getUint8(offset);
       if (kind === EVICTED) {
         const { session } = this.evicted.pop()!;
-        this.evictedBytes -= session.resultBytes;
+        this.evictedBytes -= session.heldBytes;
         table.had(session, hi, lo);
       } else if (kind === REGISTERED) table.hadNot(table.find(hi, lo)!);
       else {
@@ -164,7 +164,7 @@ export class SessionUndo {
     const { evicted } = this;
     while (evicted.length > 0 && evicted[0]!.index <= index) {
       const { session } = evicted.shift()!;
-      this.evictedBytes -= session.resultBytes;
+      this.evictedBytes -= session.heldBytes;
       session.left();
     }
   }

@@ -47,6 +47,10 @@ export class Executed {
 /** Lanes that a session has room for when the first of them is used. */
 const FIRST_LANES = 4;
 
+/** About what a session takes, and each lane that it has room for: without results that are not short. */
+const SESSION_HELD_BYTES = 1024;
+const LANE_HELD_BYTES = 110;
+
 /** In place of a lane. */
 const NO_LANE = -1;
 
@@ -107,6 +111,11 @@ export class Session implements Registered {
     this.registerChainHi = registered.registerChainHi;
     this.registerChainLo = registered.registerChainLo;
     this.lastUsed = registered.registerIndex;
+  }
+
+  /** Bytes of memory that it takes, about. */
+  get heldBytes(): number {
+    return SESSION_HELD_BYTES + LANE_HELD_BYTES * this.request.length + this.resultBytes;
   }
 
   /** Number of the last executed request of a lane; 0: none yet. */
