@@ -6,6 +6,7 @@
  * the log; this client's clock only decides whether a read asks for one.
  */
 import { JitPaxosError } from '../errors.js';
+import { checkKeys, optionNames } from '../host/options.js';
 import { KV_OPERATION_BYTES_MAX, KV_SCAN_LIMIT_MAX } from '../machine/kv-codec.js';
 import {
   decodeStoreResult,
@@ -125,6 +126,7 @@ type Refused = 'bad-operation' | 'too-large' | 'full' | 'lease-ended';
 type Answered<Name extends StoreOperationName> = Exclude<StoreResults[Name], { status: Refused }>;
 
 const DEFAULT_LIMIT = Math.min(100, KV_SCAN_LIMIT_MAX);
+const TRANSACTION_PARTS = optionNames<StoreTransaction>({ if: true, do: true, else: true });
 const READ_AGAIN = 'read fewer or smaller values at once, or raise the limit';
 
 /**
@@ -188,6 +190,7 @@ export class StoreClient {
    * although its changes were made, if what it read does not fit.
    */
   async transact(transaction: StoreTransaction, options?: CallOptions): Promise<TransactionResult> {
+    checkKeys('option-invalid', 'transact', transaction, TRANSACTION_PARTS);
     const parts = {
       if: (transaction.if ?? []).map(conditionOf),
       do: (transaction.do ?? []).map(operationOf),

@@ -44,6 +44,7 @@ t.test('the store over three replicas', async (t) => {
     t.equal(await store.delete('a', { if: { present: true } }), true);
     t.equal(await store.delete('a'), false);
     await t.rejects(store.put('a', 'b', { if: { revision: 0 } }), { code: 'kv-limit' });
+    await t.rejects(store.transact({ otherwise: [] } as object), { code: 'option-invalid' });
     await t.rejects(store.put('a', '\ud800'), { code: 'text-ill-formed' });
     await t.rejects(store.put('a', new Uint8Array(40_000)), { code: 'kv-limit' });
   });

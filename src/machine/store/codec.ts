@@ -439,7 +439,14 @@ function writeCondition(target: Uint8Array, offset: number, condition: KeyCondit
           'kv-limit',
           `revision ${compared}: revisions are whole numbers from 1; use one that was read`,
         );
-    } else kind = 'absent' in condition ? Condition.absent : Condition.present;
+    } else if ('absent' in condition && condition.absent === true) kind = Condition.absent;
+    else if ('present' in condition && condition.present === true) kind = Condition.present;
+    // A caller without types may have said something that nobody would check.
+    else
+      throw new KvError(
+        'kv-limit',
+        `a condition with ${Object.keys(condition).join(', ') || 'nothing in it'} is none; give absent: true, present: true or a revision, and in a transaction also a value`,
+      );
   }
   target[offset] = kind;
   writeIndex(target, offset + ConditionAt.compared, compared);
