@@ -15,9 +15,14 @@ import {
 } from './kv-snapshot.js';
 import { SnapshotError } from './machine-error.js';
 import type { RestoreInPieces } from './state-machine.js';
+import { TTL_MS_MAX } from './store/layout.js';
 import { LEASE_BYTES } from './store/leases.js';
 
 const TWO_32 = 4294967296;
+/** The agreed time is below 2⁶⁴ ns. */
+const NOW_MS_MAX = 2 ** 64 / 1e6;
+/** So that it can still grow for ever, and stays exact. */
+const REVISION_MAX = 2 ** 52;
 
 /** What a snapshot is measured by. */
 export interface RestoreBounds {
@@ -33,6 +38,8 @@ export interface RestoredStore {
   begin(entries: number, level: number, revision: number, nowMs: number): void;
   lease(bytes: Uint8Array, offset: number): void;
   hasLease(number: number): boolean;
+  /** Whether a key that ends with the same lease, or at the same time, has this revision. @param kind of Hold */
+  hasHeld(kind: number, hold: number, revision: number): boolean;
   /**
    * False, with nothing changed, if the key is not above the one before.
    * @param meta where it is in `bytes`; at level 0 there is none
@@ -50,6 +57,7 @@ export class StoreRestore implements RestoreInPieces {
   #part: number = Part.header;
   #level = 0;
   #revision = 0;
+  #nowMs = 0;
   /** What the header promises, and what has come of it. */
   #leases = 0;
   #leasesTaken = 0;
@@ -184,7 +192,6 @@ export class StoreRestore implements RestoreInPieces {
     const magic = readI32(bytes, at);
     if (magic !== SNAPSHOT_MAGIC && magic !== LEVELLED_MAGIC) throw invalid('it does not begin with "KVS1" or "KVS2"');
     this.#entries = readI32(bytes, at + 4) >>> 0;
-    let nowMs = 0;
     if (magic === LEVELLED_MAGIC) {
       const { maxLevel } = this.bounds;
       this.#level = readI32(bytes, at + 8) >>> 0;
@@ -192,8 +199,9 @@ export class StoreRestore implements RestoreInPieces {
         throw invalid(`it is of level ${this.#level}, and this version knows those up to ${maxLevel}`);
       this.#leases = readI32(bytes, at + 12) >>> 0;
       this.#revision = readIndex(bytes, at + 16);
-      nowMs = readIndex(bytes, at + 24);
-      if (!(this.#revision >= 1 && nowMs >= 0)) throw invalid('its revision or time is no number');
+      this.#nowMs = readIndex(bytes, at + 24);
+      if (!(this.#revision >= 1 && this.#revision < REVISION_MAX)) throw invalid('its revision cannot be');
+      if (!(this.#nowMs >= 0 && this.#nowMs <= NOW_MS_MAX)) throw invalid('its time cannot be');
     }
     const { maxKeys } = this.bounds;
     if (this.#entries + this.#leases > maxKeys)
@@ -204,19 +212,14 @@ export class StoreRestore implements RestoreInPieces {
     this.#count(this.#leases * KV_ENTRY_OVERHEAD_BYTES);
     // The header is no reason to make room for more entries than the bytes can hold.
     const possible = Math.floor(this.length / (entryBytes(this.#level) + KV_KEY_BYTES_MIN));
-    store.begin(Math.min(this.#entries, possible), this.#level, this.#revision, nowMs);
+    store.begin(Math.min(this.#entries, possible), this.#level, this.#revision, this.#nowMs);
   }
 
   #addLease(store: RestoredStore, bytes: Uint8Array, at: number): void {
     const number = readIndex(bytes, at);
-    if (
-      !(
-        number > this.#lastLease &&
-        number <= this.#revision &&
-        readIndex(bytes, at + 8) >= 0 &&
-        readIndex(bytes, at + 16) > 0
-      )
-    )
+    const ttl = readIndex(bytes, at + 16);
+    const isNumbered = number > this.#lastLease && number <= this.#revision;
+    if (!(isNumbered && this.#canEnd(readIndex(bytes, at + 8)) && ttl > 0 && ttl <= TTL_MS_MAX))
       throw invalid(`lease ${this.#leasesTaken} is damaged`);
     store.lease(bytes, at);
     this.#lastLease = number;
@@ -248,9 +251,17 @@ export class StoreRestore implements RestoreInPieces {
     const hold = upper(2) * TWO_32 + lower(2);
     const kind = bytes[at + 12]!;
     const isHeld =
-      kind === Hold.none ? hold === 0 : kind === Hold.lease ? store.hasLease(hold) : Number.isSafeInteger(hold);
+      kind === Hold.none ? hold === 0 : own > 0 && (kind === Hold.lease ? store.hasLease(hold) : this.#canEnd(hold));
     if (bytes[at + 4] !== 0 || own > this.#revision || kind > Hold.lease || !isHeld)
       throw invalid(`what entry ${this.#entriesTaken} says of its change or its end is damaged`);
+    // No change has the number of another one.
+    if (kind !== Hold.none && store.hasHeld(kind, hold, own))
+      throw invalid(`entry ${this.#entriesTaken} has the end and the revision of another one`);
+  }
+
+  /** Nothing stays for longer than a time to live can be. */
+  #canEnd(ms: number): boolean {
+    return ms >= 0 && ms <= this.#nowMs + TTL_MS_MAX;
   }
 }
 

@@ -582,6 +582,10 @@ export class KvStore {
       },
       lease: (bytes, offset) => built.#leases.read(bytes, offset),
       hasLease: (number) => built.#leases.find(number) >= 0,
+      hasHeld: (kind, hold, revision) => {
+        const id = (kind === Hold.until ? built.#due : built.#attached).atOrAbove(hold, revision);
+        return id >= 0 && built.#heap.hold(id) === hold && built.#heap.revision(id) === revision;
+      },
       entry: (...given) => built.#load(...given),
       end: () => this.#takeOver(built),
     });

@@ -667,13 +667,38 @@ t.test('snapshots that are damaged are refused, with the state unchanged', (t) =
   };
   refuse((bytes) => void (bytes[11] = 2), /level 2, and this version knows those up to 1/);
   refuse((bytes) => void (bytes[15] = 9), /ends in its leases/);
-  refuse((bytes) => void bytes.fill(0, 16, 24), /revision or time/);
+  refuse((bytes) => void bytes.fill(0, 16, 24), /its revision cannot be/);
+  const number = (bytes: Uint8Array, at: number, value: number): unknown =>
+    new DataView(bytes.buffer, bytes.byteOffset).setBigUint64(at, BigInt(value));
+  refuse((bytes) => number(bytes, 16, 2 ** 52), /its revision cannot be/);
+  refuse((bytes) => number(bytes, 24, 18_446_744_073_710), /its time cannot be/);
+  refuse((bytes) => number(bytes, 40, 10 + TTL_MS_MAX + 1), /lease 0 is damaged/);
+  refuse((bytes) => number(bytes, 48, TTL_MS_MAX + 1), /lease 0 is damaged/);
   refuse((bytes) => void bytes.fill(0, 32, 40), /lease 0 is damaged/);
   refuse((bytes) => void (bytes[56 + 4 + 12] = 3), /entry 0 says/);
   refuse((bytes) => void (bytes[56 + 4 + 11] = 99), /entry 0 says/);
   refuse((bytes) => void (bytes[56 + 4 + 3] = 99), /entry 0 says/);
+  // Behind the lease, one entry of 22 bytes follows the other: 4 of lengths, revision, hold, key, value.
+  const revision = (bytes: Uint8Array, entry: number): Uint8Array => bytes.subarray(60 + 22 * entry, 68 + 22 * entry);
+  refuse((bytes) => void revision(bytes, 1).fill(0), /entry 1 says/);
+  refuse((bytes) => void (bytes[60 + 22 + 15] = 8), /entry 1 says/);
+  refuse((bytes) => {
+    const [first, second] = [60, 82];
+    bytes.copyWithin(second, first, first + 16);
+  }, /entry 1 has the end and the revision of another one/);
   refuse((bytes) => bytes.subarray(0, 20), /less than a header/);
   refuse((bytes) => bytes.subarray(0, bytes.length - 1), /ends in entry 1/);
+  t.end();
+});
+
+t.test('a condition that nobody would check is refused', (t) => {
+  for (const condition of [{ value: utf8('x') }, {}, { absent: false }, { present: undefined }] as unknown[])
+    t.throws(() => encoded((b, o) => encodeWrite(b, o, utf8('k'), utf8('v'), {}, condition as KeyCondition)), {
+      code: 'kv-limit',
+      message: /^a condition with .* is none; give absent: true/,
+    });
+  const parts = { if: [{ key: utf8('k') } as unknown as TransactionCondition], do: [], else: [] };
+  t.throws(() => encoded((b, o) => encodeTransaction(b, o, parts)), { code: 'kv-limit' });
   t.end();
 });
 
