@@ -559,6 +559,25 @@ t.test('100,000 leases that end at one instant are gone at once, and removed 16 
   );
   const first = decodeStoreResult('range', result, 0, result.length);
   t.ok('next' in first && first.next !== undefined && first.entries.length === 0, 'a range goes on where it stopped');
+  const many = Array.from({ length: 64 }, () => ({ range: { from: utf8(''), to: null, limit: 10 } }));
+  const parts = { if: [], do: many, else: [] };
+  const all = run(
+    machine,
+    encoded((b, o) => encodeTransaction(b, o, parts)),
+    0,
+    'query',
+  );
+  const each = decodeStoreResult('transact', all, 0, all.length);
+  if (!('results' in each)) throw new Error(`transact: ${each.status}`);
+  const goesOn = each.results.map((part) => {
+    const range = decodeStoreResult('range', part, 0, part.length);
+    return 'next' in range && range.next !== undefined ? text(range.next) : undefined;
+  });
+  const [stopped, ...others] = goesOn;
+  t.ok(
+    stopped !== undefined && others.every((next) => next !== undefined && next < stopped),
+    'its ranges share a bound',
+  );
   for (const key of ['k9', 'k99999']) t.equal(statusOf('read', run(machine, read(key), 0, 'query')), 'not-found');
   const twin = new KvMachine({ maxKeys: 200_001 });
   twin.restore(machine.snapshot());

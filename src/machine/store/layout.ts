@@ -55,7 +55,10 @@ export const TRANSACTION_PARTS_MAX = 64;
 export const RENEWED_MAX = 1024;
 /** Longest time to live: 366 days. */
 export const TTL_MS_MAX = 366 * 86_400_000;
-/** After this many keys that have ended and are still to be removed, a range goes on in another operation. */
+/**
+ * After this many keys that have ended and are still to be removed, a range goes on in another operation. All ranges of a
+ * transaction share it.
+ */
 export const PASSED_KEYS_MAX = 1000;
 
 export const STATUS_LEASE_ENDED = 7;

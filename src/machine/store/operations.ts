@@ -79,12 +79,15 @@ export class StoreOperations {
   readonly #starts = new Int32Array(2 * TRANSACTION_PARTS_MAX);
   /** Whether the transaction that was checked last can change something. */
   #canChange = false;
+  /** Keys that have ended which this operation has passed over; its ranges share the bound. */
+  #passed = 0;
 
   constructor(store: KvStore) {
     this.#store = store;
   }
 
   apply(operation: Operation, reply: Reply): void {
+    this.#passed = 0;
     const opcode = operation.bytes[operation.offset] as StoreOpcode;
     switch (opcode) {
       case Read.opcode:
@@ -112,6 +115,7 @@ export class StoreOperations {
   }
 
   query(operation: Operation, reply: Reply): void {
+    this.#passed = 0;
     const opcode = operation.bytes[operation.offset] as StoreOpcode;
     switch (opcode) {
       case Read.opcode:
@@ -244,7 +248,7 @@ export class StoreOperations {
     store.seek(bytes, from, fromLength, cursor);
     let at = RANGE_BYTES;
     let count = 0;
-    let passed = 0;
+    const passedBefore = this.#passed;
     let next = -1;
     for (let id = store.next(cursor); id >= 0; id = store.next(cursor)) {
       if (toField !== KV_ABSENT_LENGTH && records.compareKey(id, bytes, to, toField) >= 0) break;
@@ -253,13 +257,13 @@ export class StoreOperations {
       const end = at + RANGE_ENTRY_BYTES + keyLength + records.valueLength(id);
       // Room for `next` is kept.
       const fits = hasEnded || end + KV_KEY_BYTES_MAX <= reply.capacity;
-      if (!fits && count === 0 && passed === 0) return tooLarge(reply, end + KV_KEY_BYTES_MAX);
-      if (!fits || count === limit || passed === PASSED_KEYS_MAX) {
+      if (!fits && count === 0 && this.#passed === passedBefore) return tooLarge(reply, end + KV_KEY_BYTES_MAX);
+      if (!fits || count === limit || this.#passed === PASSED_KEYS_MAX) {
         next = id;
         break;
       }
       if (hasEnded) {
-        passed++;
+        this.#passed++;
         continue;
       }
       const entry = reply.offset + at;
