@@ -146,7 +146,7 @@ t.test('one of three burnt down: a new host takes its place, the old ones go, an
   t.same(steps, [
     'the log knows the data directory of host 0',
     'the log knows the data directory of host 1',
-    'the log knows the data directory of host 2',
+    'host 2 can no longer return: the log lists another data directory in its place',
     `${address} is listed, as a learner`,
     'epoch 1 is decided: voters 0, 1, 3',
   ]);

@@ -489,6 +489,25 @@ const REFUSED: readonly (readonly [
     'member-unreachable',
     /host 1 does not answer at new-2:7400: the host says that nothing listens there; start it there on its data directory/,
   ],
+  ...(
+    [
+      ['replaced', () => new World(5), replace(2, NEW)],
+      ['replaced at its address', settled, replace(2, ADDRESS(2))],
+      ['removed', () => new World(5), remove(1, 2)],
+    ] as const
+  ).map(([how, make, request]): (typeof REFUSED)[number] => [
+    `a host is to be ${how}, and only the tool does not reach it`,
+    () => {
+      const world = make();
+      world.down.add(2);
+      world.heard.add(2);
+      world.joins(how === 'replaced' ? NEW : ADDRESS(2), 950);
+      return world;
+    },
+    request,
+    'member-alive',
+    /^host 2 at old-2:7400 does not answer this tool, and the primary hears it; run the command where .*, or stop host 2/,
+  ]),
   [
     'a host moves to the address of another',
     settled,

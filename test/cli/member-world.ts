@@ -18,6 +18,8 @@ export class World {
   knows = true;
   speaks = 5;
   readonly down = new Set<number>();
+  /** Hosts that the primary hears although they do not answer the tool. */
+  readonly heard = new Set<number>();
   readonly status = new Map<number, string>();
   readonly behind = new Map<number, number>();
   /** By address: the identity of the directory there. */
@@ -102,6 +104,7 @@ export class World {
       isOn: this.isOn,
       unnamed,
       hosts,
+      heard: new Set([...hosts.keys(), ...this.heard]),
       found,
       nobody: (id) => identity(5000 + id),
     };

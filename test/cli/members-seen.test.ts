@@ -2,6 +2,7 @@
 import t from 'tap';
 import { summarize, type ClusterSummary } from '../../src/cli/cluster/summary.js';
 import { summaryLines } from '../../src/cli/cluster/table.js';
+import { heardBy } from '../../src/cli/members/reach.js';
 import type { StatusAnswer } from '../../src/client/status-client.js';
 import {
   membershipReport,
@@ -79,6 +80,14 @@ const roles = ({ replicas }: ClusterSummary): string[] =>
 /** The remarks about members. */
 const remarks = (...answers: readonly StatusAnswer[]): readonly string[] =>
   summarize('c', answers).remarks.filter((text) => !/features|encrypt/.test(text));
+
+t.test('whom a primary hears', (t) => {
+  const clocks = { offsetsNs: [7, 0, null, -5], off: [], divided: false, says: '' };
+  t.same(heardBy({ ...plain, id: 1, entriesOf: [0, 1, 2, 5], replicaClocks: clocks }), [0, 5]);
+  t.same(heardBy({ ...plain, id: 1, replicaClocks: clocks }), [0, 3], 'of an earlier version');
+  t.same(heardBy({ ...plain, id: 1, entriesOf: [0, 1, 2, 5] }), [], 'of another replica');
+  t.end();
+});
 
 t.test('what no replica says is unknown', (t) => {
   const old = summarize('c', [answer(0, undefined), answer(1, undefined), silent(2)]);

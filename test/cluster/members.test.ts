@@ -209,7 +209,7 @@ t.test('one host of three burns down under load, and then all others go, one aft
     t.same(steps, [
       'the log knows the data directory of host 0',
       'the log knows the data directory of host 1',
-      'the log knows the data directory of host 2',
+      'host 2 can no longer return: the log lists another data directory in its place',
       `${address} is listed, as a learner`,
       'epoch 1 is decided: voters 0, 1, 3',
     ]);

@@ -3,8 +3,8 @@
  *
  * The rule: a tool keeps nothing. Each step is one entry of the log, or a wait, and follows from what the cluster says
  * now. So a tool that was killed after any step is continued by the same command, and two tools that ask for the same
- * are one. Everything that can be refused is refused before the first step: what a refused command leaves behind is a
- * learner at most.
+ * are one. Everything that can be refused is refused before the first step. What a refused command leaves behind is a
+ * learner; and if a host that is to leave was silent before the log had its identity, that host cannot return.
  */
 import type { CommandErrorCode } from '../../errors.js';
 import type { ConfigureOperation, Identity } from '../../protocol/membership/operations.js';
@@ -75,6 +75,8 @@ export interface Seen {
   readonly unnamed: ReadonlySet<number>;
   /** By id; a listed host that is missing does not answer. */
   readonly hosts: ReadonlyMap<number, HostSeen>;
+  /** Ids of the hosts that a primary has heard within the last seconds, whether they answer this tool or not. */
+  readonly heard: ReadonlySet<number>;
   /** By address of the request. */
   readonly found: ReadonlyMap<string, Found>;
   /** For a host that does not answer and is to leave: an identity that no directory has. Always the same one for an id. */
@@ -91,7 +93,13 @@ export type Refusal = {
 
 export type Next =
   | { readonly kind: 'switch-on' }
-  | { readonly kind: 'send'; readonly operation: ConfigureOperation; readonly says: string }
+  | {
+      readonly kind: 'send';
+      readonly operation: ConfigureOperation;
+      readonly says: string;
+      /** This host has no way back from here on. */
+      readonly gone?: number;
+    }
   | {
       readonly kind: 'wait';
       readonly says: string;
@@ -222,9 +230,10 @@ function replace(request: Extract<MemberRequest, { kind: 'replace' }>, seen: See
   return (
     candidateFault(address, seen, host) ??
     votersFault(kept, 1, { ...request, allowEven: true }, seen) ??
+    returnFault(id, takesAddress, seen) ??
     prepare(seen, [id]) ??
     (takesAddress
-      ? send({ kind: 'move', id, address: nowhere(id) }, `${address} is free: host ${id} is not there any more`)
+      ? send({ kind: 'move', id, address: nowhere(id) }, `${address} is free: host ${id} is not there any more`, id)
       : undefined) ??
     learn(address, seen) ??
     caughtUp(host!, seen) ??
@@ -245,7 +254,7 @@ function remove(request: Extract<MemberRequest, { kind: 'remove' }>, seen: Seen)
     );
   const fault = kept.length === voters.length ? quorumFault(seen) : votersFault(kept, 0, request, seen);
   if (fault !== undefined) return fault;
-  const preparing = prepare(seen, ids);
+  const preparing = first(ids, (id) => returnFault(id, false, seen)) ?? prepare(seen, ids);
   if (preparing !== undefined) return preparing;
   const learner = ids.find((id) => !voters.includes(id));
   if (learner !== undefined)
@@ -439,6 +448,16 @@ function quorumFault(seen: Seen): Refusal | undefined {
   );
 }
 
+/** A host that this tool does not reach, and the cluster does, would be locked out before another has its place. */
+function returnFault(id: number, takesAddress: boolean, seen: Seen): Refusal | undefined {
+  if (seen.hosts.has(id) || !seen.heard.has(id) || !(takesAddress || seen.unnamed.has(id))) return undefined;
+  return refuse(
+    'member-alive',
+    `host ${id} at ${of(seen.list, id)!.address} does not answer this tool, and the primary hears it; run the command where that address can be reached, or stop host ${id} first`,
+    true,
+  );
+}
+
 /** The feature, and the identities of all hosts: what has to be there before the first change. @param leaving ids that this command removes, or that are elsewhere */
 function prepare(seen: Seen, leaving: readonly number[] = []): Next | undefined {
   const { list, hosts, unnamed, found } = seen;
@@ -482,10 +501,10 @@ function prepare(seen: Seen, leaving: readonly number[] = []): Next | undefined 
             'member-unfit',
             `host ${id} at ${address} has no data directory, so it cannot be told from another; start it with --data`,
           );
-    return send(
-      { kind: 'name', id, address, ...identityOf(identity) },
-      `the log knows the data directory of host ${id}`,
-    );
+    const operation = { kind: 'name', id, address, ...identityOf(identity) } as const;
+    return said === undefined
+      ? send(operation, `host ${id} can no longer return: the log lists another data directory in its place`, id)
+      : send(operation, `the log knows the data directory of host ${id}`);
   }
   return undefined;
 }
@@ -570,8 +589,8 @@ function unlisted(id: number, { hosts }: MemberList): Refusal {
   );
 }
 
-function send(operation: ConfigureOperation, says: string): Next {
-  return { kind: 'send', operation, says };
+function send(operation: ConfigureOperation, says: string, gone?: number): Next {
+  return { kind: 'send', operation, says, ...(gone === undefined ? {} : { gone }) };
 }
 
 function done(says: string): Next {

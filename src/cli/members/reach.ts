@@ -95,6 +95,7 @@ export class Reach implements MembersInReach {
       isOn: this.hasSwitched || 2 * on > voters.length,
       unnamed: new Set(list.hosts.filter(({ identity }) => identity === undefined).map(({ id }) => id)),
       hosts,
+      heard: new Set([...reports.values()].flatMap(heardBy)),
       found,
       nobody: (id) => this.nobody(id),
     };
@@ -283,6 +284,12 @@ function seenOf(report: ReplicaStatusReport, committed: number, speaks: number):
     behind: committed - report.committedIndex,
     receivedBytes: report.transport.counters['bytes_received'] ?? 0,
   };
+}
+
+/** Ids of the hosts that a primary has heard within the last two seconds, itself not; empty for another replica. */
+export function heardBy({ id, entriesOf, replicaClocks }: ReplicaStatusReport): number[] {
+  const offsets = replicaClocks?.offsetsNs ?? [];
+  return offsets.flatMap((ns, at) => (ns === null ? [] : [entriesOf?.[at] ?? at])).filter((host) => host !== id);
 }
 
 /** The cluster did not answer in time: what became of it is not known, and it is looked at again. */

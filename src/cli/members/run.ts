@@ -75,6 +75,8 @@ export async function runChange(
   /** The list behind which the last step was done. */
   let outdated = -1;
   let doneMs = -Infinity;
+  /** Hosts that have no way back since. */
+  const gone = new Set<number>();
   for (;;) {
     const looked = await cluster.look(request, began);
     const seen =
@@ -84,12 +86,12 @@ export async function runChange(
     const isLate = nowMs() >= untilMs;
     if (typeof seen === 'string') {
       const isSilent = typeof looked === 'string';
-      if (isLate && !isSilent) throw notDecided(timeoutMs, seen);
+      if (isLate && !isSilent) throw notDecided(timeoutMs, seen, gone);
       if (isSilent) silentMs ??= nowMs();
       if (isSilent && (isLate || nowMs() - silentMs! >= patienceMs))
         throw new JitPaxosError(
           'cluster-unavailable',
-          `${seen}${began === undefined ? '. If the members are at other addresses by now, take a newer cluster file (jitpaxos member list --write FILE, where one is known)' : '; nothing is half done: the same command goes on where it is'}`,
+          `${seen}${began === undefined ? '. If the members are at other addresses by now, take a newer cluster file (jitpaxos member list --write FILE, where one is known)' : `; ${leaves(gone)}`}`,
         );
       if (isSilent || nowMs() - doneMs >= SOON_MS) options.waits(seen, undefined);
       await options.sleep(LOOK_MS);
@@ -121,7 +123,8 @@ export async function runChange(
       await options.sleep(LOOK_MS);
       continue;
     }
-    if (isLate) throw notDecided(timeoutMs, next.kind === 'switch-on' ? 'the feature membership is off' : next.says);
+    if (isLate)
+      throw notDecided(timeoutMs, next.kind === 'switch-on' ? 'the feature membership is off' : next.says, gone);
     if (next.kind === 'wait') {
       options.waits(next.says, next.copies);
       await options.sleep(LOOK_MS);
@@ -139,6 +142,7 @@ export async function runChange(
           futile = undefined;
           outdated = seen.list.index;
           doneMs = nowMs();
+          if (next.gone !== undefined) gone.add(next.gone);
           options.done(next.says);
           continue;
         }
@@ -169,9 +173,17 @@ function refusalOf({ kind }: ConfigureOperation, { outcome, id, started, decided
   );
 }
 
-function notDecided(timeoutMs: number, says: string): CliError {
+function notDecided(timeoutMs: number, says: string, gone: ReadonlySet<number>): CliError {
   return new CliError(
     'members-not-decided',
-    `not done within ${Math.round(timeoutMs / 1e3)} s: ${says}; nothing is half done: the same command goes on where it is`,
+    `not done within ${Math.round(timeoutMs / 1e3)} s: ${says}; ${leaves(gone)}`,
   );
+}
+
+/** How it is when a command ends before the change does. */
+function leaves(gone: ReadonlySet<number>): string {
+  const ids = [...gone];
+  return ids.length === 0
+    ? 'nothing is half done: the same command goes on where it is'
+    : `host${ids.length === 1 ? '' : 's'} ${ids.join(', ')} can no longer return, so run the same command again: it goes on where it is`;
 }
