@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Inquiry, type AskedHost } from '../../src/client/inquiry.js';
 import { OperatorClient } from '../../src/client/operator-client.js';
@@ -21,6 +22,9 @@ import { Replica } from '../../src/server/replica.js';
 import { AskPace } from '../../src/cli/members/ask-pace.js';
 import { WaitingHost } from '../../src/cli/members/waiting-host.js';
 import { decodeJoining, encodeJoining } from '../../src/storage/joining-file.js';
+import { DirectoryFiles } from '../../src/storage/files.js';
+import { writeMembers } from '../../src/storage/members-file.js';
+import type { MemberList } from '../../src/wire/member-list.js';
 import { WAITING_ID } from '../../src/wire/host-ids.js';
 import { clusterConfig, freePorts, startReplicas } from '../server/fixtures.js';
 
@@ -94,6 +98,39 @@ t.test('it tells what it is, under an identity that is durable first, and ends w
   const address = `127.0.0.1:${listen.port}`;
   t.match(await operator.change({ kind: 'learn', identityHi, identityLo, address }, TIMEOUT_MS), { id: 3 });
   t.match(await added, { id: 3, list: { hosts: [{}, {}, {}, { id: 3, address, identity, votes: false }] } });
+});
+
+t.test('its cluster file is old: a host of it that has left leads on to those that know', async (t) => {
+  const cluster = await clusterConfig(1);
+  const listen = await place();
+  const lines: unknown[] = [];
+  const heard = (event: string, fields: unknown): void => void lines.push([event, fields]);
+  const logger = { ...silentLogger, warn: heard };
+  await using waiting = await WaitingHost.open({ cluster, listen, data: directory(t), logger });
+  const added = waiting.added();
+  while (lines.length === 0) await sleep(20);
+  t.match(lines, [['replica.nobody-answers', { asked: cluster.replicas, next: /member list --write FILE/ }]]);
+
+  // Each answers as a host does, with its own list.
+  const host = { identity: 'ab'.repeat(8), votes: true, willVote: true };
+  const at = await place();
+  const member = { ...host, id: 1, slot: 1, address: `127.0.0.1:${at.port}` };
+  const old = { started: 1, decided: 1, index: 10, nextId: 2, hosts: [member] };
+  const own = { ...host, id: 2, slot: 2, address: `127.0.0.1:${listen.port}`, identity: waiting.identity };
+  const { idHi: clusterHi, idLo: clusterLo } = loadCluster(cluster);
+  const start = async (id: number, list: MemberList, where: string): Promise<void> => {
+    const data = directory(t);
+    mkdirSync(data);
+    writeFileSync(join(data, 'joining'), encodeJoining('ab'.repeat(8), { clusterHi, clusterLo }, loadHash()));
+    await writeMembers(new DirectoryFiles(data), list, { clusterHi, clusterLo }, loadHash());
+    const replica = await Replica.start({
+      ...{ cluster, id, data, machine: new KvMachine(), logger: silentLogger, listen: where },
+    });
+    t.teardown(() => replica.close());
+  };
+  await start(0, old, cluster.replicas[0]!);
+  await start(1, { ...old, index: 11, nextId: 3, hosts: [member, own] }, member.address);
+  t.match(await added, { id: 2, list: { index: 11 } });
 });
 
 t.test('closed, it waits no longer', async (t) => {

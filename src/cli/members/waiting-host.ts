@@ -9,11 +9,13 @@
 import { JitPaxosError } from '../../errors.js';
 import { openClock } from '../../clock/open.js';
 import type { Clock } from '../../clock/clock.js';
-import { MembersClient, type KnownMembers } from '../../client/members-client.js';
+import { Inquiry, type Answered, type InquiryOptions } from '../../client/inquiry.js';
+import { MEMBERS_QUESTION, MembersClient, type KnownMembers } from '../../client/members-client.js';
 import { AddressBook } from '../../host/address-book.js';
 import { openChain, showFingerprint } from '../../host/chain.js';
 import {
   addressText,
+  hostAndPortOf,
   loadCluster,
   type Cluster,
   type ClusterConfig,
@@ -22,6 +24,7 @@ import {
 import { loadKeys, type KeyFile } from '../../host/key-file.js';
 import { keyFileBeside, openKeys, type ProcessKeys } from '../../host/keyring.js';
 import type { Logger } from '../../host/logger.js';
+import { newerFirst } from './agreement.js';
 import { AskPace } from './ask-pace.js';
 import { encodeWaiting, type WaitingReport } from '../../host/waiting-report.js';
 import type { TransportKind } from '../../host/transport-choice.js';
@@ -39,6 +42,9 @@ import type { MemberList } from '../../wire/member-list.js';
 import { Status, typeOf } from '../../wire/messages.js';
 import { hasProven } from '../../server/status-rates.js';
 import { StatusService } from '../../server/status-service.js';
+
+/** After this much silence of all hosts that it asks, an operator should know. */
+const SILENCE_MS = 5_000;
 
 export interface WaitingOptions {
   readonly cluster: string | ClusterConfig;
@@ -60,6 +66,11 @@ export class WaitingHost {
   private isClosed = false;
   private timer: NodeJS.Timeout | undefined;
   private failure: unknown;
+  /** Asks the hosts that the newest list has and the cluster file lacks, which `of` says. */
+  private others: { readonly of: string; readonly inquiry: Inquiry<KnownMembers> | undefined } = {
+    of: '',
+    inquiry: undefined,
+  };
 
   private constructor(
     /** Of its data directory. */
@@ -68,6 +79,8 @@ export class WaitingHost {
     private readonly loop: TurnLoop,
     private readonly clock: Clock,
     private readonly members: MembersClient,
+    /** How it asks. */
+    private readonly asking: InquiryOptions & { readonly logger: Logger },
   ) {}
 
   /**
@@ -125,11 +138,8 @@ export class WaitingHost {
       });
       opened.push(() => loop.close());
       await loop.open();
-      const members = await MembersClient.open({
-        cluster: options.cluster,
-        ...clientKeysOf(cluster, options.cluster, options.keys),
-        logger,
-      });
+      const asking = { cluster: options.cluster, ...clientKeysOf(cluster, options.cluster, options.keys), logger };
+      const members = await MembersClient.open(asking);
       opened.push(() => members.close());
       const service = new StatusService<Omit<WaitingReport, 'schema'>>(
         () => ({
@@ -149,7 +159,7 @@ export class WaitingHost {
         encodeWaiting,
       );
       answerWith(service, loop, keys);
-      host = new WaitingHost(identity, lock, loop, clock, members);
+      host = new WaitingHost(identity, lock, loop, clock, members, asking);
       return host;
     } catch (error) {
       for (const close of opened.reverse()) await close();
@@ -164,14 +174,33 @@ export class WaitingHost {
       const host = answer?.list.hosts.find(({ identity }) => identity === this.identity);
       return host === undefined ? undefined : { id: host.id, list: answer!.list };
     };
+    const isEnough = (answer: KnownMembers): boolean => listedIn(answer) !== undefined;
+    let heardMs = performance.now();
+    let isWarned = false;
     while (!this.isClosed) {
-      const answers = await this.members.ask(pace.roundMs, (answer) => listedIn(answer) !== undefined);
+      const { inquiry } = this.others;
+      const [own, others = []] = await Promise.all([
+        this.members.ask(pace.roundMs, isEnough),
+        inquiry?.ask(pace.roundMs, isEnough),
+      ]);
+      const answers = [...own, ...others];
       if (this.failure !== undefined) throw this.failure;
       for (const { answer } of answers) {
         const added = listedIn(answer);
         if (added !== undefined) return added;
       }
       pace.heard(answers);
+      await this.follow(answers);
+      if (answers.some(({ answer }) => answer !== undefined)) {
+        heardMs = performance.now();
+        isWarned = false;
+      } else if (!isWarned && performance.now() - heardMs > SILENCE_MS) {
+        isWarned = true;
+        this.asking.logger.warn('replica.nobody-answers', {
+          asked: [...new Set(answers.map(({ address }) => address))],
+          next: 'start these hosts. If the members are at other addresses by now, take a newer cluster file (jitpaxos member list --write FILE, where one is known), and start this process again with it',
+        });
+      }
       if (answers.every(({ answer }) => answer !== undefined))
         await new Promise<void>((resolve) => {
           this.timer = setTimeout(resolve, pace.roundMs);
@@ -180,10 +209,36 @@ export class WaitingHost {
     return undefined;
   }
 
+  /**
+   * An old cluster file is enough, as long as one host in it answers: the hosts that the newest list has are asked too. A
+   * host that has left may never hear of the last change.
+   */
+  private async follow(answers: readonly Answered<KnownMembers>[]): Promise<void> {
+    const [newest] = answers.flatMap(({ answer }) => (answer === undefined ? [] : [answer.list])).sort(newerFirst);
+    if (newest === undefined) return;
+    const { replicas } = this.members.cluster;
+    const missing = newest.hosts.flatMap(({ id, address }) => {
+      const at = hostAndPortOf(address);
+      const inFile = replicas[id];
+      return at === undefined || (inFile !== undefined && addressText(inFile) === address) ? [] : [{ id, at }];
+    });
+    const of = JSON.stringify(missing);
+    if (of === this.others.of || this.isClosed) return;
+    await this.others.inquiry?.close();
+    // A name that does not resolve here says nothing of the others: the process waits on.
+    const inquiry =
+      missing.length === 0
+        ? undefined
+        : await Inquiry.open('jitpaxos replica --join', this.asking, MEMBERS_QUESTION, missing).catch(() => undefined);
+    this.others = { of, inquiry };
+    if (this.isClosed) await inquiry?.close();
+  }
+
   /** Releases the address and the directory. */
   async close(): Promise<void> {
     this.isClosed = true;
     clearTimeout(this.timer);
+    await this.others.inquiry?.close();
     await this.members.close();
     await this.loop.close();
     this.clock.close();
