@@ -1,7 +1,8 @@
 /**
  * Who the members are, as a replica tells others: what its log says and is known to be committed
  * (protocol/membership/). A host that the log has only from the cluster file has its address there. Until the log names
- * identities, a replica knows the identity of no data directory but its own.
+ * identities, a replica knows the identity of no data directory but its own. It tells that to tools; hosts take what they
+ * are told for committed, so they are told only what the log says.
  *
  * The rule: every list can be read by others (memberListFault). A host whose address is not known here, cannot be one or is
  * another's has a name under `.invalid`, which nobody has.

@@ -12,7 +12,7 @@ import { begin } from '../wire/layout.js';
 import { EPOCHS_BYTES, encodeMemberList, listDigest, type MemberList } from '../wire/member-list.js';
 import { AskMembers, Members } from '../wire/messages.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
-import { MembersRates, type AskerCode } from './members-rates.js';
+import { Asker, MembersRates, type AskerCode } from './members-rates.js';
 
 const NOTHING = new Uint8Array(0);
 
@@ -22,16 +22,15 @@ export class MembersService {
   refused = 0;
 
   private readonly rates = new MembersRates();
-  private encoded: MemberList | undefined;
-  private bytes: Uint8Array = NOTHING;
-  private digest = 0;
+  private readonly forTools = new EncodedList();
+  private readonly forHosts = new EncodedList();
 
   /**
-   * @param members the list as it is now; the same object until it changes
+   * @param members the list as it is now, for hosts or for clients and tools; the same object until it changes
    * @param view of this replica
    */
   constructor(
-    private readonly members: () => MemberList,
+    private readonly members: (forHosts: boolean) => MemberList,
     private readonly view: () => number,
     private readonly outbox: Outbox,
     private readonly hash: Hash64,
@@ -50,9 +49,11 @@ export class MembersService {
       this.refused++;
       return;
     }
-    this.refresh();
-    const list = this.bytes.subarray(EPOCHS_BYTES);
-    const isKnown = readI32(bytes, o + AskMembers.at.digest) === this.digest;
+    const isHost = asker === Asker.host || asker === Asker.unlistedHost;
+    const encoded = isHost ? this.forHosts : this.forTools;
+    encoded.refresh(this.members(isHost), this.hash);
+    const list = encoded.bytes.subarray(EPOCHS_BYTES);
+    const isKnown = readI32(bytes, o + AskMembers.at.digest) === encoded.digest;
     const offset = isKnown ? Math.min(readU16(bytes, o + AskMembers.at.offset), list.length) : 0;
     const length = Math.min(list.length - offset, room, this.datagramBytes - ENVELOPE_BYTES_MAX - Members.size);
     const { outbox } = this;
@@ -66,8 +67,8 @@ export class MembersService {
     writeI32(target, at + Members.at.view, this.view());
     writeI32(target, at + Members.at.nonce, readI32(bytes, o + AskMembers.at.nonce));
     writeI32(target, at + Members.at.nonce + 4, readI32(bytes, o + AskMembers.at.nonce + 4));
-    writeI32(target, at + Members.at.epochs, readI32(this.bytes, 0));
-    writeI32(target, at + Members.at.digest, this.digest);
+    writeI32(target, at + Members.at.epochs, readI32(encoded.bytes, 0));
+    writeI32(target, at + Members.at.digest, encoded.digest);
     writeU16(target, at + Members.at.length, list.length);
     writeU16(target, at + Members.at.offset, offset);
     writeU16(target, at + Members.at.list, length);
@@ -75,12 +76,17 @@ export class MembersService {
     outbox.commit(Members.size + length);
     this.answered++;
   }
+}
 
-  private refresh(): void {
-    const members = this.members();
-    if (members === this.encoded) return;
-    this.encoded = members;
+class EncodedList {
+  bytes: Uint8Array = NOTHING;
+  digest = 0;
+  private of: MemberList | undefined;
+
+  refresh(members: MemberList, hash: Hash64): void {
+    if (members === this.of) return;
+    this.of = members;
     this.bytes = encodeMemberList(members);
-    this.digest = listDigest(this.bytes, this.hash);
+    this.digest = listDigest(this.bytes, hash);
   }
 }

@@ -99,7 +99,12 @@ export class Replica {
   private readonly memberSearch: MemberSearch;
   private readonly places: HostPlaces;
   /** What it says of the members, and what that was made from. */
-  private members: { readonly from: Membership; readonly identity: string | undefined; readonly list: MemberList };
+  private members: {
+    readonly from: Membership;
+    readonly identity: string | undefined;
+    readonly list: MemberList;
+    readonly forHosts: MemberList;
+  };
   /** Those that were compared with the identity of the data directory. */
   private checkedMembers: Membership | undefined;
   private readonly openChange = new OpenChange(this.startedAtMs);
@@ -140,7 +145,8 @@ export class Replica {
       loop.datagramBytes,
     );
     const { members: from } = core.state;
-    this.members = { from, identity: undefined, list: membersOf(from, cluster, id, undefined) };
+    const list = membersOf(from, cluster, id, undefined);
+    this.members = { from, identity: undefined, list, forHosts: list };
     const own = hostOf(storedMembers, id);
     this.memberSearch = new MemberSearch(
       loop,
@@ -151,7 +157,7 @@ export class Replica {
     );
     this.places = new HostPlaces(loop, cluster, this.memberSearch, storedMembers);
     this.membersService = new MembersService(
-      () => this.knownMembers(),
+      (forHosts) => this.knownMembers(forHosts),
       () => core.state.view,
       loop.outbox,
       hash,
@@ -410,6 +416,8 @@ export class Replica {
       if (own === undefined) throw removed(id, list.started, this.data);
       refuseTaken(id, own.identity, undefined, this.data);
     }
+    // Before the log names all, nothing can be decided, and addresses may be those of the teller's cluster file.
+    if (list.hosts.some(({ identity }) => identity === undefined)) return;
     // What it is, it has to find out first: nothing of it is durable.
     if (!starting) core.takeMembers(encodeMembership(membershipOf(list)), now);
   }
@@ -440,13 +448,18 @@ export class Replica {
   }
 
   /** The same object until the list changes. */
-  private knownMembers(): MemberList {
+  private knownMembers(forHosts = false): MemberList {
     const { id, cluster } = this;
     const { members: from } = this.core.state;
     const { identity } = this.storage;
     if (this.members.from !== from || this.members.identity !== identity)
-      this.members = { from, identity, list: membersOf(from, cluster, id, identity) };
-    return this.members.list;
+      this.members = {
+        from,
+        identity,
+        list: membersOf(from, cluster, id, identity),
+        forHosts: membersOf(from, cluster, id, undefined),
+      };
+    return forHosts ? this.members.forHosts : this.members.list;
   }
 
   private logAhead(): { readonly logAheadNs?: number } {
@@ -699,7 +712,7 @@ function forgotten({ replica, by, remembered, incarnation }: ForgottenError, dat
   return new JitPaxosError(
     'promises-forgotten',
     `replica ${replica} was in use before: replica ${by} remembers its incarnation ${remembered}, and ${where}. A replica that forgot its promises must not take part; give it its own data directory. ` +
-      'If that is lost for good, start it on an empty one with --log-lost (library: logLost); it then takes part as a replica that lost its log',
+      'If that is lost for good, start it on an empty one with --log-lost (library: logLost); it then takes part as a replica that lost its log. Where jitpaxos member list shows identities, start it with jitpaxos replica --join instead, and let it take its place (jitpaxos member replace)',
   );
 }
 

@@ -15,7 +15,7 @@ import { loadHash } from '../../src/native/hash64.js';
 import { Instant } from '../../src/protocol/contract.js';
 import { firstMembership, type Membership } from '../../src/protocol/membership/membership.js';
 import { membersOf } from '../../src/server/known-members.js';
-import { Asker, askerOf, HOST_RATE, UNLISTED_RATE } from '../../src/server/members-rates.js';
+import { Asker, askerOf, HOST_RATE, UNLISTED_RATE, type AskerCode } from '../../src/server/members-rates.js';
 import { MembersService } from '../../src/server/members-service.js';
 import { Replica } from '../../src/server/replica.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES, ENVELOPE_BYTES_MAX, Envelope } from '../../src/wire/envelope.js';
@@ -125,9 +125,41 @@ t.test('answering', async (t) => {
     t.end();
   });
 
+  await t.test('hosts are told what the log says, and tools also what the replica knows of itself', (t) => {
+    const outbox = collector();
+    const committed = { ...three(), index: 7 };
+    const known = {
+      ...committed,
+      hosts: committed.hosts.map((host, id) => (id === 0 ? { ...host, identity: 'ab'.repeat(8) } : host)),
+    };
+    const service = new MembersService(
+      (forHosts) => (forHosts ? committed : known),
+      () => 0,
+      outbox,
+      hash,
+    );
+    const tells = (asker: AskerCode): MemberList | undefined => {
+      service.onAskMembers(question(1_000), 0, 5, at(1e6), 7, asker);
+      const answer = outbox.sent.at(-1)!;
+      const bytes = new Uint8Array(EPOCHS_BYTES + readU16(answer, Members.at.list));
+      writeI32(bytes, 0, readI32(answer, Members.at.epochs));
+      bytes.set(answer.subarray(Members.size), EPOCHS_BYTES);
+      t.equal(readI32(answer, Members.at.digest), listDigest(bytes, hash));
+      return decodeMemberList(bytes);
+    };
+    for (const asker of [Asker.host, Asker.proven, Asker.unlistedHost, Asker.unproven])
+      t.same(tells(asker), asker === Asker.host || asker === Asker.unlistedHost ? committed : known, String(asker));
+    t.end();
+  });
+
   await t.test('has a rate, apart from that of status questions', (t) => {
     const outbox = collector();
-    const service = new MembersService(three, () => 0, outbox, hash);
+    const service = new MembersService(
+      () => three(),
+      () => 0,
+      outbox,
+      hash,
+    );
     const asked = question(200);
     for (let i = 0; i < 10_000; i++) service.onAskMembers(asked, 0, 5, at(1e6 + i), 7, Asker.proven); // within 10 ms
     t.ok(service.answered >= 100 && service.answered <= 105, `${service.answered} of 10,000 were answered`);
@@ -138,7 +170,12 @@ t.test('answering', async (t) => {
     service.onAskMembers(asked, 0, 5, at(3e6), 7, Asker.proven);
     t.equal(service.refused, refused + 1, 'no room in the outbox is counted');
     outbox.full = false;
-    const strangers = new MembersService(three, () => 0, outbox, hash);
+    const strangers = new MembersService(
+      () => three(),
+      () => 0,
+      outbox,
+      hash,
+    );
     for (let i = 0; i < 10_000; i++) strangers.onAskMembers(asked, 0, PLACES + i, at(1e6 + i), i, Asker.unproven);
     t.ok(strangers.answered <= 55, `${strangers.answered} of 10,000 from endpoints without a proof`);
     const before = strangers.answered;
@@ -564,6 +601,22 @@ t.test('replicas whose cluster files differ are shown to disagree', async (t) =>
   t.match(shown, { code: 3, stdout: /not agreed {3}3 of 3[^]*! replica 2 lists host 1 at 127.0.0.1:9 instead of/ });
   const doctor = await jitpaxos(['doctor', '--cluster', 'cluster.json', '--timeout', '20s'], { cwd });
   t.match(doctor.stdout, /\[WARN\] members +replica 2 lists host 1 at 127\.0\.0\.1:9 instead of/);
+});
+
+t.test('a list that does not name every host is not taken for what is committed', async (t) => {
+  const cluster = await clusterConfig(1);
+  const [replica] = await startReplicas(cluster, () => new KvMachine());
+  t.teardown(() => replica!.close());
+  const indexAfter = (list: MemberList): number | undefined => {
+    replica!['loop'].turn((now) => replica!['membersFound'](list, now));
+    return replica!.status().membership?.index;
+  };
+  const [host] = three().hosts;
+  const named = { ...host!, address: cluster.replicas[0]!, identity: 'ab'.repeat(8) };
+  const learner = { ...named, id: 1, slot: 1, address: '10.9.9.9:7400', votes: false, willVote: false };
+  const list = { ...three(), index: 5, hosts: [named, { ...learner, identity: undefined }] };
+  t.equal(indexAfter(list), 0);
+  t.equal(indexAfter({ ...list, hosts: [named, { ...learner, identity: 'cd'.repeat(8) }] }), 5);
 });
 
 t.test('a replica of the previous wire version is not asked in words that it does not know', async (t) => {
