@@ -46,7 +46,7 @@ const JOIN_FLAGS = {
     kind: 'text',
     value: 'HOST:PORT',
     standard: 'where the members list this host',
-    help: 'where the other hosts reach this one. Needed with --join and an empty data directory, and after the data directory has moved to another host, until jitpaxos member move has listed it there',
+    help: 'where this process listens, and the address under which the other hosts reach it: a local one, so not behind a translation of addresses. Needed with --join and an empty data directory, and after the data directory has moved to another host, until jitpaxos member move has listed it there',
   },
 } as const satisfies Flags;
 

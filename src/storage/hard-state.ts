@@ -64,6 +64,7 @@ import {
   MEMBERS_FILE,
   membersIndex,
   membersLost,
+  promisesLost,
 } from './members-file.js';
 import { JOINING_FILE } from './joining-file.js';
 import { kindOf } from './regular-file.js';
@@ -332,7 +333,7 @@ export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, p
     throw new JitPaxosError(
       'hard-state-corrupt',
       `${path} has no intact copy of the replica's promises, so it must not take part under its old identity; check the disk and restore the file if you can. ` +
-        'If it is lost for good, empty the directory and start the replica with --log-lost (library: logLost): do not delete the file alone',
+        `${promisesLost(owner.areSeeds === true, owner.replica)}: do not delete the file alone`,
     );
   }
   checkOwner(path, owner, ownerIn(record));

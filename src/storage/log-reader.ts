@@ -11,6 +11,7 @@ import type { Hash64 } from '../native/hash64.js';
 import type { HardState, Snapshot } from '../protocol/contract.js';
 import type { Files } from './files.js';
 import { decodeHardState, HARD_STATE_FILE, type Owner } from './hard-state.js';
+import { promisesLost } from './members-file.js';
 import { readI32 } from '../wire/u64.js';
 import {
   bodyIsWhole,
@@ -152,7 +153,7 @@ export async function readStored(files: ReadableFiles, of: StoredOwner): Promise
   throw new JitPaxosError(
     'hard-state-missing',
     `${of.directory} was in use (${stored.forgotten}), and its file ${HARD_STATE_FILE}, which has the replica's promises, is missing; put it back if you can. ` +
-      'A replica that forgot its promises must not take part under its old identity. If the file is lost for good, empty the directory and start the replica with --log-lost (library: logLost)',
+      `A replica that forgot its promises must not take part under its old identity. ${promisesLost(of.owner.areSeeds === true, of.owner.replica)}`,
   );
 }
 

@@ -106,6 +106,16 @@ export function decodeMembersFile(bytes: Uint8Array, cluster: Cluster, hash: Has
   return list;
 }
 
+/**
+ * What to do when the promises of a data directory are lost for good. Once the log lists identities, no other directory
+ * speaks under an id.
+ */
+export function promisesLost(areListed: boolean, replica: number): string {
+  return areListed
+    ? `If it is lost for good, empty the directory, start the host with jitpaxos replica --join, and let it take the place of host ${replica} (jitpaxos member replace ${replica})`
+    : 'If it is lost for good, empty the directory and start the replica with --log-lost (library: logLost)';
+}
+
 /** The file at `path` says nothing that can be relied on. */
 export function membersLost(path: string, what: string): JitPaxosError {
   return new JitPaxosError(

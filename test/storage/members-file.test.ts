@@ -313,6 +313,14 @@ t.test('promises that were deleted are missed, also those of a host that joined'
     await replica.close();
     const left = readdirSync(directory);
     t.ok(left.includes('hard-state') && left.includes(MEMBERS_FILE), `durability ${durability}: ${left.join(' ')}`);
+    const kept = readFileSync(join(directory, 'hard-state'));
+    writeFileSync(join(directory, 'hard-state'), 'rot');
+    await t.rejects(
+      start(),
+      { code: 'hard-state-corrupt', message: /replica --join, and let it take the place of host 0 \(/ },
+      durability,
+    );
+    writeFileSync(join(directory, 'hard-state'), kept);
     for (const name of left) if (name !== MEMBERS_FILE && name !== 'joining') rmSync(join(directory, name));
     await t.rejects(start(), { code: 'replica-id-taken', message: /has no promises, and no identity/ }, durability);
   }
