@@ -8,8 +8,7 @@
  * another's has a name under `.invalid`, which nobody has.
  */
 import { addressText, type Cluster } from '../host/cluster-config.js';
-import { isAddress } from '../wire/host-address.js';
-import { memberListOf } from '../protocol/membership/member-lists.js';
+import { completeList } from '../protocol/membership/member-lists.js';
 import type { Membership } from '../protocol/membership/membership.js';
 import type { MemberList } from '../wire/member-list.js';
 
@@ -20,13 +19,10 @@ export function membersOf(
   self: number,
   identity: string | undefined,
 ): MemberList {
-  const named = new Set(membership.hosts.map(({ address }) => address));
-  const addressOf = (id: number): string => {
+  const list = completeList(membership, (id) => {
     const at = cluster.replicas[id];
-    const text = at === undefined ? '' : addressText(at);
-    return isAddress(text) && !named.has(text) ? text : `host-${id}.invalid:1`;
-  };
-  const list = memberListOf(membership, addressOf);
+    return at === undefined ? undefined : addressText(at);
+  });
   return {
     ...list,
     hosts: list.hosts.map((host) => (host.id === self ? { ...host, identity: host.identity ?? identity } : host)),

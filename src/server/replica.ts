@@ -410,16 +410,16 @@ export class Replica {
   private membersFound(list: MemberList, now: Instant): void {
     const { core, id } = this;
     if (!this.running || list.index <= core.state.members.index) return;
-    const { starting } = core.state;
-    if (starting) {
+    if (core.state.starting) {
       const own = list.hosts.find((host) => host.id === id);
       if (own === undefined) throw removed(id, list.started, this.data);
       refuseTaken(id, own.identity, undefined, this.data);
     }
-    // Before the log names all, nothing can be decided, and addresses may be those of the teller's cluster file.
-    if (list.hosts.some(({ identity }) => identity === undefined)) return;
-    // What it is, it has to find out first: nothing of it is durable.
-    if (!starting) core.takeMembers(encodeMembership(membershipOf(list)), now);
+    // Before the log names all, only an epoch that runs short of views is followed by one that it decides, and addresses may
+    // be those of the teller's cluster file.
+    if (list.decided === 0 && list.hosts.some(({ identity }) => identity === undefined)) return;
+    // One that is starting is told who counts, and still has to find out what it is.
+    core.takeMembers(encodeMembership(membershipOf(list)), now);
   }
 
   /**

@@ -414,9 +414,9 @@ export class DurableStorage implements Storage {
   /** Rule S, C2 (members-file.ts): before the frame and the promises, either of which may name a view of a new epoch. */
   private async writeMembers(members: Uint8Array | undefined): Promise<void> {
     if (members === undefined || membersIndex(members) === membersIndex(this.storedMembers)) return;
-    const list = listToStore(members);
-    if (list === undefined) return;
     const { files, owner, hash } = this.options;
+    const list = listToStore(members, this.storedMembers, owner.addresses);
+    if (list === undefined) return;
     await writeMembers(files, list, owner, hash);
     this.storedMembers = members;
   }

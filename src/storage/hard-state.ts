@@ -59,6 +59,7 @@ import { checkFormat, FORMATS, MEMBERS_HARD_STATE_FORMAT } from './formats.js';
 import { drawIdentity, NO_IDENTITY } from './identity.js';
 import {
   encodeMembersFile,
+  areStored,
   listToStore,
   MEMBERS_ASIDE,
   MEMBERS_FILE,
@@ -214,7 +215,7 @@ export class HardStateFile {
   /** Rule S, C2 (members-file.ts): before the promises. */
   private writeMembers(members: Uint8Array | undefined): void {
     if (members === undefined || membersIndex(members) === membersIndex(this.members)) return;
-    const list = listToStore(members);
+    const list = listToStore(members, this.members, this.owner.addresses);
     if (list === undefined) return;
     const aside = join(this.directory, MEMBERS_ASIDE);
     const fd = openSync(aside, 'w', 0o600);
@@ -358,7 +359,7 @@ export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, p
 
 /** Those of them that are in the file `members` as well. */
 function onDisk(members: Uint8Array | undefined): Uint8Array | undefined {
-  return members === undefined || listToStore(members) === undefined ? undefined : members;
+  return members === undefined || !areStored(members) ? undefined : members;
 }
 
 /**

@@ -15,8 +15,8 @@
  */
 import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../wire/envelope.js';
-import { memberListOf } from '../protocol/membership/member-lists.js';
-import { decodeMembership } from '../protocol/membership/membership.js';
+import { completeList } from '../protocol/membership/member-lists.js';
+import { decodeMembership, hostOf, type Membership } from '../protocol/membership/membership.js';
 import { invariant } from '../protocol/invariant.js';
 import { decodeMemberList, encodeMemberList, MEMBER_LIST_BYTES_MAX, type MemberList } from '../wire/member-list.js';
 import { readI32, readIndex, toHex, writeI32 } from '../wire/u64.js';
@@ -60,13 +60,35 @@ export function membersIndex(members: Uint8Array | undefined): number {
 }
 
 /**
- * What the file has to hold for these members of a hard state; undefined: nothing yet. Until each host of the cluster
- * file has been named in the log, nothing can be decided, and the log itself says all that there is to know.
+ * What the file has to hold for these members of a hard state; undefined: nothing yet. As long as no epoch is decided, and
+ * not each host of the cluster file is named in the log, the log itself says all that there is to know. Without names an
+ * epoch may be decided nevertheless, once the views of the one before run short.
+ * @param before the members in the file, and `addresses` of the cluster file: where a host is that the log does not name
  */
-export function listToStore(members: Uint8Array): MemberList | undefined {
+export function listToStore(
+  members: Uint8Array,
+  before: Uint8Array | undefined,
+  addresses: readonly string[] | undefined,
+): MemberList | undefined {
+  const membership = ofHardState(members);
+  if (!isToStore(membership)) return undefined;
+  const known = before === undefined ? undefined : ofHardState(before);
+  return completeList(membership, (id) => (known === undefined ? addresses?.[id] : hostOf(known, id)?.address));
+}
+
+/** Those members are in the file. */
+export function areStored(members: Uint8Array): boolean {
+  return isToStore(ofHardState(members));
+}
+
+function isToStore({ decided, hosts }: Membership): boolean {
+  return decided > 0 || hosts.every(({ address }) => address !== '');
+}
+
+function ofHardState(members: Uint8Array): Membership {
   const membership = decodeMembership(members, 0, members.length);
   invariant(membership !== undefined, 'members of a hard state are as a replica wrote them');
-  return membership.hosts.some(({ address }) => address === '') ? undefined : memberListOf(membership, () => '');
+  return membership;
 }
 
 export function encodeMembersFile(list: MemberList, cluster: Cluster, hash: Hash64): Uint8Array {

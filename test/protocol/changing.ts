@@ -1,10 +1,11 @@
 /** A cluster whose hosts change, with the part of their hosts that asks who the members are. */
 import { EPOCH_VIEWS } from '../../src/protocol/configuration.js';
-import { Feature } from '../../src/protocol/log/features.js';
+import { unkeyedChain } from '../../src/protocol/contract.js';
+import { Feature, FEATURE_NAMES, featureOperation } from '../../src/protocol/log/features.js';
 import { encodeMembership } from '../../src/protocol/membership/membership.js';
 import { encodeOperation, type ConfigureOperation } from '../../src/protocol/membership/operations.js';
 import { Request, RequestFlag, ReplicaStatus } from '../../src/wire/messages.js';
-import { Cluster, type HandClient, type Packet, type TestReplica } from './harness.js';
+import { Cluster, hasher, type HandClient, type Packet, type TestReplica } from './harness.js';
 
 export class Changing extends Cluster {
   /** Answers to questions about the members get through. */
@@ -14,13 +15,24 @@ export class Changing extends Cluster {
   private stamp = 0n;
   private turn = 0;
 
-  /** `n` replicas whose identities are known. */
-  constructor(n: number, keepsLog = true) {
-    super(n, { features: Feature.membership, keepsLog });
+  /**
+   * `n` replicas whose identities are known.
+   * @param begun `named`; `unnamed`: without identities; `switched`: the same, and the log switched the feature on
+   */
+  constructor(n: number, keepsLog = true, begun: 'named' | 'unnamed' | 'switched' = 'named') {
+    super(n, { features: begun === 'switched' ? 0 : Feature.membership, keepsLog });
     this.operator = this.hand();
     const all = Array.from({ length: n }, (_, id) => id);
     this.give(this.operator, Request, this.operator.registration(10), ...this.quorum());
-    for (const id of all) this.ask({ kind: 'name', id, identityHi: 7, identityLo: id + 1, address: `first-${id}:1` });
+    if (begun === 'switched') {
+      this.requests++;
+      const operation = featureOperation(FEATURE_NAMES.indexOf('membership') + 1, unkeyedChain(hasher));
+      const request = { ...this.operator.request(20, this.requests, ''), flags: RequestFlag.feature, operation };
+      this.give(this.operator, Request, request, ...this.quorum());
+      this.run(50_000);
+    }
+    if (begun === 'named')
+      for (const id of all) this.ask({ kind: 'name', id, identityHi: 7, identityLo: id + 1, address: `first-${id}:1` });
     this.run(50_000);
   }
 

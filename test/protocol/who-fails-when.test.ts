@@ -529,3 +529,29 @@ t.test('a client that names views of unknown epochs is asked nothing, and keeps 
   t.ok(replica.asked.includes(1));
   t.end();
 });
+
+for (const begun of ['unnamed', 'switched'] as const)
+  t.test(
+    `directories are lost one after the other, through two epochs of replicas without identities: ${begun}`,
+    (t) => {
+      const c = new Changing(3, true, begun);
+      t.ok(c.replicas.every(({ state }) => (state.execution.features & Feature.membership) !== 0));
+      for (let lost = 0; lost < 8; lost++) {
+        const replica = c.replica(lost % 3);
+        replica.crash();
+        replica.disk.wipe();
+        t.ok(
+          c.until(LONG, () => c.replicas.some(({ up, state }) => up && state.isPrimary) && c.serves()),
+          'two go on',
+        );
+        replica.start(false, 'log-lost');
+        t.ok(
+          c.until(LONG, () => replica.state.status === ReplicaStatus.normal && replica.state.logView === c.view),
+          `loss ${lost}: replica ${replica.id} returns`,
+        );
+        t.ok(c.until(LONG, () => c.serves()));
+      }
+      t.ok(c.newest.started >= 2, `epoch ${c.newest.started}`);
+      t.end();
+    },
+  );

@@ -15,6 +15,7 @@ import { Replica } from '../../src/server/replica.js';
 import { SimulationHasher } from '../../src/sim/hash.js';
 import { Random } from '../../src/sim/random.js';
 import { DirectoryFiles } from '../../src/storage/files.js';
+import { HardStateFile } from '../../src/storage/hard-state.js';
 import { encodeJoining } from '../../src/storage/joining-file.js';
 import { FORMATS } from '../../src/storage/formats.js';
 import type { Inspection } from '../../src/storage/inspection.js';
@@ -28,7 +29,7 @@ import {
   writeMembers,
 } from '../../src/storage/members-file.js';
 import { EPOCH_VIEWS } from '../../src/protocol/configuration.js';
-import { encodeMembership } from '../../src/protocol/membership/membership.js';
+import { encodeMembership, firstMembership } from '../../src/protocol/membership/membership.js';
 import { membershipOf } from '../../src/protocol/membership/member-lists.js';
 import { DurableStorage } from '../../src/storage/durable-storage.js';
 import type { MemberList } from '../../src/wire/member-list.js';
@@ -66,6 +67,36 @@ t.test('what was written is read', async (t) => {
     t.strictSame(await readMembers(files, { owner: CLUSTER, hash, directory }), list);
     t.same(readdirSync(directory), [MEMBERS_FILE]);
   }
+});
+
+t.test('an epoch of hosts that the log does not name is stored, with the addresses of the cluster file', async (t) => {
+  const directory = directoryOf(t);
+  const files = new DirectoryFiles(directory);
+  const owner = { ...CLUSTER, replica: 0, addresses: ['one:1', 'two:2', 'three:3'] };
+  const unnamed = { ...firstMembership(3), index: 9 };
+  const state = { view: 5, logView: 5, incarnation: 1 };
+  const read = async (): Promise<MemberList | undefined> => readMembers(files, { owner: CLUSTER, hash, directory });
+  const first = HardStateFile.open(directory, owner, hash);
+  first.write({ ...state, members: encodeMembership(unnamed) });
+  t.equal(await read(), undefined, 'not before an epoch is decided');
+  const renewed = { ...unnamed, index: 10, started: 1, decided: 1 };
+  first.write({ ...state, view: EPOCH_VIEWS, members: encodeMembership(renewed) });
+  first.close();
+  const list = (await read())!;
+  const addresses = ({ hosts }: MemberList): string[] => hosts.map(({ address }) => address);
+  t.match(list, { index: 10, started: 1, decided: 1 });
+  t.strictSame(addresses(list), owner.addresses);
+  t.ok(list.hosts.every(({ identity, votes }) => identity === undefined && votes));
+
+  // From now on the cluster file only says where one may ask.
+  const seeds = { ...owner, addresses: ['elsewhere:1'], areSeeds: true };
+  const second = HardStateFile.open(directory, seeds, hash, encodeMembership(membershipOf(list)));
+  t.equal(membersIndex(second.state?.members), 10);
+  const [host, ...others] = renewed.hosts;
+  const moved = { ...renewed, index: 11, hosts: [{ ...host!, identityHi: 1, address: 'three:3' }, ...others] };
+  second.write({ ...state, view: EPOCH_VIEWS, members: encodeMembership(moved) });
+  second.close();
+  t.strictSame(addresses((await read())!), ['three:3', 'two:2', 'host-2.invalid:1'], 'no two have one address');
 });
 
 t.test('whatever the power does during a write, the list before it or the new one is there', async (t) => {

@@ -1,10 +1,11 @@
 /** What the log says of the hosts, as a list for others and for the disk (wire/member-list.ts), and back. */
+import { isAddress } from '../../wire/host-address.js';
 import type { MemberList } from '../../wire/member-list.js';
 import { readI32, toHex, writeHex } from '../../wire/u64.js';
 import type { ListedHost, Membership } from './membership.js';
 
 /** @param addressOf the address of a host that the log has only from the cluster file */
-export function memberListOf(
+function memberListOf(
   { started, decided, index, voters, nextVoters, hosts, nextId }: Membership,
   addressOf: (id: number) => string,
 ): MemberList {
@@ -22,6 +23,19 @@ export function memberListOf(
       willVote: nextVoters.includes(host.id),
     })),
   };
+}
+
+/**
+ * The same, with an address for each host: where it is not known, cannot be one or is another's, a name under `.invalid`,
+ * which nobody has. So every such list can be read by others (memberListFault).
+ * @param ofFile the address of a host that the log has only from the cluster file, as far as it is known
+ */
+export function completeList(membership: Membership, ofFile: (id: number) => string | undefined): MemberList {
+  const named = new Set(membership.hosts.map(({ address }) => address));
+  return memberListOf(membership, (id) => {
+    const address = ofFile(id) ?? '';
+    return isAddress(address) && !named.has(address) ? address : `host-${id}.invalid:1`;
+  });
 }
 
 /** Of the host's data directory; undefined if the log does not have it. */

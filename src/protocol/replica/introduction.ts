@@ -169,8 +169,12 @@ export class Introduction {
     const incarnation = readI32(bytes, o + at.incarnation);
     const remembered = readI32(bytes, o + at.knownIncarnation);
     const list = readI32(bytes, o + at.list);
+    const view = readI32(bytes, o + at.view);
     this.lists.compare(from, list);
     this.heard |= 1 << from;
+    // It is in an epoch that the log decided, of which nothing is in the log here: the view is none of the cluster file's.
+    const isDecided = list === 0 && view >= EPOCH_VIEWS && state.members.index === 0;
+    if (isDecided) this.unknownEpoch(from, now);
     const life = readI32(bytes, o + at.life);
     state.remember(from, incarnation, life);
     // It does not know what it was: tell it.
@@ -195,8 +199,7 @@ export class Introduction {
       }
       return;
     }
-    if (readI32(bytes, o + at.nonce) !== this.nonce) return;
-    const view = readI32(bytes, o + at.view);
+    if (isDecided || readI32(bytes, o + at.nonce) !== this.nonce) return;
     const status = bytes[o + at.status]!;
     const condition = bytes[o + at.condition]!;
     const starting = (condition & ReplicaCondition.starting) !== 0;
