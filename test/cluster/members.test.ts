@@ -22,7 +22,8 @@ const TIMEOUT_MS = 300_000;
 t.setTimeout(4 * TIMEOUT_MS);
 
 /** What a step looks like on stderr. */
-const STEP = /^(the log knows .*|.* is listed, as a learner|epoch \d+ is decided: voters [\d, ]+)$/;
+const STEP =
+  /^(the log knows .*|host \d+ can no longer return: .*|.* is listed, as a learner|epoch \d+ is decided: voters [\d, ]+)$/;
 /** Loaded before the program: the process is gone as soon as it has printed a step. */
 const KILLED_AFTER_A_STEP = `data:text/javascript,${encodeURIComponent(
   `const { stderr } = process;
