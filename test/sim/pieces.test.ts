@@ -152,7 +152,9 @@ function watchedRestores(seen: Restores): CreateReplica {
         },
       };
     };
-    const core = createShippedReplica(config, outbox, storage, machine, ...others);
+    // Snapshots are short here: in small chunks they take a while.
+    const limits = { ...config.limits, chunkBytes: 64 };
+    const core = createShippedReplica({ ...config, limits }, outbox, storage, machine, ...others);
     if (!(core instanceof ReplicaCore)) throw new TypeError('the core that ships');
     const receive = core.receive.bind(core);
     core.receive = (bytes, offset, ...rest) => {
@@ -172,7 +174,7 @@ t.test('snapshots of others are restored in pieces, and interrupted in every way
       seed,
       replicas: 3,
       ticks: 300_000,
-      faults: new Set(['partition', 'pause', 'crash', 'loss', 'small-limits']),
+      faults: new Set(['partition', 'pause', 'crash', 'crash-loop', 'loss', 'small-limits', 'slow-link']),
       pieces: { bytes: 64, everyUs: 1000 },
       createReplica: watchedRestores(seen),
     });
