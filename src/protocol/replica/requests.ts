@@ -121,7 +121,7 @@ export class Requests {
     let fault: RejectReasonCode | 0 = 0;
     if (!isRegister && session === undefined) fault = this.unknownSession(arrived);
     else if (!isRegister && lane >= session!.lanes) fault = RejectReason.badRequest;
-    if (arrived.flags === RequestFlag.feature) fault = this.mayNotSwitch(arrived, now);
+    if (fault === 0 && arrived.flags === RequestFlag.feature) fault = this.mayNotSwitch(arrived, now);
     if (arrived.flags === RequestFlag.configure && !this.mayChange(arrived)) fault = RejectReason.badRequest;
     if (fault !== 0) {
       this.reject(arrived, fault, now);
