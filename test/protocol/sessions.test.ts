@@ -2,12 +2,14 @@
 import t from 'tap';
 import { arrivedOf, entryOf } from './entries.js';
 import { HoldBack } from '../../src/protocol/replica/hold-back.js';
+import { Feature, featureOperation } from '../../src/protocol/log/features.js';
 import { Log } from '../../src/protocol/log/log.js';
 import { Session } from '../../src/protocol/log/session.js';
 import { SessionTable } from '../../src/protocol/log/sessions.js';
 import { TailIndex } from '../../src/protocol/log/tail-index.js';
+import { encodeOperation } from '../../src/protocol/membership/operations.js';
 import { wordsOf } from '../../src/wire/copy.js';
-import { ReplyStatus, Request, Reply, Reject, RejectReason } from '../../src/wire/messages.js';
+import { ReplyStatus, Request, RequestFlag, Reply, Reject, RejectReason } from '../../src/wire/messages.js';
 import { Cluster, hasher, type JournalMachine } from './harness.js';
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
@@ -321,6 +323,46 @@ t.test('a request of an evicted session is refused (session-unknown), never exec
   t.equal(refused.message, Reject);
   t.equal(refused.values['reason'], RejectReason.sessionUnknown);
   t.strictSame(journal(c), ['a']);
+  t.end();
+});
+
+t.test("so is an operator's: session-unknown, for what it asked may have been done; it is not appended", (t) => {
+  const c = primary({ features: Feature.membership, limits: { maxSessions: 2 } });
+  const [alice, bob, carol] = [c.hand(), c.hand(), c.hand()];
+  c.replica(0).receive(Request, alice.registration(10), alice.endpoint);
+  c.replica(0).receive(Request, bob.registration(20), bob.endpoint);
+  const asks = [
+    ['a feature', RequestFlag.feature, featureOperation(1, hasher)],
+    ['no feature', RequestFlag.feature, featureOperation(0, hasher)],
+    ['a change', RequestFlag.configure, encodeOperation({ kind: 'move', id: 0, address: 'a:1' })],
+    ['a change of an epoch that is over', RequestFlag.configure, encodeOperation({ kind: 'go', epoch: 1 })],
+  ] as const;
+  const said = (at: number): unknown[] =>
+    asks.map(([what, flags, operation], i) => {
+      const { last } = c.replica(0);
+      const request = { ...alice.request(at + i, i + 1, ''), flags, operation };
+      const { values } = c.replica(0).answer(Request, request, alice.endpoint);
+      return [what, values['reason'], c.replica(0).last - last];
+    });
+  t.strictSame(
+    said(30),
+    [
+      ['a feature', undefined, 1],
+      ['no feature', RejectReason.badRequest, 0],
+      ['a change', undefined, 1],
+      ['a change of an epoch that is over', RejectReason.badRequest, 0],
+    ],
+    'as long as the session is there',
+  );
+  // Both others are used after it.
+  c.replica(0).receive(Request, bob.request(40, 1, 'b'), bob.endpoint);
+  c.replica(0).receive(Request, carol.registration(50), carol.endpoint);
+  t.equal(c.replica(0).counter('sessions_evicted'), 1);
+  t.strictSame(
+    said(60),
+    asks.map(([what]) => [what, RejectReason.sessionUnknown, 0]),
+    'evicted',
+  );
   t.end();
 });
 

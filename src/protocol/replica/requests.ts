@@ -118,11 +118,13 @@ export class Requests {
       if (this.known.answer(arrived, session, newest)) this.catchUp.mayDiffer(now);
       return;
     }
+    // The session first: `session-unknown` leaves open whether the request was executed; the other reasons deny it.
     let fault: RejectReasonCode | 0 = 0;
     if (!isRegister && session === undefined) fault = this.unknownSession(arrived);
     else if (!isRegister && lane >= session!.lanes) fault = RejectReason.badRequest;
     if (fault === 0 && arrived.flags === RequestFlag.feature) fault = this.mayNotSwitch(arrived, now);
-    if (arrived.flags === RequestFlag.configure && !this.mayChange(arrived)) fault = RejectReason.badRequest;
+    if (fault === 0 && arrived.flags === RequestFlag.configure && !this.mayChange(arrived))
+      fault = RejectReason.badRequest;
     if (fault !== 0) {
       this.reject(arrived, fault, now);
       return;
