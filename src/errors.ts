@@ -125,6 +125,8 @@ export const ERRORS = {
   'kv-lease-ended': { category: 'caller', retryable: false },
   /** A result is longer than the cluster's `resultBytes`. */
   'kv-result-too-large': { category: 'caller', retryable: false },
+  /** A scan found only keys that have ended, more than it passes over. */
+  'kv-ended-keys': { category: 'environment', retryable: true },
   /** An answer that the state machine in use would not give. */
   'result-unexpected': { category: 'environment', retryable: false },
   /** InvariantError: a rule of the protocol did not hold; the replica stopped. A bug. */

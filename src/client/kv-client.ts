@@ -33,7 +33,7 @@ export interface ScanOptions extends CallOptions {
   readonly limit?: number;
 }
 
-/** `more`: the range has further keys; continue from the last key followed by a zero byte. */
+/** `more`: the range may have further keys; continue from the last key followed by a zero byte. */
 export interface ScanResult {
   readonly entries: readonly KvEntry[];
   readonly more: boolean;
@@ -105,7 +105,10 @@ export class KvClient {
     );
   }
 
-  /** Entries in key order. Linearizable. Also rejects with `kv-result-too-large`. */
+  /**
+   * Entries in key order. Linearizable. Also rejects with `kv-result-too-large`, and with `kv-ended-keys` if more than
+   * 1,000 keys that have ended come before the first entry: `StoreClient.scan` passes over any number.
+   */
   async scan(options: ScanOptions = {}): Promise<ScanResult> {
     const { from, to, limit, ...call } = options;
     const length = encodeScan(
@@ -131,9 +134,18 @@ export class KvClient {
       case 'too-large':
         throw resultTooLarge(result.neededBytes, 'scan fewer entries at once, or raise the limit');
       case 'bad-operation':
+        if (name === 'scan' && result.reason === 'scan-limit') throw endedKeys();
         throw notUnderstood(name, result.reason);
       default:
         return result as Exclude<KvResults[Name], { status: 'bad-operation' | 'too-large' | 'full' }>;
     }
   }
+}
+
+/** The encoder refuses a limit of 0, so this is the other meaning of `scan-limit`. */
+function endedKeys(): JitPaxosError {
+  return new JitPaxosError(
+    'kv-ended-keys',
+    'more than 1,000 keys that have ended come before the first one, and are still to be removed; scan with StoreClient, which continues behind them (in the shell: kv txn with a range), or later: each operation that changes the log removes 16',
+  );
 }

@@ -170,7 +170,10 @@ export interface KvResults {
   delete: { status: 'ok' } | { status: 'not-found' } | KvRefusal;
   cas: { status: 'ok' } | { status: 'mismatch' } | { status: 'full' } | KvRefusal;
   increment: { status: 'ok'; value: bigint } | { status: 'not-a-number' } | { status: 'full' } | KvRefusal;
-  /** `more`: the range has further keys; continue from the last key followed by a zero byte. */
+  /**
+   * `more`: the range may have further keys; continue from the last key followed by a zero byte. `scan-limit`: more than
+   * 1,000 keys that have ended come first.
+   */
   scan: { status: 'ok'; entries: KvEntry[]; more: boolean } | KvRefusal;
 }
 export type KvResult = KvResults[KvOperationName];

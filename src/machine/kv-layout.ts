@@ -148,7 +148,10 @@ export const BAD_VALUE = 3;
 export const BAD_LIMIT = 4;
 export const BAD_WRITE_IN_QUERY = 5;
 
-/** By reason byte of `bad-operation`. `length`: the operation's bytes are fewer or more than its fields say. */
+/**
+ * By reason byte of `bad-operation`. `length`: the operation's bytes are fewer or more than its fields say. `scan-limit`:
+ * the limit is 0, or before the first key there are more that have ended than one scan passes over (store/layout.ts).
+ */
 export const KV_BAD_REASON_NAMES = [
   'opcode',
   'length',

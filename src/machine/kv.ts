@@ -47,6 +47,7 @@ import type {
   SnapshotInPieces,
   StateMachine,
 } from './state-machine.js';
+import { PASSED_KEYS_MAX } from './store/layout.js';
 import { StoreOperations } from './store/operations.js';
 
 export type { KvOptions } from './kv-store.js';
@@ -281,16 +282,21 @@ export class KvMachine implements StateMachine {
     this.#store.seek(bytes, from, fromLength, cursor);
     let at = SCAN_RESULT_FIXED_BYTES;
     let count = 0;
+    let passed = 0;
     let more = 0;
     for (let id = this.#store.next(cursor); id >= 0; id = this.#store.next(cursor)) {
       if (bounded && records.compareKey(id, bytes, from + fromLength, toLength) >= 0) break;
-      if (this.#store.level > 0 && this.#store.hasEnded(id)) continue;
+      const hasEnded = this.#store.level > 0 && this.#store.hasEnded(id);
+      if (hasEnded && passed < PASSED_KEYS_MAX) {
+        passed++;
+        continue;
+      }
       const keyLength = records.keyLength(id);
       const valueLength = records.valueLength(id);
       const end = at + SCAN_ENTRY_FIXED_BYTES + keyLength + valueLength;
-      if (count === limit || end > reply.capacity) {
+      if (hasEnded || count === limit || end > reply.capacity) {
         // An empty page with "more" would make the caller ask forever.
-        if (count === 0) return tooLarge(reply, end);
+        if (count === 0) return hasEnded ? refuse(reply, BAD_LIMIT) : tooLarge(reply, end);
         more = 1;
         break;
       }

@@ -11,6 +11,7 @@ import { JitPaxosError } from '../../src/errors.js';
 import type { ClusterConfig } from '../../src/host/cluster-config.js';
 import { silentLogger } from '../../src/host/logger.js';
 import { KvMachine } from '../../src/machine/kv.js';
+import { PASSED_KEYS_MAX } from '../../src/machine/store/layout.js';
 import { jitpaxos } from '../cluster/processes.js';
 import { clusterConfig, startReplicas } from '../server/fixtures.js';
 
@@ -217,4 +218,42 @@ t.test('a client that may only read keeps what it read', async (t) => {
   mayWrite = false;
   t.match(await store.get('k'), { ends: 1 }, 'due by its clock, and it cannot ask the log');
   t.equal((await store.scan()).entries.length, 1);
+});
+
+t.test('a scan of KvClient that would pass over too many ended keys says what to do', async (t) => {
+  const machine = new KvMachine();
+  machine.raise(1);
+  let ms = 1;
+  const run = (method: 'apply' | 'query', bytes: Uint8Array): Promise<Uint8Array> => {
+    const reply = { bytes: new Uint8Array(5000), offset: 0, capacity: 5000, length: 0 };
+    const context = { timestampHi: 0, timestampLo: ms * 1_000_000, index: 1 };
+    machine[method]({ bytes, offset: 0, length: bytes.length }, context, reply);
+    return Promise.resolve(reply.bytes.slice(0, reply.length));
+  };
+  const client = {
+    execute: (operation: Uint8Array) => run('apply', operation),
+    query: (operation: Uint8Array) => run('query', operation),
+    agreedTime: () => ms,
+  };
+  const store = new StoreClient(client);
+  for (let i = 0; i < PASSED_KEYS_MAX + 100; i++) await store.put(`k${i}`, 'v', { ttl: 5 });
+  ms = 10;
+  await store.put('z', 'v');
+  const kv = new KvClient(client);
+  await t.rejects(kv.scan(), {
+    code: 'kv-ended-keys',
+    category: 'environment',
+    retryable: true,
+    message: /^more than 1,000 keys that have ended .*; scan with StoreClient/,
+  });
+  const first = await store.scan();
+  t.equal(first.entries.length, 0);
+  const second = await store.scan({ from: first.next! });
+  t.same(
+    second.entries.map(({ key }) => text(key)),
+    ['z'],
+    'StoreClient goes on behind them',
+  );
+  for (let i = 0; i < 10; i++) await store.put('z', 'v');
+  t.equal((await kv.scan()).entries.length, 1, 'operations have removed enough of them');
 });

@@ -5,7 +5,7 @@
 import t from 'tap';
 import { isDeepStrictEqual } from 'node:util';
 import { readFileSync } from 'node:fs';
-import { decodeResult, encodeDelete, encodeGet, encodePut } from '../../src/machine/kv-codec.js';
+import { decodeResult, encodeDelete, encodeGet, encodePut, encodeScan } from '../../src/machine/kv-codec.js';
 import { drawOperation } from '../../src/machine/kv-layout.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import {
@@ -25,6 +25,7 @@ import {
   type TransactionOperation,
 } from '../../src/machine/store/codec.js';
 import {
+  PASSED_KEYS_MAX,
   RENEWED_MAX,
   STORE_OPERATIONS,
   TRANSACTION_PARTS_MAX,
@@ -588,6 +589,37 @@ t.test('100,000 leases that end at one instant are gone at once, and removed 16 
   }
   t.equal(operations, (2 * leases) / 16);
   t.equal(statusOf('read', run(machine, read('stays'), 11_000)), 'ok');
+  t.end();
+});
+
+t.test('a scan of level 0 passes over a bounded number of keys that have ended', (t) => {
+  const machine = raised();
+  run(machine, write('a', 'v'), 1);
+  const keys = Array.from({ length: 3000 }, (_, i) => `k${i + 1000}`);
+  for (const key of keys) run(machine, write(key, 'v', { ttl: 5 }), 1);
+  run(machine, write('z', 'v'), 1);
+  run(machine, encoded(encodeTick), 100);
+  t.equal(machine.keyCount, 2 + keys.length - 16, 'nearly all of them are still to be removed');
+  const scan = (from: string, to: string | null, limit = 10, method: 'apply' | 'query' = 'query') => {
+    const operation = encoded((b, o) => encodeScan(b, o, utf8(from), to === null ? null : utf8(to), limit));
+    const result = run(machine, operation, 100, method);
+    const decoded = decodeResult('scan', result, 0, result.length);
+    return decoded.status === 'ok'
+      ? { keys: decoded.entries.map(({ key }) => text(key)), more: decoded.more }
+      : { ...decoded };
+  };
+  const refused = { status: 'bad-operation', reason: 'scan-limit' };
+  t.same(scan('', null), { keys: ['a'], more: true }, 'it stops behind the last key that it shows');
+  t.same(scan('', null, 1), { keys: ['a'], more: true });
+  t.same(scan('a\0', null), refused, 'a caller that goes on there is told, and does not go on for ever');
+  const least = keys.at(-PASSED_KEYS_MAX)!;
+  t.same(scan(least, null), { keys: ['z'], more: false }, 'as many as it passes over');
+  t.same(scan(keys.at(-PASSED_KEYS_MAX - 1)!, null), refused, 'one more');
+  t.same(scan(least, 'z'), { keys: [], more: false }, 'as many, and no key behind them');
+  t.same(scan('a\0', null, 10, 'apply'), refused, 'through the log too');
+  // What the error of KvClient says: each operation removes 16.
+  for (let n = 0; n < keys.length / 16; n++) run(machine, encoded(encodeTick), 100);
+  t.same(scan('', null), { keys: ['a', 'z'], more: false });
   t.end();
 });
 

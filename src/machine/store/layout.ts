@@ -57,7 +57,8 @@ export const RENEWED_MAX = 1024;
 export const TTL_MS_MAX = 366 * 86_400_000;
 /**
  * After this many keys that have ended and are still to be removed, a range goes on in another operation. All ranges of a
- * transaction share it.
+ * transaction share it. A scan has the same bound, and goes on behind the last key that it shows; if it shows none, it is
+ * refused (`scan-limit`), because it cannot say where it stopped.
  */
 export const PASSED_KEYS_MAX = 1000;
 
