@@ -7,7 +7,7 @@
  * - slots.ts holds the open request of each lane; a lane has one open at a time.
  * - timestamps.ts, lead.ts and margins.ts choose timestamps; retries.ts says when a request may be sent again.
  * - send-window.ts says how many are on their way at once; the others wait here.
- * - view-search.ts finds the view that runs; registration.ts begins the session.
+ * - view-search.ts finds the view that runs; epochs.ts knows whose it is; registration.ts begins the session.
  *
  * All state lies in typed arrays: `submit`, `receive` and `tick` allocate nothing.
  */
@@ -29,12 +29,11 @@ import { invariant } from '../invariant.js';
 import { Jitter } from '../jitter.js';
 import { Payloads } from '../log/payloads.js';
 import { REGISTER_BYTES } from '../log/sessions.js';
-import { configurationsOf } from '../membership/configurations.js';
-import { decodeMembership } from '../membership/membership.js';
 import { Views } from '../views.js';
 import type { ClientClock } from './client-clock.js';
 import { ClientSender } from './client-sender.js';
 import { CommitRule } from './commit-rule.js';
+import { Epochs } from './epochs.js';
 import { LeadControl } from './lead.js';
 import { OtherLists } from './other-lists.js';
 import { Registration } from './registration.js';
@@ -67,12 +66,8 @@ export class ClientCore {
 
   private readonly rule: CommitRule;
   private readonly views: Views;
+  private readonly epochs: Epochs;
   private readonly places: number;
-  /** The last entry of which it is known what it made of the members. */
-  private membersIndex = 0;
-  private members: Uint8Array | undefined;
-  /** A view that a replica named and whose epoch was not known; −1: none. */
-  private wanted = -1;
   private readonly slots: Slots;
   private readonly timestamps: Timestamps;
   private readonly retries: Retries;
@@ -102,6 +97,7 @@ export class ClientCore {
     const slots = lanes + 1;
     // A host that asks for members believes no other word about epochs.
     this.views = new Views(replicas, () => events.unknownEpoch === undefined);
+    this.epochs = new Epochs(this.views);
     this.places = places;
     const jitter = new Jitter(config.seed);
     this.registration = new Registration(config, jitter);
@@ -118,7 +114,7 @@ export class ClientCore {
     this.results = new Payloads(slots, SHORT_BYTES);
     this.resultStatus = new Uint8Array(slots);
     this.sender = new ClientSender(config, outbox, this.slots, this.timestamps, this.operations, this.rule);
-    if (config.members !== undefined && this.knowMembers(config.members)) this.rule.enter(this.views.newest.first);
+    if (config.members !== undefined && this.epochs.learn(config.members)) this.rule.enter(this.views.newest.first);
   }
 
   /** The view that requests are sent in. */
@@ -162,8 +158,9 @@ export class ClientCore {
     ClientConfig,
     'afterHi' | 'afterLo' | 'aheadNs' | 'correctionNs' | 'bornHi' | 'bornLo' | 'refusals' | 'members'
   > {
+    const { members } = this.epochs;
     return {
-      ...(this.members === undefined ? {} : { members: this.members }),
+      ...(members === undefined ? {} : { members }),
       afterHi: this.timestamps.lastHi,
       afterLo: this.timestamps.lastLo,
       aheadNs: this.clock.aheadNs,
@@ -627,41 +624,26 @@ export class ClientCore {
 
   /** A replica names a view. If it is above ours, it runs or is about to. */
   private learnView(view: number, from: number, now: Instant): void {
+    const { epochs } = this;
     if (view <= this.view) return;
-    const of = this.views.of(view);
-    if (of === undefined) {
-      this.wanted = view;
-      this.events.unknownEpoch?.(from, view);
-      return;
-    }
-    // A host that left may wait for a view of the next epoch that nobody else will ever be in: its voters name its views.
-    if (of.epoch === 0 || ((of.voters >>> from) & 1) === 1) this.enterView(view, from, now);
+    if (!epochs.isKnown(view)) this.events.unknownEpoch?.(from, view);
+    else if (epochs.mayName(view, from)) this.enterView(view, from, now);
   }
 
   /** These are the members, committed somewhere; older ones than are known here change nothing. */
   takeMembers(bytes: Uint8Array, now: Instant): void {
-    if (!this.knowMembers(bytes)) return;
-    if (this.wanted > this.view && this.views.of(this.wanted) !== undefined) this.enterView(this.wanted, -1, now);
-    else this.search.ask(this.view, false, now);
+    if (this.epochs.learn(bytes) && !this.enterWanted(now)) this.search.ask(this.view, false, now);
   }
 
-  /**
-   * A replica in `view` knows of no change of the members: all views up to there are those of the cluster file's replicas
-   * (Views.of). Replicas cross the last view of epoch 0 only while nothing can have been decided.
-   */
+  /** A replica in `view` knows of no change of the members. */
   takeFirstMembers(view: number, now: Instant): void {
-    if (this.membersIndex > 0) return;
-    this.views.cross(view);
-    if (this.wanted > this.view && this.views.of(this.wanted) !== undefined) this.enterView(this.wanted, -1, now);
+    if (this.epochs.cross(view)) this.enterWanted(now);
   }
 
-  private knowMembers(bytes: Uint8Array): boolean {
-    const members = decodeMembership(bytes, 0, bytes.length);
-    if (members === undefined || members.index <= this.membersIndex) return false;
-    this.membersIndex = members.index;
-    this.members = bytes;
-    this.views.learn(configurationsOf(members));
-    return true;
+  private enterWanted(now: Instant): boolean {
+    const view = this.epochs.wantedAbove(this.view);
+    if (view >= 0) this.enterView(view, -1, now);
+    return view >= 0;
   }
 
   /** The replica that named the present view is not to be believed: the others say which view runs. */
