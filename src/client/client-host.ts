@@ -5,21 +5,18 @@
  * The rule: every submit is completed exactly once, unless the host is closed first. If the cluster evicts the session,
  * all lanes end with Outcome.sessionLost, and the host registers another session (client-sessions.ts).
  */
-import { HostClock, type ClockQuality, type HostClockReport } from '../clock/host-clock.js';
+import { HostClock } from '../clock/host-clock.js';
 import { JitPaxosError } from '../errors.js';
 import { loadHash } from '../native/hash64.js';
 import { ClientCore } from '../protocol/client/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, REQUESTS_PER_LANE_MAX, type ClientTimings } from '../protocol/config.js';
-import { EPOCH_VIEWS } from '../protocol/configuration.js';
 import type { ClientEvents, Instant } from '../protocol/contract.js';
-import { membershipOf } from '../protocol/membership/member-lists.js';
-import { encodeMembership, firstMembership, type ListedHost } from '../protocol/membership/membership.js';
 import { NO_OWNER, ownedSessionLo } from '../protocol/log/session-owner.js';
 import { ClientSessions } from '../protocol/client/client-sessions.js';
-import { ClockTrust } from './clock-trust.js';
+import { ClockJudge, type ClientClockReport } from './clock-judge.js';
+import { Diagnosis } from './diagnosis.js';
+import { FollowedMembers } from './followed-members.js';
 import { AddressBook } from '../host/address-book.js';
-import { HostPlaces } from '../host/host-places.js';
-import { MemberSearch } from '../host/member-search.js';
 import { loadCluster, type Cluster, type ClusterConfig } from '../host/cluster-config.js';
 import type { KeyFile } from '../host/key-file.js';
 import { openKeys, type ProcessKeys } from '../host/keyring.js';
@@ -28,14 +25,11 @@ import { checkInteger, checkKeys, optionNames, show } from '../host/options.js';
 import type { TransportKind } from '../host/transport-choice.js';
 import { firstWithoutKeysWarning, WITHOUT_KEYS_EVENT, WITHOUT_KEYS_REMEDY } from '../host/without-keys.js';
 import { TurnLoop } from '../host/turn-loop.js';
-import { explainSilence } from '../transport/silence.js';
-import { TransportCounter, type IdleStrategy } from '../transport/transport.js';
+import type { IdleStrategy } from '../transport/transport.js';
 import { CLIENT_SENDER } from '../wire/envelope.js';
 import { HOST_PLACES } from '../wire/host-ids.js';
-import type { MemberList } from '../wire/member-list.js';
 import { Members, READ_ONLY_LANES, RequestFlag, typeOf, type TypesFor } from '../wire/messages.js';
 import { toHex } from '../wire/u64.js';
-import { WIRE_VERSION } from '../wire/versions.js';
 
 export interface ClientHostOptions {
   /** Path of the cluster file, or its content. */
@@ -98,7 +92,7 @@ const DEFAULT_LANES = 64;
 const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
 /** Part of that time for names that the others can do without. */
 const NAMES_MS = 1_000;
-const TRUST_INTERVAL_MS = 250;
+const JUDGE_INTERVAL_MS = 250;
 /** One or two sessions are refused if clocks differ; from this many in a row on, an operator should look. */
 const REFUSED_WARN = 4;
 
@@ -113,42 +107,18 @@ export interface ClientHostEvents extends Pick<ClientEvents, 'completed'> {
   failed(error: unknown): void;
 }
 
-/** Report on the client's clock. Offsets are replica minus client, with their uncertainty; null: not heard recently. */
-export interface ClientClockReport extends HostClockReport {
-  /** Whether a majority of the replicas' clocks contradict this one now, and how often that began. */
-  readonly contradicted: boolean;
-  readonly contradictions: number;
-  /** What is currently added to readings. */
-  readonly correctionNs: number;
-  /** The members as far as this client knows; null: one that has not replied recently. */
-  readonly replicas: readonly {
-    readonly id: number;
-    readonly offsetNs: number | null;
-    readonly uncertaintyNs: number | null;
-  }[];
-}
-
 export class ClientHost {
   private readonly session = new Int32Array(4);
   private readonly reading = new Int32Array(2);
   private readonly sessions: ClientSessions;
-  private readonly trust = new ClockTrust();
-  private readonly trustTimer: NodeJS.Timeout;
-  private contradictions = 0;
+  private readonly judge: ClockJudge;
+  private readonly judgeTimer: NodeJS.Timeout;
+  /** Why it is not answered. */
+  readonly diagnosis: Diagnosis;
+  private readonly members: FollowedMembers;
   /** The first session is being registered. */
   private connecting = true;
-  /** Replicas whose cluster file lists others, as last logged. */
-  private saidOtherLists = 0;
   private isClosed = false;
-  private readonly memberSearch: MemberSearch;
-  private readonly followsMembers: boolean;
-  private readonly places: HostPlaces;
-  /** Views from here on were taken for the cluster file's replicas' by the word of hosts that cannot know otherwise. */
-  private unsureFrom = Infinity;
-  /** The members as last found; undefined: those of the cluster file. */
-  private members: MemberList | undefined;
-  /** The members as far as this client knows, by their ids and places. */
-  private hosts: readonly ListedHost[];
 
   private constructor(
     readonly cluster: Cluster,
@@ -162,24 +132,21 @@ export class ClientHost {
     private readonly requestsPerLane: number | undefined,
     private readonly flags: number,
   ) {
-    // A process that is held back can neither ask nor be told. Where members can have changed, nobody answers it.
-    this.followsMembers = loop.peers.newest === WIRE_VERSION;
-    const first = firstMembership(cluster.replicas.length);
-    this.hosts = first.hosts;
-    this.memberSearch = new MemberSearch(
+    this.members = new FollowedMembers(
       loop,
-      cluster.replicas,
-      loadHash(),
-      () => this.members ?? first,
-      (list, view, now) => this.membersFound(list, view, now),
+      cluster,
+      logger,
+      () => this.sessions,
+      () => this.isClosed,
     );
-    this.places = new HostPlaces(loop, cluster, this.memberSearch, first);
+    this.judge = new ClockJudge(clock, logger, () => this.sessions);
     this.sessions = this.newSessions();
-    this.trustTimer = setInterval(() => {
-      this.judgeClock();
-      this.sayLists();
-    }, TRUST_INTERVAL_MS);
-    this.trustTimer.unref();
+    this.diagnosis = new Diagnosis(cluster, loop, this.sessions, this.members, logger);
+    this.judgeTimer = setInterval(() => {
+      this.judge.judge();
+      if (!this.connecting) this.diagnosis.sayLists();
+    }, JUDGE_INTERVAL_MS);
+    this.judgeTimer.unref();
   }
 
   /**
@@ -244,7 +211,7 @@ export class ClientHost {
     const book = await AddressBook.open(cluster, { startMs: Math.min(NAMES_MS, timeoutMs) });
     let host: ClientHost | undefined;
     const clock = await HostClock.open(options.clock ?? 'auto', {
-      changed: (now, before) => host?.clockChanged(now, before),
+      changed: (now, before) => host?.judge.changed(now, before),
     });
     let loop: TurnLoop | undefined;
     try {
@@ -267,7 +234,7 @@ export class ClientHost {
       await host.firstSession(timeoutMs, Math.max(1, timeoutMs - (performance.now() - startedMs)), options.signal);
       return host;
     } catch (error) {
-      clearInterval(host?.trustTimer);
+      clearInterval(host?.judgeTimer);
       await loop?.close();
       clock.close();
       throw error;
@@ -373,21 +340,9 @@ export class ClientHost {
     return ((this.reading[0]! >>> 0) * 2 ** 32 + (this.reading[1]! >>> 0)) / 1e6;
   }
 
-  /** This client's clock, its own quality and what the replicas' clocks say about it. Allocates. */
+  /** Allocates. */
   clockReport(): ClientClockReport {
-    const { offsets } = this.sessions.core.clock;
-    return {
-      ...this.clock.report(),
-      contradicted: this.trust.contradicted,
-      contradictions: this.contradictions,
-      correctionNs: this.trust.correctionNs,
-      replicas: this.hosts.map(({ id, slot }) => {
-        const offsetUs = offsets.offsetUs(slot);
-        return Number.isNaN(offsetUs)
-          ? { id, offsetNs: null, uncertaintyNs: null }
-          : { id, offsetNs: Math.round(offsetUs * 1e3), uncertaintyNs: Math.round(offsets.roundTripUs(slot) * 500) };
-      }),
-    };
+    return this.judge.report(this.members.hosts);
   }
 
   /** Datagrams dropped, by index of DROP_REASON_NAMES. */
@@ -406,7 +361,7 @@ export class ClientHost {
   /** Open lanes are not completed. */
   async close(): Promise<void> {
     this.isClosed = true;
-    clearInterval(this.trustTimer);
+    clearInterval(this.judgeTimer);
     await this.loop.close();
     this.clock.close();
   }
@@ -457,51 +412,6 @@ export class ClientHost {
     });
   }
 
-  /** The core asked for the members, and this is what some replica knows. */
-  private membersFound(list: MemberList, view: number, now: Instant): void {
-    if (this.isClosed) return;
-    if (list.index === 0 && this.members === undefined) {
-      if (view >= this.unsureFrom) this.unsureFrom = Infinity;
-      this.sessions.takeFirstMembers(view, now);
-    }
-    if (list.index <= (this.members?.index ?? 0)) return;
-    this.unsureFrom = Infinity;
-    this.members = list;
-    const membership = membershipOf(list);
-    this.hosts = membership.hosts;
-    this.places.follow(membership);
-    this.sessions.takeMembers(encodeMembership(membership), now);
-    this.logger.info('client.members', {
-      epoch: list.started,
-      decided: list.decided,
-      hosts: list.hosts.map(({ id, address }) => `${id} at ${address}`),
-    });
-  }
-
-  /**
-   * Replica `from` speaks of a view of an epoch that is not known here. If it speaks the previous version of the wire, it
-   * cannot say who the members are; and no change of them is decided among hosts that all do. So the view is taken for
-   * one of the cluster file's replicas, but only among hosts of that version (rule S: see `mayBeOfOthers`).
-   */
-  private epochNamed(from: number, view: number, now: Instant): void {
-    if (this.members !== undefined || this.loop.peers.spokenBy(from) === WIRE_VERSION) {
-      this.memberSearch.ask(from, now);
-      return;
-    }
-    this.unsureFrom = view - (view % EPOCH_VIEWS);
-    this.sessions.takeFirstMembers(view, now);
-  }
-
-  /**
-   * The view was taken for one of the cluster file's replicas, and `from` is a host that can tell whether it is. Until it
-   * has, nothing that it says counts: it may be in a view of others with the same number, whose quorum is larger.
-   */
-  private mayBeOfOthers(from: number, now: Instant): boolean {
-    if (from >= HOST_PLACES || this.loop.peers.spokenBy(from) !== WIRE_VERSION) return false;
-    this.memberSearch.ask(from, now);
-    return true;
-  }
-
   /** A core for a new session; its id and nonce are random, so that no other client has them. */
   private newCore(events: ClientEvents, earlier: ClientCore | undefined): ClientCore {
     const { session, cluster } = this;
@@ -527,81 +437,20 @@ export class ClientHost {
       this.loop.outbox,
       {
         ...events,
-        ...(this.followsMembers
-          ? {
-              unknownEpoch: (from: number, view: number) => this.epochNamed(from, view, this.loop.instant),
-              searchMembers: () => this.memberSearch.search(this.loop.instant),
-            }
-          : {}),
+        ...this.members.events(),
       },
     );
-    core.correctClock(this.trust.correctionNs);
+    core.correctClock(this.judge.correctionNs);
     return core;
   }
 
-  /** Logged once for each change; counted in the clock's report. */
-  private clockChanged(now: ClockQuality, before: ClockQuality): void {
-    const fields = {
-      clock: this.clock.source,
-      from: before.status,
-      to: now.status,
-      errorNs: now.errorNs,
-      found: now.found,
-    };
-    if (now.healthy) this.logger.info('client.clock', fields);
-    else
-      this.logger.warn('client.clock', {
-        ...fields,
-        next: "requests are stamped by the replicas' clocks where these agree; jitpaxos clock list and jitpaxos doctor say more",
-      });
-    this.judgeClock();
-  }
-
-  private judgeClock(): void {
-    const { trust, sessions } = this;
-    const before = trust.contradicted;
-    const majority = sessions.core.majorityOfClocks(this.nowUs());
-    trust.judge(this.clock.quality, majority);
-    sessions.correctClock(trust.correctionNs);
-    if (trust.contradicted === before) return;
-    if (trust.contradicted) {
-      this.contradictions++;
-      this.logger.warn('client.clock', {
-        clock: this.clock.source,
-        offsetNs: Math.round(majority![0] * 1e3),
-        found: "a majority of the replicas' clocks differ from this one by more than its error",
-        next: "requests are stamped by the replicas' clocks; compare the clocks of the hosts (jitpaxos clock read)",
-      });
-    } else
-      this.logger.info('client.clock', {
-        clock: this.clock.source,
-        found: "the replicas' clocks agree with this one again",
-      });
-  }
-
-  /** Logged once for each change. */
-  private sayLists(): void {
-    const { mask } = this.sessions.core.lists;
-    if (mask === this.saidOtherLists || this.connecting) return;
-    this.saidOtherLists = mask;
-    if (mask === 0)
-      this.logger.info('client.cluster-agrees', {
-        found: "no replica's cluster file lists another number of replicas than this client's any more",
-      });
-    else
-      this.logger.warn('client.cluster-differs', {
-        found: this.listsDiffer,
-        next: 'nothing commits in a view that needs them; use the same cluster file on all hosts',
-      });
-  }
-
   private async firstSession(timeoutMs: number, leftMs: number, signal: AbortSignal | undefined): Promise<void> {
-    const { loop } = this;
+    const { loop, members, diagnosis } = this;
     let onAbort: (() => void) | undefined;
     let timer: NodeJS.Timeout | undefined;
     try {
       await new Promise<void>((resolve, reject) => {
-        timer = setTimeout(() => reject(this.unavailable(timeoutMs)), leftMs);
+        timer = setTimeout(() => reject(diagnosis.unavailable(timeoutMs)), leftMs);
         throwIfAborted(signal); // perhaps while it waited for names or the clock
         onAbort = () => reject(aborted(signal!));
         signal?.addEventListener('abort', onAbort, { once: true });
@@ -612,23 +461,21 @@ export class ClientHost {
             const known = typeOf(bytes, offset) as TypesFor<'clientHost'>;
             switch (known) {
               case Members.type:
-                if (this.followsMembers) this.memberSearch.onMembers(bytes, offset, now);
+                members.onMembers(bytes, offset, now);
                 return;
               default:
                 known satisfies never; // each message for the host has its case; the others are for the core
-                if (this.unsureFrom < Infinity && this.mayBeOfOthers(from, now)) return;
+                if (members.unsureFrom < Infinity && members.mayBeOfOthers(from, now)) return;
                 this.sessions.receive(bytes, offset, length, from, now);
             }
           },
-          unlisted: (id, endpoint, length, now) => {
-            if (this.followsMembers) this.memberSearch.unlisted(id, endpoint, length, now);
-          },
+          unlisted: (id, endpoint, length, now) => members.unlisted(id, endpoint, length, now),
           tick: (now) => this.sessions.tick(now),
           unreachable: (replica, now) => this.sessions.unreachable(replica, now),
           endTurn: (now) => {
             this.sessions.endTurn(now);
             if (this.connecting && this.sessions.core.lists.leavesNoQuorum)
-              reject(new JitPaxosError('cluster-file-changed', `connecting is refused: ${this.listsDiffer!}`));
+              reject(new JitPaxosError('cluster-file-changed', `connecting is refused: ${diagnosis.listsDiffer!}`));
           },
           writeWakeUs: (out) => this.sessions.writeWakeUs(out),
           longestQuietUs: Infinity,
@@ -655,74 +502,6 @@ export class ClientHost {
       stack: error instanceof Error ? error.stack : undefined,
     });
     this.onFailed(error);
-  }
-
-  /** Datagrams that came. */
-  get heard(): number {
-    return this.loop.transport.counters[TransportCounter.datagrams_received]!;
-  }
-
-  /** Why no replica may have answered since `sinceUs`: a sentence without a full stop. */
-  explainSilence(sinceUs: number): string {
-    const { hosts } = this;
-    const silence = this.loop.silence(
-      hosts.map(({ slot }) => slot),
-      sinceUs,
-    );
-    const named = (slots: readonly number[]): number[] =>
-      hosts.filter(({ slot }) => slots.includes(slot)).map(({ id }) => id);
-    return explainSilence({ ...silence, silent: named(silence.silent), refused: named(silence.refused) });
-  }
-
-  /**
-   * What replicas say about a cluster that has lost more logs than it survives: a half-sentence; undefined if none says
-   * so.
-   */
-  get majorityLost(): string | undefined {
-    const { majorityLost } = this.sessions.core;
-    if (majorityLost === 0) return undefined;
-    const say = this.hosts.flatMap(({ id, slot }) => (((majorityLost >>> slot) & 1) === 1 ? [id] : []));
-    return `majority-lost: replica${say.length === 1 ? ' ' : 's '}${say.join(', ')} say${say.length === 1 ? 's' : ''} that more logs are lost than the cluster survives, so nothing commits until an operator acts; \`jitpaxos status\` says which, docs/operate/operations.md what can be done`;
-  }
-
-  /**
-   * Which replicas are ignored because their cluster file lists another number of replicas: a sentence without a full
-   * stop; undefined if there are none.
-   */
-  get listsDiffer(): string | undefined {
-    const { lists } = this.sessions.core;
-    if (lists.mask === 0) return undefined;
-    const { replicas } = this.cluster;
-    const said = this.hosts.flatMap(({ id, slot }) =>
-      ((lists.mask >>> slot) & 1) === 1 ? [`that of replica ${id} ${lists.countOf(slot)}`] : [],
-    );
-    return `this client's cluster file lists ${replicas.length} replicas, ${said.join(', ')}. Quorums follow from the number, so these replicas are not heard: what too few acknowledge can be lost. Give this client the cluster file that the replicas have, or, where one of them differs from the others, that one`;
-  }
-
-  private unavailable(timeoutMs: number): JitPaxosError {
-    const { replicas } = this.cluster;
-    const { majorityLost } = this;
-    if (majorityLost !== undefined)
-      return new JitPaxosError('majority-lost', `no session within ${timeoutMs} ms; ${majorityLost}`);
-    const { listsDiffer } = this;
-    if (listsDiffer !== undefined)
-      return new JitPaxosError(
-        'cluster-file-changed',
-        `no session within ${timeoutMs} ms, because too few replicas have the same list of replicas as this client, or answer: ${listsDiffer}`,
-      );
-    const { refused } = this.sessions;
-    if (refused > 0) {
-      return new JitPaxosError(
-        'cluster-unavailable',
-        `no session within ${timeoutMs} ms: the replicas answer and refused ${refused} session${refused === 1 ? '' : 's'} one after the other. This happens when this client's clock, theirs and their log's time differ; see \`jitpaxos status\` and \`jitpaxos clock read\`, then connect again`,
-      );
-    }
-    const none = this.heard === 0;
-    const heard = none ? 'none of them answered' : 'too few of them answered';
-    return new JitPaxosError(
-      'cluster-unavailable',
-      `no session within ${timeoutMs} ms from ${replicas.map(({ host, port }) => `${host}:${port}`).join(', ')}: ${heard}; check that a majority of ${(replicas.length + 1) / 2} replicas runs with this cluster file and can be reached by UDP, then connect again${none ? `. ${this.explainSilence(-Infinity)}` : ''}`,
-    );
   }
 }
 

@@ -2,7 +2,8 @@
 import { CLIENT_COUNTER_NAMES, ClientCounter, rejectedByReason } from '../protocol/counters.js';
 import { dropsReport, named } from '../host/status.js';
 import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
-import type { ClientClockReport, ClientHost } from './client-host.js';
+import type { ClientHost } from './client-host.js';
+import type { ClientClockReport } from './clock-judge.js';
 
 export interface ClientStats {
   readonly view: number;

@@ -228,7 +228,7 @@ export class Client {
   private send(call: Call, operation: Uint8Array): void {
     const lane = this.idleLanes.pop()!;
     call.lane = lane;
-    call.heard = this.host.heard;
+    call.heard = this.host.diagnosis.heard;
     call.bytes = undefined;
     this.open[lane] = call;
     const timeoutUs = Math.max(0, Math.ceil(call.deadlineUs - this.host.nowUs()));
@@ -300,7 +300,7 @@ export class Client {
         call.signal.reason,
       );
     }
-    const { majorityLost, listsDiffer } = this.host;
+    const { majorityLost, listsDiffer } = this.host.diagnosis;
     if (listsDiffer !== undefined) {
       const cause = new JitPaxosError('cluster-file-changed', listsDiffer);
       return new JitPaxosError(
@@ -309,8 +309,8 @@ export class Client {
         cause,
       );
     }
-    if (this.host.heard === call.heard) {
-      const silence = `no replica has said anything since the operation was sent: ${this.host.explainSilence(call.calledAtUs)}`;
+    if (this.host.diagnosis.heard === call.heard) {
+      const silence = `no replica has said anything since the operation was sent: ${this.host.diagnosis.explainSilence(call.calledAtUs)}`;
       const cause = new JitPaxosError('replicas-silent', silence);
       return new JitPaxosError(
         'outcome-unknown',

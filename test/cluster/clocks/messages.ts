@@ -1,5 +1,5 @@
 /** Messages between a client process and its parent. */
-import type { ClientClockReport } from '../../../src/client/client-host.js';
+import type { ClientClockReport } from '../../../src/client/clock-judge.js';
 import type { HistoryEvent } from '../../../src/sim/history.js';
 
 export type ToClient = { readonly type: 'run'; readonly ms: number } | { readonly type: 'end'; readonly ms: 0 };

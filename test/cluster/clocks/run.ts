@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { LocalCluster } from '../../../src/measure/local-cluster.js';
-import type { ClientClockReport } from '../../../src/client/client-host.js';
+import type { ClientClockReport } from '../../../src/client/clock-judge.js';
 import type { ReplicaStatusReport } from '../../../src/host/status.js';
 import type { HistoryEvent } from '../../../src/sim/history.js';
 import { checkHistory, explain } from '../../../src/sim/linearizability.js';
