@@ -6,6 +6,7 @@
  * a directory that lost its promises would take whatever is listed for its own.
  */
 import { JitPaxosError } from '../errors.js';
+import type { ForgottenError } from '../protocol/replica/introduction.js';
 
 /**
  * Throws JitPaxosError `replica-id-taken` if the members list another directory for host `id`.
@@ -32,5 +33,22 @@ export function removed(id: number, epoch: number, data: string | undefined): Ji
     'replica-removed',
     `host ${id} is no member of this cluster any more, which is in epoch ${epoch}, and ${data ?? 'this process'} knows nothing of that; an id is never given again. ` +
       'To add this machine again, start it with `jitpaxos replica --join`, and then run `jitpaxos member add`',
+  );
+}
+
+/** The same error for an operator, who knows of the directory `data`; '': there is none. */
+export function forgotten({ replica, by, remembered, incarnation }: ForgottenError, data: string): JitPaxosError {
+  const where =
+    data === ''
+      ? 'this process has no data directory, so it remembers nothing'
+      : incarnation === 0
+        ? `${data} is empty`
+        : remembered > incarnation
+          ? `${data} knows of incarnation ${incarnation}: it is an old copy`
+          : `${data} was empty when it began`;
+  return new JitPaxosError(
+    'promises-forgotten',
+    `replica ${replica} was in use before: replica ${by} remembers its incarnation ${remembered}, and ${where}. A replica that forgot its promises must not take part; give it its own data directory. ` +
+      'If that is lost for good, start it on an empty one with --log-lost (library: logLost); it then takes part as a replica that lost its log. Where jitpaxos member list shows identities, start it with jitpaxos replica --join instead, and let it take its place (jitpaxos member replace)',
   );
 }

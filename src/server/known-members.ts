@@ -10,6 +10,7 @@
 import { addressText, type Cluster } from '../host/cluster-config.js';
 import { completeList } from '../protocol/membership/member-lists.js';
 import type { Membership } from '../protocol/membership/membership.js';
+import type { ReplicaState } from '../protocol/replica/replica-state.js';
 import type { MemberList } from '../wire/member-list.js';
 
 /** @param identity of the data directory of replica `self`; undefined if it is not durable yet, or there is none */
@@ -27,4 +28,42 @@ export function membersOf(
     ...list,
     hosts: list.hosts.map((host) => (host.id === self ? { ...host, identity: host.identity ?? identity } : host)),
   };
+}
+
+/** The list of one replica as it is now: the same object until it changes. */
+export class KnownMembers {
+  /** What the lists were made from. */
+  private from: Membership | undefined;
+  private identity: string | undefined;
+  private tools!: MemberList;
+  private hosts!: MemberList;
+
+  constructor(
+    private readonly id: number,
+    private readonly cluster: Pick<Cluster, 'replicas'>,
+    private readonly state: Pick<ReplicaState, 'members'>,
+    /** Knows the identity of the replica's data directory, once it is durable. */
+    private readonly directory: { readonly identity: string | undefined },
+  ) {}
+
+  forTools(): MemberList {
+    this.refresh();
+    return this.tools;
+  }
+
+  forHosts(): MemberList {
+    this.refresh();
+    return this.hosts;
+  }
+
+  private refresh(): void {
+    const { id, cluster } = this;
+    const { members } = this.state;
+    const { identity } = this.directory;
+    if (this.from === members && this.identity === identity) return;
+    this.from = members;
+    this.identity = identity;
+    this.tools = membersOf(members, cluster, id, identity);
+    this.hosts = membersOf(members, cluster, id, undefined);
+  }
 }

@@ -16,8 +16,8 @@ import { beginHash64, loadHash, type Hash64 } from '../native/hash64.js';
 import { ForgottenError } from '../protocol/replica/introduction.js';
 import { DEFAULT_LATE } from '../protocol/config.js';
 import { DivergedError } from '../protocol/replica/diverged-error.js';
-import { Feature, featureNames, featuresNamed, OFFERED_FEATURES } from '../protocol/log/features.js';
-import { firstMembership, encodeMembership, hostOf, type Membership } from '../protocol/membership/membership.js';
+import { Feature, featuresNamed } from '../protocol/log/features.js';
+import { encodeMembership, hostOf, type Membership } from '../protocol/membership/membership.js';
 import { identityOf, membershipOf } from '../protocol/membership/member-lists.js';
 import type { RestoreInPieces } from '../machine/state-machine.js';
 import type { Instant } from '../protocol/contract.js';
@@ -33,47 +33,28 @@ import type { MemberList } from '../wire/member-list.js';
 import { HOST_PLACES } from '../wire/host-ids.js';
 import { MEMBERS_WIRE_VERSION } from '../wire/versions.js';
 import { AskMembers, Members, Status, typeOf, type TypesFor } from '../wire/messages.js';
-import { AddressBook, unresolved } from '../host/address-book.js';
-import { CHAIN_REMEDY, chainWarning, openChain, showFingerprint } from '../host/chain.js';
-import {
-  addressText,
-  hostAndPortOf,
-  listDigest,
-  loadCluster,
-  mergeLimits,
-  type Cluster,
-  type HostAndPort,
-} from '../host/cluster-config.js';
+import { CHAIN_REMEDY, chainWarning, openChain } from '../host/chain.js';
+import { listDigest, loadCluster, mergeLimits, type Cluster } from '../host/cluster-config.js';
 import { HostPlaces, placeOf, seedsOf } from '../host/host-places.js';
 import { MemberSearch } from '../host/member-search.js';
 import { guardedLogger, stderrLogger, type Logger } from '../host/logger.js';
-import { show } from '../host/options.js';
 import { replicaMetrics } from './replica-metrics.js';
 import { checkOptions, mergeTimings, type ReplicaOptions } from './replica-options.js';
 import { restoreInSlices } from './restore-in-slices.js';
+import { findOwnPlace, outOfRange, sayPlace } from './own-place.js';
 import { DEFAULT_DURABILITY, openStorage } from './storage-choice.js';
 import type { Durability } from '../storage/durability.js';
 import { hasProven } from './status-rates.js';
-import { membersOf } from './known-members.js';
+import { KnownMembers } from './known-members.js';
 import { askerOf } from './members-rates.js';
 import { MembersService } from './members-service.js';
+import { statusReport } from './status-report.js';
 import { StatusService } from './status-service.js';
 import { SlowSnapshots } from './slow-snapshots.js';
 import { transitionLogger, transitionState } from './transition-log.js';
-import {
-  divergedReport,
-  clocksReport,
-  entriesOf,
-  coreCounters,
-  logAheadNs,
-  loopReport,
-  majorityLostText,
-  protocolReport,
-  STATUS_SCHEMA,
-  type ReplicaStatusReport,
-} from '../host/status.js';
-import { membershipReport, OpenChange } from '../host/membership-report.js';
-import { refuseTaken, removed } from './host-identity.js';
+import { majorityLostText, protocolReport, type ReplicaStatusReport } from '../host/status.js';
+import { OpenChange } from '../host/membership-report.js';
+import { forgotten, refuseTaken, removed } from './host-identity.js';
 import { openKeys, type ProcessKeys } from '../host/keyring.js';
 import { TurnLoop } from '../host/turn-loop.js';
 import { version } from '../host/version.js';
@@ -98,13 +79,7 @@ export class Replica {
   private readonly membersService: MembersService;
   private readonly memberSearch: MemberSearch;
   private readonly places: HostPlaces;
-  /** What it says of the members, and what that was made from. */
-  private members: {
-    readonly from: Membership;
-    readonly identity: string | undefined;
-    readonly list: MemberList;
-    readonly forHosts: MemberList;
-  };
+  private readonly knownMembers: KnownMembers;
   /** Those that were compared with the identity of the data directory. */
   private checkedMembers: Membership | undefined;
   private readonly openChange = new OpenChange(this.startedAtMs);
@@ -144,9 +119,7 @@ export class Replica {
         }),
       loop.datagramBytes,
     );
-    const { members: from } = core.state;
-    const list = membersOf(from, cluster, id, undefined);
-    this.members = { from, identity: undefined, list, forHosts: list };
+    this.knownMembers = new KnownMembers(id, cluster, core.state, storage);
     const own = hostOf(storedMembers, id);
     this.memberSearch = new MemberSearch(
       loop,
@@ -157,7 +130,7 @@ export class Replica {
     );
     this.places = new HostPlaces(loop, cluster, this.memberSearch, storedMembers);
     this.membersService = new MembersService(
-      (forHosts) => this.knownMembers(forHosts),
+      (forHosts) => (forHosts ? this.knownMembers.forHosts() : this.knownMembers.forTools()),
       () => core.state.view,
       loop.outbox,
       hash,
@@ -223,32 +196,18 @@ export class Replica {
       const stored = storage.recovered();
       const restore = await restoreInSlices(options.machine, stored.log?.snapshot);
       opened.push(() => restore?.abort());
-      // Once the log has changed the members, the cluster file only says where one may ask for them.
-      const bytes = stored.hardState?.members ?? stored.members;
-      const known = bytes === undefined || members === undefined ? undefined : membershipOf(members);
-      if (known === undefined && id >= replicas) throw outOfRange(id, replicas);
-      const listed = known ?? firstMembership(replicas);
-      const slot = slotOf(listed, id);
-      const bySlot = Array.from({ length: HOST_PLACES }, (_, at) => listed.hosts.find((host) => host.slot === at));
-      const book = await AddressBook.open({
-        replicas: bySlot.map((host) => (host === undefined ? undefined : placeOf(host, cluster))),
-        ids: bySlot.map((host) => host?.id ?? -1),
-      });
-      const own = bySlot[slot];
-      const address =
-        options.listen !== undefined
-          ? await addressAt(hostAndPortOf(options.listen)!)
-          : own === undefined
-            ? await addressOfRemoved(cluster, id, listed.started)
-            : listeningAddress(cluster, book, slot);
+      // Before the log has changed the members, the cluster file says who they are.
+      const isRemembered = stored.hardState?.members !== undefined || stored.members !== undefined;
+      const place = await findOwnPlace(id, cluster, isRemembered ? members : undefined, options.listen);
+      const { slot, ids, address } = place;
       const loop = new TurnLoop({
         cluster,
-        book,
+        book: place.book,
         listen: address,
-        listenFrom: options.listen !== undefined ? 'flag' : bySlot[slot]?.address ? 'members' : 'file',
+        listenFrom: place.listenFrom,
         sender: id,
         slot,
-        ids: bySlot.map((host) => host?.id ?? -1),
+        ids,
         transport: options.transport,
         idle: options.idle,
         datagramBytes: options.datagramBytes,
@@ -264,7 +223,7 @@ export class Replica {
       const core = new ReplicaCore(
         {
           id: slot,
-          ...(known === undefined ? {} : { hostId: id }),
+          ...(place.remembered === undefined ? {} : { hostId: id }),
           replicas,
           seed: randomInt(-0x80000000, 0x7fffffff),
           list: listDigest(cluster, hash),
@@ -305,17 +264,12 @@ export class Replica {
         options.data,
         logger,
         options.logLost ?? false,
-        listed,
+        place.listed,
         hash,
       );
       replica.run(restore);
       if (replica.failure !== undefined) throw replica.failure;
-      if (own !== undefined && book.addresses[slot]!.host === '' && id < replicas)
-        logger.warn('replica.listens-everywhere', {
-          replica: id,
-          name: cluster.replicas[id]!.host,
-          next: 'the name of this replica does not resolve, so it listens at all addresses of this host; restart it when the name resolves',
-        });
+      sayPlace(place, id, cluster, logger);
       logger.info('replica.serving', {
         replica: id,
         cluster: cluster.id,
@@ -326,18 +280,6 @@ export class Replica {
         clock: clock.source,
         durability,
       });
-      const ownPlace = own === undefined ? undefined : placeOf(own, cluster);
-      if (
-        options.listen !== undefined &&
-        ownPlace !== undefined &&
-        addressText(ownPlace) !== addressText(hostAndPortOf(options.listen)!)
-      )
-        logger.warn('replica.listens-elsewhere', {
-          replica: id,
-          listed: addressText(ownPlace),
-          listens: options.listen,
-          next: `jitpaxos member move ${id} ${options.listen}, so that the others find it here`,
-        });
       const withoutKeys = withoutKeysWarning(cluster);
       if (withoutKeys !== undefined)
         logger.warn(WITHOUT_KEYS_EVENT, { replica: id, warning: withoutKeys, next: WITHOUT_KEYS_REMEDY });
@@ -360,51 +302,23 @@ export class Replica {
 
   /** The replica's current status. Allocates: for operators and tools. */
   status(): ReplicaStatusReport {
-    const { user, system } = process.cpuUsage();
-    const { hosts, members, id: slot } = this.core.state;
-    const entries = entriesOf(members.hosts, { id: this.id, slot });
-    return {
-      schema: STATUS_SCHEMA,
+    return statusReport({
       id: this.id,
-      cluster: this.cluster.id,
-      version: version(),
-      pid: process.pid,
-      address: this.address.host,
-      port: this.address.port,
-      ...protocolReport(this.core.state, this.running),
-      membership: membershipReport(
-        this.knownMembers(),
-        this.id,
-        this.core.state,
-        this.openChange.seconds(performance.now()),
-        (slot) => this.core.matchedAt(slot),
-      ),
-      identity: this.storage.identity ?? null,
-      ...(this.core.state.isPrimary ? { replicaClocks: clocksReport(this.core.clocks, entries, hosts) } : {}),
-      ...this.logAhead(),
-      chain: {
-        function: this.cluster.chain,
-        fingerprint: showFingerprint(this.core.state.chain.fingerprint),
-        ...(this.core.state.others.otherChain === 0 ? {} : { differs: hosts.idsOf(this.core.state.others.otherChain) }),
-      },
-      ...(this.core.state.others.otherList === 0
-        ? {}
-        : { clusterFileDiffers: hosts.idsOf(this.core.state.others.otherList) }),
-      features: {
-        known: OFFERED_FEATURES,
-        on: this.running ? featureNames(this.core.state.execution.features) : [],
-      },
+      cluster: this.cluster,
+      address: this.address,
+      core: this.core,
+      ring: this.keys?.ring,
+      loop: this.loop,
+      clock: this.clock,
       durability: this.durability,
-      storage: this.storage instanceof DurableStorage ? this.storage.status() : null,
-      clock: this.clock.report(),
-      ...divergedReport(this.core.divergence, hosts),
-      counters: coreCounters(this.core.counters),
-      ...loopReport(this.loop, entries, this.id, this.keys?.ring.report()),
-      statusRequests: { answered: this.statusService.answered, refused: this.statusService.refused },
-      membersRequests: { answered: this.membersService.answered, refused: this.membersService.refused },
-      cpuSeconds: { user: user / 1e6, system: system / 1e6 },
-      uptimeSeconds: (performance.now() - this.startedAtMs) / 1000,
-    };
+      storage: this.storage,
+      members: this.knownMembers.forTools(),
+      openChange: this.openChange,
+      statusRequests: this.statusService,
+      membersRequests: this.membersService,
+      startedAtMs: this.startedAtMs,
+      running: this.running,
+    });
   }
 
   private membersFound(list: MemberList, now: Instant): void {
@@ -445,32 +359,6 @@ export class Replica {
     this.checkedMembers = members;
     const own = hostOf(members, id);
     if (own !== undefined && data !== undefined) refuseTaken(id, identityOf(own), storage.identity, data);
-  }
-
-  /** The same object until the list changes. */
-  private knownMembers(forHosts = false): MemberList {
-    const { id, cluster } = this;
-    const { members: from } = this.core.state;
-    const { identity } = this.storage;
-    if (this.members.from !== from || this.members.identity !== identity)
-      this.members = {
-        from,
-        identity,
-        list: membersOf(from, cluster, id, identity),
-        forHosts: membersOf(from, cluster, id, undefined),
-      };
-    return forHosts ? this.members.forHosts : this.members.list;
-  }
-
-  private logAhead(): { readonly logAheadNs?: number } {
-    if (!this.running) return {};
-    const halves = new Int32Array(2);
-    try {
-      this.clock.writeHalves(halves, 0);
-    } catch {
-      return {}; // a clock whose device is gone: unknown figures are left out
-    }
-    return { logAheadNs: logAheadNs(this.core.state.log, halves) };
   }
 
   /** The replica's current metrics, for an exporter. Allocates. */
@@ -697,78 +585,4 @@ export class Replica {
       }
     }
   }
-}
-
-/** The same for the operator. */
-function forgotten({ replica, by, remembered, incarnation }: ForgottenError, data: string): JitPaxosError {
-  const where =
-    data === ''
-      ? 'this process has no data directory, so it remembers nothing'
-      : incarnation === 0
-        ? `${data} is empty`
-        : remembered > incarnation
-          ? `${data} knows of incarnation ${incarnation}: it is an old copy`
-          : `${data} was empty when it began`;
-  return new JitPaxosError(
-    'promises-forgotten',
-    `replica ${replica} was in use before: replica ${by} remembers its incarnation ${remembered}, and ${where}. A replica that forgot its promises must not take part; give it its own data directory. ` +
-      'If that is lost for good, start it on an empty one with --log-lost (library: logLost); it then takes part as a replica that lost its log. Where jitpaxos member list shows identities, start it with jitpaxos replica --join instead, and let it take its place (jitpaxos member replace)',
-  );
-}
-
-/**
- * Where the replica in a slot listens: at its address. With keys, if its own name does not resolve: at its port on all addresses
- * of this host, because the others may know where it is. Throws JitPaxosError `host-unresolved`.
- */
-function listeningAddress(cluster: Cluster, book: AddressBook, slot: number): Address {
-  const own = book.addresses[slot]!;
-  if (own.host !== '') return own;
-  if (cluster.authentication === 'none')
-    throw unresolved(
-      book.unresolved().filter(({ replica }) => replica === slot),
-      'this replica does not know where to listen',
-    );
-  const four = book.addresses.filter(({ host, family }) => host !== '' && family === 4).length;
-  return four * 2 >= book.known
-    ? { host: '0.0.0.0', port: own.port, family: 4 }
-    : { host: '::', port: own.port, family: 6 };
-}
-
-/**
- * Where a host listens that is listed no more, and runs on to tell others who the members are: where an old cluster file
- * leads them. Throws JitPaxosError `host-unresolved`, or `replica-removed` if the cluster file does not have it.
- */
-function addressOfRemoved({ replicas }: Cluster, id: number, epoch: number): Promise<Address> {
-  const before = replicas[id];
-  if (before !== undefined) return addressAt(before);
-  throw new JitPaxosError(
-    'replica-removed',
-    `host ${id} is no member of this cluster any more, which is in epoch ${epoch}, and the cluster file does not say where it was; it may be stopped and wiped. ` +
-      'To let it run on, and lead others to the members, start it with --listen HOST:PORT (library: listen), its former address',
-  );
-}
-
-/** Throws JitPaxosError `host-unresolved`. */
-async function addressAt(at: HostAndPort): Promise<Address> {
-  const book = await AddressBook.open({ replicas: [at] });
-  book.close();
-  return book.addresses[0]!;
-}
-
-function outOfRange(id: number, replicas: number): JitPaxosError {
-  return new JitPaxosError(
-    'replica-id-out-of-range',
-    `replica id is ${show(id)}; the cluster has replicas 0 to ${replicas - 1}, in the order of "replicas" in the cluster file`,
-  );
-}
-
-/** The slot of host `id`; if it is not listed any more, one that no host has. */
-function slotOf(members: Membership, id: number): number {
-  const own = hostOf(members, id);
-  if (own !== undefined) return own.slot;
-  for (let slot = 0; slot < HOST_PLACES; slot++) if (members.hosts.every((host) => host.slot !== slot)) return slot;
-  throw new JitPaxosError(
-    'replica-id-out-of-range',
-    `host ${id} is not a member any more; it may be stopped and wiped`,
-  );
 }

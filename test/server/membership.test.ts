@@ -136,7 +136,7 @@ class Members {
 
   /** The newest that some replica knows. */
   list(): MemberList {
-    const lists = [...this.replicas.values()].map((replica) => replica['knownMembers']());
+    const lists = [...this.replicas.values()].map((replica) => replica['knownMembers'].forTools());
     return lists.reduce((newest, list) => (list.index > newest.index ? list : newest));
   }
 
