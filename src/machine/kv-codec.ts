@@ -7,7 +7,16 @@
  */
 import { copyBytes } from '../wire/copy.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
-import { checkBound, checkKey, checkRoom, checkValue, copyOf, malformed } from './kv-checks.js';
+import {
+  checkBound,
+  checkKey,
+  checkRoom,
+  checkValue,
+  copyOf,
+  decodeRefusal,
+  decodeStatus,
+  malformed,
+} from './kv-checks.js';
 import {
   Cas,
   Delete,
@@ -26,9 +35,6 @@ import {
   Scan,
   SCAN_ENTRY_FIXED_BYTES,
   SCAN_RESULT_FIXED_BYTES,
-  STATUS_BAD_OPERATION,
-  STATUS_OK,
-  STATUS_TOO_LARGE,
   type KvBadReason,
   type KvOperationName,
 } from './kv-layout.js';
@@ -192,23 +198,12 @@ export function decodeResult<Name extends KvOperationName>(
 }
 
 function decode(name: KvOperationName, bytes: Uint8Array, offset: number, length: number): KvResult {
-  if (length < RESULT_STATUS_BYTES) throw malformed(name, 'it is empty (was the reply capacity 0?)');
-  const code = bytes[offset]!;
+  const refusal = decodeRefusal(name, KV_BAD_REASON_NAMES, bytes, offset, length);
+  if (refusal !== undefined) return refusal;
+  const status = decodeStatus(name, KV_STATUS_NAMES, KV_OPERATIONS[name].statuses, bytes[offset]!);
   const at = offset + RESULT_STATUS_BYTES;
   const rest = length - RESULT_STATUS_BYTES;
-  if (code === STATUS_BAD_OPERATION) {
-    const reason = rest === 0 ? null : KV_BAD_REASON_NAMES[bytes[at]!];
-    if (rest > 1 || reason === undefined) throw malformed(name, 'the reason of bad-operation is unknown');
-    return { status: 'bad-operation', reason };
-  }
-  if (code === STATUS_TOO_LARGE) {
-    if (rest !== 0 && rest !== 4) throw malformed(name, `too-large carries 0 or 4 bytes, not ${rest}`);
-    return { status: 'too-large', neededBytes: rest === 0 ? null : readI32(bytes, at) >>> 0 };
-  }
-  const status = KV_STATUS_NAMES[code];
-  if (status === undefined || !KV_OPERATIONS[name].statuses.has(status))
-    throw malformed(name, `status ${code} (${status ?? 'unknown'}) is not one of its own`);
-  if (code === STATUS_OK) {
+  if (status === 'ok') {
     if (name === 'get') return { status: 'ok', value: copyOf(bytes, at, at + rest) };
     if (name === 'increment') return decodeIncrement(bytes, at, rest);
     if (name === 'scan') return decodeScan(bytes, offset, length);

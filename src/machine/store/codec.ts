@@ -5,14 +5,17 @@
  */
 import { copyBytes } from '../../wire/copy.js';
 import { readI32, readIndex, readU16, writeIndex, writeU16 } from '../../wire/u64.js';
-import { checkBound, checkKey, checkRoom, checkValue, copyOf, malformed } from '../kv-checks.js';
 import {
-  KV_ABSENT_LENGTH,
-  KV_SCAN_LIMIT_MAX,
-  RESULT_STATUS_BYTES,
-  STATUS_BAD_OPERATION,
-  STATUS_TOO_LARGE,
-} from '../kv-layout.js';
+  checkBound,
+  checkKey,
+  checkRoom,
+  checkValue,
+  copyOf,
+  decodeRefusal,
+  decodeStatus,
+  malformed,
+} from '../kv-checks.js';
+import { KV_ABSENT_LENGTH, KV_SCAN_LIMIT_MAX, RESULT_STATUS_BYTES } from '../kv-layout.js';
 import { KvError } from '../machine-error.js';
 import {
   Condition,
@@ -288,24 +291,11 @@ export function decodeStoreResult<Name extends StoreOperationName>(
 }
 
 function decode(name: StoreOperationName, bytes: Uint8Array, offset: number, length: number): object {
-  if (length < RESULT_STATUS_BYTES) throw malformed(name, 'it is empty (was the reply capacity 0?)');
-  const code = bytes[offset]!;
-  const rest = length - RESULT_STATUS_BYTES;
-  const at = offset + RESULT_STATUS_BYTES;
-  if (code === STATUS_BAD_OPERATION) {
-    const reason = rest === 0 ? null : STORE_BAD_REASON_NAMES[bytes[at]!];
-    if (rest > 1 || reason === undefined) throw malformed(name, 'the reason of bad-operation is unknown');
-    return { status: 'bad-operation', reason };
-  }
-  if (code === STATUS_TOO_LARGE) {
-    if (rest !== 0 && rest !== 4) throw malformed(name, `too-large carries 0 or 4 bytes, not ${rest}`);
-    return { status: 'too-large', neededBytes: rest === 0 ? null : readI32(bytes, at) >>> 0 };
-  }
-  const status = STORE_STATUS_NAMES[code];
-  if (status === undefined || !STORE_OPERATIONS[name].statuses.has(status))
-    throw malformed(name, `status ${code} (${status ?? 'unknown'}) is not one of its own`);
+  const refusal = decodeRefusal(name, STORE_BAD_REASON_NAMES, bytes, offset, length);
+  if (refusal !== undefined) return refusal;
+  const status = decodeStatus(name, STORE_STATUS_NAMES, STORE_OPERATIONS[name].statuses, bytes[offset]!);
   if (length < RESULT_BYTES) throw malformed(name, 'it ends before the revision');
-  const answer = { status, revision: readIndex(bytes, at) };
+  const answer = { status, revision: readIndex(bytes, offset + RESULT_STATUS_BYTES) };
   if (status !== 'ok') {
     if (length !== RESULT_BYTES) throw malformed(name, `${length - RESULT_BYTES} bytes follow the status ${status}`);
     return answer;
