@@ -6,6 +6,7 @@ import t from 'tap';
 import { encodeDelete, encodeGet, encodePut, KV_OPERATION_BYTES_MAX } from '../../src/machine/kv-codec.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import type { RestoreInPieces, SnapshotInPieces } from '../../src/machine/state-machine.js';
+import { randomFrom } from '../random.js';
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1e9);
 console.log(`# SEED=${SEED} replays the random operations`);
@@ -15,16 +16,6 @@ const CONTEXT = { timestampHi: 0, timestampLo: 0, index: 1 };
 const RECORD_BYTES_MAX = 4 + 1024 + 32 * 1024;
 const operation = { bytes: new Uint8Array(KV_OPERATION_BYTES_MAX), offset: 0, length: 0 };
 const reply = { bytes: new Uint8Array(60_000), offset: 0, capacity: 60_000, length: 0 };
-
-function randomFrom(seed: number): (n: number) => number {
-  let state = seed | 0;
-  return (n) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let x = Math.imul(state ^ (state >>> 15), state | 1);
-    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
-    return ((x ^ (x >>> 14)) >>> 0) % n;
-  };
-}
 
 const utf8 = (text: string): Uint8Array => new Uint8Array(Buffer.from(text));
 const equal = (a: Uint8Array, b: Uint8Array): boolean => Buffer.from(a).equals(Buffer.from(b));

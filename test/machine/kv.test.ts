@@ -22,6 +22,7 @@ import {
 } from '../../src/machine/kv-codec.js';
 import { drawOperation, KV_OPERATIONS } from '../../src/machine/kv-layout.js';
 import { KvMachine, type KvOptions } from '../../src/machine/kv.js';
+import { randomFrom } from '../random.js';
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1e9);
 console.log(`# SEED=${SEED} replays the random operations`);
@@ -30,17 +31,6 @@ const CONTEXT = { timestampHi: 0, timestampLo: 0, index: 1 };
 const REPLY_CAPACITY = 60_000;
 const utf8 = (text: string): Uint8Array => new Uint8Array(Buffer.from(text));
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString();
-
-/** Random whole numbers below n; mulberry32. */
-function randomFrom(seed: number): (n: number) => number {
-  let state = seed | 0;
-  return (n) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let x = Math.imul(state ^ (state >>> 15), state | 1);
-    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
-    return ((x ^ (x >>> 14)) >>> 0) % n;
-  };
-}
 
 const GUARD = 0xee;
 const target = new Uint8Array(KV_OPERATION_BYTES_MAX + 20).fill(GUARD);

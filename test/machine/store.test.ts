@@ -33,20 +33,11 @@ import {
   type StoreOperationName,
 } from '../../src/machine/store/layout.js';
 import type { SnapshotInPieces } from '../../src/machine/state-machine.js';
+import { randomFrom } from '../random.js';
 import { StoreModel, type ModelOperation, type Outcome, type Texts } from './store-model.js';
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1e9);
 console.log(`# SEED=${SEED} replays the random operations`);
-
-function randomFrom(seed: number): (n: number) => number {
-  let state = seed | 0;
-  return (n) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let x = Math.imul(state ^ (state >>> 15), state | 1);
-    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
-    return ((x ^ (x >>> 14)) >>> 0) % n;
-  };
-}
 
 const utf8 = (text: string): Uint8Array => new Uint8Array(Buffer.from(text));
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString();

@@ -3,17 +3,10 @@ import t from 'tap';
 import { Executed, Session } from '../../src/protocol/log/session.js';
 import { SessionTable } from '../../src/protocol/log/sessions.js';
 import { wordsOf } from '../../src/wire/copy.js';
+import { randomFrom } from '../random.js';
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 t.comment(`SEED=${SEED} replays the random walks`);
-
-function randomFrom(seed: number): (n: number) => number {
-  let state = seed | 0;
-  return (n) => {
-    state = (Math.imul(state, 1664525) + 1013904223) | 0;
-    return Math.floor(((state >>> 0) / 4294967296) * n);
-  };
-}
 
 const RESULT = new Uint8Array(1024);
 const RESULT_WORDS = wordsOf(RESULT);

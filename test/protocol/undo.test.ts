@@ -18,20 +18,11 @@ import { firstMembership } from '../../src/protocol/membership/membership.js';
 import { encodeOperation } from '../../src/protocol/membership/operations.js';
 import { RequestFlag } from '../../src/wire/messages.js';
 import { writeI32, writeU16 } from '../../src/wire/u64.js';
+import { randomFrom } from '../random.js';
 import { entryOf } from './entries.js';
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 t.comment(`SEED=${SEED} replays the random walks`);
-
-function randomFrom(seed: number): (n: number) => number {
-  let state = seed | 0;
-  return (n) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let x = Math.imul(state ^ (state >>> 15), state | 1);
-    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
-    return ((x ^ (x >>> 14)) >>> 0) % n;
-  };
-}
 
 const hasher = loadHash();
 const LANES = 4;

@@ -10,20 +10,10 @@ import {
   type HistoryValue,
 } from '../../src/sim/history.js';
 import { checkHistory, explain, type Verdict } from '../../src/sim/linearizability.js';
+import { randomFrom } from '../random.js';
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1e9);
 console.log(`# SEED=${SEED} replays the random histories`);
-
-/** Random whole numbers below n; mulberry32. */
-function randomFrom(seed: number): (n: number) => number {
-  let state = seed | 0;
-  return (n) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let x = Math.imul(state ^ (state >>> 15), state | 1);
-    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
-    return ((x ^ (x >>> 14)) >>> 0) % n;
-  };
-}
 
 /**
  * Histories in short: each word is an event of process A, B, … on key k. `A:w1` invokes a write of "1", `A:r`, `A:c12`
