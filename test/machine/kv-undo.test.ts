@@ -2,7 +2,7 @@
  * The key-value machine undoes: the same as restoring an earlier snapshot and applying again what stays. Replay a random
  * failure with SEED=n.
  */
-import t from 'tap';
+import t, { type Test } from 'tap';
 import {
   encodeCas,
   encodeDelete,
@@ -25,19 +25,10 @@ import {
 } from '../../src/machine/store/codec.js';
 import { Grant, RESULT_BYTES, STATUS_LEASE_ENDED, Tick } from '../../src/machine/store/layout.js';
 import { readIndex } from '../../src/wire/u64.js';
+import { randomFrom } from '../random.js';
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1e9);
 t.comment(`SEED=${SEED} replays the random operations`);
-
-function randomFrom(seed: number): (n: number) => number {
-  let state = seed | 0;
-  return (n) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let x = Math.imul(state ^ (state >>> 15), state | 1);
-    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
-    return ((x ^ (x >>> 14)) >>> 0) % n;
-  };
-}
 
 const utf8 = (text: string): Uint8Array => new Uint8Array(Buffer.from(text));
 const equal = (a: Uint8Array, b: Uint8Array): boolean => Buffer.from(a).equals(Buffer.from(b));
@@ -76,75 +67,6 @@ function anOperation(random: (n: number) => number, keys: number): Uint8Array {
       return encoded((b, o) => encodePut(b, o, key, value));
   }
 }
-
-t.test('undoing is restoring and applying again', (t) => {
-  const seen = { undone: 0, full: 0, pieces: 0 };
-  for (let game = 0; game < 6; game++) {
-    const random = randomFrom(SEED + game);
-    const keys = [30, 300, 3000][game % 3]!;
-    // Of two games one meets the limits.
-    const options = game % 2 === 0 ? {} : { maxKeys: keys / 2, maxBytes: 40_000 };
-    const machine = new KvMachine(options);
-    let index = 0;
-    let committed = 0;
-    machine.committedTo(0);
-    let base = machine.snapshot();
-    /** Of entries behind `committed`. */
-    let log: Uint8Array[] = [];
-    let pieces: { begun: SnapshotInPieces; expected: Uint8Array; at: number; index: number } | undefined;
-    for (let step = 0; step < 6000; step++) {
-      const kind = random(200);
-      if (kind < 185) {
-        const operation = anOperation(random, keys);
-        log.push(operation);
-        if (apply(machine, operation, ++index) === STATUS_FULL) seen.full++;
-      } else if (kind < 193) {
-        const count = random(log.length + 1);
-        const twin = new KvMachine(options);
-        twin.restore(base);
-        for (const operation of log.slice(0, count)) apply(twin, operation, ++committed);
-        base = twin.snapshot();
-        log = log.slice(count);
-        machine.committedTo(committed);
-      } else if (kind < 197) {
-        const count = random(log.length + 1);
-        const twin = new KvMachine(options);
-        twin.restore(base);
-        log.length = count;
-        for (const operation of log) apply(twin, operation, 1);
-        index = committed + count;
-        if (pieces !== undefined && pieces.index > index) {
-          pieces.begun.abort();
-          pieces = undefined;
-        }
-        if (!machine.undoTo(index)) throw new Error('it knows what is not committed');
-        if (!equal(machine.snapshot(), twin.snapshot()))
-          throw new Error(`game ${game}, step ${step}: another state than that of restore and replay`);
-        t.equal(machine.contentBytes, twin.contentBytes);
-        seen.undone++;
-      } else if (kind < 199) {
-        pieces ??= { begun: machine.beginSnapshot(), expected: machine.snapshot(), at: 0, index };
-      } else {
-        // The same table under other ids.
-        machine.restore(base);
-        log = [];
-        index = committed;
-        pieces = undefined;
-      }
-      if (pieces === undefined) continue;
-      const piece = pieces.begun.step(100);
-      if (!equal(piece, pieces.expected.subarray(pieces.at, pieces.at + piece.length)))
-        throw new Error(`game ${game}, step ${step}: a piece shows what came later, or was undone`);
-      pieces.at += piece.length;
-      if (pieces.at < pieces.expected.length) continue;
-      pieces = undefined;
-      seen.pieces++;
-    }
-  }
-  t.comment(JSON.stringify(seen));
-  for (const [name, times] of Object.entries(seen)) t.ok(times > 0, `${name}: ${times}`);
-  t.end();
-});
 
 interface Entry {
   readonly bytes: Uint8Array;
@@ -188,14 +110,20 @@ function aStoreOperation(random: (n: number) => number, keys: number, leases: re
   }
 }
 
-t.test('the same at level 1: revisions, times, ends and leases', (t) => {
+/** Random operations of a level, undone at random; returns what happened, and how often. */
+function play(
+  t: Test,
+  level: number,
+  draw: (random: (n: number) => number, keys: number, leases: readonly number[]) => Uint8Array,
+): { undone: number; full: number; pieces: number; leaseEnded: number; keysEnded: number } {
   const seen = { undone: 0, full: 0, pieces: 0, leaseEnded: 0, keysEnded: 0 };
   for (let game = 0; game < 6; game++) {
-    const random = randomFrom(SEED + 100 + game);
+    const random = randomFrom(SEED + 100 * level + game);
     const keys = [30, 300, 3000][game % 3]!;
+    // Of two games one meets the limits.
     const options: KvOptions = game % 2 === 0 ? {} : { maxKeys: keys / 2, maxBytes: 40_000 };
     const machine = new KvMachine(options);
-    machine.raise(1);
+    machine.raise(level);
     machine.committedTo(0);
     let base = machine.snapshot();
     let index = 0;
@@ -215,7 +143,7 @@ t.test('the same at level 1: revisions, times, ends and leases', (t) => {
       const kind = random(200);
       if (kind < 185) {
         ms += random(3) === 0 ? random(30) : 0;
-        const bytes = aStoreOperation(random, keys, leases);
+        const bytes = draw(random, keys, leases);
         log.push({ bytes, ms });
         const { keyCount } = machine;
         const status = apply(machine, bytes, ++index, ms);
@@ -246,6 +174,7 @@ t.test('the same at level 1: revisions, times, ends and leases', (t) => {
       } else if (kind < 199) {
         pieces ??= { begun: machine.beginSnapshot(), expected: machine.snapshot(), at: 0, index };
       } else {
+        // The same table under other ids.
         machine.restore(base);
         log = [];
         index = committed;
@@ -263,7 +192,21 @@ t.test('the same at level 1: revisions, times, ends and leases', (t) => {
     if (!equal(machine.snapshot(), twinAt(log.length).snapshot())) throw new Error(`game ${game}: another end`);
   }
   t.comment(JSON.stringify(seen));
+  return seen;
+}
+
+function happened(t: Test, seen: Record<string, number>): void {
   for (const [name, times] of Object.entries(seen)) t.ok(times > 0, `${name}: ${times}`);
+}
+
+t.test('undoing is restoring and applying again', (t) => {
+  const { undone, full, pieces } = play(t, 0, anOperation);
+  happened(t, { undone, full, pieces });
+  t.end();
+});
+
+t.test('the same at level 1: revisions, times, ends and leases', (t) => {
+  happened(t, play(t, 1, aStoreOperation));
   t.end();
 });
 
