@@ -10,7 +10,7 @@
  * change of durable state marks the turn, so that no message leaves before it is written (durable-outbox.ts).
  */
 import type { RestoreInPieces, StateMachine } from '../../machine/state-machine.js';
-import { ReplicaStatus, RequestFlag } from '../../wire/messages.js';
+import { ReplicaStatus } from '../../wire/messages.js';
 import { BucketCounts } from '../bucket-counts.js';
 import { DEFAULT_PIECES, type ReplicaConfig } from '../config.js';
 import type { Configuration } from '../configuration.js';
@@ -32,20 +32,14 @@ import { Execution } from '../log/execution.js';
 import { invariant } from '../invariant.js';
 import { LogCapacity } from './log-capacity.js';
 import type { Entry } from '../log/entry.js';
-import { configurationsOf } from '../membership/configurations.js';
-import {
-  decodeMembership,
-  encodeMembership,
-  firstMembership,
-  hostOf,
-  type Membership,
-} from '../membership/membership.js';
-import { Feature, FeatureUnknownError, unknownIn } from '../log/features.js';
+import { decodeMembership, encodeMembership, firstMembership, type Membership } from '../membership/membership.js';
+import { FeatureUnknownError, unknownIn } from '../log/features.js';
 import { appendEntry, Log } from '../log/log.js';
 import { REGISTER_BYTES, type SessionBounds } from '../log/sessions.js';
 import { featuresIn, installBase, snapshotFault } from '../log/snapshots.js';
 import { TailIndex } from '../log/tail-index.js';
 import { Hosts } from './hosts.js';
+import { KnownMembers } from './known-members.js';
 import { OtherReplicas } from './others.js';
 import { SnapshotPace } from './snapshot-pace.js';
 import { Views } from '../views.js';
@@ -114,20 +108,12 @@ export class ReplicaState {
    */
   alone = false;
 
-  /** Who the hosts are, as far as it is known here to be committed; the entries may not be here yet. Durable. */
-  members: Membership;
-  /** It was a host, and is none any more: no timers, no views. */
-  removed = false;
-
   private presentView = 0;
   private presentLogView = 0;
   private presentIncarnation = 0;
   private presentStatus: number = ReplicaStatus.normal;
   private presentSynced = 0;
-  /** The last membership of the executed entries that was looked at. */
-  private followed: Membership | undefined;
-  /** At a quorum of one: the members that it decided last, as long as the entry is not durable. */
-  private unwritten: { readonly members: Membership; readonly token: number } | undefined;
+  private readonly known: KnownMembers;
   private readonly capacity: LogCapacity;
   private readonly snapshotPace: SnapshotPace;
   private readonly batch = new DurableBatch(this);
@@ -145,9 +131,8 @@ export class ReplicaState {
   ) {
     const { limits, pieces = DEFAULT_PIECES } = config;
     this.id = config.id;
-    this.members = firstMembership(config.replicas);
     this.hosts = new Hosts(config.id, config.replicas, config.hostId);
-    this.views = new Views(config.replicas, () => this.nothingIsDecided());
+    this.views = new Views(config.replicas, () => this.known.nothingIsDecided());
     this.others = new OtherReplicas(config.id, this.views);
     this.hosts.onOther((slot) => this.others.forget(slot));
     this.log = new Log(limits.logEntries, limits.logBytes, Math.max(limits.operationBytes, REGISTER_BYTES), chain);
@@ -160,7 +145,7 @@ export class ReplicaState {
       this.counters,
       chain,
       config.features ?? 0,
-      this.members,
+      firstMembership(config.replicas),
       pieces.bytes,
       hasher,
       config.undoBytes,
@@ -169,6 +154,12 @@ export class ReplicaState {
     this.snapshotPace = new SnapshotPace(this.log, this.execution, pieces.everyUs);
     this.capacity = new LogCapacity(this.log, this.execution, limits, storage.keepsLog);
     this.out = new DurableOutbox(outbox);
+    this.known = new KnownMembers(
+      this.execution.membership,
+      this,
+      () => this.takeRole(),
+      (event, detail) => this.transition(event, detail),
+    );
     this.takeRole();
   }
 
@@ -199,6 +190,16 @@ export class ReplicaState {
 
   get executed(): number {
     return this.execution.executed;
+  }
+
+  /** Who the hosts are, as far as it is known here to be committed; the entries may not be here yet. Durable. */
+  get members(): Membership {
+    return this.known.present;
+  }
+
+  /** It was a host, and is none any more: no timers, no views. */
+  get removed(): boolean {
+    return this.known.removed;
   }
 
   /** Who votes in the epoch of the present view. */
@@ -520,7 +521,7 @@ export class ReplicaState {
     const members = decodeMembership(bytes, 0, bytes.length);
     if (members === undefined) this.counters[Counter.ignored]!++;
     // While nothing of this replica itself is known nothing is stored: what is durable says that there was a start.
-    else if (this.know(members) && !this.starting) this.markHardState();
+    else if (this.known.learn(members) && !this.starting) this.markHardState();
   }
 
   /**
@@ -528,77 +529,18 @@ export class ReplicaState {
    * durable, and nothing else.
    */
   private followMembers(): void {
-    if (this.execution.committedMembership === this.followed) return;
-    this.followed = this.execution.committedMembership;
-    if (!this.isPrimary || this.configuration.quorum > 1) {
-      if (this.know(this.followed)) this.markHardState();
-    } else this.unwritten = { members: this.followed, token: this.out.awaited };
-    this.knowWritten();
+    if (this.known.follow(!this.isPrimary || this.configuration.quorum > 1)) this.markHardState();
   }
 
-  /** What a quorum of one decided of the members is durable by now. */
-  private knowWritten(): void {
-    const { unwritten, out } = this;
-    if (unwritten === undefined || !out.isDurable(unwritten.token)) return;
-    this.unwritten = undefined;
-    if (this.know(unwritten.members)) this.markHardState();
-  }
-
-  /**
-   * No epoch can have been decided: the feature `membership` is off, and no entry of the log, executed or not, switches it
-   * on. An entry that is committed stands in the log of some replica among any that a view starts from, so they cannot
-   * take a view of another epoch for one of theirs.
-   */
-  private nothingIsDecided(): boolean {
-    const { log, execution, members } = this;
-    if (members.index > 0 || (execution.features & Feature.membership) !== 0) return false;
-    for (let i = execution.executed + 1; i <= log.lastIndex; i++)
-      if (log.flags(i) === RequestFlag.feature) return false;
-    return true;
-  }
-
-  /**
-   * Rule S, C7: the log, committed or not, executed or not, may list the data directory of the host in `slot`. A listing
-   * that is committed stands in the log of some replica among any that a view starts from.
-   */
+  /** See KnownMembers. */
   mayBeNamed(slot: number): boolean {
-    if (this.nothingIsDecided()) return false;
-    const { log, execution, members } = this;
-    const isNamed = ({ hosts }: Membership): boolean =>
-      hosts.some((host) => host.slot === slot && (host.identityHi | host.identityLo) !== 0);
-    if (isNamed(members) || isNamed(execution.membership)) return true;
-    for (let i = execution.executed + 1; i <= log.lastIndex; i++)
-      if (log.flags(i) === RequestFlag.configure) return true;
-    return false;
+    return this.known.mayBeNamed(slot);
   }
 
   private recoverMembers(bytes: Uint8Array): void {
     const members = decodeMembership(bytes, 0, bytes.length);
     invariant(members !== undefined, 'members are as a replica wrote them');
-    this.know(members);
-  }
-
-  /** True if they are newer than those that were known. */
-  private know(members: Membership): boolean {
-    if (members.index <= this.members.index) return false;
-    const before = this.members;
-    this.members = members;
-    this.others.reach(1 + Math.max(...members.hosts.map(({ slot }) => slot)));
-    this.hosts.list(members);
-    this.views.learn(configurationsOf(members));
-    const wasRemoved = this.removed;
-    this.removed = hostOf(members, this.config.hostId ?? this.id) === undefined;
-    this.takeRole();
-    const { started, decided, voters, nextVoters, hosts } = members;
-    this.transition(
-      'members',
-      `epoch ${started}${decided > started ? `, then ${decided}` : ''}; hosts ${hosts.map(({ id }) => id).join(' ')}`,
-    );
-    if (started > before.started) this.transition('epoch-started', `epoch ${started}, voters ${voters.join(' ')}`);
-    if (decided > Math.max(before.decided, started))
-      this.transition('change-decided', `epoch ${decided}, voters ${nextVoters.join(' ')}; epoch ${started} goes on`);
-    if (this.removed && !wasRemoved) this.transition('removed', `not listed any more in epoch ${started}`);
-    return true;
+    this.known.learn(members);
   }
 
   /** The state, which came from another replica, counts as this one's own (state-digests.ts). */
@@ -694,7 +636,7 @@ export class ReplicaState {
   /** The storage made everything up to `token` durable. */
   persisted(token: number): void {
     this.out.persisted(token);
-    this.knowWritten();
+    if (this.known.learnWritten()) this.markHardState();
   }
 
   /** Ends a turn: writes what changed in it. */
