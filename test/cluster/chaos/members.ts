@@ -10,11 +10,11 @@ import { Client } from '../../../src/client/client.js';
 import type { ReplicaStatusReport } from '../../../src/host/status.js';
 import { silentLogger } from '../../../src/host/logger.js';
 import { LocalCluster, MAIN, type JoiningProcess, type ReplicaProcess } from '../../../src/measure/local-cluster.js';
-import { checkHistory, explain } from '../../../src/sim/linearizability.js';
 import { Random } from '../../../src/sim/random.js';
 import { spawn } from 'node:child_process';
 import { Load } from './load.js';
 import type { ChaosOptions, ChaosResult } from './run.js';
+import { recovery, sleep, verdictOf } from './verdict.js';
 
 const CLIENTS = 3;
 const PROCESSES_A_CLIENT = 2;
@@ -67,24 +67,10 @@ class Members {
   }
 
   /** Waits until all voters serve in one view. Returns the time it took, ms. */
-  async recovery(): Promise<number> {
-    const startedMs = performance.now();
-    for (;;) {
-      const reports = await Promise.all(this.voters.map((id) => this.status(id)));
-      const committed = Math.max(...reports.map((report) => report?.committedIndex ?? 0));
-      if (
-        reports.every(
-          (report) =>
-            report?.status === 'normal' && report.view === reports[0]!.view && report.committedIndex === committed,
-        )
-      )
-        return performance.now() - startedMs;
-      if (performance.now() - startedMs > RECOVERY_LIMIT_MS)
-        throw new Error(
-          `the voters did not recover within ${RECOVERY_LIMIT_MS / 1e3} s: ${reports.map((report, at) => `${this.voters[at]} ${report === undefined ? 'silent' : `${report.status}, view ${report.view}, committed ${report.committedIndex}`}`).join('; ')}`,
-        );
-      await sleep(20);
-    }
+  recovery(): Promise<number> {
+    const reports = (): Promise<(ReplicaStatusReport | undefined)[]> =>
+      Promise.all(this.voters.map((id) => this.status(id)));
+    return recovery('voters', this.voters, reports, RECOVERY_LIMIT_MS);
   }
 
   /** The highest view that a voter is in. */
@@ -313,36 +299,20 @@ export async function membersChaos({ seed, replicas, durability, seconds, say }:
     await load.stop();
     members.over = true;
     failures.push(...members.fallen);
-    if (lost.length > 0)
-      failures.push(`${lost.length} acknowledged writes are not there: ${lost.slice(0, 5).join('; ')}`);
-    const verdict = checkHistory(load.recorded.events);
-    if (verdict.outcome !== 'linearizable') failures.push(explain(verdict));
-    if (load.committed === 0) failures.push('nothing was committed at all');
     return {
       seed,
       replicas,
       durability,
       authenticated: false,
-      committed: load.committed,
-      unknown: load.unknown,
-      acknowledgedOnce: load.acknowledged.size,
-      longestPauseMs: load.longestPauseMs,
       recoveryMs,
       views,
       done: members.done,
       relay: { passed: 0, lost: 0, cut: 0, repeated: 0, delayed: 0 },
-      history: verdict.outcome,
-      lost,
       notTried: [],
-      failures,
-      events: load.recorded.events,
+      ...verdictOf(load, lost, failures),
     };
   } finally {
     await load.stop();
     for (const client of clients) await client.close();
   }
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

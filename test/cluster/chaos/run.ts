@@ -8,7 +8,6 @@ import type { KeyFile } from '../../../src/host/key-file.js';
 import { KEY_FILE_NAMES } from '../../../src/host/keyring.js';
 import type { Durability } from '../../../src/storage/durability.js';
 import type { HistoryEvent } from '../../../src/sim/history.js';
-import { checkHistory, explain } from '../../../src/sim/linearizability.js';
 import { Random } from '../../../src/sim/random.js';
 import { Busy } from './busy.js';
 import { Clocks } from './clocks.js';
@@ -16,6 +15,7 @@ import { Disks } from './disks.js';
 import { Load } from './load.js';
 import { Relay, type RelayCounts } from './relay.js';
 import { Tormentor } from './tormentor.js';
+import { verdictOf } from './verdict.js';
 
 const CLIENTS = 3;
 const PROCESSES_A_CLIENT = 2;
@@ -169,29 +169,17 @@ export async function chaos({ seed, replicas, durability, seconds, say }: ChaosO
     await load.stop();
     tormentor.over = true;
     failures.push(...tormentor.fallen);
-    if (lost.length > 0)
-      failures.push(`${lost.length} acknowledged writes are not there: ${lost.slice(0, 5).join('; ')}`);
-    const verdict = checkHistory(load.recorded.events);
-    if (verdict.outcome !== 'linearizable') failures.push(explain(verdict));
-    if (load.committed === 0) failures.push('nothing was committed at all');
     return {
       seed,
       replicas,
       durability,
       authenticated,
-      committed: load.committed,
-      unknown: load.unknown,
-      acknowledgedOnce: load.acknowledged.size,
-      longestPauseMs: load.longestPauseMs,
       recoveryMs,
       views,
       done: tormentor.done,
       relay: relay.counts,
-      history: verdict.outcome,
-      lost,
       notTried,
-      failures,
-      events: load.recorded.events,
+      ...verdictOf(load, lost, failures),
     };
   } finally {
     await load.stop();

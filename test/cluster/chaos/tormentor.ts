@@ -14,6 +14,7 @@ import { BUSY_MAX, type Busy } from './busy.js';
 import type { Clocks } from './clocks.js';
 import type { Disks } from './disks.js';
 import { FAIR, type Relay, type Weather } from './relay.js';
+import { recovery, sleep } from './verdict.js';
 
 const CUT: Weather = { ...FAIR, cut: true };
 /** Once the trouble is over, how long all replicas may take to return to normal operation. */
@@ -78,27 +79,10 @@ export class Tormentor {
    * Waits until every replica is in normal operation and holds everything committed. Returns the time it took, ms.
    * Throws if it takes too long.
    */
-  async recovery(): Promise<number> {
-    const startedMs = performance.now();
-    for (;;) {
-      const reports = (await this.cluster.ask('stats')).map(
-        (answer) => answer?.status as ReplicaStatusReport | undefined,
-      );
-      const committed = Math.max(...reports.map((report) => report?.committedIndex ?? 0));
-      if (
-        reports.every(
-          (report) =>
-            report?.status === 'normal' && report.view === reports[0]!.view && report.committedIndex === committed,
-        )
-      )
-        return performance.now() - startedMs;
-      if (performance.now() - startedMs > RECOVERY_LIMIT_MS) {
-        throw new Error(
-          `the replicas did not recover within ${RECOVERY_LIMIT_MS / 1000} s: ${reports.map((report, id) => `${id} ${report === undefined ? 'silent' : `${report.status}, view ${report.view}, committed ${report.committedIndex}`}`).join('; ')}`,
-        );
-      }
-      await sleep(20);
-    }
+  recovery(): Promise<number> {
+    const reports = async (): Promise<(ReplicaStatusReport | undefined)[]> =>
+      (await this.cluster.ask('stats')).map((answer) => answer?.status as ReplicaStatusReport | undefined);
+    return recovery('replicas', [...Array(this.n).keys()], reports, RECOVERY_LIMIT_MS);
   }
 
   private get left(): number {
@@ -399,8 +383,4 @@ function refusal(replica: ReplicaProcess): string | undefined {
 
 function percent(share: number): string {
   return `${Math.round(share * 100)} %`;
-}
-
-export function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
