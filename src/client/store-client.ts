@@ -7,6 +7,7 @@
  */
 import { JitPaxosError } from '../errors.js';
 import { checkKeys, optionNames } from '../host/options.js';
+import { compareBytes } from '../machine/bytes.js';
 import { KV_OPERATION_BYTES_MAX, KV_SCAN_LIMIT_MAX } from '../machine/kv-codec.js';
 import {
   decodeStoreResult,
@@ -315,10 +316,13 @@ function boundsOf({ prefix, from, to, limit }: RangeOptions): {
   limit: number;
 } {
   if (prefix !== undefined && to !== undefined)
-    throw new JitPaxosError('option-invalid', 'scan: prefix and to exclude each other; give one of them');
+    throw new JitPaxosError('option-invalid', 'a range has prefix and to, which exclude each other; give one of them');
   const first = prefix === undefined ? new Uint8Array(0) : toBytes(prefix);
   const end = prefix === undefined ? (to === undefined ? null : toBytes(to)) : behind(first);
-  return { from: from === undefined ? first : toBytes(from), to: end, limit: limit ?? DEFAULT_LIMIT };
+  const start = from === undefined ? first : toBytes(from);
+  // Keys before the first one with the prefix do not begin with it.
+  const isBefore = compareBytes(start, 0, start.length, first, 0, first.length) < 0;
+  return { from: isBefore ? first : start, to: end, limit: limit ?? DEFAULT_LIMIT };
 }
 
 /** The first key behind all that begin with this; null: there is none. */

@@ -98,6 +98,14 @@ t.test('the store over three replicas', async (t) => {
       keys,
       Array.from({ length: 20 }, (_, i) => `page/${i + 10}`),
     );
+    await store.put('page', 'before them');
+    const all = await store.scan({ prefix: 'page/', from: 'page' });
+    t.same(
+      all.entries.map(({ key }) => text(key)),
+      keys,
+      'only keys that begin with the prefix, from wherever',
+    );
+    t.same((await store.scan({ prefix: 'page/', from: 'page0' })).entries, []);
     await t.rejects(store.scan({ prefix: 'a', to: 'b' }), { code: 'option-invalid' });
   });
 
