@@ -53,10 +53,7 @@ export async function joinedId(options: JoinOptions, signal: AbortSignal): Promi
   try {
     if (signal.aborted) return undefined;
     options.waits(waiting.identity, addressText(listen));
-    const added = await waiting.added().catch((error: unknown) => {
-      if (signal.aborted) return undefined;
-      throw error;
-    });
+    const added = await waiting.added();
     if (added === undefined) return undefined;
     await writeMembers(files, added.list, owner, hash);
     return added.id;

@@ -65,6 +65,7 @@ export interface Added {
 export class WaitingHost {
   private isClosed = false;
   private timer: NodeJS.Timeout | undefined;
+  private endPause: () => void = () => undefined;
   private failure: unknown;
   /** Asks the hosts that the newest list has and the cluster file lacks, which `of` says. */
   private others: { readonly of: string; readonly inquiry: Inquiry<KnownMembers> | undefined } = {
@@ -168,7 +169,14 @@ export class WaitingHost {
   }
 
   /** Resolves when the members list this identity; undefined: it was closed before. Rejects with what broke it. */
-  async added(): Promise<Added | undefined> {
+  added(): Promise<Added | undefined> {
+    return this.askOn().catch((error: unknown) => {
+      if (this.isClosed) return undefined; // the question that was open could not be answered any more
+      throw error;
+    });
+  }
+
+  private async askOn(): Promise<Added | undefined> {
     const pace = new AskPace();
     const listedIn = (answer: KnownMembers | undefined): Added | undefined => {
       const host = answer?.list.hosts.find(({ identity }) => identity === this.identity);
@@ -203,6 +211,7 @@ export class WaitingHost {
       }
       if (answers.every(({ answer }) => answer !== undefined))
         await new Promise<void>((resolve) => {
+          this.endPause = resolve;
           this.timer = setTimeout(resolve, pace.roundMs);
         });
     }
@@ -238,6 +247,7 @@ export class WaitingHost {
   async close(): Promise<void> {
     this.isClosed = true;
     clearTimeout(this.timer);
+    this.endPause();
     await this.others.inquiry?.close();
     await this.members.close();
     await this.loop.close();
