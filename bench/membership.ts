@@ -279,9 +279,9 @@ interface Kind {
   readonly count: number;
   readonly secondsMedian: number;
   readonly gapMs: { readonly median: number; readonly worst: number };
-  /** At the death of the host that is replaced; null if it was alive. */
   /** While a host that joins starts and copies the state; null if none joins. */
   readonly copyingGapMs: { readonly median: number; readonly worst: number } | null;
+  /** At the death of the host that is replaced; null if it was alive. */
   readonly failoverMs: { readonly median: number; readonly worst: number } | null;
   readonly steadyGapMs: { readonly median: number; readonly worst: number };
   readonly p99Ns: { readonly before: number; readonly during: number; readonly after: number };

@@ -60,6 +60,11 @@ class Hosts {
     this.running.set(id, await Replica.start({ ...options, ...(listen === undefined ? {} : { listen }) }));
   }
 
+  client(): Promise<Client> {
+    const options = { logger: silentLogger, timeout: TIMEOUT_MS, connectTimeout: TIMEOUT_MS };
+    return Client.connect({ cluster: this.file, ...options });
+  }
+
   /** The data directory of a first host. */
   dataOf(id: number): string {
     return join(this.directory, `first-${id}`);
@@ -126,14 +131,19 @@ class Hosts {
   }
 }
 
+/** What was written before, between and after the changes. */
+async function hasAll(t: Test, kv: KvClient): Promise<void> {
+  for (const [key, value] of [
+    ['before', '1'],
+    ['between', '2'],
+    ['after', '3'],
+  ] as const)
+    t.equal(Buffer.from((await kv.get(key))!).toString(), value);
+}
+
 t.test('one of three burnt down: a new host takes its place, the old ones go, and three become five', async (t) => {
   const hosts = await Hosts.start(t, 3);
-  await using client = await Client.connect({
-    cluster: hosts.file,
-    logger: silentLogger,
-    timeout: TIMEOUT_MS,
-    connectTimeout: TIMEOUT_MS,
-  });
+  await using client = await hosts.client();
   const kv = new KvClient(client);
   await kv.put('before', '1');
   await hosts.stop(2);
@@ -162,24 +172,14 @@ t.test('one of three burnt down: a new host takes its place, the old ones go, an
   await hosts.stop(0);
   await hosts.stop(1);
   await kv.put('after', '3');
-  for (const [key, value] of [
-    ['before', '1'],
-    ['between', '2'],
-    ['after', '3'],
-  ] as const)
-    t.equal(Buffer.from((await kv.get(key))!).toString(), value);
+  await hasAll(t, kv);
 });
 
 t.test(
   'a host moves with its directory: the first change of a cluster, and the host is needed afterwards',
   async (t) => {
     const hosts = await Hosts.start(t, 3);
-    await using client = await Client.connect({
-      cluster: hosts.file,
-      logger: silentLogger,
-      timeout: TIMEOUT_MS,
-      connectTimeout: TIMEOUT_MS,
-    });
+    await using client = await hosts.client();
     const kv = new KvClient(client);
     await kv.put('before', '1');
     await hosts.stop(1);
@@ -205,12 +205,7 @@ t.test(
     await hosts.run(1, hosts.dataOf(1));
     await kv.put('after', '3');
     t.equal(hosts.running.get(1)!.status().port, Number(address.split(':')[1]));
-    for (const [key, value] of [
-      ['before', '1'],
-      ['between', '2'],
-      ['after', '3'],
-    ] as const)
-      t.equal(Buffer.from((await kv.get(key))!).toString(), value);
+    await hasAll(t, kv);
   },
 );
 

@@ -1,11 +1,11 @@
 // What an operator sees of a change of the members in a running cluster: reports, status, metrics and logs.
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { AllMembers } from '../../src/cli/cluster/all-members.js';
 import { summarize, type ClusterSummary } from '../../src/cli/cluster/summary.js';
 import { switchOn } from '../../src/client/feature-switch.js';
 import { OperatorClient } from '../../src/client/operator-client.js';
 import { openChain } from '../../src/host/chain.js';
-import { loadCluster } from '../../src/host/cluster-config.js';
+import { loadCluster, type ClusterConfig } from '../../src/host/cluster-config.js';
 import { silentLogger, type Logger } from '../../src/host/logger.js';
 import { spokenIn } from '../../src/host/status.js';
 import { KvMachine } from '../../src/machine/kv.js';
@@ -19,14 +19,8 @@ import { clusterConfig, startReplicas } from './fixtures.js';
 /** On a busy host. */
 const TIMEOUT_MS = 60_000;
 
-t.test('a learner, and an epoch with fewer voters', async (t) => {
-  const cluster = await clusterConfig(3);
-  const logged: string[] = [];
-  const note = (event: string, fields: object): void =>
-    void logged.push(`${event} ${(fields as { replica?: number }).replica}`);
-  const logger: Logger = { ...silentLogger, info: note, warn: note };
-  const replicas = await startReplicas(cluster, () => new KvMachine(), { logger });
-  t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
+/** Switches the feature on. Returns what carries out an operation, which must not be refused. */
+async function operatorOf(t: Test, cluster: ClusterConfig): Promise<(operation: ConfigureOperation) => Promise<void>> {
   const options = { cluster, logger: silentLogger, connectTimeout: TIMEOUT_MS };
   await switchOn(
     options,
@@ -35,18 +29,36 @@ t.test('a learner, and an epoch with fewer voters', async (t) => {
   );
   const operator = await OperatorClient.open(options);
   t.teardown(() => operator.close());
-  const change = async (operation: ConfigureOperation): Promise<void> => {
+  return async (operation) => {
     t.match(await operator.change(operation, TIMEOUT_MS), { outcome: 0 }, operation.kind);
   };
-  await using status = await AllMembers.open({ cluster });
-  /** The cluster, once what is awaited is so. */
-  const once = async (isSo: (summary: ClusterSummary) => boolean): Promise<ClusterSummary> => {
+}
+
+/** What returns the cluster once something is so, or as it is when the time is up. */
+function onceIn(
+  { id }: ClusterConfig,
+  status: AllMembers,
+): (isSo: (summary: ClusterSummary) => boolean) => Promise<ClusterSummary> {
+  return async (isSo) => {
     const endMs = Date.now() + TIMEOUT_MS;
     for (;;) {
-      const summary = summarize(cluster.id, await status.ask(1_000));
+      const summary = summarize(id, await status.ask(1_000));
       if (isSo(summary) || Date.now() > endMs) return summary;
     }
   };
+}
+
+t.test('a learner, and an epoch with fewer voters', async (t) => {
+  const cluster = await clusterConfig(3);
+  const logged: string[] = [];
+  const note = (event: string, fields: object): void =>
+    void logged.push(`${event} ${(fields as { replica?: number }).replica}`);
+  const logger: Logger = { ...silentLogger, info: note, warn: note };
+  const replicas = await startReplicas(cluster, () => new KvMachine(), { logger });
+  t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
+  const change = await operatorOf(t, cluster);
+  await using status = await AllMembers.open({ cluster });
+  const once = onceIn(cluster, status);
   const role = (summary: ClusterSummary, id: number): string | undefined =>
     summary.replicas.find((row) => row.id === id)?.role;
 
@@ -115,13 +127,7 @@ t.test('an old cluster file shows the whole cluster, as long as one replica in i
   const replicas = await startReplicas(cluster, () => new KvMachine());
   t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
   await using status = await AllMembers.open({ cluster: { ...cluster, replicas: [cluster.replicas[0]!] } });
-  const once = async (isSo: (summary: ClusterSummary) => boolean): Promise<ClusterSummary> => {
-    const endMs = Date.now() + TIMEOUT_MS;
-    for (;;) {
-      const summary = summarize(cluster.id, await status.ask(1_000));
-      if (isSo(summary) || Date.now() > endMs) return summary;
-    }
-  };
+  const once = onceIn(cluster, status);
   const all = await once(({ answered, available }) => answered === 3 && available);
   t.match(all, { answered: 3, available: true });
   t.same(
@@ -147,17 +153,7 @@ t.test('a host in the place of one that is gone is named by its own id', async (
   const cluster = await clusterConfig(3);
   const replicas = await startReplicas(cluster, () => new KvMachine());
   t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
-  const options = { cluster, logger: silentLogger, connectTimeout: TIMEOUT_MS };
-  await switchOn(
-    options,
-    featureOperation(FEATURE_NAMES.indexOf('membership') + 1, openChain(loadCluster(cluster), undefined, loadHash())),
-    TIMEOUT_MS,
-  );
-  const operator = await OperatorClient.open(options);
-  t.teardown(() => operator.close());
-  const change = async (operation: ConfigureOperation): Promise<void> => {
-    t.match(await operator.change(operation, TIMEOUT_MS), { outcome: 0 }, operation.kind);
-  };
+  const change = await operatorOf(t, cluster);
   for (const id of [0, 1, 2])
     await change({ kind: 'name', id, identityHi: 1, identityLo: id + 1, address: cluster.replicas[id]! });
   await change({ kind: 'learn', identityHi: 1, identityLo: 9, address: '127.0.0.1:9' });

@@ -4,7 +4,15 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Client, JitPaxosError, KvClient, KvMachine, Replica, silentLogger } from '../../src/index.js';
+import {
+  Client,
+  type ClusterConfig,
+  JitPaxosError,
+  KvClient,
+  KvMachine,
+  Replica,
+  silentLogger,
+} from '../../src/index.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { DEFAULT_LIMITS } from '../../src/protocol/config.js';
 import { featureNames } from '../../src/protocol/log/features.js';
@@ -44,6 +52,16 @@ function goldenDirectory(t: Test, name = 'disk-1'): string {
   return directory;
 }
 
+/** The key-value store has what the last ten writes before `end` left. */
+async function hasValues(t: Test, cluster: ClusterConfig, end: number): Promise<void> {
+  await using client = await Client.connect({ cluster, lanes: 1, logger: silentLogger });
+  const kv = new KvClient(client);
+  for (let i = end - 10; i < end; i++) {
+    const found = await kv.get(`key-${i % 10}`);
+    t.equal(found === undefined ? undefined : Buffer.from(found).toString(), `value-${i}`);
+  }
+}
+
 t.test(
   'a replica goes on with the log that the previous version left, and that with what this one leaves',
   async (t) => {
@@ -59,13 +77,7 @@ t.test(
         logger: silentLogger,
       });
       t.equal(replica.status().incarnation, 1 + round);
-      const client = await Client.connect({ cluster, lanes: 1, logger: silentLogger });
-      const kv = new KvClient(client);
-      for (let i = 30; i < 40; i++) {
-        const found = await kv.get(`key-${i % 10}`);
-        t.equal(found === undefined ? undefined : Buffer.from(found).toString(), `value-${i}`);
-      }
-      await client.close();
+      await hasValues(t, cluster, 40);
       await replica.close();
     }
   },
@@ -96,13 +108,7 @@ t.test('a replica goes on with a snapshot that names features', async (t) => {
     });
     t.equal(replica.status().incarnation, 1 + round);
     t.same(replica.status().features?.on, ['session-quotas']);
-    const client = await Client.connect({ cluster, lanes: 1, logger: silentLogger });
-    const kv = new KvClient(client);
-    for (let i = 40; i < 50; i++) {
-      const found = await kv.get(`key-${i % 10}`);
-      t.equal(found === undefined ? undefined : Buffer.from(found).toString(), `value-${i}`);
-    }
-    await client.close();
+    await hasValues(t, cluster, 50);
     await replica.close();
   }
 });
@@ -133,13 +139,7 @@ t.test('a replica goes on in the epoch that its directory knows, whatever its cl
       });
       t.equal(version(), MEMBERS_HARD_STATE_FORMAT, 'and it stays what an older release refuses');
       if (durability === 'fsync') {
-        const client = await Client.connect({ cluster: clusterAt(24_784), lanes: 1, logger: silentLogger });
-        const kv = new KvClient(client);
-        for (let i = 40; i < 50; i++) {
-          const found = await kv.get(`key-${i % 10}`);
-          t.equal(found === undefined ? undefined : Buffer.from(found).toString(), `value-${i}`);
-        }
-        await client.close();
+        await hasValues(t, clusterAt(24_784), 50);
       }
       await replica.close();
     }
