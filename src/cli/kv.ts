@@ -11,6 +11,7 @@ import {
   type StoreValue,
 } from '../client/store-client.js';
 import { loadCluster } from '../host/cluster-config.js';
+import { isObject } from '../host/options.js';
 import { inLine } from '../host/printable.js';
 import { KV_SCAN_LIMIT_MAX } from '../machine/kv-codec.js';
 import { TTL_MS_MAX } from '../machine/store/layout.js';
@@ -324,10 +325,6 @@ const OPERATION_FIELDS = {
   range: { range: 'object' },
 };
 const RANGE_FIELDS = { prefix: 'string', from: 'string', to: 'string', limit: 'number' };
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
 
 function notFound(key: string): CliError {
   return new CliError('key-not-found', `there is no key "${key}"; jitpaxos kv scan lists the keys`);

@@ -16,24 +16,6 @@ import { isOldNode, NODE_MIN, version } from '../host/version.js';
 
 type Commands = Readonly<Record<string, readonly [summary: string, load: () => Promise<Command>]>>;
 
-/** Offered together with the feature that they need. */
-const MEMBER_CHANGES: Commands = {
-  'member add': [
-    'add hosts that wait to be added (replica --join)',
-    async () => (await import('./members/commands.js')).add,
-  ],
-  'member promote': ['make voters of learners', async () => (await import('./members/commands.js')).promote],
-  'member replace': [
-    'put a new host in the place of one that is lost',
-    async () => (await import('./members/commands.js')).replace,
-  ],
-  'member remove': ['remove hosts', async () => (await import('./members/commands.js')).remove],
-  'member move': [
-    'list a host at another address, where its data directory is now',
-    async () => (await import('./members/commands.js')).move,
-  ],
-};
-
 /** Name → what it does, and where it is. */
 const COMMANDS: Commands = {
   init: ['write a cluster file', async () => (await import('./init.js')).init],
@@ -82,7 +64,20 @@ const COMMANDS: Commands = {
     'show who the members of the cluster are, according to each replica',
     async () => (await import('./members/list.js')).list,
   ],
-  ...MEMBER_CHANGES,
+  'member add': [
+    'add hosts that wait to be added (replica --join)',
+    async () => (await import('./members/commands.js')).add,
+  ],
+  'member promote': ['make voters of learners', async () => (await import('./members/commands.js')).promote],
+  'member replace': [
+    'put a new host in the place of one that is lost',
+    async () => (await import('./members/commands.js')).replace,
+  ],
+  'member remove': ['remove hosts', async () => (await import('./members/commands.js')).remove],
+  'member move': [
+    'list a host at another address, where its data directory is now',
+    async () => (await import('./members/commands.js')).move,
+  ],
   doctor: ['check this host, and the cluster as seen from it', async () => (await import('./doctor/doctor.js')).doctor],
   top: ['show the cluster live', async () => (await import('./cluster/top.js')).top],
   'clock list': [

@@ -17,7 +17,7 @@ import type { Address } from '../transport/transport.js';
 import { OFFERED_FEATURES, type FeatureName } from '../protocol/log/features.js';
 import { CHAIN_FUNCTIONS, KEYED_CHAIN, type ChainFunction } from './chain.js';
 import { readRegularText } from '../storage/regular-file.js';
-import { checkInteger, checkKeys, show } from './options.js';
+import { checkInteger, checkKeys, isObject, show } from './options.js';
 import { ADDRESS_ADVICE, addressFault, canonicalHost } from './replica-address.js';
 import { DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 
@@ -306,10 +306,6 @@ export function resolveAddresses(cluster: Cluster): Promise<Address[]> {
       }
     }),
   );
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function invalid(message: string): JitPaxosError {

@@ -18,7 +18,7 @@ import { JitPaxosError } from '../errors.js';
 import { MAC_KEY_BYTES } from '../native/mac.js';
 import { CHAIN_SECRET_BYTES } from './chain.js';
 import { readRegularText } from '../storage/regular-file.js';
-import { checkKeys, show } from './options.js';
+import { checkKeys, isObject, show } from './options.js';
 
 export const KEYS_SCHEMA = 'jitpaxos.keys/1';
 
@@ -175,10 +175,6 @@ function isSecret(text: string, length: number): boolean {
 
 function isKeyId(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 1 && (value as number) <= 0x7fffffff;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function invalid(message: string): JitPaxosError {

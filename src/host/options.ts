@@ -19,6 +19,11 @@ export function checkKeys(code: ErrorCode, where: string, value: object, known: 
   }
 }
 
+/** Also what JSON calls an object: not null, and no list. */
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
 /** The names of all options of `T`, for `checkKeys`. A table with a name too few or too many is a type error. */
 export function optionNames<T extends object>(table: Readonly<Record<keyof T, true>>): readonly string[] {
   return Object.keys(table);

@@ -12,7 +12,7 @@ import { openChain } from '../../host/chain.js';
 import { hostAndPortOf, loadCluster, type Cluster } from '../../host/cluster-config.js';
 import { loadKeys } from '../../host/key-file.js';
 import { keyFileBeside } from '../../host/keyring.js';
-import type { ReplicaStatusReport } from '../../host/status.js';
+import { idOfEntry, type ReplicaStatusReport } from '../../host/status.js';
 import type { WaitingReport } from '../../host/waiting-report.js';
 import { JitPaxosError } from '../../errors.js';
 import { loadHash } from '../../native/hash64.js';
@@ -287,9 +287,10 @@ function seenOf(report: ReplicaStatusReport, committed: number, speaks: number):
 }
 
 /** Ids of the hosts that a primary has heard within the last two seconds, itself not; empty for another replica. */
-export function heardBy({ id, entriesOf, replicaClocks }: ReplicaStatusReport): number[] {
-  const offsets = replicaClocks?.offsetsNs ?? [];
-  return offsets.flatMap((ns, at) => (ns === null ? [] : [entriesOf?.[at] ?? at])).filter((host) => host !== id);
+export function heardBy(report: ReplicaStatusReport): number[] {
+  const offsets = report.replicaClocks?.offsetsNs ?? [];
+  const heard = offsets.flatMap((ns, entry) => (ns === null ? [] : [idOfEntry(report, entry)]));
+  return heard.filter((host) => host !== report.id);
 }
 
 /** The cluster did not answer in time: what became of it is not known, and it is looked at again. */
