@@ -1,10 +1,10 @@
 /**
  * A snapshot of the key-value store that is taken in pieces while the store changes.
  *
- * It walks through the keys in their order. What a write would destroy before the walk has come there is kept: the old
- * record of a key goes to a heap of its own, once, in the same order. Entries that differ from the beginning, because
- * they were changed or came later, are marked, and the walk passes over them. So the walk merges two ordered lists, and
- * its bytes are those of a snapshot at the beginning.
+ * The leases come first (store/leases.ts). Then it walks through the keys in their order. What a write would destroy
+ * before the walk has come there is kept: the old record of a key goes to a heap of its own, once, in the same order.
+ * Entries that differ from the beginning, because they were changed or came later, are marked, and the walk passes over
+ * them. So the walk merges two ordered lists, and its bytes are those of a snapshot at the beginning.
  */
 import { copyBytes } from '../wire/copy.js';
 import { writeU16 } from '../wire/u64.js';
@@ -12,6 +12,7 @@ import { META_BYTES, RecordHeap } from './kv-heap.js';
 import { KV_KEY_BYTES_MAX, KV_VALUE_BYTES_MAX } from './kv-layout.js';
 import { OrderIndex, type OrderCursor } from './kv-order.js';
 import type { SnapshotInPieces } from './state-machine.js';
+import type { LeasesCopy } from './store/leases.js';
 
 // level 0:  snapshot := magic u32, count u32, count × ( key u16, value u16, key, value ), keys ascending
 // level 1:  snapshot := magic u32, count u32, level u32, leases u32, revision u64, now u64,
@@ -65,8 +66,9 @@ export class StoreSnapshot implements SnapshotInPieces {
   constructor(
     heap: RecordHeap,
     order: OrderIndex,
-    /** What comes before the entries. */
+    /** What comes before the leases. */
     private readonly head: Uint8Array,
+    private readonly leases: LeasesCopy,
     private readonly level: number,
     readonly length: number,
     /** Called when it is over. */
@@ -108,7 +110,11 @@ export class StoreSnapshot implements SnapshotInPieces {
     if (this.#piece.length < room) this.#piece = new Uint8Array(room);
     const ofHead = Math.max(0, Math.min(head.length - this.#written, Math.max(1, maxBytes)));
     for (let i = 0; i < ofHead; i++) this.#piece[i] = head[this.#written + i]!;
-    const filled = this.#written + ofHead < head.length ? ofHead : this.#walk(ofHead, maxBytes);
+    let filled = ofHead;
+    if (this.#written + ofHead >= head.length) {
+      if (this.leases.left > 0) filled = this.leases.write(this.#piece, filled, maxBytes);
+      if (this.leases.left === 0) filled = this.#walk(filled, maxBytes);
+    }
     this.#written += filled;
     if (this.#written === this.length) this.ended();
     return this.#piece.subarray(0, filled);

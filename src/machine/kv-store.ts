@@ -516,18 +516,18 @@ export class KvStore {
   /** Depends on the contents only, not on their history. */
   snapshot(): Uint8Array {
     const bytes = new Uint8Array(this.#snapshotBytes());
-    const head = this.#head();
-    bytes.set(head);
-    let at = head.length;
+    bytes.set(this.#head());
+    this.#leases.write(bytes, LEVELLED_HEADER_BYTES);
+    let at = this.#headBytes;
     const cursor = { block: 0, position: 0 };
     for (let id = this.next(cursor); id >= 0; id = this.next(cursor))
       at = writeEntry(this.#heap, id, this.#level, bytes, at);
     return bytes;
   }
 
-  /** What a snapshot holds before the entries. */
+  /** What a snapshot holds before the leases. */
   #head(): Uint8Array {
-    const head = new Uint8Array(this.#headBytes);
+    const head = new Uint8Array(this.#level === 0 ? SNAPSHOT_HEADER_BYTES : LEVELLED_HEADER_BYTES);
     writeI32(head, 0, this.#level === 0 ? SNAPSHOT_MAGIC : LEVELLED_MAGIC);
     writeI32(head, 4, this.#table.count);
     if (this.#level === 0) return head;
@@ -535,23 +535,27 @@ export class KvStore {
     writeI32(head, 12, this.#leases.count);
     writeIndex(head, 16, this.#numbers[REVISION]!);
     writeIndex(head, 24, this.#numbers[NOW]!);
-    this.#leases.write(head, LEVELLED_HEADER_BYTES);
     return head;
   }
 
+  /** Bytes of a snapshot before the entries. */
   get #headBytes(): number {
     return this.#level === 0 ? SNAPSHOT_HEADER_BYTES : LEVELLED_HEADER_BYTES + this.#leases.count * LEASE_BYTES;
   }
 
   /** Takes the place of one that is in progress. */
   beginSnapshot(): StoreSnapshot {
+    const leases = this.#leases;
+    const copy = leases.beginCopy();
     const begun: StoreSnapshot = new StoreSnapshot(
       this.#heap,
       this.#order,
       this.#head(),
+      copy,
       this.#level,
       this.#snapshotBytes(),
       () => {
+        leases.endCopy(copy);
         if (this.#inProgress === begun) this.#inProgress = undefined;
       },
     );

@@ -6,7 +6,7 @@
  * another one for it.
  */
 import { readIndex, writeIndex } from '../../wire/u64.js';
-import { NumberOrder } from './number-order.js';
+import { NumberOrder, type NumberCursor } from './number-order.js';
 
 /** number u64 | ends u64 | ttl u64 */
 export const LEASE_BYTES = 24;
@@ -22,6 +22,8 @@ export class Leases {
   readonly #byNumber = new NumberOrder();
   /** By end and number. */
   readonly #due = new NumberOrder();
+  /** The copy that is being written in pieces. */
+  #copy: LeasesCopy | undefined;
 
   get count(): number {
     return this.#byNumber.count;
@@ -63,6 +65,7 @@ export class Leases {
 
   setEnd(slot: number, ends: number): void {
     const number = this.#numbers[slot]!;
+    this.#copy?.changes(slot);
     this.#due.remove(this.#ends[slot]!, number);
     this.#ends[slot] = ends;
     this.#due.insert(ends, number, slot);
@@ -70,6 +73,7 @@ export class Leases {
 
   remove(slot: number): void {
     const number = this.#numbers[slot]!;
+    this.#copy?.changes(slot);
     this.#due.remove(this.#ends[slot]!, number);
     this.#byNumber.remove(number, 0);
     this.#free.push(slot);
@@ -85,20 +89,106 @@ export class Leases {
     return this.#due.lowestFirst();
   }
 
+  /** The number of the newest lease; 0 if there is no lease. */
+  highest(): number {
+    return this.#byNumber.highestFirst();
+  }
+
+  /** Sets the cursor to the first lease with this number or a higher one. */
+  seek(number: number, cursor: NumberCursor): void {
+    this.#byNumber.seek(number, 0, cursor);
+  }
+
+  /** The slot of the lease at the cursor, which moves on by one, in the order of the numbers; -1 at the end. */
+  next(cursor: NumberCursor): number {
+    return this.#byNumber.next(cursor);
+  }
+
   /** Writes all of them, in the order of their numbers. */
   write(target: Uint8Array, offset: number): void {
+    const cursor = { block: 0, at: 0 };
     let at = offset;
-    this.#byNumber.forEach((slot) => {
-      writeIndex(target, at, this.#numbers[slot]!);
-      writeIndex(target, at + 8, this.#ends[slot]!);
-      writeIndex(target, at + 16, this.#ttls[slot]!);
+    for (let slot = this.next(cursor); slot >= 0; slot = this.next(cursor)) {
+      this.writeOne(slot, target, at);
       at += LEASE_BYTES;
-    });
+    }
+  }
+
+  writeOne(slot: number, target: Uint8Array, offset: number): void {
+    writeIndex(target, offset, this.#numbers[slot]!);
+    writeIndex(target, offset + 8, this.#ends[slot]!);
+    writeIndex(target, offset + 16, this.#ttls[slot]!);
+  }
+
+  /** What `write` would write now, in pieces, while leases change. Takes the place of one that is in progress. */
+  beginCopy(): LeasesCopy {
+    return (this.#copy = new LeasesCopy(this));
+  }
+
+  /** Leases may change as if the copy were not there: it is written, or not wanted. */
+  endCopy(copy: LeasesCopy): void {
+    if (this.#copy === copy) this.#copy = undefined;
   }
 
   /** Adds the lease that `write` wrote. */
   read(source: Uint8Array, offset: number): void {
     this.add(readIndex(source, offset), readIndex(source, offset + 8), readIndex(source, offset + 16));
+  }
+}
+
+/**
+ * The leases as they were at the beginning, written in the order of their numbers while they change. One that changes or
+ * goes before it is written is kept, once. One that comes has a higher number than all of the beginning: the number of a
+ * grant is used again only after the grant was undone, and nothing from before the beginning is undone.
+ */
+export class LeasesCopy {
+  #left: number;
+  /** All leases up to this number are written. */
+  #reached = 0;
+  readonly #last: number;
+  #kept: Leases | undefined;
+  readonly #cursor: NumberCursor = { block: 0, at: 0 };
+  readonly #keptCursor: NumberCursor = { block: 0, at: 0 };
+
+  constructor(private readonly leases: Leases) {
+    this.#left = leases.count;
+    this.#last = leases.highest();
+  }
+
+  /** Leases that are not written yet. */
+  get left(): number {
+    return this.#left;
+  }
+
+  /** The lease is about to change, or to go. */
+  changes(slot: number): void {
+    const { leases } = this;
+    const number = leases.number(slot);
+    if (number <= this.#reached || number > this.#last) return;
+    const kept = (this.#kept ??= new Leases());
+    if (kept.find(number) < 0) kept.add(number, leases.ends(slot), leases.ttl(slot));
+  }
+
+  /** Writes the next ones, until `end` is reached or no lease is left. Returns where they end. */
+  write(target: Uint8Array, offset: number, end: number): number {
+    const { leases } = this;
+    const kept = this.#kept;
+    leases.seek(this.#reached + 1, this.#cursor);
+    kept?.seek(this.#reached + 1, this.#keptCursor);
+    let slot = leases.next(this.#cursor);
+    let old = kept === undefined ? -1 : kept.next(this.#keptCursor);
+    let at = offset;
+    for (; this.#left > 0 && at < end; this.#left--, at += LEASE_BYTES) {
+      const number = slot < 0 ? Infinity : leases.number(slot);
+      const keptNumber = old < 0 ? Infinity : kept!.number(old);
+      if (keptNumber <= number) {
+        kept!.writeOne(old, target, at);
+        old = kept!.next(this.#keptCursor);
+      } else leases.writeOne(slot, target, at);
+      if (number <= keptNumber) slot = leases.next(this.#cursor);
+      this.#reached = Math.min(number, keptNumber);
+    }
+    return at;
   }
 }
 

@@ -7,6 +7,12 @@
 
 const BLOCK_ENTRIES_MAX = 256;
 
+/** A place in the order. */
+export interface NumberCursor {
+  block: number;
+  at: number;
+}
+
 class Block {
   readonly first = new Float64Array(BLOCK_ENTRIES_MAX);
   readonly second = new Float64Array(BLOCK_ENTRIES_MAX);
@@ -89,9 +95,29 @@ export class NumberOrder {
     return this.#count === 0 ? 0 : this.#blocks[0]!.first[0]!;
   }
 
-  /** In ascending order. */
-  forEach(visit: (id: number) => void): void {
-    for (const { ids, count } of this.#blocks) for (let i = 0; i < count; i++) visit(ids[i]!);
+  /** The first number of the highest pair; 0 if there is no pair. */
+  highestFirst(): number {
+    const last = this.#blocks[this.#blocks.length - 1];
+    return this.#count === 0 ? 0 : last!.first[last!.count - 1]!;
+  }
+
+  /** Sets the cursor to the lowest pair at or above this one. It is valid until the next change. */
+  seek(first: number, second: number, cursor: NumberCursor): void {
+    this.#search(first, second);
+    cursor.block = this.#block;
+    cursor.at = this.#at;
+  }
+
+  /** The id at the cursor, which moves on by one; -1 at the end. */
+  next(cursor: NumberCursor): number {
+    const block = this.#blocks[cursor.block];
+    if (block === undefined) return -1;
+    const id = block.ids[cursor.at]!;
+    if (++cursor.at === block.count) {
+      cursor.block++;
+      cursor.at = 0;
+    }
+    return id;
   }
 
   #search(first: number, second: number): void {
