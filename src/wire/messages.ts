@@ -99,7 +99,8 @@ export const Sync = defineMessage('Sync', 6, {
  * `sequence`: of the newest Sync heard. `differed`: 1 if the log of this member differed, or may have, since its last
  * SyncAck; the primary then pushes its order. 2 or 3: the request of the entry behind `matchedIndex` has not arrived here
  * (2), or had to wait here for the primary's order (3); the primary may then serve its owner apart. `clock`: the sender's
- * clock when it wrote this, ns; 0 if not given.
+ * clock when it wrote this, ns; 0 if not given. From the primary to a member, with `differed` 3: I append the requests of
+ * the owner of the entry behind `matchedIndex` in batches; the other fields are 0.
  */
 export const SyncAck = defineMessage('SyncAck', 7, {
   view: 'u32',

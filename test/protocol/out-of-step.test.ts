@@ -417,26 +417,34 @@ t.test('no room for the next batch: busy. Registers, and under `late: reject` al
   t.end();
 });
 
-t.test('an owner with too many entries that no other replica confirmed is served apart, and the others go on', (t) => {
+t.test('an owner with too many entries in different orders is served apart, and the others go on', (t) => {
   const cachedRequests = 64;
   const most = cachedRequests * OPEN_PART;
-  const flooded = (count: number, beside: boolean): Scene => {
+  const flooded = (count: number, beside: boolean, differs = true): Scene => {
     const s = new Scene({ limits: { cachedRequests } });
     // Long enough for earlier requests to be forgotten.
     s.c.run(8_000_000);
     if (beside) t.equal(s.commits(s.alice), true);
     s.c.run(20_000);
+    if (differs) {
+      s.c.give(s.mallory, Request, s.next(s.mallory), 1);
+      s.c.give(s.mallory, Request, s.next(s.mallory), 0, 1);
+      s.c.settle();
+      s.c.run(6_000);
+      t.equal(s.c.replica(0).state.pushing, true, 'the logs differ, and the primary hears of it');
+    }
     // Its requests reach both replicas, each in another order; no Sync was answered yet.
     const requests = Array.from({ length: count }, (_, i) => s.next(s.mallory, { lane: i % 4 }));
     for (const request of requests) s.c.give(s.mallory, Request, request, 0);
-    for (const request of [...requests.slice(1), requests[0]!]) s.c.give(s.mallory, Request, request, 1);
+    const others = differs ? [...requests.slice(1), requests[0]!] : requests;
+    for (const request of others) s.c.give(s.mallory, Request, request, 1);
     s.c.lose();
     s.c.pass(6_000);
     return s;
   };
   const s = flooded(most + 8, true);
   s.c.deliver({ message: Sync });
-  t.strictSame([s.apart(0, s.mallory), s.apart(1, s.mallory)], [true, true], 'at the primary and at the member');
+  t.equal(s.apart(0, s.mallory), true, 'at the primary');
   t.equal(s.apart(0, s.alice) || s.apart(1, s.alice) || s.apart(0, s.bob), false);
   s.c.run(100_000);
   const cut = s.c.replica(1).counter('entries_cut');
@@ -459,11 +467,12 @@ t.test('an owner with too many entries that no other replica confirmed is served
   t.ok(last - before > 120, `${last - before} entries: it is served as well`);
   t.equal(s.c.replica(1).chain(last), s.c.replica(0).chain(last));
 
-  for (const [count, beside] of [
-    [most - 8, true],
-    [most + 8, false],
+  for (const [count, beside, differs] of [
+    [most - 8, true, true],
+    [most + 8, false, true],
+    [most + 8, true, false],
   ] as const) {
-    const quiet = flooded(count, beside);
+    const quiet = flooded(count, beside, differs);
     quiet.c.deliver({ message: Sync });
     t.strictSame([quiet.apart(0, quiet.mallory), quiet.apart(1, quiet.mallory)], [false, false]);
   }
@@ -528,6 +537,23 @@ function awaiting(s: Scene, client: HandClient): Packet {
   return { ...like!, values, bytes: encode(SyncAck, values) };
 }
 
+t.test('members know whom the primary serves in batches, and do not take the batches for lateness', (t) => {
+  const s = new Scene();
+  // As if the primary had found out by itself.
+  s.c
+    .replica(0)
+    .core['repair'].outOfStep.awaitedBy(
+      Object.assign(new Entry(), { owner: 0, sessionHi: 0, sessionLo: Number(s.mallory.session) }),
+    );
+  s.c.run(6_000);
+  t.equal(s.apart(1, s.mallory), true, 'the first Sync says it, by the entry of its Register');
+  t.equal(s.apart(1, s.alice) || s.apart(1, s.bob), false);
+  t.same(s.reports(), [[Differed.awaits, 2n]], 'told once');
+  s.c.run(5 * PERIOD_US);
+  t.strictSame([s.apart(0, s.mallory), s.apart(1, s.mallory)], [false, false], 'it does not keep itself up');
+  t.end();
+});
+
 t.test('what is committed counts as open for nobody, though a member that joins has confirmed nothing yet', (t) => {
   const entry = new Entry();
   const of = (owner: number): Entry => {
@@ -544,6 +570,7 @@ t.test('what is committed counts as open for nobody, though a member that joins 
   };
   const state = {
     log,
+    pushing: true,
     committed: log.lastIndex - 200,
     config: { seed: 1, limits: DEFAULT_LIMITS, timings: DEFAULT_TIMINGS },
   };

@@ -52,6 +52,22 @@ export class Sender extends MessageWriter {
     this.acknowledge(to, matched, how, now);
   }
 
+  /** Tells a member that this primary appends the requests of the owner of the entry behind `matched` in batches. */
+  servedApart(to: number, matched: number): void {
+    const { state } = this;
+    const o = this.open(wire.SyncAck, to, 0);
+    if (o < 0) return;
+    const { bytes } = state.out;
+    const at = wire.SyncAck.at;
+    writeI32(bytes, o + at.sequence, 0);
+    bytes[o + at.differed] = Differed.awaits;
+    writeIndex(bytes, o + at.matchedIndex, matched);
+    writeIndex(bytes, o + at.neededIndex, 0);
+    writeI32(bytes, o + at.clock, 0);
+    writeI32(bytes, o + at.clock + 4, 0);
+    state.out.commit(wire.SyncAck.size);
+  }
+
   /** False when there was no room. */
   private acknowledge(to: number, matched: number, differed: DifferedCode, now: Instant): boolean {
     const { state } = this;

@@ -18,9 +18,13 @@
  * - Late requests happen to honest clients too. An owner that has not many more of them than the others is left alone, and
  *   so is one that has only a few, or none beside it.
  *
- * The same is done to an owner that has too many entries in the log of which it is not known yet that all members have them:
- * a client that keeps no window. What the replicas then have in different orders is so much that moving it takes longer than the
- * primary takes for the next ones. Both see that by themselves, each in its own log.
+ * While members differ, the primary does the same to an owner that has too many entries in the log of which it is not known
+ * yet that all members have them: a client that keeps no window. What the replicas then have in different orders is so much
+ * that moving it takes longer than the primary takes for the next ones. Many entries alone are no sign of it: a client has them
+ * on a long path, or as soon as a busy host answers late.
+ *
+ * A primary that batches says so to the members (`noticed`). To a member that does not know it, a batch looks like lateness of
+ * its owner: what made one batch would keep up all others.
  *
  * A member stops reporting some time before it takes requests directly again. By then the primary does too. Otherwise the
  * batches of the primary would look like lateness to the member, and its reports would keep up the batches.
@@ -61,15 +65,20 @@ const STRIKES_MAX = 4;
 export const FORGIVE_PERIODS = 600;
 /**
  * The part of the cached requests that one owner may have in a log behind what is known to be equal at the members. With the
- * default limits these are 1,024, twice what a client sends at least before it waits.
+ * default limits these are 2,048: four times what a client sends at least before it waits, and four times a batch.
  */
-export const OPEN_PART = 1 / 4;
+export const OPEN_PART = 1 / 2;
 /** And it may always have this many. */
 const OPEN_LEAST = 16;
 /** Entries by which the owners' parts of a log are estimated. */
 const SAMPLES = 64;
 /** A member reports at most this often that requests wait. */
 const REPORT_US = 10_000;
+/** A primary says this often whom it serves apart; of these owners it names so many at a time, … */
+const NOTICE_US = PERIOD_US / 2;
+const NOTICES = 4;
+/** … each by an entry that all members have. It looks through so many. */
+const NOTICE_ENTRIES = 1_024;
 const BUCKET_BITS = 10;
 const BUCKETS = 1 << BUCKET_BITS;
 
@@ -99,6 +108,12 @@ export class OutOfStep {
   private lacked = false;
   /** At the primary: requests of such owners that were appended in this turn. */
   private batchedNow = 0;
+  private noticedUs = -Infinity;
+  /** Where the search for entries to name goes on, downwards, and where it ends; the buckets that were named. */
+  private noticeIndex = 0;
+  private noticeEnd = 0;
+  private readonly named = new Int32Array(NOTICES);
+  private namedCount = 0;
   /** How many of the last samples were of each bucket. */
   private readonly sampled = new Uint8Array(BUCKETS);
   /** Points at the entry that is sampled now. */
@@ -126,8 +141,8 @@ export class OutOfStep {
   }
 
   /**
-   * After each Sync: an owner that has too many entries behind `agreed`, up to which the logs are known to be equal, is served
-   * apart if it has others beside it.
+   * At the primary, after each Sync: while members differ, an owner that has too many entries behind `agreed`, up to which all
+   * are known to be equal, is served apart if it has others beside it.
    */
   look(agreed: number): void {
     const { state, sampled, sample } = this;
@@ -137,7 +152,7 @@ export class OutOfStep {
     const first = Math.max(agreed, state.committed, log.baseIndex) + 1;
     const open = log.lastIndex - first + 1;
     const most = Math.max(OPEN_LEAST, limits.cachedRequests * OPEN_PART);
-    if (open <= most || timings.orderHoldUs === 0) return;
+    if (!state.pushing || open <= most || timings.orderHoldUs === 0) return;
     const each = open / SAMPLES;
     sampled.fill(0);
     for (let i = 0; i < SAMPLES; i++) {
@@ -228,7 +243,37 @@ export class OutOfStep {
     return lacked;
   }
 
-  /** At a primary: a member says that it makes requests of this one's owner wait. */
+  /**
+   * At a primary: its members are to hear now whom it serves apart. `noticed` then gives entries of these owners, one after the
+   * other.
+   * @param agreed all members have the entries up to here
+   */
+  noticeDue(agreed: number, now: Instant): boolean {
+    if (this.apart === 0 || now.monotonicUs - this.noticedUs < NOTICE_US) return false;
+    this.noticedUs = now.monotonicUs;
+    const { log } = this.state;
+    this.noticeIndex = Math.min(agreed, log.lastIndex);
+    this.noticeEnd = Math.max(log.baseIndex, this.noticeIndex - NOTICE_ENTRIES);
+    this.namedCount = 0;
+    return true;
+  }
+
+  /** Index of an entry whose owner is served apart and was not named in this notice; 0: there is no further one. */
+  noticed(): number {
+    const { sample, named } = this;
+    while (this.noticeIndex > this.noticeEnd && this.namedCount < NOTICES) {
+      const index = this.noticeIndex--;
+      const bucket = this.bucketOf(this.state.log.pointAt(index, sample));
+      let at = 0;
+      while (at < this.namedCount && named[at] !== bucket) at++;
+      if (this.periods[bucket] === 0 || at < this.namedCount) continue;
+      named[this.namedCount++] = bucket;
+      return index;
+    }
+    return 0;
+  }
+
+  /** The other side says that it makes requests of this one's owner wait: a member, or the primary, which batches them. */
   awaitedBy(request: Entry): void {
     this.setApart(this.bucketOf(request), BELIEVED_PERIODS);
   }

@@ -11,6 +11,7 @@ import { readI32, readIndex, readU16 } from '../../../wire/u64.js';
 import type { Instant } from '../../contract.js';
 import { invariant } from '../../invariant.js';
 import { Entry } from '../../log/entry.js';
+import { lowest } from '../../masks.js';
 import type { ClientAnswers } from '../client-answers.js';
 import { ClusterTime } from '../cluster-time.js';
 import type { Contradictions } from '../contradictions.js';
@@ -107,16 +108,32 @@ export class Synchronization {
   /** Primary: tells all replicas where the log ends and what is committed. */
   sync(now: Instant): void {
     if (this.heartbeat.beat(now)) this.commitIndex.advance();
+    const agreed = this.commitIndex.agreed();
     this.repair.outOfStep.tick(now);
-    this.repair.outOfStep.look(this.commitIndex.agreed());
+    this.repair.outOfStep.look(agreed);
+    this.tellApart(agreed, now);
   }
 
-  /** At the primary: a replica says up to where its log equals this one. */
+  /** Primary: tells the members whose requests it appends in batches. */
+  private tellApart(agreed: number, now: Instant): void {
+    const { state } = this;
+    const { outOfStep } = this.repair;
+    if (!outOfStep.noticeDue(agreed, now)) return;
+    const members = state.views.memberMask(state.view) & ~(1 << state.id);
+    for (let index = outOfStep.noticed(); index > 0; index = outOfStep.noticed())
+      for (let rest = members; rest !== 0; rest &= rest - 1) this.sender.servedApart(lowest(rest), index - 1);
+  }
+
+  /** At the primary: a replica says up to where its log equals this one. At a member: the primary says whom it serves apart. */
   onSyncAck(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { state } = this;
     const at = SyncAck.at;
-    if (readI32(bytes, o + at.view) !== state.view || !state.isPrimary) return;
+    if (readI32(bytes, o + at.view) !== state.view) return;
     const matched = readIndex(bytes, o + at.matchedIndex);
+    if (!state.isPrimary) {
+      if (from === state.primary && bytes[o + at.differed] === Differed.awaits) this.primaryBatches(matched + 1);
+      return;
+    }
     if (matched > state.log.lastIndex) return;
     this.heartbeat.answered(
       from,
@@ -144,6 +161,14 @@ export class Synchronization {
     }
     outOfStep.beginRepair();
     outOfStep.overtaken(this.reported, LACK_WEIGHT);
+  }
+
+  /** At a member: the primary appends the requests of this entry's owner in batches. */
+  private primaryBatches(index: number): void {
+    const { log, synced, isMember } = this.state;
+    if (!isMember || index > synced || !log.has(index)) return;
+    log.pointAt(index, this.reported);
+    this.repair.outOfStep.awaitedBy(this.reported);
   }
 
   /** At a member: the request that the primary's order names next has not come. */
@@ -185,7 +210,6 @@ export class Synchronization {
     else if (log.matches(committed, committedHi, committedLo)) this.repair.confirm(committed);
     this.time.learn(now);
     this.repair.outOfStep.tick(now);
-    if (state.isMember) this.repair.outOfStep.look(state.synced);
     this.commitIndex.hear(committed);
     this.catchUp.hear(lastIndex, committed, now);
     this.sender.syncAck(from, now);
