@@ -1,5 +1,4 @@
 /** The frame of every bench: one table of flags, one line for an error, `--json` for programs. */
-import '../src/host/inlining.js';
 import { outputFor, type Output } from '../src/console/command.js';
 import { CliError, exitCodeOf, lineOf } from '../src/console/exit.js';
 import { COMMON_FLAGS, helpOf, parseFlags, type CommandShape, type Flags, type Values } from '../src/console/flags.js';

@@ -4,7 +4,6 @@
  * and an exit code. A subcommand's file is loaded only when needed.
  */
 import '../host/inspector-signal.js';
-import '../host/inlining.js';
 import { readFileSync } from 'node:fs';
 import { nearest } from '../host/options.js';
 import { outputFor, type Command } from '../console/command.js';

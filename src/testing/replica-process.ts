@@ -1,5 +1,4 @@
 /** A replica of a LocalCluster: in this process, or in one of its own. */
-import '../host/inlining.js';
 import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { JitPaxosError, type ErrorCode } from '../errors.js';

@@ -7,7 +7,6 @@
  * It is written as fast as dgram allows: a trivial `lookup` that avoids the DNS path, no send callbacks, preallocated
  * buffers. A slower baseline would flatter us.
  */
-import '../../host/inlining.js';
 import { createSocket, type Socket } from 'node:dgram';
 import { Histogram } from '../../metrics/histogram.js';
 import type { Sizes } from './shape.js';

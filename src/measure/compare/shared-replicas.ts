@@ -3,7 +3,6 @@
  * host with fewer cores, sharing a process is the only way to measure them. A process of its own, started with its
  * setup as JSON; speaks as line-child.ts says.
  */
-import '../../host/inlining.js';
 import { join } from 'node:path';
 import { EchoMachine } from '../../machine/echo.js';
 import { KvMachine } from '../../machine/kv.js';

@@ -6,7 +6,6 @@
  * them, as in the C program, so the handling of a datagram counts towards the operations that it submits. Failed
  * operations are counted, and are not in the histogram.
  */
-import '../../host/inlining.js';
 import { ClientHost } from '../../client/client-host.js';
 import { clientStats } from '../../client/client-stats.js';
 import { openClock } from '../../clock/open.js';

@@ -4,7 +4,6 @@
  * open-load.ts; speaks open-messages.ts.
  */
 import '../../host/inspector-signal.js';
-import '../../host/inlining.js';
 import { parentWarned } from '../../host/without-keys.js';
 import { workerKeys } from '../../console/settings.js';
 import { ClientHost } from '../../client/client-host.js';

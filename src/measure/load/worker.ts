@@ -6,7 +6,6 @@
  * are counted, and are not in the histogram.
  */
 import '../../host/inspector-signal.js';
-import '../../host/inlining.js';
 import { parentWarned } from '../../host/without-keys.js';
 import { workerKeys } from '../../console/settings.js';
 import { setTimeout as delay } from 'node:timers/promises';
