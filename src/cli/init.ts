@@ -78,8 +78,13 @@ export const init = defineCommand(
       output.line(`wrote ${values.out}: cluster ${config.id}, ${config.replicas.length} replicas`);
       if (keys !== undefined)
         output.line(`wrote ${keys.replica} for the replicas and ${keys.client} for clients: keep both secret`);
+      const ids = `--id 0${config.replicas.length > 1 ? `…${config.replicas.length - 1}` : ''}`;
+      if (restore !== undefined)
+        output.note(
+          `before any replica starts, make the data directory of each: jitpaxos restore ${restore} --cluster ${values.out} ${ids}`,
+        );
       output.note(
-        `start each with: jitpaxos replica --cluster ${values.out} --id 0${config.replicas.length > 1 ? `…${config.replicas.length - 1}` : ''}`,
+        `${restore === undefined ? '' : 'then '}start each with: jitpaxos replica --cluster ${values.out} ${ids}`,
       );
     }
     return Exit.done;

@@ -103,6 +103,12 @@ export function writeTogether(files: readonly NewFile[], replace = false): void 
     if (error instanceof CliError) throw error;
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw exists(files[placed.length]!.path);
     const { path } = files[Math.min(placed.length, files.length - 1)]!;
+    const homeless = files.find((file) => !existsSync(dirname(resolve(file.path))));
+    if (homeless !== undefined)
+      throw new CliError(
+        'output-unwritable',
+        `${homeless.path} cannot be written, and nothing was written: there is no directory ${dirname(homeless.path)}; make it, or write elsewhere`,
+      );
     throw new CliError(
       'output-unwritable',
       `${path} cannot be written (${reasonOf(error)}), and nothing was written; check directory, permissions and space, or write elsewhere`,

@@ -1,7 +1,7 @@
 // Changes of the members with real processes: replicas, the operator's tool, and clients. Processes are killed with
 // SIGKILL, the tool after every step that it prints, and every write that was acknowledged is read back.
-import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { fork, spawn } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,7 +12,7 @@ import type { ClusterConfig } from '../../src/host/cluster-config.js';
 import { silentLogger } from '../../src/host/logger.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import type { ReplicaStatusReport } from '../../src/host/status.js';
-import { LocalCluster, MAIN, type ReplicaProcess } from '../../src/measure/local-cluster.js';
+import { LocalCluster, MAIN, ReplicaProcess } from '../../src/measure/local-cluster.js';
 import { Replica } from '../../src/server/replica.js';
 import { clusterConfig, freePorts } from '../server/fixtures.js';
 import { jitpaxos } from './processes.js';
@@ -43,8 +43,8 @@ interface Ended {
 }
 
 /** Runs the program until it ends. */
-function run(args: readonly string[], nodeFlags: readonly string[] = []): Promise<Ended> {
-  const child = spawn(process.execPath, [...nodeFlags, MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+function run(args: readonly string[], nodeFlags: readonly string[] = [], cwd?: string): Promise<Ended> {
+  const child = spawn(process.execPath, [...nodeFlags, MAIN, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
   const [said, complained]: [string[], string[]] = [[], []];
   child.stdout.setEncoding('utf8').on('data', (text: string) => said.push(text));
   child.stderr.setEncoding('utf8').on('data', (text: string) => complained.push(text));
@@ -301,41 +301,75 @@ t.test('one host of three burns down under load, and then all others go, one aft
   });
 });
 
-/** Begins a new cluster with a backup, and looks whether it has what was acknowledged, and members of its own. */
-async function beginsAnew(t: Test, cluster: LocalCluster, name: string, backup: string, writes: Writes): Promise<void> {
-  const directory = join(cluster.directory, name);
-  mkdirSync(directory);
-  const file = join(directory, 'cluster.json');
-  const sealed = ['--backup-keys', join(cluster.directory, 'replica.keys')];
-  const addresses = (await freePorts(3)).map((port) => `127.0.0.1:${port}`);
-  const written = await run(['init', '--replicas', addresses.join(), '--restore', backup, ...sealed, '--out', file]);
-  t.equal(written.code, 0, written.stderr);
-  const data = (id: number): string => join(directory, `data-${id}`);
-  const restored = await Promise.all(
-    [0, 1, 2].map((id) =>
-      run(['restore', backup, ...sealed, '--cluster', file, '--id', String(id), '--data', data(id)]),
-    ),
+/** The commands of a section of docs/operate/recovery.md, in its order. */
+function commandsOf(section: string): string[] {
+  const page = readFileSync(new URL('../../../docs/operate/recovery.md', import.meta.url), 'utf8');
+  const text = page.split(/^## /m).find((part) => part.startsWith(`${section}\n`));
+  if (text === undefined) throw new Error(`docs/operate/recovery.md has no section "${section}"`);
+  return [...text.matchAll(/```\n([^]*?)```/g)].flatMap(([, block]) =>
+    block!.split('\n').flatMap((line) => (line.trim() === '' ? [] : [line.trim()])),
   );
+}
+
+/**
+ * Begins a new cluster with a backup, word for word as the page says, on three hosts that have nothing but the backup
+ * and the old key file. Looks whether it has what was acknowledged, and members of its own.
+ */
+async function beginsAnew(t: Test, cluster: LocalCluster, name: string, backup: string, writes: Writes): Promise<void> {
+  const hosts = [0, 1, 2].map((id) => join(cluster.directory, name, `host-${id}`));
+  const [first] = hosts as [string];
+  mkdirSync(first, { recursive: true });
+  cpSync(backup, join(first, 'rest.jpb'));
+  cpSync(join(cluster.directory, 'replica.keys'), join(first, 'replica.keys'));
+  const addresses = (await freePorts(3)).map((port) => `127.0.0.1:${port}`);
+  const commands = commandsOf('Begin a new cluster');
+  const onHost = (command: string, id: number): string[] => {
+    const text = command
+      .replace('10.0.0.1:7400,10.0.0.4:7400,10.0.0.5:7400', addresses.join())
+      .replace('--id 0', `--id ${id}`)
+      .replace('/var/lib/jitpaxos-new', join(hosts[id]!, 'data'));
+    return text.split(' ').slice(2);
+  };
+  t.same(
+    commands.map((command) => /^(mkdir|npx jitpaxos [a-z]+) /.exec(command)?.[1]),
+    ['mkdir', ...['init', 'restore', 'replica', 'status'].map((verb) => `npx jitpaxos ${verb}`)],
+  );
+  const [make, init, restore, start, look] = commands as [string, string, string, string, string];
+  const early = await run(onHost(init, 0), [], first);
+  t.match(early, { code: 1, stderr: /^output-unwritable: .*there is no directory new; make it/ });
+  mkdirSync(join(first, make.split(' ')[1]!));
+  const written = await run(onHost(init, 0), [], first);
+  t.equal(written.code, 0, written.stderr);
+  t.match(written.stderr, /^before any replica starts, make the data directory of each: jitpaxos restore rest\.jpb /m);
+  for (const host of hosts.slice(1)) cpSync(first, host, { recursive: true });
+  const hasty = await run(onHost(start, 0), [], first);
+  t.match(hasty, { code: 2, stderr: /"code":"restore-missing"/ }, 'a replica that is started too early');
+  const restored = await Promise.all(hosts.map((host, id) => run(onHost(restore, id), [], host)));
   for (const { code, stderr } of restored) t.equal(code, 0, stderr);
-  const replicas = await Promise.all(
-    [0, 1, 2].map((id) =>
-      Replica.start({
-        cluster: file,
+  const replicas = hosts.map(
+    (cwd, id) =>
+      new ReplicaProcess(
         id,
-        machine: new KvMachine(),
-        data: data(id),
-        durability: 'os',
-        logger: silentLogger,
-      }),
-    ),
+        fork(MAIN, onHost(start, id), { cwd, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] }),
+      ),
   );
   try {
+    await Promise.all(replicas.map((replica) => replica.waitReady()));
+    let said: Ended | undefined;
+    const serves = async (): Promise<boolean> => {
+      said = await run(onHost(look, 0), [], first);
+      return said.code === 0 && /available +3 of 3 replicas answer/.test(said.stdout);
+    };
+    t.ok(await until(serves), `${said?.stdout}${said?.stderr}`);
+    const file = join(first, 'new', 'cluster.json');
     await using client = await connect(file);
     const kv = new KvClient(client);
     t.same(await missing(kv, writes), [], `${writes.acknowledged.size} writes`);
     await kv.put('more', 'x');
     for (const replica of replicas) {
-      const { role, epoch, hosts } = replica.status().membership!;
+      let report: ReplicaStatusReport | undefined;
+      t.ok(await until(async () => (report = await statusOf(replica)) !== undefined));
+      const { role, epoch, hosts } = report!.membership!;
       t.same(
         { role, epoch, hosts: hosts.map(({ id, address }) => [id, address]) },
         { role: 'voter', epoch: 0, hosts: addresses.map((address, id) => [id, address]) },
@@ -343,7 +377,7 @@ async function beginsAnew(t: Test, cluster: LocalCluster, name: string, backup: 
       );
     }
   } finally {
-    await Promise.all(replicas.map((replica) => replica.close()));
+    await Promise.all(replicas.map(killed));
   }
 }
 
