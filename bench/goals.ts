@@ -13,7 +13,7 @@ import { hostInfo } from '../src/measure/load/bench-report.js';
 import { version } from '../src/host/version.js';
 import { allocationRows } from './goals/allocation-row.js';
 import { latencyRows, throughputRows } from './goals/baseline-rows.js';
-import { halfPeakRows, oneRoundTripRow, slowMemberRows } from './goals/load-rows.js';
+import { besideRow, halfPeakRows, oneRoundTripRow, slowMemberRows } from './goals/load-rows.js';
 import { goalsTable, type RowResult } from './goals/row.js';
 import { program } from './program.js';
 
@@ -49,6 +49,7 @@ await program(
       throughputRows(echo),
       ...allocationRows,
       oneRoundTripRow,
+      besideRow,
       halfPeakRows,
       slowMemberRows,
     ];

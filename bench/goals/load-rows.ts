@@ -21,6 +21,11 @@ const NS_PER_MS = 1e6;
 /** A given rate is lower than a closed loop's, so it takes longer until V8 has compiled everything. */
 const WARMUP_FACTOR = 1.5;
 
+/** One client that is never done, and one with little to do. */
+const GREEDY_LANES = 1_024;
+const GREEDY_RATE = 2_000_000;
+const SMALL_RATE = 400;
+
 const SLOW_RATE = 5_000;
 /** The member runs for a tenth of each period: ten times slower, but never silent long enough to be suspected. */
 const PERIOD_MS = 10;
@@ -28,10 +33,10 @@ const RUNNING_MS = 1;
 const LEAVE_LIMIT_MS = 10_000;
 const POLL_MS = 10;
 
-const workload = (index: number) =>
+const workload = (index: number, lanes: number) =>
   ({
     machine: 'echo',
-    lanes: LANES,
+    lanes,
     size: BYTES,
     mix: { write: 1 },
     keys: 1,
@@ -41,14 +46,14 @@ const workload = (index: number) =>
     timeoutMs: 5_000,
   }) as const;
 
-function startLoad(cluster: LocalCluster, clients: number): Promise<OpenLoad> {
+function startLoad(cluster: LocalCluster, clients: number, lanes = LANES): Promise<OpenLoad> {
   return OpenLoad.start({
     clients,
     cluster: cluster.clusterFile,
     transport: 'auto',
     idle: undefined,
     pacing: 'sleep',
-    workload,
+    workload: (index) => workload(index, lanes),
     history: undefined,
   });
 }
@@ -120,6 +125,40 @@ export const oneRoundTripRow: RowGroup = {
         figures: [{ value: measured, atLeast: 0.98 }],
         values: { share: measured, rounds: shares, usualScheduling: usual, batchScheduling: scheduling.inForce },
         note,
+      }),
+    ];
+  },
+};
+
+export const besideRow: RowGroup = {
+  names: ['beside'],
+  async measure({ rounds, timing, progress }) {
+    const shares: number[] = [];
+    for (let round = 0; round < rounds; round++) {
+      await using cluster = await startCluster();
+      const [greedy, small] = [await startLoad(cluster, 1, GREEDY_LANES), await startLoad(cluster, 1)];
+      try {
+        const meanwhile = step(small, SMALL_RATE, 2, 0, timing.warmupMs + timing.ms);
+        const { client } = await step(greedy, GREEDY_RATE, 1, timing.warmupMs, timing.ms);
+        await meanwhile;
+        shares.push(client.fast / client.committed);
+      } finally {
+        greedy.close();
+        small.close();
+      }
+      progress(
+        `a client with ${formatCount(GREEDY_LANES)} open beside another, round ${round + 1} of ${rounds}: ${(100 * shares.at(-1)!).toFixed(2)} % in one round trip`,
+      );
+    }
+    const measured = median(shares);
+    return [
+      judged({
+        name: 'beside',
+        what: `a client with ${formatCount(GREEDY_LANES)} operations open, always, beside one with ${SMALL_RATE} operations/s: share of its commits in one round trip`,
+        goal: '≥ 0.9',
+        measured: measured.toFixed(4),
+        figures: [{ value: measured, atLeast: 0.9 }],
+        values: { share: measured, rounds: shares },
       }),
     ];
   },
