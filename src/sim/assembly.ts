@@ -5,7 +5,7 @@
  * The order of what is drawn here decides what every seed means. A part that is added later draws from a fork of the seed
  * itself, not of the common generator, so that all others draw the same with or without it.
  */
-import { KNOWN_FEATURES } from '../protocol/log/features.js';
+import { Feature, KNOWN_FEATURES } from '../protocol/log/features.js';
 import { KvMachine } from '../machine/kv.js';
 import type { StateMachine } from '../machine/state-machine.js';
 import {
@@ -44,6 +44,7 @@ import type { Parts } from './parts.js';
 import { within } from './plan-in-world.js';
 import { Random } from './random.js';
 import { ReplicaHost } from './replica-host.js';
+import { STORE_OPERATION_BYTES, STORE_RESULT_BYTES } from './store-workload.js';
 import { Tally } from './tally.js';
 import type { TraceRing, TransitionLog } from './trace.js';
 import { WireEnd } from './wire-end.js';
@@ -69,6 +70,8 @@ const NOT_WITH_MEMBERS: ReadonlySet<FaultName> = new Set<FaultName>([
   'enemy',
   'ahead',
 ]);
+/** The results of the store need longer datagrams. */
+const NOT_WITH_STORE: ReadonlySet<FaultName> = new Set<FaultName>(['path-limit']);
 /** Share of the runs in which an operator changes the members, where that may happen. */
 const CHANGES = 0.3;
 /** Places in the tables of clients' addresses, if addresses change or strangers appear. */
@@ -80,6 +83,8 @@ const PIECE_BYTES = [1, 64, 512] as const;
 const RENEWALS = 0.4;
 const RENEWAL_VIEWS = [1, 10] as const;
 const PIECE_US = [200, 1000, 20_000] as const;
+/** Share of the runs whose clients use the store at level 1, of those that raise it to that. */
+const WITH_STORE = 0.5;
 /** Share of the runs whose machines undo; bytes for the sessions' part of it, so few at times that they do not suffice. */
 const WITH_UNDO = 1 / 3;
 const UNDO_BYTES = [1 << 9, 1 << 12, 1 << 16] as const;
@@ -87,6 +92,27 @@ const UNDO_BYTES = [1 << 9, 1 << 12, 1 << 16] as const;
 /** An operator changes the members in the runs of this seed, if the fault `members` may happen. */
 export function changesMembers(seed: number): boolean {
   return new Random(seed).fork('members').chance(CHANGES);
+}
+
+/** What is on from the first entry, a mask, and when an operator switches the others on, µs; undefined: never. */
+function drawFeatures(options: SimulationOptions): {
+  readonly features: number;
+  readonly switchUs: number | undefined;
+} {
+  const { seed, ticks = DEFAULT_TICKS, faults = new Set(ALL_FAULTS) } = options;
+  const changes = faults.has('members') && changesMembers(seed) && options.features === undefined;
+  const features = options.features ?? (changes || new Random(seed).fork('features').chance(0.5) ? KNOWN_FEATURES : 0);
+  const isSwitched = features === 0 && options.idle !== true;
+  return { features, switchUs: isSwitched ? drawSwitch(seed, faults, ticks) : undefined };
+}
+
+/** Clients use the store at level 1 (store-workload.ts): in some runs in which it is raised to that, some time. */
+export function usesStore(options: SimulationOptions): boolean {
+  const { seed, faults = new Set(ALL_FAULTS) } = options;
+  if (!faults.has('store') || options.createMachine !== undefined) return false;
+  const { features, switchUs } = drawFeatures(options);
+  const isRaised = switchUs !== undefined || (features & Feature.store) !== 0;
+  return isRaised && new Random(seed).fork('store').chance(WITH_STORE);
 }
 
 export interface SimulationOptions {
@@ -152,6 +178,8 @@ export class Assembly implements Parts {
   readonly chain: Chain | undefined;
   /** On from the first entry; a mask. */
   private readonly features: number;
+  /** Clients use the store at level 1. */
+  private readonly withStore: boolean;
   /** Undefined: snapshots are taken at once. */
   private readonly pieces: Pieces | undefined;
   private readonly undoBytes: number | undefined;
@@ -186,7 +214,12 @@ export class Assembly implements Parts {
     const asked: ReadonlySet<FaultName> = options.faults ?? new Set(ALL_FAULTS);
     const members = new Random(seed).fork('members');
     const changes = asked.has('members') && members.chance(CHANGES) && options.features === undefined;
-    const faults = changes ? new Set([...asked].filter((name) => !NOT_WITH_MEMBERS.has(name))) : asked;
+    this.withStore = usesStore(options);
+    const faults = new Set(
+      [...asked].filter(
+        (name) => !(changes && NOT_WITH_MEMBERS.has(name)) && !(this.withStore && NOT_WITH_STORE.has(name)),
+      ),
+    );
     /** Machines: those of the cluster file, and what an operator may add. */
     const replicas = options.replicas + (changes ? members.between(1, 4) : 0);
     this.replicas = replicas;
@@ -205,7 +238,8 @@ export class Assembly implements Parts {
     // What another client complained of before may count as much until its turn is over.
     const waitsTurn = this.world.oneWay?.stays === true && OF_A_CLIENT.has(this.world.oneWay.kind);
     this.livenessTicks = options.livenessTicks ?? LIVENESS_TICKS + (waitsTurn ? PLEA_TURN_US : 0);
-    const inWorld = withRoom(within(plan, this.world), options);
+    const room = this.withStore ? { operationBytes: STORE_OPERATION_BYTES, resultBytes: STORE_RESULT_BYTES } : options;
+    const inWorld = withRoom(within(plan, this.world), room);
     const wrong = drawDiverging(seed, faults, replicas, this.ticks);
     this.divergingText = describeDiverging(wrong);
     this.requestsPerLane = drawRequestsPerLane(seed, faults, this.world);
@@ -221,8 +255,9 @@ export class Assembly implements Parts {
     if (wrong.length > 0) this.diverging = new DivergingDriver(this.queue, seed, wrong, interference);
     const { longest } = this.world;
     const enemy = this.world.ahead ?? this.world.enemy;
-    this.features = options.features ?? (changes || new Random(seed).fork('features').chance(0.5) ? KNOWN_FEATURES : 0);
-    if (this.features === 0 && options.idle !== true) this.switchUs = drawSwitch(seed, faults, this.ticks);
+    const { features, switchUs } = drawFeatures(options);
+    this.features = features;
+    this.switchUs = switchUs;
     const pieces = new Random(seed).fork('pieces of snapshots');
     const drawn = pieces.chance(IN_PIECES)
       ? { bytes: pieces.pick(PIECE_BYTES), everyUs: pieces.pick(PIECE_US) }
@@ -236,7 +271,11 @@ export class Assembly implements Parts {
     const drawnBytes = undo.chance(WITH_UNDO) ? undo.pick(UNDO_BYTES) : undefined;
     this.undoBytes = options.undoBytes === undefined ? drawnBytes : (options.undoBytes ?? undefined);
     this.datagramBytes = longest ?? DEFAULT_DATAGRAM_BYTES;
-    this.checks = new Checks(replicas, options.executed, options.replicas);
+    const executed = (replica: number, index: number): void => {
+      options.executed?.(replica, index);
+      workload.executed?.(index, this.hosts[replica]!.probe!.executions[index]);
+    };
+    this.checks = new Checks(replicas, executed, options.replicas);
     this.tally = new Tally(replicas);
     this.network = new Network(
       this.queue,
@@ -304,7 +343,7 @@ export class Assembly implements Parts {
     ]
       .filter((text) => text !== '')
       .join(', ');
-    return `${describePlan(this.plan)}, chain ${this.chain === undefined ? 'without keys' : 'keyed'}${this.pieces === undefined ? '' : `, snapshots in pieces of ${this.pieces.bytes} bytes every ${this.pieces.everyUs} µs`}${this.undoBytes === undefined ? '' : `, undo with ${this.undoBytes} bytes for sessions`}${mishaps === '' ? '' : `; ${mishaps}`}${world === '' ? '' : `; world: ${world}`}`;
+    return `${describePlan(this.plan)}, chain ${this.chain === undefined ? 'without keys' : 'keyed'}${this.pieces === undefined ? '' : `, snapshots in pieces of ${this.pieces.bytes} bytes every ${this.pieces.everyUs} µs`}${this.undoBytes === undefined ? '' : `, undo with ${this.undoBytes} bytes for sessions`}${this.withStore ? ', operations of the store' : ''}${mishaps === '' ? '' : `; ${mishaps}`}${world === '' ? '' : `; world: ${world}`}`;
   }
 
   /** Sets how far the endpoints are apart, and what their paths carry. */
@@ -374,6 +413,7 @@ export class Assembly implements Parts {
           standstill: this.world.standstill,
           diverging: this.diverging !== undefined,
           asks: this.beginnings.asks,
+          records: this.workload.executed !== undefined,
         },
         id < options.replicas ? id : undefined,
       ),
@@ -568,7 +608,10 @@ export class Assembly implements Parts {
 const CHUNK_BYTES = 1024;
 
 /** The plan with limits that hold the longest operation and result of the machine in use. */
-function withRoom(plan: Plan, { operationBytes, resultBytes }: SimulationOptions): Plan {
+function withRoom(
+  plan: Plan,
+  { operationBytes, resultBytes }: Pick<SimulationOptions, 'operationBytes' | 'resultBytes'>,
+): Plan {
   const { limits } = plan;
   if (operationBytes === undefined || resultBytes === undefined) return plan;
   const longest = Math.max(operationBytes, limits.operationBytes);

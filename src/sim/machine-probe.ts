@@ -16,6 +16,7 @@ import type {
   SnapshotInPieces,
   StateMachine,
 } from '../machine/state-machine.js';
+import type { Execution } from './execution.js';
 import { Violation } from './violation.js';
 import type { Standstill } from './world.js';
 
@@ -25,6 +26,8 @@ const SNAPSHOT_ENTRY_BYTES = 8;
 export class MachineProbe implements StateMachine {
   /** Digest of what was executed at each index; undefined if nothing was, or if a snapshot came from elsewhere. */
   readonly digests: (number | undefined)[] = [];
+  /** What was executed at each index, where `records` asks for it; a hole wherever `digests` has one. */
+  readonly executions: (Execution | undefined)[] = [];
   /** How often the state was replaced or taken back. */
   restores = 0;
   /** The mark of the state: 0 if it is correct. */
@@ -53,6 +56,7 @@ export class MachineProbe implements StateMachine {
     private readonly marked = false,
     inPieces = false,
     undoes = false,
+    private readonly records = false,
   ) {
     const { inner: machine } = this;
     if (undoes && machine.undoTo !== undefined) {
@@ -84,7 +88,11 @@ export class MachineProbe implements StateMachine {
       operation.length,
       context.timestampLo ^ Math.imul(context.timestampHi, 31),
     );
+    const given = this.records
+      ? operation.bytes.slice(operation.offset, operation.offset + operation.length)
+      : undefined;
     this.inner.apply(operation, context, reply);
+    if (given !== undefined) this.record(given, context, reply);
     digest ^= hashBytes(reply.bytes, reply.offset, reply.length, 0x5bd1e995);
     this.digests[index] = digest;
     if (this.nextMark === 0) return;
@@ -93,6 +101,13 @@ export class MachineProbe implements StateMachine {
     this.wentWrong = true;
     this.wasWrong = true;
     this.nextMark = 0;
+  }
+
+  private record(operation: Uint8Array, context: ApplyContext, reply: Reply): void {
+    const { index, timestampHi, timestampLo } = context;
+    const result = reply.bytes.slice(reply.offset, reply.offset + reply.length);
+    const { level = 0 } = this.inner as { readonly level?: number };
+    this.executions[index] = { level, operation, result, timestampHi, timestampLo };
   }
 
   query(operation: Operation, context: ApplyContext, reply: Reply): void {
@@ -147,6 +162,7 @@ export class MachineProbe implements StateMachine {
     }
     this.restores++;
     this.digests.length = Math.min(this.digests.length, index + 1);
+    this.executions.length = Math.min(this.executions.length, index + 1);
     this.lastIndex = Math.min(this.lastIndex, index);
     return true;
   }
@@ -198,6 +214,7 @@ export class MachineProbe implements StateMachine {
     }
     this.restores++;
     this.digests.length = 0;
+    this.executions.length = 0;
     this.marksBefore.length = 0;
     this.lastIndex = 0;
   }

@@ -16,6 +16,7 @@ export const MISHAPS = {
     'an operator adds, replaces, moves and removes hosts, one change after another, and dies in the middle of it',
   diverge: 'at most f replicas apply one operation wrongly: the others must notice',
   feature: 'an operator switches features on in mid-run, and a replica may crash around it',
+  store: 'clients use transactions, ends of keys and leases, where the store is of level 1 or may be raised to it',
 } as const;
 
 /** What the driver can do to a cluster. */

@@ -81,6 +81,8 @@ export interface ReplicaSurroundings {
   readonly diverging: boolean;
   /** Replicas with an empty disk ask who they are, as in real hosts; otherwise the host vouches that they are new. */
   readonly asks: boolean;
+  /** The machine's operations and results are kept. */
+  readonly records: boolean;
 }
 
 interface Crash {
@@ -252,6 +254,7 @@ export class ReplicaHost implements EventHandler {
       around.diverging,
       this.config.pieces !== undefined,
       this.config.undoBytes !== undefined,
+      around.records,
     );
     around.clock.read(around.queue.nowUs, this.now);
     const wireVersion = around.wire.start(this.now);

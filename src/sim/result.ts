@@ -75,5 +75,6 @@ export interface SimulationResult {
   readonly digest: string;
   /** Ticks that the liveness phase took; 0 if it was not reached. */
   readonly recoveryTicks: number;
+  /** Empty where the clients used the store at level 1, which is judged by its log. */
   readonly history: readonly HistoryEvent[];
 }

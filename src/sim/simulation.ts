@@ -5,15 +5,17 @@
  * Nothing here or below reads a clock, waits, or uses any source of chance but the seed: the same options give the same
  * run, message for message, as `digest` shows.
  */
-import { Assembly, type SimulationOptions } from './assembly.js';
+import { Assembly, usesStore, type SimulationOptions } from './assembly.js';
 import { awaitGoals, compareMachines, heal, startClients } from './judging.js';
 import type { SimulationFailure, SimulationResult } from './result.js';
+import { StoreWorkload } from './store-workload.js';
 import { totalsOf } from './totals.js';
 import { Violation } from './violation.js';
 import { KvWorkload, type Workload } from './workload.js';
 
 /** Runs one seed to its end. Never throws, whatever the cores do: an exception is a failure in the result. */
 export function simulate(options: SimulationOptions): SimulationResult {
+  if (usesStore(options)) return { ...simulateWorkload(options, new StoreWorkload()), history: [] };
   const workload = new KvWorkload();
   return { ...simulateWorkload(options, workload), history: workload.history };
 }

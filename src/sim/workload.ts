@@ -7,6 +7,7 @@
  */
 import { decodeResult, encodeCas, encodeDelete, encodeGet, encodeIncrement, encodePut } from '../machine/kv-codec.js';
 import type { Checks } from './checks.js';
+import type { Execution } from './execution.js';
 import type { WorkloadPlan } from './faults.js';
 import type { HistoryEvent, HistoryFunction, HistoryValue } from './history.js';
 import { checkHistory, explain } from './linearizability.js';
@@ -54,6 +55,11 @@ export interface ClientWorkload<Item extends WorkItem = WorkItem> {
 export interface Workload {
   /** @param name makes this client's values different from all others' */
   client(random: Random, plan: WorkloadPlan, name: string): ClientWorkload;
+  /**
+   * Hears of each entry of the chosen log once, when a replica is first seen to have executed it. Undefined: it reached
+   * no machine. Machines keep what they execute only for a workload that hears of it.
+   */
+  executed?(index: number, execution: Execution | undefined): void;
   /**
    * Judges what the clients saw. Returns what could not be decided, if anything. Throws Violation.
    * @param checks know the chosen log

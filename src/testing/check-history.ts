@@ -15,7 +15,7 @@
  */
 import { JitPaxosError } from '../errors.js';
 import { checkInteger, checkKeys, optionNames } from '../host/options.js';
-import { describeBytes, sameResult } from './bytes.js';
+import { describeBytes, sameResult } from '../sim/bytes.js';
 import { checkRecords, type RecordedOperation } from './history.js';
 import { contentKey, stepOf, type Model } from './model.js';
 

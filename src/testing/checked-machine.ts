@@ -16,7 +16,8 @@ import type {
   StateMachine,
 } from '../machine/state-machine.js';
 import type { Random } from '../sim/random.js';
-import { describeBytes, sameBytes } from './bytes.js';
+import { describeBytes, sameBytes } from '../sim/bytes.js';
+import type { Execution } from '../sim/execution.js';
 import type { Faults } from './fault.js';
 import type { StandIns } from './stand-ins.js';
 
@@ -38,16 +39,6 @@ const QUERY_CHECKED = 1 / 4;
 /** How often a state is restored in pieces, of those that are; and how often an operation finds one that is given up. */
 const IN_PIECES = 0.5;
 const UNUSED = 1 / 64;
-
-/** One operation that a machine executed. */
-export interface Execution {
-  /** What the machine had been raised to. */
-  readonly level: number;
-  readonly operation: Uint8Array;
-  readonly result: Uint8Array;
-  readonly timestampHi: number;
-  readonly timestampLo: number;
-}
 
 export class CheckedMachine implements StateMachine {
   /** By log index, since the state was last replaced by the replica. */

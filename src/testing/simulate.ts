@@ -11,16 +11,18 @@ import { ALL_FAULTS } from '../sim/faults.js';
 import { Random } from '../sim/random.js';
 import { simulateWorkload } from '../sim/simulation.js';
 import type { InvariantName } from '../sim/violation.js';
-import { describeBytes, sameBytes } from './bytes.js';
-import { CheckedMachine, type Execution } from './checked-machine.js';
+import { describeBytes, sameBytes } from '../sim/bytes.js';
+import type { Execution } from '../sim/execution.js';
+import { judgeLog, type Replay } from '../sim/log-judge.js';
+import { CheckedMachine } from './checked-machine.js';
 import { Faults, type Fault, type SimulationFailureKind } from './fault.js';
-import { judgeLog, MachineReplay, ModelReplay, type Replay } from './log-judge.js';
+import { MachineReplay, ModelReplay } from './replay.js';
 import type { Model } from './model.js';
 import { StandIns } from './stand-ins.js';
 import { RunWorkload, type Workload } from './workload.js';
 
 /** About the protocol alone: another client's bytes, operators', machines that go wrong on purpose, and paths too narrow for long operations. */
-const NOT_FOR_USERS: ReadonlySet<string> = new Set(['enemy', 'diverge', 'feature', 'members', 'path-limit']);
+const NOT_FOR_USERS: ReadonlySet<string> = new Set(['enemy', 'diverge', 'feature', 'members', 'path-limit', 'store']);
 
 /** What may go wrong, by name: docs/internals/simulation.md has a line about each. */
 export const SIMULATION_FAULTS: readonly string[] = ALL_FAULTS.filter((name) => !NOT_FOR_USERS.has(name));
@@ -225,7 +227,10 @@ class Run<State> {
       operationBytes,
       this.standIns,
       this.faults,
-      (operations, log) => judgeLog(operations, log, this.executions, this.replay(), this.faults),
+      (operations, log) =>
+        judgeLog(operations, log, this.executions, this.replay(), (kind, detail) =>
+          this.faults.report(kind === 'replay' ? this.disagreement : kind, detail),
+        ),
     );
     this.standIns.install();
     try {
@@ -281,6 +286,11 @@ class Run<State> {
     const machine = new CheckedMachine(this.options.machine, name, random, this.standIns, this.faults);
     this.all.push(machine);
     return (this.machines[replica] = machine);
+  }
+
+  /** What it is called if a result is not the one of the replay. */
+  private get disagreement(): SimulationFailureKind {
+    return this.options.model === undefined ? 'results-differ' : 'model-disagrees';
   }
 
   private replay(): Replay {

@@ -2,7 +2,9 @@
 import { JitPaxosError } from '../errors.js';
 import { show } from '../host/options.js';
 import type { Random } from '../sim/random.js';
-import type { ClientWorkload, SentRequest, WorkItem, Workload as SimulatedWorkload } from '../sim/workload.js';
+import type { ChosenLog } from '../sim/log-judge.js';
+import { RecordedOperations, RecordingClient, type SimulatedOperation } from '../sim/recorded-operations.js';
+import type { ClientWorkload, Workload as SimulatedWorkload } from '../sim/workload.js';
 import type { WorkloadPlan } from '../sim/faults.js';
 import type { Faults } from './fault.js';
 import type { StandIns } from './stand-ins.js';
@@ -30,38 +32,11 @@ export type WorkloadOperation = Uint8Array | { readonly query: Uint8Array };
  */
 export type Workload = (chance: Chance, client: number) => () => WorkloadOperation;
 
-/** One operation of a client of a simulation. */
-export interface SimulatedOperation {
-  readonly client: number;
-  readonly operation: Uint8Array;
-  readonly isQuery: boolean;
-  /** Positions among all events of the run. `completed` is Infinity if the outcome is unknown. */
-  readonly invoked: number;
-  completed: number;
-  result: Uint8Array | undefined;
-  /** It was decided, and not executed. */
-  refused: boolean;
-  sent: SentRequest | undefined;
-}
-
-interface Item extends WorkItem {
-  readonly operation: Uint8Array;
-  record: SimulatedOperation | undefined;
-}
-
-/** The log that the cluster agreed on. */
-export interface ChosenLog {
-  readonly chosenLength: number;
-  /** Where a request stands, from 1; undefined: nowhere. */
-  indexOf(sessionHi: number, sessionLo: number, lane: number, request: number): number | undefined;
-}
-
 type Judge = (operations: readonly SimulatedOperation[], log: ChosenLog) => string | undefined;
 
 export class RunWorkload implements SimulatedWorkload {
-  readonly operations: SimulatedOperation[] = [];
+  private readonly recorded = new RecordedOperations();
   private clients = 0;
-  private events = 0;
 
   /** @param longest an operation, bytes */
   constructor(
@@ -75,15 +50,17 @@ export class RunWorkload implements SimulatedWorkload {
   client(random: Random, _plan: WorkloadPlan): ClientWorkload {
     const client = this.clients++;
     let next: (() => WorkloadOperation) | undefined;
-    const give = (): WorkloadOperation => {
+    const give = (): { operation: Uint8Array; isQuery: boolean } => {
       next ??= this.generator(random, client);
-      return this.checked(this.call(random, next));
+      const given = this.checked(this.call(random, next));
+      const isQuery = !(given instanceof Uint8Array);
+      return { operation: (isQuery ? given.query : given).slice(), isQuery };
     };
-    return new OneClient(client, give, this.operations, () => this.events++);
+    return new RecordingClient(client, give, this.recorded);
   }
 
   judge(log: ChosenLog): string | undefined {
-    return this.judgeOperations(this.operations, log);
+    return this.judgeOperations(this.recorded.all, log);
   }
 
   private generator(random: Random, client: number): () => WorkloadOperation {
@@ -118,72 +95,4 @@ export class RunWorkload implements SimulatedWorkload {
   private wrong(code: 'option-invalid' | 'operation-too-large', message: string): never {
     return this.faults.report('workload-threw', message, new JitPaxosError(code, message));
   }
-}
-
-class OneClient implements ClientWorkload<Item> {
-  bytes = new Uint8Array(0);
-
-  constructor(
-    private readonly client: number,
-    private readonly give: () => WorkloadOperation,
-    private readonly operations: SimulatedOperation[],
-    private readonly event: () => number,
-  ) {}
-
-  next(): Item {
-    const given = this.give();
-    const isQuery = !(given instanceof Uint8Array);
-    const operation = (isQuery ? given.query : given).slice();
-    this.bytes = operation;
-    return {
-      f: isQuery ? 'query' : 'execute',
-      quorumRead: isQuery,
-      length: operation.length,
-      operation,
-      record: undefined,
-    };
-  }
-
-  invoked(item: Item): void {
-    const { client } = this;
-    const { operation, quorumRead: isQuery } = item;
-    const invoked = this.event();
-    item.record = {
-      client,
-      operation,
-      isQuery,
-      invoked,
-      completed: Infinity,
-      result: undefined,
-      refused: false,
-      sent: undefined,
-    };
-    this.operations.push(item.record);
-  }
-
-  committed(
-    { record }: Item,
-    _process: number,
-    _atUs: number,
-    sent: SentRequest,
-    bytes: Uint8Array,
-    length: number,
-  ): void {
-    record!.completed = this.event();
-    record!.result = bytes.slice(0, length);
-    record!.sent = copyOf(sent);
-  }
-
-  refused({ record }: Item): void {
-    record!.refused = true;
-  }
-
-  lost({ record }: Item, _process: number, _atUs: number, sent: SentRequest): void {
-    record!.sent = copyOf(sent);
-  }
-}
-
-/** `sent` belongs to a lane, which goes on. */
-function copyOf({ sessionHi, sessionLo, lane, request }: SentRequest): SentRequest {
-  return { sessionHi, sessionLo, lane, request };
 }

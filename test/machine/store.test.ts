@@ -3,9 +3,8 @@
  * and each bound. Replay a random failure with SEED=n.
  */
 import t from 'tap';
-import { isDeepStrictEqual } from 'node:util';
 import { readFileSync } from 'node:fs';
-import { decodeResult, encodeDelete, encodeGet, encodePut, encodeScan } from '../../src/machine/kv-codec.js';
+import { decodeResult, encodePut, encodeScan } from '../../src/machine/kv-codec.js';
 import { drawOperation } from '../../src/machine/kv-layout.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import {
@@ -13,9 +12,7 @@ import {
   encodeGrant,
   encodeRange,
   encodeRead,
-  encodeRemove,
   encodeRenew,
-  encodeRevoke,
   encodeTick,
   encodeTransaction,
   encodeWrite,
@@ -33,8 +30,9 @@ import {
   type StoreOperationName,
 } from '../../src/machine/store/layout.js';
 import type { SnapshotInPieces } from '../../src/machine/state-machine.js';
+import { StoreModel, type ModelOperation, type Texts } from '../../src/sim/store-model.js';
+import { decodeOutcome, encodeModelOperation, sameOutcome } from '../../src/sim/store-operations.js';
 import { randomFrom } from '../random.js';
-import { StoreModel, type ModelOperation, type Outcome, type Texts } from './store-model.js';
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1e9);
 console.log(`# SEED=${SEED} replays the random operations`);
@@ -79,88 +77,7 @@ function raised(options = {}): KvMachine {
   return machine;
 }
 
-const bytesOf = (part: Texts<TransactionOperation>): TransactionOperation => {
-  if ('get' in part) return { get: utf8(part.get) };
-  if ('delete' in part) return { delete: utf8(part.delete) };
-  if ('range' in part) {
-    const { from, to, limit } = part.range;
-    return { range: { from: utf8(from), to: to === null ? null : utf8(to), limit } };
-  }
-  return { ...part, put: utf8(part.put), value: utf8(part.value) };
-};
-
-function encode(operation: ModelOperation): Uint8Array {
-  return encoded((b, o) => {
-    switch (operation.name) {
-      case 'get':
-        return encodeGet(b, o, utf8(operation.key));
-      case 'put':
-        return encodePut(b, o, utf8(operation.key), utf8(operation.value));
-      case 'delete':
-        return encodeDelete(b, o, utf8(operation.key));
-      case 'read':
-        return encodeRead(b, o, utf8(operation.key));
-      case 'write':
-        return encodeWrite(b, o, utf8(operation.key), utf8(operation.value), operation.hold, operation.condition);
-      case 'remove':
-        return encodeRemove(b, o, utf8(operation.key), operation.condition);
-      case 'range':
-        return encodeRange(
-          b,
-          o,
-          utf8(operation.from),
-          operation.to === null ? null : utf8(operation.to),
-          operation.limit,
-        );
-      case 'transact':
-        return encodeTransaction(b, o, {
-          if: operation.if.map(
-            (condition) =>
-              ({
-                ...condition,
-                key: utf8(condition.key),
-                ...('value' in condition ? { value: utf8(condition.value) } : {}),
-              }) as TransactionCondition,
-          ),
-          do: operation.do.map(bytesOf),
-          else: operation.else.map(bytesOf),
-        });
-      case 'grant':
-        return encodeGrant(b, o, operation.ttl);
-      case 'renew':
-        return encodeRenew(b, o, operation.leases);
-      case 'revoke':
-        return encodeRevoke(b, o, operation.lease);
-      case 'tick':
-        return encodeTick(b, o);
-    }
-  });
-}
-
-/** Texts for bytes, everywhere. */
-function asTexts(value: unknown): unknown {
-  if (value instanceof Uint8Array) return text(value);
-  if (Array.isArray(value)) return value.map(asTexts);
-  if (typeof value === 'object' && value !== null)
-    return Object.fromEntries(Object.entries(value).map(([name, of]) => [name, asTexts(of)]));
-  return value;
-}
-
-const PART_NAMES = { get: 'read', put: 'write', delete: 'remove', range: 'range' } as const;
-
-function decode(operation: ModelOperation, result: Uint8Array): Outcome {
-  const { name } = operation;
-  if (name === 'get' || name === 'put' || name === 'delete')
-    return asTexts(decodeResult(name, result, 0, result.length)) as Outcome;
-  const decoded = decodeStoreResult(name, result, 0, result.length);
-  if (name !== 'transact' || !('results' in decoded)) return asTexts(decoded) as Outcome;
-  const branch = decoded.isDo ? operation.do : operation.else;
-  const results = decoded.results.map((bytes, i) => {
-    const kind = (['get', 'put', 'delete', 'range'] as const).find((one) => one in branch[i]!)!;
-    return asTexts(decodeStoreResult(PART_NAMES[kind], bytes, 0, bytes.length)) as Outcome;
-  });
-  return { status: decoded.status, revision: decoded.revision, isDo: decoded.isDo, results };
-}
+const encode = (operation: ModelOperation): Uint8Array => encoded((target) => encodeModelOperation(operation, target));
 
 /** Draws operations on a few keys and leases. */
 class Game {
@@ -300,10 +217,10 @@ t.test('random operations give what the model gives, also after a restore and wh
       const isQuery = ['get', 'read', 'range'].includes(operation.name) && random(2) === 0;
       const bytes = encode(operation);
       const expected = isQuery ? model.query(operation) : model.apply(operation, now);
-      const outcome = decode(operation, run(machine, bytes, now, isQuery ? 'query' : 'apply'));
+      const outcome = decodeOutcome(operation, run(machine, bytes, now, isQuery ? 'query' : 'apply'));
       seen.add(`${operation.name} ${outcome.status}`);
       if (outcome.lease !== undefined && operation.name === 'grant') game.leases.push(outcome.lease);
-      if (!isDeepStrictEqual(outcome, expected)) {
+      if (!sameOutcome(outcome, expected)) {
         t.same(outcome, expected, `SEED=${SEED} game ${number} operation ${i}: ${JSON.stringify(operation)}`);
         break;
       }
@@ -360,7 +277,7 @@ t.test('what an operation changes does not depend on the room for its result', (
     now += random(8);
     const operation = game.next();
     model.apply(operation, now);
-    const outcome = decode(operation, run(roomy, encode(operation), now));
+    const outcome = decodeOutcome(operation, run(roomy, encode(operation), now));
     if (operation.name === 'grant' && outcome.lease !== undefined) game.leases.push(outcome.lease);
     run(tight, encode(operation), now, 'apply', [0, 1, 5, 9, 17, 40, 120][random(7)]!);
     if (!equal(roomy.snapshot(), tight.snapshot())) {

@@ -1,9 +1,10 @@
 // The judge of a chosen log, on logs by hand: what a protocol that is right never shows.
 import t from 'tap';
-import type { Execution } from '../../src/testing/checked-machine.js';
+import type { Execution } from '../../src/sim/execution.js';
+import { judgeLog } from '../../src/sim/log-judge.js';
+import type { SimulatedOperation } from '../../src/sim/recorded-operations.js';
 import { Faults } from '../../src/testing/fault.js';
-import { judgeLog, MachineReplay, ModelReplay } from '../../src/testing/log-judge.js';
-import type { SimulatedOperation } from '../../src/testing/workload.js';
+import { MachineReplay, ModelReplay } from '../../src/testing/replay.js';
 import { bytesOf, Sum, sumModel } from './machines.js';
 
 /** Adds one, as entry `index` (0: nowhere), with this result. */
@@ -40,7 +41,9 @@ function judge(
       by === 'model' ? new ModelReplay(sumModel, faults) : new MachineReplay(new Sum(), 8, 0, (call) => call());
     const log = { chosenLength: length, indexOf: (...[, , , index]: number[]) => (index === 0 ? undefined : index) };
     try {
-      return judgeLog(operations, log, executions, replay, faults);
+      return judgeLog(operations, log, executions, replay, (kind, detail) =>
+        faults.report(kind === 'protocol' ? kind : 'model-disagrees', detail),
+      );
     } catch {
       return `${faults.first!.kind}: ${faults.first!.detail}`;
     }

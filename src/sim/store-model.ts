@@ -1,11 +1,14 @@
-/** The store at level 1 as a plain Map: what every operation must give, written as simply as possible. */
+/**
+ * The store as a plain Map: what every operation must give, written as simply as possible. At level 0 it knows get, put
+ * and delete alone.
+ */
 import type {
   KeyCondition,
   KeyHold,
   StoreEntry,
   TransactionCondition,
   TransactionOperation,
-} from '../../src/machine/store/codec.js';
+} from '../machine/store/codec.js';
 
 interface ModelKey {
   value: string;
@@ -45,6 +48,8 @@ export type ModelOperation =
 
 export interface Outcome {
   status: string;
+  /** Of `bad-operation`. */
+  reason?: string;
   revision?: number;
   found?: object;
   value?: string;
@@ -59,6 +64,7 @@ export interface Outcome {
 }
 
 const ENTRY_BYTES = 32;
+const OF_LEVEL_0: ReadonlySet<string> = new Set(['get', 'put', 'delete']);
 
 export class StoreModel {
   readonly keys = new Map<string, ModelKey>();
@@ -69,12 +75,41 @@ export class StoreModel {
   constructor(
     private readonly maxKeys: number,
     private readonly maxBytes: number,
+    public level: 0 | 1 = 1,
   ) {}
 
+  /** From level 0 to level 1. What is there has revision 1. */
+  raise(): void {
+    this.level = 1;
+    this.revision = 1;
+    for (const key of this.keys.values()) key.revision = 1;
+  }
+
+  /** What it will be once it is raised. */
+  raised(): StoreModel {
+    const copy = new StoreModel(this.maxKeys, this.maxBytes, 0);
+    for (const [key, of] of this.keys) copy.keys.set(key, { ...of });
+    copy.raise();
+    return copy;
+  }
+
   apply(operation: ModelOperation, now: number): Outcome {
+    this.advance(now);
+    return this.execute(operation);
+  }
+
+  /** An increment of level 0, whose result is not given: a number has eight bytes. */
+  increment(key: string, now: number): void {
+    this.advance(now);
+    this.drop(key);
+    const value = this.keys.get(key)?.value;
+    if (value === undefined || value.length === 8) this.put(key, value ?? '8 bytes.', { keep: true });
+  }
+
+  private advance(now: number): void {
+    if (this.level === 0) return;
     this.now = Math.max(this.now, now);
     this.removeEnded();
-    return this.execute(operation);
   }
 
   /** As the last operation left it. */
@@ -84,6 +119,7 @@ export class StoreModel {
 
   private execute(operation: ModelOperation): Outcome {
     const answer = (status: string): Outcome => ({ status, revision: this.revision });
+    if (this.level === 0 && !OF_LEVEL_0.has(operation.name)) return { status: 'bad-operation', reason: 'opcode' };
     switch (operation.name) {
       case 'get': {
         const found = this.live(operation.key);

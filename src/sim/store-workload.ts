@@ -1,0 +1,335 @@
+/**
+ * The store at level 1 as a workload: transactions over several keys, keys with an end, leases, ranges, and the
+ * operations of level 0 among them.
+ *
+ * It is judged by the chosen log (log-judge.ts): a plain model executes it, with the agreed time of each entry, and gives
+ * what each operation had to give: values, revisions, ends and leases. So a key that is seen after its end, one that is
+ * gone before it, and a transaction that is executed in part are all wrong results. While the level is 0, the model
+ * refuses what only level 1 knows.
+ */
+import { Delete, Increment, Put } from '../machine/kv-layout.js';
+import type { KeyCondition, KeyHold, TransactionOperation } from '../machine/store/codec.js';
+import { readU16 } from '../wire/u64.js';
+import type { Execution } from './execution.js';
+import type { WorkloadPlan } from './faults.js';
+import { judgeLog, type ChosenLog, type Replay } from './log-judge.js';
+import type { Random } from './random.js';
+import { RecordedOperations, RecordingClient, type RecordedItem } from './recorded-operations.js';
+import { StoreModel, type ModelOperation, type Outcome, type Texts } from './store-model.js';
+import { decodeOutcome, encodeModelOperation, sameOutcome } from './store-operations.js';
+import { Violation } from './violation.js';
+import type { ClientWorkload, SentRequest, Workload } from './workload.js';
+
+/** Longest operation, and room for a result: a range keeps some for the longest key (store/operations.ts). */
+export const STORE_OPERATION_BYTES = 1024;
+export const STORE_RESULT_BYTES = 4096;
+
+/** The limits of the machine in a run, which no run reaches. */
+const MAX_KEYS = 1 << 16;
+const MAX_BYTES = 1 << 24;
+/** Keys besides those of the plan. */
+const FURTHER_KEYS = 2;
+/** Clients use one of this many leases that were granted last. */
+const RECENT_LEASES = 6;
+/** Times to live, ms: shorter and longer than a fault. */
+const TTLS = [1, 3, 10, 30, 100, 1000] as const;
+const RANGE_LIMIT_MAX = 5;
+/** Keys begin with this. Those of the enemy are below it, so no client is shown their values. */
+const FIRST_KEY = 's';
+const NS_PER_MS = 1_000_000n;
+
+export class StoreWorkload implements Workload {
+  private readonly recorded = new RecordedOperations();
+  private readonly executions: (Execution | null | undefined)[] = [];
+  /** Every operation that a client was given, by its bytes. */
+  private readonly operations = new Map<string, ModelOperation>();
+  private readonly seen = new Seen();
+  private clients = 0;
+
+  client(random: Random, plan: WorkloadPlan, name: string): ClientWorkload {
+    const game = new Game(random, plan, name, this.seen);
+    const target = new Uint8Array(STORE_OPERATION_BYTES);
+    const give = (): { operation: Uint8Array; isQuery: boolean } => {
+      const next = game.next();
+      const operation = target.slice(0, encodeModelOperation(next, target));
+      this.operations.set(nameOf(operation), next);
+      return { operation, isQuery: isRead(next) && !random.chance(plan.loggedReads) };
+    };
+    return new StoreClient(this.clients++, give, this.recorded, (bytes, result) => {
+      const operation = this.operations.get(nameOf(bytes))!;
+      this.answered(operation, decodeOutcome(operation, result));
+    });
+  }
+
+  /** A client was told this. */
+  answered(operation: ModelOperation, outcome: Outcome): void {
+    this.seen.learn(operation, outcome);
+  }
+
+  executed(index: number, execution: Execution | undefined): void {
+    this.executions[index] = execution ?? null;
+  }
+
+  judge(log: ChosenLog): string | undefined {
+    const replay = new StoreReplay(this.operations, this.executions);
+    return judgeLog(this.recorded.all, log, this.executions, replay, (_kind, detail) => {
+      throw new Violation('linearizable', detail);
+    });
+  }
+}
+
+class StoreClient extends RecordingClient {
+  constructor(
+    client: number,
+    give: () => { readonly operation: Uint8Array; readonly isQuery: boolean },
+    recorded: RecordedOperations,
+    private readonly learn: (operation: Uint8Array, result: Uint8Array) => void,
+  ) {
+    super(client, give, recorded);
+  }
+
+  override committed(
+    item: RecordedItem,
+    process: number,
+    atUs: number,
+    sent: SentRequest,
+    bytes: Uint8Array,
+    length: number,
+  ): void {
+    super.committed(item, process, atUs, sent, bytes, length);
+    this.learn(item.operation, item.record!.result!);
+  }
+}
+
+/** What the clients of a run know of the store, all together: they tell each other. */
+class Seen {
+  readonly leases: number[] = [];
+  readonly revisions = new Map<string, number>();
+  readonly values = new Map<string, string>();
+
+  learn(operation: ModelOperation, outcome: Outcome): void {
+    if (outcome.status !== 'ok') return;
+    if (operation.name === 'grant') this.leases.push(outcome.lease!);
+    else if (operation.name === 'write') {
+      this.revisions.set(operation.key, outcome.revision!);
+      this.values.set(operation.key, operation.value);
+    } else if (operation.name === 'read') {
+      const { revision, value } = outcome.found as { revision: number; value: string };
+      this.revisions.set(operation.key, revision);
+      this.values.set(operation.key, value);
+    }
+  }
+}
+
+/** Draws operations on a few keys and leases. */
+class Game {
+  private written = 0;
+
+  constructor(
+    private readonly random: Random,
+    private readonly plan: WorkloadPlan,
+    private readonly name: string,
+    private readonly seen: Seen,
+  ) {}
+
+  next(): ModelOperation {
+    const { random } = this;
+    const key = this.key();
+    switch (random.below(20)) {
+      case 0:
+        return { name: 'get', key };
+      case 1:
+      case 2:
+      case 3:
+        return { name: 'read', key };
+      case 4:
+        return { name: 'put', key, value: this.value() };
+      case 5:
+        return { name: 'delete', key };
+      case 6:
+      case 7:
+      case 8:
+      case 9:
+        return { name: 'write', key, value: this.value(), hold: this.hold(), condition: this.condition(key) };
+      case 10:
+        return { name: 'remove', key, condition: this.condition(key) };
+      case 11:
+      case 12:
+        return { name: 'range', ...this.range() };
+      case 13:
+        return { name: 'grant', ttl: random.pick(TTLS) };
+      case 14:
+      case 15:
+        return { name: 'renew', leases: Array.from({ length: random.between(1, 3) }, () => this.lease()) };
+      case 16:
+        return random.chance(0.3) ? { name: 'revoke', lease: this.lease() } : { name: 'tick' };
+      default:
+        return this.transaction();
+    }
+  }
+
+  private transaction(): ModelOperation {
+    const { random, seen } = this;
+    const conditions = Array.from({ length: random.below(3) }, () => {
+      const key = this.key();
+      const condition = this.condition(key);
+      const value = seen.values.get(key) ?? 'x';
+      return random.chance(0.3) || condition === undefined ? { key, value } : { key, ...condition };
+    });
+    const branch = this.branch();
+    return { name: 'transact', if: conditions, do: branch, else: branch.every(isPartRead) ? [] : this.branch() };
+  }
+
+  private branch(): Texts<TransactionOperation>[] {
+    const { random } = this;
+    const changed = new Set<string>();
+    const branch: Texts<TransactionOperation>[] = random.chance(0.2) ? [{ range: this.range() }] : [];
+    const reads = random.chance(0.2);
+    for (let i = random.between(1, 3); i > 0; i--) {
+      const key = this.key();
+      if (reads || random.chance(0.3)) branch.push({ get: key });
+      else if (!changed.has(key)) {
+        changed.add(key);
+        branch.push(random.chance(0.3) ? { delete: key } : { put: key, value: this.value(), ...this.hold() });
+      }
+    }
+    return branch;
+  }
+
+  private key(): string {
+    return `${FIRST_KEY}${this.random.below(this.plan.keys + FURTHER_KEYS)}`;
+  }
+
+  private value(): string {
+    return `${this.name}.${++this.written}`;
+  }
+
+  private hold(): KeyHold {
+    switch (this.random.below(6)) {
+      case 0:
+      case 1:
+        return { ttl: this.random.pick(TTLS) };
+      case 2:
+      case 3:
+        return { lease: this.lease() };
+      case 4:
+        return { keep: true };
+      default:
+        return {};
+    }
+  }
+
+  /** Mostly one that exists, or did. */
+  private lease(): number {
+    const { random } = this;
+    const { leases } = this.seen;
+    if (leases.length === 0 || random.chance(0.05)) return random.between(1, 50);
+    return leases[Math.max(0, leases.length - 1 - random.below(RECENT_LEASES))]!;
+  }
+
+  private condition(key: string): KeyCondition | undefined {
+    switch (this.random.below(6)) {
+      case 0:
+        return { absent: true };
+      case 1:
+        return { present: true };
+      case 2:
+        return { revision: this.seen.revisions.get(key) ?? this.random.between(1, 50) };
+      default:
+        return undefined;
+    }
+  }
+
+  private range(): { from: string; to: string | null; limit: number } {
+    const { random } = this;
+    const from = random.chance(0.5) ? FIRST_KEY : this.key();
+    return { from, to: random.chance(0.3) ? `${this.key()}~` : null, limit: random.between(1, RANGE_LIMIT_MAX) };
+  }
+}
+
+/** Executes the chosen log as the model. */
+class StoreReplay implements Replay {
+  readonly name = 'the model of the store';
+  private readonly model = new StoreModel(MAX_KEYS, MAX_BYTES, 0);
+
+  /** The last entry that a machine of level 0 executed. The level is raised by one behind it, which no machine sees. */
+  private readonly lastOfLevel0: number;
+
+  constructor(
+    private readonly operations: ReadonlyMap<string, ModelOperation>,
+    executions: readonly (Execution | null | undefined)[],
+  ) {
+    this.lastOfLevel0 = executions.map((execution) => execution?.level).lastIndexOf(0);
+  }
+
+  apply(execution: Execution, index: number): string | undefined {
+    const { operation: bytes, result, level, timestampHi, timestampLo } = execution;
+    if (level < this.model.level) return `has had level ${this.model.level} since before entry ${index}`;
+    if (level > this.model.level) this.model.raise();
+    const now = ((BigInt(timestampHi >>> 0) << 32n) | BigInt(timestampLo >>> 0)) / NS_PER_MS;
+    const operation = this.operations.get(nameOf(bytes));
+    if (operation !== undefined) return difference(operation, this.model.apply(operation, Number(now)), result);
+    this.strange(bytes, Number(now));
+    return undefined;
+  }
+
+  query(bytes: Uint8Array, index: number, result: Uint8Array): string | undefined {
+    const { model } = this;
+    const operation = this.operations.get(nameOf(bytes))!;
+    const mayBeRaised = model.level === 0 && index >= this.lastOfLevel0;
+    return mayBeRaised && difference(operation, model.raised().query(operation), result) === undefined
+      ? undefined
+      : difference(operation, model.query(operation), result);
+  }
+
+  /** An operation of the enemy, which nobody waits for: what it changes, and what the time of its entry ends. */
+  private strange(bytes: Uint8Array, now: number): void {
+    const { model } = this;
+    const keyAt = (at: { readonly key: number }, size: number): string =>
+      nameOf(bytes.subarray(size, size + readU16(bytes, at.key)));
+    switch (bytes[0]) {
+      case Put.opcode: {
+        const key = keyAt(Put.at, Put.size);
+        model.apply({ name: 'put', key, value: nameOf(bytes.subarray(Put.size + key.length)) }, now);
+        return;
+      }
+      case Delete.opcode:
+        model.apply({ name: 'delete', key: keyAt(Delete.at, Delete.size) }, now);
+        return;
+      case Increment.opcode:
+        model.increment(keyAt(Increment.at, Increment.size), now);
+        return;
+      default:
+        model.apply({ name: 'tick' }, now);
+    }
+  }
+}
+
+function difference(operation: ModelOperation, expected: Outcome, result: Uint8Array): string | undefined {
+  const found = decodeOutcome(operation, result);
+  return sameOutcome(found, expected)
+    ? undefined
+    : `${JSON.stringify(expected)}, and not ${JSON.stringify(found)}, to ${JSON.stringify(operation)}`;
+}
+
+function isRead(operation: ModelOperation): boolean {
+  switch (operation.name) {
+    case 'get':
+    case 'read':
+    case 'range':
+      return true;
+    case 'transact':
+      return [...operation.do, ...operation.else].every(isPartRead);
+    default:
+      return false;
+  }
+}
+
+function isPartRead(part: Texts<TransactionOperation>): boolean {
+  return 'get' in part || 'range' in part;
+}
+
+/** Bytes as a text, one character each. */
+function nameOf(bytes: Uint8Array): string {
+  return String.fromCharCode(...bytes);
+}
