@@ -32,13 +32,14 @@ import { Executed, Session } from './session.js';
 import { REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, SessionTable } from './sessions.js';
 import {
   decodeSnapshot,
-  encodeAllButMachine,
+  encodeHead,
   encodeSnapshot,
   featuresIn,
   machineBytes,
   machineRefuses,
   membershipIn,
   restoreSessions,
+  sessionsAt,
 } from './snapshots.js';
 import type { TailIndex } from './tail-index.js';
 import { UnfinishedSnapshot } from './unfinished-snapshot.js';
@@ -212,14 +213,11 @@ export class Execution {
       return;
     }
     const { log, executed, features, membership, sessions } = this;
-    const snapshot = encodeAllButMachine(log, executed, features, membership, sessions, pieces.length);
-    const isShort = pieces.length <= this.pieceBytes;
-    this.unfinished = new UnfinishedSnapshot(
-      snapshot,
-      snapshot.bytes.length - pieces.length,
-      pieces,
-      isShort ? undefined : this.hasher?.begin?.(),
-    );
+    const snapshot = encodeHead(log, executed, features, membership, sessions.encodedLength(), pieces.length);
+    const copy = sessions.beginCopy(snapshot.bytes, sessionsAt(snapshot));
+    const isShort = snapshot.bytes.length <= this.pieceBytes;
+    const hash = isShort ? undefined : this.hasher?.begin?.();
+    this.unfinished = new UnfinishedSnapshot(snapshot, copy, pieces, hash);
     if (isShort) this.finishSnapshot();
   }
 

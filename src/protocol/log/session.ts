@@ -14,6 +14,11 @@ const NO_WORDS = wordsOf(new Uint8Array(0));
 /** Every lane has this much room for a result. */
 export const SHORT_RESULT_BYTES = 64;
 
+/** Bytes of a session in a snapshot (session-bytes.ts), of each lane's request number, and of the rest before a result. */
+export const SESSION_BYTES = 50;
+export const NUMBER_BYTES = 4;
+export const EXECUTED_BYTES = 19;
+
 /** What registers a session: its id, what its Register says (session-owner.ts, `born` above), and that entry. */
 export interface Registered {
   readonly hi: number;
@@ -54,6 +59,9 @@ const LANE_HELD_BYTES = 110;
 /** In place of a lane. */
 const NO_LANE = -1;
 
+/** The place of a session that no copy has still to write. */
+export const NOT_COPIED = -1;
+
 /**
  * The last executed request of each lane of one session. Memory for a lane is allocated when that lane, or one above it,
  * is first used: a session that only registers costs no more than its Register.
@@ -79,6 +87,12 @@ export class Session implements Registered {
   readonly results: Payloads;
   /** Bytes of the results that are kept, as far as they are not short. */
   resultBytes = 0;
+  /** Bytes in a snapshot of what its lanes executed. */
+  private executedBytes = 0;
+  /** Its place in the copy that still has to write it (session-copy.ts), or NOT_COPIED. */
+  place = NOT_COPIED;
+  /** It gives up its results when it is copied. */
+  private leaves = false;
   /**
    * The lanes whose results are not short, linked in log order, so that finding the oldest result needs no search:
    * neighbours of each lane, and both ends. Only as long as lanes had such a result.
@@ -118,6 +132,11 @@ export class Session implements Registered {
     return SESSION_HELD_BYTES + LANE_HELD_BYTES * this.request.length + this.resultBytes;
   }
 
+  /** Its bytes in a snapshot. */
+  get encodedBytes(): number {
+    return SESSION_BYTES + NUMBER_BYTES * this.lanes + this.executedBytes;
+  }
+
   /** Number of the last executed request of a lane; 0: none yet. */
   lastRequest(lane: number): number {
     return lane < this.request.length ? this.request[lane]! : 0;
@@ -140,7 +159,8 @@ export class Session implements Registered {
   keep(executed: Executed): number {
     const { lane, request } = executed;
     if (lane >= this.request.length) this.grow(lane);
-    invariant(request > this.request[lane]!, 'a lane executes requests in the order of their numbers, each once');
+    const last = this.request[lane]!;
+    invariant(request > last, 'a lane executes requests in the order of their numbers, each once');
     this.request[lane] = request;
     this.index[lane] = executed.index;
     this.chainHi[lane] = executed.chainHi;
@@ -148,6 +168,7 @@ export class Session implements Registered {
     this.status[lane] = executed.status;
     const { results } = this;
     const grown = results.sizeOf(executed.resultLength) - results.sizeOf(results.length(lane));
+    this.executedBytes += executed.resultLength - results.length(lane) + (last === 0 ? EXECUTED_BYTES : 0);
     results.put(lane, executed.resultWords, executed.resultOffset, executed.resultLength);
     this.resultBytes += grown;
     return grown;
@@ -158,6 +179,7 @@ export class Session implements Registered {
     const { lane, request } = before;
     const { results } = this;
     const kept = results.sizeOf(results.length(lane));
+    this.executedBytes += before.resultLength - results.length(lane) - (request === 0 ? EXECUTED_BYTES : 0);
     this.request[lane] = request;
     this.index[lane] = before.index;
     this.chainHi[lane] = before.chainHi;
@@ -190,15 +212,26 @@ export class Session implements Registered {
     const { results } = this;
     const shrunk = results.sizeOf(results.length(lane));
     if (shrunk > 0) this.unlink(lane);
+    this.executedBytes -= results.length(lane);
     results.clear(lane);
     this.status[lane] = ReplyStatus.sessionUnknown;
     this.resultBytes -= shrunk;
     return shrunk;
   }
 
-  /** The session has left the table: its arrays are for others. */
+  /** The session has left the table: its arrays are for others, once it is copied. */
   left(): void {
+    if (this.place !== NOT_COPIED) {
+      this.leaves = true;
+      return;
+    }
     while (this.oldestLane !== NO_LANE) this.forget(this.oldestLane);
+  }
+
+  /** No copy has to write it any more. */
+  copied(): void {
+    this.place = NOT_COPIED;
+    if (this.leaves) this.left();
   }
 
   private isLong(lane: number): boolean {

@@ -24,11 +24,13 @@
  * Lookups allocate nothing (open addressing, removal by backward shift); registering a session does. The sessions are
  * linked in the order of their last use, so finding the one to evict needs no search.
  */
-import { copyBytes, wordsOf } from '../../wire/copy.js';
+import { wordsOf } from '../../wire/copy.js';
 import { ReplyStatus } from '../../wire/messages.js';
-import { compareU64, readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
+import { compareU64, readI32, readIndex, readU16, writeI32 } from '../../wire/u64.js';
 import { invariant } from '../invariant.js';
-import { Executed, Session, SHORT_RESULT_BYTES } from './session.js';
+import { TABLE_BYTES, writeLane, writeSession } from './session-bytes.js';
+import { SessionCopy } from './session-copy.js';
+import { EXECUTED_BYTES, Executed, NUMBER_BYTES, SESSION_BYTES, Session, SHORT_RESULT_BYTES } from './session.js';
 import { ownerOfSession, Shares, type Measure, type Share } from './session-shares.js';
 import { SessionUndo } from './session-undo.js';
 import { roomFor, SpareArrays } from './spare-arrays.js';
@@ -39,14 +41,6 @@ export const REGISTER_LANE = 0xffff;
 export const REGISTER_BYTES = 18;
 /** Offset of that timestamp in it. */
 export const REGISTER_BORN = 10;
-
-/**
- * Fixed bytes of a session in a snapshot; and of a lane that executed a request: the request number, and what precedes
- * the result.
- */
-const SESSION_BYTES = 50;
-const NUMBER_BYTES = 4;
-const EXECUTED_BYTES = 19;
 
 /** Default for `undoBytes`. */
 const DEFAULT_UNDO_BYTES = 8 << 20;
@@ -66,6 +60,8 @@ export class SessionTable {
   /** Arrays of results that were given up: an owner's share of results at most. */
   readonly spares: SpareArrays;
   private readonly undo: SessionUndo;
+  /** What is being written in pieces. */
+  private copy: SessionCopy | undefined;
   /** The latest `born` of all sessions ever evicted. */
   private horizonHi = 0;
   private horizonLo = 0;
@@ -113,6 +109,7 @@ export class SessionTable {
   /** The entry of that request was executed. */
   executed(session: Session, done: Executed): void {
     this.undo.changes(session, done.lane, done.index);
+    this.copy?.changes(session, done.lane);
     this.used(session, done.index, session.record(done));
   }
 
@@ -217,6 +214,7 @@ export class SessionTable {
     const lane = inUse.oldestResult(index);
     invariant(lane >= 0, 'a quarter of the bound holds the longest result');
     this.undo.changes(inUse, lane, index);
+    this.copy?.changes(inUse, lane);
     const shrunk = inUse.forget(lane);
     share.bytes -= shrunk;
     this.byteCount -= shrunk;
@@ -249,6 +247,7 @@ export class SessionTable {
   }
 
   private clear(): void {
+    invariant(this.copy === undefined, 'no copy of the sessions goes on when they are replaced');
     this.found = undefined;
     this.undo.clear();
     for (const session of this.slots) session?.left();
@@ -268,54 +267,40 @@ export class SessionTable {
 
   /** The number of bytes that `write` writes. */
   encodedLength(): number {
-    let length = 12;
-    for (const session of this.slots) {
-      if (!session) continue;
-      length += SESSION_BYTES;
-      length += session.lanes * NUMBER_BYTES;
-      for (let lane = 0; lane < session.request.length; lane++)
-        if (session.request[lane] !== 0) length += EXECUTED_BYTES + session.results.length(lane);
-    }
+    let length = TABLE_BYTES;
+    for (const session of this.slots) if (session) length += session.encodedBytes;
     return length;
   }
 
   /** Writes the whole table; the same table always gives the same bytes. Returns the offset after them. */
   write(target: Uint8Array, offset: number): number {
     const sessions = this.sorted();
-    let at = offset;
-    writeI32(target, at, sessions.length);
-    writeI32(target, at + 4, this.horizonHi);
-    writeI32(target, at + 8, this.horizonLo);
-    at += 12;
+    this.writeHead(target, offset);
+    let at = offset + TABLE_BYTES;
     for (const session of sessions) {
-      writeI32(target, at, session.hi);
-      writeI32(target, at + 4, session.lo);
-      writeI32(target, at + 8, session.nonceHi);
-      writeI32(target, at + 12, session.nonceLo);
-      writeU16(target, at + 16, session.lanes);
-      writeIndex(target, at + 18, session.registerIndex);
-      writeI32(target, at + 26, session.registerChainHi);
-      writeI32(target, at + 30, session.registerChainLo);
-      writeIndex(target, at + 34, session.lastUsed);
-      writeI32(target, at + 42, session.bornHi);
-      writeI32(target, at + 46, session.bornLo);
+      writeSession(session, target, at);
       at += SESSION_BYTES;
-      for (let lane = 0; lane < session.lanes; lane++) {
-        const request = session.lastRequest(lane);
-        writeI32(target, at, request);
-        at += NUMBER_BYTES;
-        if (request === 0) continue;
-        writeIndex(target, at, session.index[lane]!);
-        writeI32(target, at + 8, session.chainHi[lane]!);
-        writeI32(target, at + 12, session.chainLo[lane]!);
-        target[at + 16] = session.status[lane]!;
-        writeU16(target, at + 17, session.results.length(lane));
-        at += EXECUTED_BYTES;
-        copyBytes(session.results.bytes(lane), 0, target, at, session.results.length(lane));
-        at += session.results.length(lane);
-      }
+      for (let lane = 0; lane < session.lanes; lane++) at = writeLane(session, lane, target, at);
     }
     return at;
+  }
+
+  /**
+   * Begins to write, in pieces, what `write` would write now. At most one is in progress, and none when the table is read.
+   * @param target zeros from `offset` on
+   */
+  beginCopy(target: Uint8Array, offset: number): SessionCopy {
+    invariant(this.copy === undefined, 'one copy of the sessions is over before the next one');
+    this.writeHead(target, offset);
+    const copy = new SessionCopy(this.sorted(), target, offset, () => (this.copy = undefined));
+    if (copy.reached < copy.end) this.copy = copy;
+    return copy;
+  }
+
+  private writeHead(target: Uint8Array, offset: number): void {
+    writeI32(target, offset, this.count);
+    writeI32(target, offset + 4, this.horizonHi);
+    writeI32(target, offset + 8, this.horizonLo);
   }
 
   /** Replaces the table by what `write` wrote. Accepts nothing else: see `sessionsFault`. */
@@ -327,7 +312,7 @@ export class SessionTable {
     const count = readI32(source, at);
     this.horizonHi = readI32(source, at + 4);
     this.horizonLo = readI32(source, at + 8);
-    at += 12;
+    at += TABLE_BYTES;
     const sessions: Session[] = [];
     const executed = new Executed();
     executed.resultWords = wordsOf(source);
@@ -452,7 +437,10 @@ export function tableBytesMax({
   keptResultBytes,
 }: Omit<SessionBounds, 'lanesPerSession' | 'resultBytes'>): number {
   return (
-    12 + maxSessions * SESSION_BYTES + maxLanes * (NUMBER_BYTES + EXECUTED_BYTES + SHORT_RESULT_BYTES) + keptResultBytes
+    TABLE_BYTES +
+    maxSessions * SESSION_BYTES +
+    maxLanes * (NUMBER_BYTES + EXECUTED_BYTES + SHORT_RESULT_BYTES) +
+    keptResultBytes
   );
 }
 
@@ -482,12 +470,12 @@ export function sessionsFault(
   let bytesOfAll = 0;
   let at = offset;
   const beyond = (length: number): boolean => at + length > end;
-  if (beyond(12)) return 'the session table is cut off';
+  if (beyond(TABLE_BYTES)) return 'the session table is cut off';
   const count = readI32(source, at);
   if (count < 0 || count > bounds.maxSessions) return `${count >>> 0} sessions, of at most ${bounds.maxSessions}`;
   if (compareU64(readI32(source, at + 4), readI32(source, at + 8), timestampHi, timestampLo) > 0)
     return 'the horizon of evicted sessions is later than its last entry';
-  at += 12;
+  at += TABLE_BYTES;
   let lanesOfAll = 0;
   let previousHi = 0;
   let previousLo = 0;

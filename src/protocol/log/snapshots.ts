@@ -40,24 +40,30 @@ export function encodeSnapshot(
   sessions: SessionTable,
   machine: Uint8Array,
 ): Snapshot {
-  const snapshot = encodeAllButMachine(log, index, features, membership, sessions, machine.length);
-  snapshot.bytes.set(machine, snapshot.bytes.length - machine.length);
+  const snapshot = encodeHead(log, index, features, membership, sessions.encodedLength(), machine.length);
+  const { bytes } = snapshot;
+  const end = sessions.write(bytes, sessionsAt(snapshot));
+  invariant(end + machine.length === bytes.length, 'the session table is as long as it said');
+  bytes.set(machine, end);
   return snapshot;
 }
 
-/** Like `encodeSnapshot`, with room at the end for the machine's part. */
-export function encodeAllButMachine(
+/** All of it before the sessions, with room for the rest, which is zeros. */
+export function encodeHead(
   log: Log,
   index: number,
   features: number,
   membership: Membership,
-  sessions: SessionTable,
+  sessionBytes: number,
   machineLength: number,
 ): Snapshot {
-  const sessionBytes = sessions.encodedLength();
   const hosts = (features & Feature.membership) === 0 ? undefined : encodeMembership(membership);
   const version = features === 0 ? SNAPSHOT_FORMAT.written : hosts === undefined ? 2 : SNAPSHOT_FORMAT.newest;
   const start = headerBytes(version) + (hosts === undefined ? 0 : hosts.length);
+  invariant(
+    (features & Feature.sessionQuotas) === 0 || sessionBytes <= SNAPSHOT_BYTES_MAX,
+    'with quotas a session table fits a snapshot that can be offered',
+  );
   const bytes = new Uint8Array(start + sessionBytes + machineLength);
   writeI32(bytes, 0, version);
   if (features !== 0) writeI32(bytes, FEATURES_AT, features);
@@ -73,12 +79,6 @@ export function encodeAllButMachine(
   writeI32(bytes, 28, log.sessionHi(index));
   writeI32(bytes, 32, log.sessionLo(index));
   writeI32(bytes, 36, sessionBytes);
-  const end = sessions.write(bytes, start);
-  invariant(
-    (features & Feature.sessionQuotas) === 0 || sessionBytes <= SNAPSHOT_BYTES_MAX,
-    'with quotas a session table fits a snapshot that can be offered',
-  );
-  invariant(end === start + sessionBytes, 'the session table is as long as it said');
   return { index, chainHi: log.chainHi(index), chainLo: log.chainLo(index), bytes };
 }
 
@@ -113,7 +113,7 @@ function startOfSessions(bytes: Uint8Array): number {
 }
 
 /** Where the sessions begin. */
-function sessionsAt({ bytes }: Snapshot): number {
+export function sessionsAt({ bytes }: Snapshot): number {
   return startOfSessions(bytes);
 }
 

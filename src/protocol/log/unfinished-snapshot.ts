@@ -1,28 +1,32 @@
-/** A snapshot that is being taken in pieces: its bytes are complete up to some place. */
+/** A snapshot that is being taken in pieces, its sessions first: its bytes are complete up to some place. */
 import type { SnapshotInPieces } from '../../machine/state-machine.js';
 import type { HashInParts, Snapshot } from '../contract.js';
 import { invariant } from '../invariant.js';
+import type { SessionCopy } from './session-copy.js';
 
 /** A machine that gives this many empty pieces, one after the other, is stuck. */
 const EMPTY_PIECES_MAX = 1 << 20;
 
 export class UnfinishedSnapshot {
+  private filled: number;
   private empty = 0;
 
   /**
-   * @param filled bytes of `snapshot` that are there; the machine gives the others
+   * @param snapshot what comes before the sessions is there
+   * @param sessions writes them to their place in it
    * @param hash of the bytes, computed as they come
    */
   constructor(
     readonly snapshot: Snapshot,
-    private filled: number,
+    private readonly sessions: SessionCopy,
     private readonly pieces: SnapshotInPieces,
     private readonly hash: HashInParts | undefined,
   ) {
-    hash?.update(snapshot.bytes, 0, filled);
+    this.filled = sessions.reached;
+    hash?.update(snapshot.bytes, 0, this.filled);
     invariant(
-      filled + pieces.length === snapshot.bytes.length,
-      'a snapshot has room for as many bytes as the machine says',
+      sessions.end + pieces.length === snapshot.bytes.length,
+      'a snapshot has room for as many bytes as the sessions and the machine say',
     );
   }
 
@@ -33,13 +37,24 @@ export class UnfinishedSnapshot {
 
   /** Takes the next piece, of about this many bytes. */
   take(maxBytes: number): void {
+    const { bytes } = this.snapshot;
+    const { sessions } = this;
+    if (this.filled < sessions.end) {
+      sessions.step(maxBytes);
+      this.has(sessions.reached - this.filled);
+      return;
+    }
     const piece = this.pieces.step(maxBytes);
     invariant(piece.length <= this.left, 'a machine gives no more bytes of a snapshot than it said');
-    this.snapshot.bytes.set(piece, this.filled);
-    if (piece.length > 0) this.hash?.update(this.snapshot.bytes, this.filled, piece.length);
-    this.filled += piece.length;
+    bytes.set(piece, this.filled);
+    this.has(piece.length);
     this.empty = piece.length === 0 ? this.empty + 1 : 0;
     invariant(this.empty < EMPTY_PIECES_MAX, 'a snapshot that is begun comes to its end');
+  }
+
+  private has(more: number): void {
+    if (more > 0) this.hash?.update(this.snapshot.bytes, this.filled, more);
+    this.filled += more;
   }
 
   /** The snapshot; nothing of it is missing. */
@@ -53,6 +68,7 @@ export class UnfinishedSnapshot {
   }
 
   abort(): void {
+    this.sessions.abort();
     this.pieces.abort();
   }
 }

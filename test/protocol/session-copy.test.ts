@@ -1,0 +1,177 @@
+// The session table is copied in pieces while it changes: the bytes are those of the beginning.
+import t from 'tap';
+import { Executed, Session } from '../../src/protocol/log/session.js';
+import type { SessionCopy } from '../../src/protocol/log/session-copy.js';
+import { SessionTable } from '../../src/protocol/log/sessions.js';
+import { wordsOf } from '../../src/wire/copy.js';
+import { randomFrom } from '../random.js';
+
+const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+t.comment(`SEED=${SEED} replays the random walks`);
+
+const LANES = 6;
+const RESULT_BYTES = 1024;
+const RESULT = new Uint8Array(RESULT_BYTES);
+const RESULT_WORDS = wordsOf(RESULT);
+/** A piece is longer than it is asked for by a lane and its result at most, and the rest of a session that has none. */
+const LONGER = 50 + 4 * LANES + 19 + RESULT_BYTES;
+const done = new Executed();
+
+function register(table: SessionTable, id: number, lanes: number, index: number): Session {
+  const base = { hi: 0, lo: id, nonceHi: 1 + (id % 3), nonceLo: id, lanes, bornHi: 0, bornLo: index };
+  const session = new Session(
+    { ...base, registerIndex: index, registerChainHi: 1, registerChainLo: index },
+    table.spares,
+  );
+  table.register(session);
+  return session;
+}
+
+function execute(table: SessionTable, session: Session, lane: number, length: number, index: number): void {
+  done.lane = lane;
+  done.request = session.lastRequest(lane) + 1;
+  done.index = index;
+  done.chainHi = -index;
+  done.chainLo = index * 7;
+  done.status = 0;
+  RESULT.fill(index & 0xff, 0, length);
+  done.resultWords = RESULT_WORDS;
+  done.resultOffset = 0;
+  done.resultLength = length;
+  table.executed(session, done);
+}
+
+function bytesOf(table: SessionTable): Uint8Array {
+  const bytes = new Uint8Array(table.encodedLength());
+  if (table.write(bytes, 0) !== bytes.length) throw new Error('the table has other bytes than it says');
+  return bytes;
+}
+
+interface Copying {
+  readonly copy: SessionCopy;
+  readonly target: Uint8Array;
+  readonly expected: Uint8Array;
+  /** Entry behind which it began: nothing is undone up to there. */
+  readonly index: number;
+}
+
+t.test('whatever is executed, evicted, forgotten or undone meanwhile, a copy is what the table was', (t) => {
+  const seen = { whole: 0, abandoned: 0, undone: 0, evicted: 0, registered: 0, forgotten: 0 };
+  for (let game = 0; game < 8; game++) {
+    const random = randomFrom(SEED + game);
+    const quotas = game % 2 === 0;
+    // Without room for undoing, the results of an evicted session are for others at once.
+    const undoBytes = [1 << 20, 1 << 20, 1 << 12, 0][game % 4]!;
+    const table = new SessionTable(14, 60, 8192, undoBytes);
+    table.setQuotas(quotas);
+    table.committedTo(0);
+    let index = 0;
+    let committed = 0;
+    let copying: Copying | undefined;
+    const change = (): void => {
+      const id = 2 + random(40);
+      const known = table.find(0, id);
+      index++;
+      if (known === undefined) {
+        if (table.mayBeEvicted(0, index)) return;
+        register(table, id, 1 + random(LANES), index);
+        seen.registered++;
+      } else {
+        const before = table.resultBytes;
+        const { evicted } = table;
+        execute(table, known, random(known.lanes), random(3) > 0 ? random(64) : random(RESULT_BYTES), index);
+        if (table.evicted === evicted && table.resultBytes < before) seen.forgotten++;
+      }
+    };
+    for (let i = 0; i < 300; i++) change();
+    for (let step = 0; step < 6000; step++) {
+      const kind = random(20);
+      if (kind < 12) {
+        const { evicted } = table;
+        change();
+        seen.evicted += table.evicted - evicted;
+      } else if (kind < 13) {
+        committed += random(index - committed + 1);
+        table.committedTo(committed);
+      } else if (kind < 14) {
+        const least = Math.max(committed, copying?.index ?? 0);
+        const to = least + random(index - least + 1);
+        if (!table.canUndoTo(to)) continue;
+        table.undoTo(to);
+        index = to;
+        seen.undone++;
+      } else if (copying === undefined) {
+        if (random(4) > 0) continue;
+        const expected = bytesOf(table);
+        const target = new Uint8Array(expected.length + 5);
+        copying = { copy: table.beginCopy(target, 3), target, expected, index };
+      } else {
+        const { copy, target, expected } = copying;
+        const before = copy.reached;
+        const bytes = 1 + random(300);
+        copy.step(bytes);
+        if (copy.reached <= before || copy.reached - before > bytes + LONGER)
+          throw new Error(`game ${game}: a piece of ${copy.reached - before} bytes, and ${bytes} were asked for`);
+        const there = Buffer.from(target.subarray(3, copy.reached));
+        if (!there.equals(Buffer.from(expected.subarray(0, there.length))))
+          throw new Error(`game ${game} step ${step}: the copy is not what the table was`);
+        if (copy.reached === copy.end) {
+          t.equal(there.length, expected.length);
+          copying = undefined;
+          seen.whole++;
+        } else if (random(100) === 0) {
+          copy.abort();
+          copying = undefined;
+          seen.abandoned++;
+        }
+        // The table itself is none the worse.
+        if (random(10) === 0) {
+          const twin = new SessionTable(14, 60, 8192);
+          twin.setQuotas(quotas);
+          const now = bytesOf(table);
+          twin.read(now, 0);
+          if (!Buffer.from(bytesOf(twin)).equals(Buffer.from(now)) || twin.resultBytes !== table.resultBytes)
+            throw new Error(`game ${game} step ${step}: the table is damaged`);
+        }
+      }
+    }
+  }
+  t.comment(JSON.stringify(seen));
+  for (const [name, times] of Object.entries(seen)) t.ok(times > 10, `${name}: ${times}`);
+  t.end();
+});
+
+t.test('a copy takes no memory for what changes, and the arrays of evicted sessions are for others in the end', (t) => {
+  const table = new SessionTable(8, 64, 1 << 20);
+  let index = 0;
+  for (let id = 1; id <= 8; id++) execute(table, register(table, id, 8, ++index), 7, 1000, ++index);
+  const target = new Uint8Array(table.encodedLength());
+  const copy = table.beginCopy(target, 0);
+  const { kept } = table.spares;
+  for (let id = 11; id <= 14; id++) register(table, id, 8, ++index);
+  t.equal(table.evicted, 4);
+  t.equal(table.spares.kept, kept, 'the copy still needs their results');
+  copy.step(Infinity);
+  t.equal(copy.reached, target.length);
+  t.equal(table.spares.kept, kept + 4 * 1024, 'now they are spare');
+  const next = table.beginCopy(new Uint8Array(table.encodedLength()), 0);
+  for (let id = 15; id <= 18; id++) register(table, id, 8, ++index);
+  next.abort();
+  t.equal(table.spares.kept, kept + 8 * 1024, 'and after one that was given up');
+  t.end();
+});
+
+t.test('a table without a session, and a session without a request', (t) => {
+  const table = new SessionTable(4, 16);
+  const empty = new Uint8Array(table.encodedLength());
+  const copy = table.beginCopy(empty, 0);
+  t.equal(copy.reached, copy.end, 'whole at once');
+  register(table, 1, 4, 1);
+  const one = new Uint8Array(table.encodedLength());
+  const begun = table.beginCopy(one, 0);
+  const expected = bytesOf(table);
+  execute(table, table.find(0, 1)!, 2, 10, 2);
+  begun.step(1);
+  t.same(one, expected);
+  t.end();
+});
