@@ -144,6 +144,7 @@ export class ClientHost {
     this.diagnosis = new Diagnosis(cluster, loop, this.sessions, this.members, logger);
     this.judgeTimer = setInterval(() => {
       this.judge.judge();
+      this.diagnosis.look(this.nowUs());
       if (!this.connecting) this.diagnosis.sayLists();
     }, JUDGE_INTERVAL_MS);
     this.judgeTimer.unref();

@@ -309,12 +309,12 @@ export class Client {
         cause,
       );
     }
-    if (this.host.diagnosis.heard === call.heard) {
-      const silence = `no replica has said anything since the operation was sent: ${this.host.diagnosis.explainSilence(call.calledAtUs)}`;
+    const silence = this.host.diagnosis.allSilent(call.calledAtUs, call.heard, this.host.nowUs());
+    if (silence !== undefined) {
       const cause = new JitPaxosError('replicas-silent', silence);
       return new JitPaxosError(
         'outcome-unknown',
-        `no answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again. ${silence}`,
+        `no certain answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again. ${silence}`,
         cause,
       );
     }
@@ -371,10 +371,11 @@ export class Client {
       }
       this.waiting.delete(call);
       this.detach(call);
+      const silence = this.host.diagnosis.allSilent(call.calledAtUs, -1, nowUs);
       call.reject(
         new JitPaxosError(
           'aborted',
-          `the operation waited ${call.timeoutMs} ms for a lane and was not sent; send fewer at once, or connect with more lanes`,
+          `the operation waited ${call.timeoutMs} ms for a lane and was not sent; ${silence ?? 'send fewer at once, or connect with more lanes'}`,
         ),
       );
     }

@@ -13,7 +13,13 @@ import { explainSilence } from '../transport/silence.js';
 import { TransportCounter } from '../transport/transport.js';
 import type { FollowedMembers } from './followed-members.js';
 
+/** Hosts that run answer a client that waits for them many times in this time. */
+const ALL_SILENT_US = 1_000_000;
+
 export class Diagnosis {
+  /** Datagrams that had come when it was last looked at, and when more of them were first seen, monotonic µs. */
+  private seen = 0;
+  private seenUs = -Infinity;
   /** Replicas whose cluster file lists others, as last logged. */
   private saidOtherLists = 0;
 
@@ -21,13 +27,43 @@ export class Diagnosis {
     private readonly cluster: Cluster,
     private readonly loop: TurnLoop,
     private readonly sessions: ClientSessions,
-    private readonly members: Pick<FollowedMembers, 'hosts'>,
+    private readonly members: Pick<FollowedMembers, 'hosts' | 'tried'>,
     private readonly logger: Logger,
   ) {}
 
   /** Datagrams that came. */
   get heard(): number {
     return this.loop.transport.counters[TransportCounter.datagrams_received]!;
+  }
+
+  /** Notes whether datagrams have come; called several times a second. */
+  look(nowUs: number): void {
+    const { heard } = this;
+    if (heard === this.seen) return;
+    this.seen = heard;
+    this.seenUs = nowUs;
+  }
+
+  /**
+   * That no replica answers any more, why, and whom the client tried: sentences without the last full stop. Undefined if
+   * one of them may have answered.
+   * @param sinceUs when the operation was given to the client
+   * @param heard datagrams that had come by then; −1: not known
+   */
+  allSilent(sinceUs: number, heard: number, nowUs: number): string | undefined {
+    if (this.heard === heard)
+      return `no replica has said anything meanwhile: ${this.explainSilence(sinceUs)}. ${this.tried(sinceUs)}`;
+    this.look(nowUs);
+    const silentUs = nowUs - this.seenUs;
+    if (silentUs < ALL_SILENT_US) return undefined;
+    return `no replica has said anything for ${Math.floor(silentUs / 1e6)} s: ${this.explainSilence(this.seenUs)}. ${this.tried(sinceUs)}`;
+  }
+
+  /** Whom the client tried since then, and what to do if nobody of them is left: sentences without the last full stop. */
+  private tried(sinceUs: number): string {
+    const { isFile, hosts, others } = this.members.tried(sinceUs);
+    const also = others.length === 0 ? '' : `, and asked for newer members at ${others.join(', ')}`;
+    return `This client tried ${isFile ? 'the replicas of its cluster file' : 'the members that it was told of'}, ${hosts.join(', ')}${also}. Start a majority of them. If others have replaced them, give the client a new cluster file (jitpaxos member list --write)`;
   }
 
   /** Why no replica may have answered since `sinceUs`: a sentence without a full stop. */
@@ -69,7 +105,6 @@ export class Diagnosis {
 
   /** No session was registered within this time. */
   unavailable(timeoutMs: number): JitPaxosError {
-    const { replicas } = this.cluster;
     const { majorityLost } = this;
     if (majorityLost !== undefined)
       return new JitPaxosError('majority-lost', `no session within ${timeoutMs} ms; ${majorityLost}`);
@@ -88,9 +123,12 @@ export class Diagnosis {
     }
     const none = this.heard === 0;
     const heard = none ? 'none of them answered' : 'too few of them answered';
+    const { isFile, hosts, others } = this.members.tried(-Infinity);
+    const of = isFile ? 'the replicas of the cluster file' : 'the members that a replica named';
+    const also = others.length === 0 ? '' : `, or ${others.join(', ')}`;
     return new JitPaxosError(
       'cluster-unavailable',
-      `no session within ${timeoutMs} ms from ${replicas.map(({ host, port }) => `${host}:${port}`).join(', ')}: ${heard}; check that a majority of ${(replicas.length + 1) / 2} replicas runs with this cluster file and can be reached by UDP, then connect again${none ? `. ${this.explainSilence(-Infinity)}` : ''}`,
+      `no session within ${timeoutMs} ms from ${of}, ${hosts.join(', ')}${also}: ${heard}; check that a majority of them runs with this "id" in its cluster file and can be reached by UDP, then connect again. If others have replaced them, take a new cluster file (jitpaxos member list --write)${none ? `. ${this.explainSilence(-Infinity)}` : ''}`,
     );
   }
 

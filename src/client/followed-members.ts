@@ -10,8 +10,8 @@ import type { ClientEvents, Instant } from '../protocol/contract.js';
 import type { ClientSessions } from '../protocol/client/client-sessions.js';
 import { membershipOf } from '../protocol/membership/member-lists.js';
 import { encodeMembership, firstMembership, type ListedHost } from '../protocol/membership/membership.js';
-import type { Cluster } from '../host/cluster-config.js';
-import { HostPlaces } from '../host/host-places.js';
+import { addressText, type Cluster } from '../host/cluster-config.js';
+import { HostPlaces, placeOf } from '../host/host-places.js';
 import type { Logger } from '../host/logger.js';
 import { MemberSearch } from '../host/member-search.js';
 import type { TurnLoop } from '../host/turn-loop.js';
@@ -33,7 +33,7 @@ export class FollowedMembers {
 
   constructor(
     private readonly loop: TurnLoop,
-    cluster: Cluster,
+    private readonly cluster: Cluster,
     private readonly logger: Logger,
     private readonly sessions: () => ClientSessions,
     private readonly isClosed: () => boolean,
@@ -58,6 +58,22 @@ export class FollowedMembers {
     return {
       unknownEpoch: (from, view) => this.epochNamed(from, view, this.loop.instant),
       searchMembers: () => this.search.search(this.loop.instant),
+    };
+  }
+
+  /**
+   * Whom the client writes to, by id and address, and other addresses at which it asked for the members since then, for
+   * messages. Since −Infinity: those of the cluster file too, which it wrote to at first. Allocates.
+   */
+  tried(sinceUs: number): { readonly isFile: boolean; readonly hosts: string[]; readonly others: string[] } {
+    const places = this.hosts.map((host) => ({ id: host.id, at: placeOf(host, this.cluster) }));
+    const addresses = places.map(({ at }) => (at === undefined ? 'an unknown address' : addressText(at)));
+    const seeds = sinceUs === -Infinity ? this.cluster.replicas.map(addressText) : [];
+    const others = [...new Set([...seeds, ...this.search.otherAddressesAsked(sinceUs)])];
+    return {
+      isFile: this.known === undefined,
+      hosts: places.map(({ id }, index) => `${id} at ${addresses[index]!}`),
+      others: others.filter((address) => !addresses.includes(address)),
     };
   }
 

@@ -81,6 +81,8 @@ export class MemberSearch {
   /** The place that is asked next. */
   private turn = 0;
   private readonly budget = new TriggerBudget(ASK_BURST, ASK_US);
+  /** By place: when it was asked last, monotonic µs. */
+  private readonly askedUs = new Float64Array(PLACES).fill(-Infinity);
   /** The next question as long as no change is known. */
   private dueUs = -Infinity;
   private pauseUs = PAUSE_US;
@@ -120,6 +122,7 @@ export class MemberSearch {
     const index = this.nextOther++ % (OTHERS_END - OTHERS_FROM);
     this.others[index] = address;
     this.open[OTHERS_FROM + index] = undefined;
+    this.askedUs[OTHERS_FROM + index] = -Infinity;
     this.loop.address(OTHERS_FROM + index, at);
   }
 
@@ -188,6 +191,17 @@ export class MemberSearch {
     this.found(list, readI32(bytes, o + at.view), now);
   }
 
+  /** Addresses other than the members' that were asked since then. Allocates. */
+  otherAddressesAsked(sinceUs: number): string[] {
+    const asked: string[] = [];
+    for (let place = SEEDS_FROM; place < OTHERS_END; place++) {
+      const at =
+        place < OTHERS_FROM ? this.seeds[place - SEEDS_FROM] : hostAndPortOf(this.others[place - OTHERS_FROM] ?? '');
+      if (at !== undefined && this.askedUs[place]! >= sinceUs) asked.push(addressText(at));
+    }
+    return asked;
+  }
+
   private isKnown(place: number): boolean {
     if (place < HOST_PLACES) return this.loop.isHost(place);
     // The cluster file's replicas are the hosts as long as no change is known.
@@ -230,6 +244,7 @@ export class MemberSearch {
     writeU16(bytes, AskMembers.at.offset, offset);
     writeU16(bytes, AskMembers.at.padding, length - AskMembers.size);
     open.askedUs = now.monotonicUs;
+    this.askedUs[place] = now.monotonicUs;
     // A host that was never heard, or not lately, is written to in the previous version, which lacks the question.
     this.loop.outbox.sendNewest(place, bytes);
     this.asked++;

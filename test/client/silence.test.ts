@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { Client } from '../../src/client/client.js';
+import { Diagnosis } from '../../src/client/diagnosis.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { StatusClient } from '../../src/client/status-client.js';
 import type { JitPaxosError } from '../../src/errors.js';
@@ -14,6 +15,7 @@ import type { KeyEntry, KeyFile } from '../../src/host/key-file.js';
 import { silentLogger } from '../../src/host/logger.js';
 import { Replica } from '../../src/server/replica.js';
 import { explainSilence } from '../../src/transport/silence.js';
+import { TransportCounter } from '../../src/transport/transport.js';
 import { jitpaxos } from '../cluster/processes.js';
 import { clusterConfig } from '../server/fixtures.js';
 
@@ -42,6 +44,41 @@ t.test('causes that can be told apart are', (t) => {
     explainSilence({ ...base, dropped: { checksum: 3 } }),
     /3 datagrams that came were refused here \(checksum\)/,
   );
+  t.end();
+});
+
+t.test('hosts that were heard and are all silent since', (t) => {
+  let heard = 3;
+  const counters = {
+    get [TransportCounter.datagrams_received]() {
+      return heard;
+    },
+  };
+  const loop = {
+    transport: { counters },
+    silence: (silent: readonly number[], sinceUs: number) => {
+      since.push(sinceUs);
+      return { silent, refused: [], tells: false, key: undefined, dropped: {} };
+    },
+  };
+  const since: number[] = [];
+  const members = {
+    hosts: [4, 5].map((id) => ({ id, slot: id - 4 })),
+    tried: () => ({ isFile: false, hosts: ['4 at d:1', '5 at e:1'], others: ['a:1', 'b:1'] }),
+  };
+  const diagnosis = new Diagnosis({} as never, loop as never, {} as never, members as never, silentLogger);
+  diagnosis.look(1e6);
+  t.match(
+    diagnosis.allSilent(2e6, 3, 2.5e6),
+    /^no replica has said anything meanwhile: .*whether replicas 4, 5 run.*This client tried the members that it was told of, 4 at d:1, 5 at e:1, and asked for newer members at a:1, b:1\./,
+  );
+  heard = 4;
+  t.equal(diagnosis.allSilent(2e6, 3, 3e6), undefined, 'one was heard just now');
+  t.equal(diagnosis.allSilent(2e6, 3, 3.9e6), undefined, 'a moment ago');
+  t.match(diagnosis.allSilent(2e6, 3, 5.1e6), /^no replica has said anything for 2 s: /);
+  t.equal(since.at(-1), 3e6);
+  heard = 5;
+  t.equal(diagnosis.allSilent(2e6, -1, 9e6), undefined, 'what nobody has looked at may be new');
   t.end();
 });
 

@@ -300,6 +300,21 @@ t.test('three become five and three again; hosts that have left, and files of lo
   const fresh = { ...members.cluster, replicas: [`127.0.0.1:${port}`, members.addresses.get(fourth)!, '127.0.0.1:9'] };
   const lead = await members.client(t, fresh);
   t.equal(await get(lead, 'late'), '6', 'one seed that is a member is enough, whatever its place in the file');
+
+  for (const id of [third, fourth, fifth]) await members.stop(id);
+  const gone = [...members.cluster.replicas, ...[third, fourth, fifth].map((id) => members.addresses.get(id)!)];
+  let said = '';
+  // The last words of the hosts may come late.
+  await until(
+    async () => {
+      const error = await busy.get(bytes('late'), { timeout: 2_000 }).catch((thrown: unknown) => thrown);
+      said = String(error);
+      return /outcome-unknown|read the state/.test(said) && gone.every((address) => said.includes(address));
+    },
+    'an operation that nobody answers names the members, and the seeds that were asked',
+    () => `: ${said}`,
+  );
+  t.match(said, 'tried the members that it was told of');
 });
 
 t.test('an id means one data directory: none that is empty, or another one, speaks under it', async (t) => {
