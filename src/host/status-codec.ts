@@ -81,7 +81,7 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
           : typeof field === type;
     if (!fits) return undefined;
   }
-  for (const key of ['majorityLost', 'clusterFileDiffers', 'entriesOf']) {
+  for (const key of ['majorityLost', 'clusterFileDiffers', 'twoLives', 'entriesOf']) {
     const replicas = value[key];
     if (
       replicas !== undefined &&

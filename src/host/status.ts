@@ -78,6 +78,11 @@ export interface ReplicaStatusReport {
    */
   readonly clusterFileDiffers?: readonly number[];
   /**
+   * Hosts as which two processes speak at the same time: their data directories were copied, and both copies run.
+   * Absent if this replica hears none. It can hear that only of datagrams that are encrypted.
+   */
+  readonly twoLives?: readonly number[];
+  /**
    * Changes of replicated behaviour by name: those that this replica knows, and those that are on behind `executedIndex`.
    * Absent from a replica of an earlier version, which knows none.
    */

@@ -334,6 +334,11 @@ export class TurnLoop {
     this.book.place(slot, host?.at, id);
   }
 
+  /** By slot: how often a stream of its host was returned to (two-lives.ts). */
+  get streamReturns(): Float64Array {
+    return this.envelope.streamReturns;
+  }
+
   /** There is a host in that slot, other than this one. */
   isHost(slot: number): boolean {
     return this.hosts[slot]! >= 0 && slot !== this.slot;

@@ -84,7 +84,7 @@ export function sayPlace({ own, slot, book, listen }: OwnPlace, id: number, clus
       replica: id,
       listed: addressText(at),
       listens: listen,
-      next: `jitpaxos member move ${id} ${listen}, so that the others find it here`,
+      next: `jitpaxos member move ${id} ${listen}, so that the others find it here. If replica ${id} still runs at its listed address, stop this one: a data directory may run once only`,
     });
 }
 

@@ -57,6 +57,7 @@ import { OpenChange } from '../host/membership-report.js';
 import { forgotten, refuseTaken, removed } from './host-identity.js';
 import { openKeys, type ProcessKeys } from '../host/keyring.js';
 import { TurnLoop } from '../host/turn-loop.js';
+import { TwoLives, twoLivesText } from '../host/two-lives.js';
 import { version } from '../host/version.js';
 import { WITHOUT_KEYS_EVENT, WITHOUT_KEYS_REMEDY, withoutKeysWarning } from '../host/without-keys.js';
 
@@ -83,6 +84,7 @@ export class Replica {
   /** Those that were compared with the identity of the data directory. */
   private checkedMembers: Membership | undefined;
   private readonly openChange = new OpenChange(this.startedAtMs);
+  private readonly twoLives = new TwoLives(HOST_PLACES);
   /** When a host that is listed last spoke, monotonic. */
   private heardUs = DOUBLE_ZERO;
   private running = true;
@@ -318,6 +320,7 @@ export class Replica {
       membersRequests: this.membersService,
       startedAtMs: this.startedAtMs,
       running: this.running,
+      twoLives: this.twoLives.mask,
     });
   }
 
@@ -455,6 +458,9 @@ export class Replica {
         if (passedUs > STALL_US) this.heardUs = Math.min(now.monotonicUs, this.heardUs + passedUs);
         tickedUs = now.monotonicUs;
         core.tick(now);
+        const copied = this.twoLives.look(loop.streamReturns, core.state.hosts, now.monotonicUs);
+        if (copied !== 0)
+          this.logger.warn('replica.two-lives', { replica: this.id, ...twoLivesText(core.state.hosts.idsOf(copied)) });
         if (core.state.starting || now.monotonicUs - this.heardUs > SILENCE_US) this.memberSearch.search(now);
       },
       unreachable: (replica, now) => core.unreachable(replica, now),

@@ -46,6 +46,8 @@ export interface ReportedReplica {
   readonly membersRequests: { readonly answered: number; readonly refused: number };
   readonly startedAtMs: number;
   readonly running: boolean;
+  /** Slots of hosts as which two processes speak. */
+  readonly twoLives: number;
 }
 
 /** Allocates. */
@@ -75,6 +77,7 @@ export function statusReport(of: ReportedReplica): ReplicaStatusReport {
       ...(others.otherChain === 0 ? {} : { differs: hosts.idsOf(others.otherChain) }),
     },
     ...(others.otherList === 0 ? {} : { clusterFileDiffers: hosts.idsOf(others.otherList) }),
+    ...(of.twoLives === 0 ? {} : { twoLives: hosts.idsOf(of.twoLives) }),
     features: {
       known: OFFERED_FEATURES,
       on: running ? featureNames(core.state.execution.features) : [],

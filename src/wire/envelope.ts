@@ -232,6 +232,8 @@ export class Envelope {
   /** Undefined in a cluster without keys. */
   private readonly sending: SendingStreams | undefined;
   private readonly receiving: ReceivingStreams | undefined;
+  /** By slot: how often a stream of its host was used again after another one of that host. Zeros without keys. */
+  readonly streamReturns: Float64Array;
 
   /**
    * @param clusterHi,clusterLo the 64-bit cluster id; datagrams of other clusters are refused
@@ -255,10 +257,12 @@ export class Envelope {
     this.ids = new HostIds(replicas);
     this.ownMagic = magicOf(newest, newest);
     this.newestRead = Math.max(newest, WIRE_VERSION);
+    const places = Math.max(replicas, HOST_PLACES);
+    this.receiving = keys === undefined ? undefined : new ReceivingStreams(keys, places);
+    this.streamReturns = this.receiving?.returns ?? new Float64Array(places);
     if (keys === undefined) return;
     this.lengths.fill(SEALED_ENVELOPE_BYTES, ENCRYPTED_VERSION);
     this.sending = new SendingStreams(keys, sender, sender !== CLIENT_SENDER);
-    this.receiving = new ReceivingStreams(keys, Math.max(replicas, HOST_PLACES));
   }
 
   /** Length of this process's envelopes in a version. */

@@ -234,11 +234,12 @@ class StreamTable {
     return removed;
   }
 
-  /** The stream was used. */
-  touch(stream: ReceivingStream): void {
-    if (stream === this.newest) return;
+  /** The stream was used. True if another one was, since it was used last. */
+  touch(stream: ReceivingStream): boolean {
+    if (stream === this.newest) return false;
     this.unlink(stream);
     this.append(stream);
+    return true;
   }
 
   forget(slot: number): void {
@@ -291,6 +292,8 @@ class StreamTable {
 export class ReceivingStreams {
   /** By replica. */
   private readonly replicas: readonly StreamTable[];
+  /** By replica: how often a stream was used again after another one of its sender. */
+  readonly returns: Float64Array;
   /** Made when the first client speaks. */
   private clients: StreamTable | undefined;
   /** Takes the key of an unknown salt, until its datagram has proven authentic. */
@@ -305,6 +308,7 @@ export class ReceivingStreams {
     source.draw(this.multipliers);
     for (let i = 0; i < this.multipliers.length; i++) this.multipliers[i]! |= 1;
     this.replicas = Array.from({ length: replicas }, () => new StreamTable(REPLICA_STREAMS, this.multipliers));
+    this.returns = new Float64Array(replicas);
     this.schedule = new KeySchedule(source);
     source.watch((slot) => this.forget(slot));
   }
@@ -332,7 +336,7 @@ export class ReceivingStreams {
     if (stream.highest - counter > STALE_DATAGRAMS) return Opened.stale;
     if (!stream.cipher.open(bytes, offset, length)) return Opened.forged;
     if (counter > stream.highest) stream.highest = counter;
-    table.touch(stream);
+    if (table.touch(stream) && place < this.returns.length) this.returns[place]!++;
     return Opened.intact;
   }
 

@@ -42,6 +42,7 @@ const {
   majorityLost: _lost,
   diverged: _diverged,
   clusterFileDiffers: _files,
+  twoLives: _twice,
   replicaClocks: _clocks,
   chain: _chain,
   features: _features,
@@ -192,6 +193,17 @@ t.test('a change that is open for long waits for something', (t) => {
     ],
   ] as const)
     t.match(waits(...(answers as readonly StatusAnswer[])), words, what);
+  t.end();
+});
+
+t.test('hosts as which two processes speak, as any host says', (t) => {
+  const [said, ...more] = remarks(
+    answer(0, members([host(0), host(1), host(2)]), { twoLives: [2] }),
+    answer(1, members([host(0), host(1), host(2)]), { twoLives: [2, 1] }),
+    answer(2, members([host(0), host(1), host(2)])),
+  );
+  t.match(said, /^two processes speak as hosts 1, 2: .*; stop the process that is not at the listed address/);
+  t.same(more, []);
   t.end();
 });
 

@@ -56,6 +56,7 @@ export const REPORT: ReplicaStatusReport = {
   majorityLost: [1],
   diverged: { log: [1], state: [], limits: [2] },
   clusterFileDiffers: [1],
+  twoLives: [2],
   logAheadNs: 1,
   chain: { function: 'siphash-2-4', fingerprint: '01234567', differs: [2] },
   features: { known: ['session-quotas'], on: ['session-quotas'] },

@@ -235,11 +235,14 @@ t.test('of a replica two streams are remembered; a removed key takes its streams
   const open = (datagram: Uint8Array, slot = 1, from = 2): number =>
     receiving.open(slot, Direction.betweenReplicas, from, datagram, 0, datagram.length);
   const lives = [1, 2, 3].map((life) => sender(life, 1, 2));
-  for (const life of lives) t.equal(open(life()), Opened.intact);
+  for (const life of lives) for (let i = 0; i < 3; i++) t.equal(open(life()), Opened.intact);
+  t.equal(receiving.returns[2], 0, 'a process that goes on in a new stream is no second one');
   const derivations = source.derivations;
   t.equal(open(lives[2]!()), Opened.intact);
   t.equal(open(lives[1]!()), Opened.intact);
+  t.equal(open(lives[2]!()), Opened.intact);
   t.equal(source.derivations, derivations);
+  t.same([...receiving.returns], [0, 0, 2], 'two that take turns are counted');
   t.equal(open(lives[0]!()), Opened.intact, 'understood, for a derivation');
   t.equal(source.derivations, derivations + 1);
   t.equal(open(sender(9, 1, 2)(), 1, 1), Opened.forged, 'in the name of another replica');

@@ -7,6 +7,7 @@ import { CHAIN_REMEDY, chainWarning } from '../../host/chain.js';
 import type { Cluster } from '../../host/cluster-config.js';
 import { viewText, type ReportedHost } from '../../host/membership-report.js';
 import { idOfEntry, majorityLostText, spokenIn, type ReplicaStatusReport } from '../../host/status.js';
+import { twoLivesText } from '../../host/two-lives.js';
 import { Exit } from '../../console/exit.js';
 import { formatLongDuration } from '../../console/units.js';
 import { featureDifferences } from './features-known.js';
@@ -404,8 +405,16 @@ function remarksOn(replicas: readonly ReplicaSummary[], view: number | undefined
   }
   const versions = new Set(replicas.flatMap(({ report }) => (report === undefined ? [] : [report.version])));
   if (versions.size > 1) remarks.push(`the replicas run different versions: ${[...versions].join(', ')}`);
-  remarks.push(...wireRemarks(replicas), ...chainRemarks(replicas));
+  remarks.push(...wireRemarks(replicas), ...chainRemarks(replicas), ...twoLivesRemarks(replicas));
   return remarks;
+}
+
+/** What the replicas say of hosts as which two processes speak. */
+export function twoLivesRemarks(replicas: readonly Pick<ReplicaSummary, 'report'>[]): string[] {
+  const ids = new Set(replicas.flatMap(({ report }) => report?.twoLives ?? []));
+  if (ids.size === 0) return [];
+  const { found, next } = twoLivesText([...ids].sort((a, b) => a - b));
+  return [`${found}; ${next}`];
 }
 
 /** Adds a first remark if the cluster file's chain is one that clients can forge. */

@@ -11,7 +11,15 @@ import { loadCluster, type Cluster } from '../../host/cluster-config.js';
 import { WITHOUT_KEYS_REMEDY, withoutKeysWarning } from '../../host/without-keys.js';
 import { formatDuration } from '../../console/units.js';
 import { spokenIn, type ReplicaStatusReport } from '../../host/status.js';
-import { chainRemarks, clocksApart, logAheadRemarks, summarize, votersOf, wireRemarks } from '../cluster/summary.js';
+import {
+  chainRemarks,
+  clocksApart,
+  logAheadRemarks,
+  summarize,
+  twoLivesRemarks,
+  votersOf,
+  wireRemarks,
+} from '../cluster/summary.js';
 import { featureDifferences, featuresOn } from '../cluster/features-known.js';
 import { keyDifferences, keyGroups } from '../cluster/keys-loaded.js';
 import { fail, ok, skip, splitMessage, warn, type Finding } from './finding.js';
@@ -213,6 +221,11 @@ export async function checkReplicas(
     findings.push(...loadedKeys(answers.flatMap(({ report }) => (report === undefined ? [] : [report]))));
     findings.push(...viewsLeft(answers.flatMap(({ report }) => (report === undefined ? [] : [report]))));
     findings.push(...knownFeatures(answers.flatMap(({ report }) => (report === undefined ? [] : [report]))));
+    const [twice] = twoLivesRemarks(summary.replicas);
+    if (twice !== undefined) {
+      const [found, advice] = splitMessage(new Error(twice));
+      findings.push(fail('copied directory', found, advice));
+    }
     const [differs] = chainRemarks(summary.replicas);
     if (differs !== undefined) findings.push(fail('chain', differs, 'docs/operate/security.md, "The chain"'));
     const reports = answers.flatMap(({ report }) => (report === undefined ? [] : [report]));
