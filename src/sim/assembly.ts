@@ -65,10 +65,6 @@ const NOT_WITH_MEMBERS: ReadonlySet<FaultName> = new Set<FaultName>([
   'directory-lost',
   'diverge',
   'versions',
-  'move',
-  'one-way',
-  'enemy',
-  'ahead',
 ]);
 /** The results of the store need longer datagrams. */
 const NOT_WITH_STORE: ReadonlySet<FaultName> = new Set<FaultName>(['path-limit']);
@@ -471,16 +467,17 @@ export class Assembly implements Parts {
   private makeMemberOperator(random: Random, { hasher, cluster }: Wiring, interference: Interference): MemberOperator {
     const { options, replicas, queue, network, plan, hosts, checks, trace } = this;
     const clock = new SimulatedClock(0, 0);
+    const endpoint = this.endpoints + (this.enemy === undefined ? 0 : 1);
     const { operationBytes, resultBytes } = plan.limits;
     const members = (): Membership => checks.epochs.members ?? firstMembership(options.replicas);
     return new MemberOperator(
-      this.endpoints,
+      endpoint,
       {
         queue,
         network,
         random: random.fork('operator'),
         clock,
-        wire: new WireEnd(this.endpoints, hasher, cluster, undefined),
+        wire: new WireEnd(endpoint, hasher, cluster, undefined),
         machines: replicas,
         createClient: createShippedClient,
         configure: (seed, [sessionHi, sessionLo, nonceHi, nonceLo]) => ({
@@ -520,9 +517,9 @@ export class Assembly implements Parts {
         burn: (slot) => interference.burn(slot),
         isBurnt: (slot) => hosts[slot]!.isBurnt,
         hostIn: (slot) => hosts[slot]!.hostId,
-        note: (text) => trace?.note(queue.nowUs, this.endpoints, text),
-        unknownEpoch: (from, take) => this.observation.unknownEpoch(this.endpoints, from, take),
-        searchMembers: (take) => this.observation.searchMembers(this.endpoints, take),
+        note: (text) => trace?.note(queue.nowUs, endpoint, text),
+        unknownEpoch: (from, take) => this.observation.unknownEpoch(endpoint, from, take),
+        searchMembers: (take) => this.observation.searchMembers(endpoint, take),
       },
     );
   }
@@ -545,6 +542,7 @@ export class Assembly implements Parts {
       clock: new SimulatedClock(0, 0),
       wire,
       replicas: this.replicas,
+      views: this.epochs,
       plan: enemy,
       ahead,
       operationBytes: this.plan.limits.operationBytes,

@@ -31,7 +31,6 @@ import type { Datagram, Network } from './network.js';
 import { SimulatedOutbox } from './outbox.js';
 import type { Random } from './random.js';
 import type { WireEnd } from './wire-end.js';
-import { Views } from '../protocol/views.js';
 import type { AheadPlan, EnemyPlan } from './world.js';
 
 export interface EnemySurroundings {
@@ -41,6 +40,8 @@ export interface EnemySurroundings {
   readonly clock: SimulatedClock;
   readonly wire: WireEnd;
   readonly replicas: number;
+  /** Who leads a view, and its quorum in ascending order: it knows what everybody may know. */
+  readonly views: { primary(view: number): number; membersOf(view: number): number[] };
   readonly plan: EnemyPlan;
   readonly ahead: AheadPlan | undefined;
   readonly operationBytes: number;
@@ -81,7 +82,6 @@ export class Enemy implements EventHandler {
   private readonly heard: (readonly [number, number, number])[] = [];
   private readonly operation = new Uint8Array(1024);
   private view = 0;
-  private readonly views: Views;
   private after = false;
   private stopped = false;
 
@@ -89,7 +89,6 @@ export class Enemy implements EventHandler {
     readonly endpoint: number,
     private readonly around: EnemySurroundings,
   ) {
-    this.views = new Views(around.replicas);
     const observe = (to: number, bytes: Uint8Array, offset: number, length: number): void => {
       this.messages++;
       this.remember(this.recorded, bytes.slice(offset, offset + length));
@@ -208,9 +207,11 @@ export class Enemy implements EventHandler {
       this.register(everybody, [wallHi, wallLo]);
       return;
     }
-    const primary = this.views.primary(this.view);
-    const members = this.views.members(this.view).filter((replica) => replica !== primary);
-    const target = role === 'primary' ? primary : random.pick(role === 'member' ? members : everybody);
+    const { views } = this.around;
+    const primary = views.primary(this.view);
+    const members = views.membersOf(this.view).filter((replica) => replica !== primary);
+    const target =
+      role === 'primary' ? primary : random.pick(role === 'member' && members.length > 0 ? members : everybody);
     const session = random.pick(this.own);
     const fields = {
       view: this.view,
@@ -224,7 +225,7 @@ export class Enemy implements EventHandler {
     this.write(Request, target, fields, length);
     if (laterUs === 0) return;
     const late: LateRequest = {
-      targets: this.views.members(this.view).filter((replica) => replica !== target),
+      targets: views.membersOf(this.view).filter((replica) => replica !== target),
       fields,
       operation: this.operation.slice(0, length),
     };
