@@ -24,7 +24,12 @@ export const sim = defineCommand(
     positionals: [],
     flags: {
       seed: { kind: 'text', value: 'A..B', default: '1..100', help: 'seeds to run, or a single one' },
-      replicas: { kind: 'text', value: 'N,…', default: '3,5', help: 'cluster sizes: each seed runs at each of them' },
+      replicas: {
+        kind: 'text',
+        value: 'N,…',
+        default: '3,5',
+        help: 'cluster sizes: each seed runs at each of them; an operator makes even ones of the odd one below',
+      },
       ticks: {
         kind: 'count',
         default: String(DEFAULT_TICKS),
@@ -56,7 +61,7 @@ export const sim = defineCommand(
   },
   async ({ values }, output) => {
     const [first, last] = seedRange(values.seed);
-    const sizes = values.replicas.split(',').map(clusterSize);
+    const sizes = values.replicas.split(',').map(simulatedSize);
     const faults = faultSet(values.faults);
     const single = first === last && sizes.length === 1;
     if (values['trace-file'] !== undefined && !single)
@@ -119,6 +124,11 @@ export function seedRange(text: string): [number, number] {
   if (match === null || last < first)
     throw new CliError('flag-invalid', `--seed is a number or a range like 1..100, not "${text}"`);
   return [first, last];
+}
+
+/** Clusters begin with an odd number of replicas: the simulated operator makes an even one of it. */
+function simulatedSize(text: string): number {
+  return ['2', '4', '6', '8', '10', '12'].includes(text) ? Number(text) : clusterSize(text);
 }
 
 export function clusterSize(text: string): number {

@@ -114,7 +114,10 @@ export function usesStore(options: SimulationOptions): boolean {
 export interface SimulationOptions {
   /** A safe integer from 0 on. */
   readonly seed: number;
-  /** N, odd. */
+  /**
+   * N. If it is even, the cluster begins with one replica less, as cluster files do, and an operator makes it N voters: the
+   * run is one of changing members then, whatever the seed says, and goes back to N after each change of it.
+   */
   readonly replicas: number;
   readonly ticks?: number;
   /** The liveness phase must reach its goals within this, ticks; default LIVENESS_TICKS. */
@@ -154,6 +157,8 @@ interface Wiring {
 export class Assembly implements Parts {
   readonly seed: number;
   readonly replicas: number;
+  /** Replicas of the cluster file: the voters of the first epoch. */
+  readonly first: number;
   readonly endpoints: number;
   readonly ticks: number;
   readonly livenessTicks: number;
@@ -209,7 +214,10 @@ export class Assembly implements Parts {
     this.seed = seed;
     const asked: ReadonlySet<FaultName> = options.faults ?? new Set(ALL_FAULTS);
     const members = new Random(seed).fork('members');
-    const changes = asked.has('members') && members.chance(CHANGES) && options.features === undefined;
+    const isEven = options.replicas % 2 === 0;
+    const isDrawn = asked.has('members') && members.chance(CHANGES);
+    const changes = isEven || (isDrawn && options.features === undefined);
+    this.first = isEven ? options.replicas - 1 : options.replicas;
     this.withStore = usesStore(options);
     const faults = new Set(
       [...asked].filter(
@@ -217,7 +225,7 @@ export class Assembly implements Parts {
       ),
     );
     /** Machines: those of the cluster file, and what an operator may add. */
-    const replicas = options.replicas + (changes ? members.between(1, 4) : 0);
+    const replicas = this.first + (changes ? members.between(1, 4) : 0);
     this.replicas = replicas;
     this.ticks = options.ticks ?? DEFAULT_TICKS;
     this.trace = options.trace;
@@ -271,7 +279,7 @@ export class Assembly implements Parts {
       options.executed?.(replica, index);
       workload.executed?.(index, this.hosts[replica]!.probe!.executions[index]);
     };
-    this.checks = new Checks(replicas, executed, options.replicas);
+    this.checks = new Checks(replicas, executed, this.first);
     this.tally = new Tally(replicas);
     this.network = new Network(
       this.queue,
@@ -373,7 +381,7 @@ export class Assembly implements Parts {
     const { late, ...timings } = plan.contention;
     const config: ReplicaConfig = {
       id,
-      replicas: this.options.replicas,
+      replicas: this.first,
       seed: setup.next(),
       late,
       datagramBytes: this.datagramBytes,
@@ -411,7 +419,7 @@ export class Assembly implements Parts {
           asks: this.beginnings.asks,
           records: this.workload.executed !== undefined,
         },
-        id < options.replicas ? id : undefined,
+        id < this.first ? id : undefined,
       ),
     );
   }
@@ -430,7 +438,7 @@ export class Assembly implements Parts {
       nonceLo: number,
       seed: number,
     ): ClientConfig => ({
-      replicas: options.replicas,
+      replicas: this.first,
       slots: replicas,
       lanes,
       seed,
@@ -457,7 +465,7 @@ export class Assembly implements Parts {
         workload: this.workload,
         giveUp: plan.faults.get('give-up') ?? 0,
         datagramBytes: this.datagramBytes,
-        asksMembers: replicas > options.replicas,
+        asksMembers: replicas > this.first,
         owned: world.enemy !== undefined || world.ahead !== undefined,
         pace: busy,
       }),
@@ -465,11 +473,11 @@ export class Assembly implements Parts {
   }
 
   private makeMemberOperator(random: Random, { hasher, cluster }: Wiring, interference: Interference): MemberOperator {
-    const { options, replicas, queue, network, plan, hosts, checks, trace } = this;
+    const { options, first, replicas, queue, network, plan, hosts, checks, trace } = this;
     const clock = new SimulatedClock(0, 0);
     const endpoint = this.endpoints + (this.enemy === undefined ? 0 : 1);
     const { operationBytes, resultBytes } = plan.limits;
-    const members = (): Membership => checks.epochs.members ?? firstMembership(options.replicas);
+    const members = (): Membership => checks.epochs.members ?? firstMembership(first);
     return new MemberOperator(
       endpoint,
       {
@@ -479,9 +487,10 @@ export class Assembly implements Parts {
         clock,
         wire: new WireEnd(endpoint, hasher, cluster, undefined),
         machines: replicas,
+        size: options.replicas % 2 === 0 ? options.replicas : undefined,
         createClient: createShippedClient,
         configure: (seed, [sessionHi, sessionLo, nonceHi, nonceLo]) => ({
-          replicas: options.replicas,
+          replicas: first,
           slots: replicas,
           lanes: 1,
           seed,
@@ -499,6 +508,7 @@ export class Assembly implements Parts {
           const state = hosts[slot]!.core?.state;
           return (
             !hosts[slot]!.countsAsLost &&
+            !this.worldDriver.isCut(slot) &&
             state !== undefined &&
             state.status === ReplicaStatus.normal &&
             state.committed >= checks.chosenLength - 100

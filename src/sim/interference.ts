@@ -1,5 +1,6 @@
 /** What the drivers of faults can do to a run: to processes, links, clocks and disks. */
 import type { FirstStart } from '../protocol/contract.js';
+import { count } from '../protocol/masks.js';
 import { ReplicaStatus } from '../wire/messages.js';
 import type { AmbushTargets } from './ambush.js';
 import type { BeginningTargets } from './beginnings.js';
@@ -9,7 +10,7 @@ import type { FaultTargets } from './faults.js';
 import type { MishapTargets } from './mishaps.js';
 import type { Hold, HoldMode } from './network.js';
 import type { OperatorTargets } from './operator.js';
-import { mayLoseLog, type Parts } from './parts.js';
+import { isListed, mayLoseLog, type Parts } from './parts.js';
 import type { WorldTargets } from './world-driver.js';
 
 export class Interference
@@ -63,9 +64,10 @@ export class Interference
 
   /** The host of a slot burns down, unless that would lose too many logs. */
   burn(replica: number): void {
-    const { hosts, tally, trace, queue } = this.parts;
+    const { hosts, tally, trace, queue, worldDriver } = this.parts;
     const host = hosts[replica]!;
-    if (!host.isUp || !mayLoseLog(this.parts, host)) return;
+    // A replica that is cut off for good is as good as lost.
+    if (!host.isUp || worldDriver.cutStays || !mayLoseLog(this.parts, host)) return;
     trace?.note(queue.nowUs, replica, 'burns down');
     tally.remember(host);
     tally.directoriesLost++;
@@ -117,7 +119,18 @@ export class Interference
   }
 
   allHaveLogs(): boolean {
-    return this.parts.hosts.every((host) => host.isUp && !host.countsAsLost);
+    const { hosts, memberOperator } = this.parts;
+    if (memberOperator === undefined) return hosts.every((host) => host.isUp && !host.countsAsLost);
+    return (
+      memberOperator.isAtRest && hosts.every((host) => !isListed(this.parts, host) || (host.isUp && !host.countsAsLost))
+    );
+  }
+
+  canSpare(replica: number): boolean {
+    const { hosts, epochs, memberOperator } = this.parts;
+    if (memberOperator === undefined) return true;
+    const gone = hosts.reduce((mask, { id, isBurnt }) => (isBurnt ? mask | (1 << id) : mask), 1 << replica);
+    return epochs.present().every(({ f, voters }) => count(gone & voters) <= f);
   }
 
   quorum(): readonly number[] | undefined {

@@ -5,7 +5,7 @@
 import { KNOWN_FEATURES } from '../protocol/log/features.js';
 import { ReplicaStatus } from '../wire/messages.js';
 import type { Delivery } from './delivery.js';
-import type { Parts } from './parts.js';
+import { isListed, type Parts } from './parts.js';
 import type { ReplicaHost } from './replica-host.js';
 import { Violation, type InvariantName } from './violation.js';
 
@@ -96,13 +96,6 @@ export function awaitGoals(parts: Parts): void {
       return status === ReplicaStatus.normal && executed === committed && committed === length;
     });
   });
-}
-
-/** The machine is a host of the cluster, and there. */
-function isListed({ epochs }: Parts, { id: slot, hostId, isBurnt }: ReplicaHost): boolean {
-  const { members } = epochs;
-  if (members === undefined) return hostId !== undefined;
-  return !isBurnt && members.hosts.some((host) => host.slot === slot && host.id === hostId);
 }
 
 function runUntil(

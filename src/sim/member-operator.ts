@@ -54,6 +54,8 @@ export interface MemberOperatorSurroundings {
   readonly clock: SimulatedClock;
   readonly wire: WireEnd;
   readonly machines: number;
+  /** It wants this many voters, and nothing else before there are; undefined: any number. */
+  readonly size: number | undefined;
   readonly createClient: CreateClient;
   readonly configure: (seed: number, session: readonly [number, number, number, number]) => ClientConfig;
 }
@@ -105,8 +107,7 @@ export class MemberOperator implements EventHandler {
 
   /** No change is open, and nothing was left half done. */
   get isDone(): boolean {
-    const { started, decided } = this.targets.members();
-    return started === decided && !this.busy;
+    return this.isAtRest && this.hasSize(this.targets.members().voters);
   }
 
   arrive(datagram: Datagram): void {
@@ -134,6 +135,17 @@ export class MemberOperator implements EventHandler {
     }
     this.look();
     this.around.queue.schedule(this.around.queue.nowUs + LOOK_US, this, LOOK, undefined);
+  }
+
+  /** Nothing is open, and nothing that it asked for may still be. */
+  get isAtRest(): boolean {
+    const { started, decided } = this.targets.members();
+    return started === decided && !this.busy;
+  }
+
+  private hasSize(voters: readonly number[]): boolean {
+    const { size } = this.around;
+    return size === undefined || voters.length === size;
   }
 
   /** A process of the tool, with a session of its own. */
@@ -243,13 +255,15 @@ export class MemberOperator implements EventHandler {
       this.finish(this.wanted, members);
       return;
     }
+    if (!this.hasSize(voters)) {
+      this.goToSize(members);
+      return;
+    }
     if (this.stopped || !random.chance(0.2)) return;
     const learners = hosts.filter(({ id }) => !voters.includes(id));
     const kind = random.below(10);
-    if (kind < 4 && hosts.length < Math.min(machines, SLOTS)) {
-      const identity = this.newIdentity();
-      this.submit({ kind: 'learn', ...identity, address: `host-${identity.identityLo}:1` });
-    } else if (kind === 4 && learners.length > 0) this.submit({ kind: 'forget', id: random.pick(learners).id });
+    if (kind < 4 && hosts.length < Math.min(machines, SLOTS)) this.learn();
+    else if (kind === 4 && learners.length > 0) this.submit({ kind: 'forget', id: random.pick(learners).id });
     else if (kind === 5)
       this.submit({ kind: 'move', id: random.pick(hosts).id, address: `moved-${random.below(1e6)}:1` });
     else {
@@ -261,6 +275,25 @@ export class MemberOperator implements EventHandler {
       if (random.chance(0.15)) set = ids.filter(() => random.chance(0.6));
       if (set.length > 0 && set.length <= 7) this.wanted = set.sort((a, b) => a - b);
     }
+  }
+
+  private learn(): void {
+    const identity = this.newIdentity();
+    this.submit({ kind: 'learn', ...identity, address: `host-${identity.identityLo}:1` });
+  }
+
+  /** The next step to as many voters as it wants. */
+  private goToSize({ hosts, voters }: Membership): void {
+    const { machines, random } = this.around;
+    const size = this.around.size!;
+    const isWhole = (id: number): boolean => !this.targets.isBurnt(hosts.find((host) => host.id === id)!.slot);
+    const learners = hosts.map(({ id }) => id).filter((id) => !voters.includes(id));
+    const set = [...voters.filter(isWhole), ...learners.filter(isWhole)].slice(0, size);
+    if (set.length === size) this.wanted = set.sort((a, b) => a - b);
+    else if (hosts.length < Math.min(machines, SLOTS)) this.learn();
+    // Hosts that burnt down have the places.
+    else if (!voters.every(isWhole)) this.wanted = set.sort((a, b) => a - b);
+    else this.submit({ kind: 'forget', id: random.pick(learners.filter((id) => !isWhole(id))) });
   }
 
   /** Asks for the change once the new ones have caught up; or gives it up. */

@@ -85,3 +85,10 @@ export function mayLoseLog(
     memberships.every((membership) => configurationsOf(membership).every(({ voters, f }) => count(lost & voters) <= f))
   );
 }
+
+/** The machine is a host of the cluster, and there. */
+export function isListed({ epochs }: Pick<Parts, 'epochs'>, { id: slot, hostId, isBurnt }: ReplicaHost): boolean {
+  const { members } = epochs;
+  if (members === undefined) return hostId !== undefined;
+  return !isBurnt && members.hosts.some((host) => host.slot === slot && host.id === hostId);
+}

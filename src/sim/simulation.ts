@@ -52,7 +52,7 @@ export function simulateWorkload(options: SimulationOptions, workload: Workload)
 
 function begin(run: Assembly, options: SimulationOptions): void {
   run.worldDriver.start();
-  run.beginnings.start(options.replicas);
+  run.beginnings.start(run.first);
   if (options.idle !== true) startClients(run);
   run.memberOperator?.start();
   run.enemy?.start();

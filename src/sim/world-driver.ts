@@ -13,8 +13,10 @@ export interface WorldTargets {
   readonly endpoints: number;
   /** The quorum of the highest running view, its primary first; undefined if no view runs. */
   quorum(): readonly number[] | undefined;
-  /** Every replica is up and has a log. */
+  /** Every replica is up and has a log, and no change of the members is open or asked for. */
   allHaveLogs(): boolean;
+  /** The voters at present are a cluster without that replica, too. */
+  canSpare(replica: number): boolean;
   setBlocked(from: number, to: number, blocked: boolean, cause: number): void;
   setDate(endpoint: number, aheadS: number): void;
   /** Datagrams to the endpoint's old address are lost. */
@@ -91,13 +93,24 @@ export class WorldDriver implements EventHandler {
     for (const endpoint of endpoints) this.targets.setDate(endpoint, 0);
   }
 
-  /** With lost logs as well it might be one failure more than a cluster survives. */
-  private cutWhenWhole(oneWay: OneWayCut): void {
-    if (this.targets.allHaveLogs()) this.cut(oneWay);
-    else this.later(LOOK_AGAIN_US, () => this.cutWhenWhole(oneWay));
+  /** Part of a cut: nobody relies on it. */
+  isCut(replica: number): boolean {
+    return this.cuts.some((ends) => ends.includes(replica));
   }
 
-  private cut({ kind, role }: OneWayCut): void {
+  /** There is a cut, or will be, while the cluster must work. */
+  get cutStays(): boolean {
+    return !this.safety && !this.stopped && this.world.oneWay?.stays === true;
+  }
+
+  /** With lost logs as well it might be one failure more than a cluster survives. */
+  private cutWhenWhole(oneWay: OneWayCut): void {
+    if (this.targets.allHaveLogs() && this.cut(oneWay)) return;
+    this.later(LOOK_AGAIN_US, () => this.cutWhenWhole(oneWay));
+  }
+
+  /** False if it would be a cut that stays of a replica that cannot be spared. */
+  private cut({ kind, role }: OneWayCut): boolean {
     const { random, targets } = this;
     const quorum = targets.quorum();
     const replica =
@@ -106,6 +119,7 @@ export class WorldDriver implements EventHandler {
         : role === 'primary'
           ? quorum[0]!
           : (quorum[1] ?? quorum[0]!);
+    if (!this.safety && !targets.canSpare(replica)) return false;
     const client = random.between(targets.replicas, targets.endpoints - 1);
     const all = Array.from({ length: targets.endpoints }, (_, endpoint) => endpoint).filter(
       (endpoint) => endpoint !== replica,
@@ -140,6 +154,7 @@ export class WorldDriver implements EventHandler {
       `a cut that lasts: ${kind}, replica ${replica}; ${this.cuts.map(([from, to]) => `${from}>${to}`).join(' ')}`,
     );
     for (const [from, to] of this.cuts) targets.setBlocked(from, to, true, Cut.oneWay);
+    return true;
   }
 
   private mend(): void {

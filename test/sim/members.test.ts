@@ -23,6 +23,9 @@ const KEPT: readonly (readonly [seed: number, replicas: number, taught: string])
   [1034, 3, 'for the checks: a quorum of one appends the entry that begins its epoch, and cuts it, in one call'],
   [2392, 3, 'a host that had left, and starts again, took the views of an epoch that is over for those of the first'],
   [1150, 5, 'for the end of a run: a learner has caught up when it has what a primary without others committed'],
+  [109, 3, 'for the faults: no cut that stays is of one of two voters'],
+  [98, 3, 'for the faults: no host burns down while a cut that stays is there'],
+  [318, 5, 'for the faults: a voter that burnt down, and is listed, counts with the one that is cut off'],
 ];
 
 t.test('runs that failed once', (t) => {
@@ -43,5 +46,16 @@ t.test('changes of members, with all other faults and without', (t) => {
         changes += totals.epochs;
       }
   t.ok(changes > 20, `${changes} epochs began`);
+  t.end();
+});
+
+t.test('an even number of voters, with all other faults and without', (t) => {
+  for (const seed of [2, 3])
+    for (const replicas of [2, 4, 6])
+      for (const faults of [new Set(FAULT_NAMES), new Set([] as const)]) {
+        const { failure, totals } = simulate({ seed, replicas, faults, ticks: 150_000 });
+        t.equal(failure, undefined, `seed ${seed}, ${replicas} replicas: ${failure?.detail}`);
+        t.ok(totals.epochs > 0, `${totals.epochs} epochs began`);
+      }
   t.end();
 });
