@@ -1,16 +1,21 @@
 /**
- * For each mutation of test/sim/mutations.ts, finds the first run of the simulator that notices it.
+ * For each mutation of test/sim/mutations.ts and store-mutations.ts, finds the first run of the simulator that notices it.
  *
  *   node scripts/find-mutations.mjs [--runs 400] [--faults a,b,…] [--features 0] [--pieces 20000] [--undo 65536] [name…] after `npm run build`
  *
  * Runs are numbered: run k has seed ⌊k/2⌋+1, and N = 3 if k is even, 5 if it is odd. A violation of liveness does not
  * count, nor does an exception that is not one of the core's invariants: the mutation itself may cause it. Prints one
- * line for each mutation, in the form in which mutations.test.ts keeps it.
+ * line for each mutation, in the form in which mutations.test.ts keeps it. Those of the store have their own runs: the
+ * flags about faults and features do not change them.
  */
 import { parseArgs } from 'node:util';
 import { KIND_FAULTS } from '../dist/src/sim/faults.js';
 import { simulate } from '../dist/src/sim/simulation.js';
-import { MUTATIONS, mutated, runOf, TICKS } from '../dist/test/sim/mutations.js';
+import { usesStore } from '../dist/src/sim/assembly.js';
+import { MUTATIONS as CORE_MUTATIONS, mutated, runOf, TICKS } from '../dist/test/sim/mutations.js';
+import { STORE_MUTATIONS, STORE_RUN } from '../dist/test/sim/store-mutations.js';
+
+const MUTATIONS = [...CORE_MUTATIONS, ...STORE_MUTATIONS];
 
 const { values, positionals } = parseArgs({
   options: {
@@ -43,7 +48,10 @@ for (const mutation of wanted) {
   const others = new Map();
   let line = '';
   for (let run = 0; run < Number(values.runs) && line === ''; run++) {
-    const { failure } = simulate({ ...runOf(run), ticks: TICKS, ...faults, ...mutated(mutation) });
+    const isOfStore = STORE_MUTATIONS.includes(mutation);
+    const options = { ...runOf(run), ticks: TICKS, ...(isOfStore ? STORE_RUN : faults) };
+    if (isOfStore && !usesStore(options)) continue;
+    const { failure } = simulate({ ...options, ...mutated(mutation) });
     if (failure === undefined) continue;
     if (failure.invariant === 'stuck' || failure.invariant === 'core-exception')
       others.set(failure.invariant, failure.detail);
