@@ -96,7 +96,7 @@ function drawFeatures(options: SimulationOptions): {
   readonly switchUs: number | undefined;
 } {
   const { seed, ticks = DEFAULT_TICKS, faults = new Set(ALL_FAULTS) } = options;
-  const changes = faults.has('members') && changesMembers(seed) && options.features === undefined;
+  const changes = hasOperator(options, faults);
   const features = options.features ?? (changes || new Random(seed).fork('features').chance(0.5) ? KNOWN_FEATURES : 0);
   const isSwitched = features === 0 && options.idle !== true;
   return { features, switchUs: isSwitched ? drawSwitch(seed, faults, ticks) : undefined };
@@ -109,6 +109,15 @@ export function usesStore(options: SimulationOptions): boolean {
   const { features, switchUs } = drawFeatures(options);
   const isRaised = switchUs !== undefined || (features & Feature.store) !== 0;
   return isRaised && new Random(seed).fork('store').chance(WITH_STORE);
+}
+
+function isEven({ replicas }: SimulationOptions): boolean {
+  return replicas % 2 === 0;
+}
+
+/** An operator changes the members in this run. */
+function hasOperator(options: SimulationOptions, faults: ReadonlySet<FaultName>): boolean {
+  return isEven(options) || (faults.has('members') && changesMembers(options.seed) && options.features === undefined);
 }
 
 export interface SimulationOptions {
@@ -214,10 +223,9 @@ export class Assembly implements Parts {
     this.seed = seed;
     const asked: ReadonlySet<FaultName> = options.faults ?? new Set(ALL_FAULTS);
     const members = new Random(seed).fork('members');
-    const isEven = options.replicas % 2 === 0;
-    const isDrawn = asked.has('members') && members.chance(CHANGES);
-    const changes = isEven || (isDrawn && options.features === undefined);
-    this.first = isEven ? options.replicas - 1 : options.replicas;
+    members.chance(CHANGES); // what `changesMembers` draws
+    const changes = hasOperator(options, asked);
+    this.first = isEven(options) ? options.replicas - 1 : options.replicas;
     this.withStore = usesStore(options);
     const faults = new Set(
       [...asked].filter(
@@ -487,7 +495,7 @@ export class Assembly implements Parts {
         clock,
         wire: new WireEnd(endpoint, hasher, cluster, undefined),
         machines: replicas,
-        size: options.replicas % 2 === 0 ? options.replicas : undefined,
+        size: isEven(options) ? options.replicas : undefined,
         createClient: createShippedClient,
         configure: (seed, [sessionHi, sessionLo, nonceHi, nonceLo]) => ({
           replicas: first,
