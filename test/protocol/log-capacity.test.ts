@@ -26,30 +26,37 @@ interface Begun {
   readonly fill: number;
 }
 
-/**
- * Fills the log with `entries`, each committed at once. The snapshot that is in progress becomes whole when the log is as
- * full as that, and not before.
- */
-function fillLog(entries: number, doneAtFill: number, first: number): Begun[] {
-  const log = new Log(LIMITS.logEntries, LIMITS.logBytes, LIMITS.operationBytes, hasher);
-  const tail = new TailIndex(log);
-  const counters = new Float64Array(COUNTER_NAMES.length);
-  const members = firstMembership(3);
-  const execution = new Execution(log, tail, new KvMachine(), LIMITS, counters, hasher, 0, members, 64, hasher);
-  const begun: Begun[] = [];
-  let pitch = 1;
-  const setPitch = execution.setPitch.bind(execution);
-  execution.setPitch = (every) => setPitch((pitch = every));
-  const capacity = new LogCapacity(log, execution, LIMITS, false);
-  const operation = new Uint8Array(KV_OPERATION_BYTES_MAX);
-  for (let index = 1; index <= entries; index++) {
+/** A log, and what executes it and cuts it. */
+class Replica {
+  readonly log = new Log(LIMITS.logEntries, LIMITS.logBytes, LIMITS.operationBytes, hasher);
+  readonly execution: Execution;
+  readonly capacity: LogCapacity;
+  pitch = 1;
+  private readonly tail = new TailIndex(this.log);
+  private readonly operation = new Uint8Array(KV_OPERATION_BYTES_MAX);
+
+  constructor() {
+    const counters = new Float64Array(COUNTER_NAMES.length);
+    const members = firstMembership(3);
+    const { log, tail } = this;
+    const execution = new Execution(log, tail, new KvMachine(), LIMITS, counters, hasher, 0, members, 64, hasher);
+    const setPitch = execution.setPitch.bind(execution);
+    execution.setPitch = (every) => setPitch((this.pitch = every));
+    this.execution = execution;
+    this.capacity = new LogCapacity(log, execution, LIMITS, false);
+  }
+
+  append(valueLength: number): number {
+    const { log, operation } = this;
+    const index = log.lastIndex + 1;
     let operationLength: number;
     if (index === 1) {
       operationLength = REGISTER_BYTES;
       operation.fill(0, 0, REGISTER_BYTES);
       writeU16(operation, 8, 1);
       operation[REGISTER_BYTES - 1] = 1; // born at the time of its entry
-    } else operationLength = encodePut(operation, 0, Uint8Array.of(index & 31), new Uint8Array(10 + first).fill(index));
+    } else
+      operationLength = encodePut(operation, 0, Uint8Array.of(index & 31), new Uint8Array(valueLength).fill(index));
     const isAppended = log.append(
       entryOf({
         timestampLo: index,
@@ -62,18 +69,48 @@ function fillLog(entries: number, doneAtFill: number, first: number): Begun[] {
       }),
     );
     if (!isAppended) throw new Error(`entry ${index} has no room`);
-    tail.add(index);
+    this.tail.add(index);
+    return index;
+  }
+
+  /** Everything up to there is committed. */
+  execute(index: number): void {
+    this.execution.commits(index);
+    this.execution.executeTo(index);
+    this.execution.committedTo(index);
+  }
+
+  /** What is not executed leaves the log, as where another view takes its place. */
+  truncate(): void {
+    this.log.truncate(this.execution.executed);
+    this.tail.clear();
+  }
+
+  /** Ends a turn. */
+  cut(committed: number): void {
+    const bound = this.capacity.bound(committed, Infinity);
+    if (bound > this.log.baseIndex) this.log.cut(bound);
+  }
+}
+
+/**
+ * Fills the log with `entries`, each committed at once. The snapshot that is in progress becomes whole when the log is as
+ * full as that, and not before.
+ */
+function fillLog(entries: number, doneAtFill: number, first: number): Begun[] {
+  const replica = new Replica();
+  const { log, execution } = replica;
+  const begun: Begun[] = [];
+  for (let index = 1; index <= entries; index++) {
     const before = execution.newestSnapshot;
-    execution.commits(index);
-    execution.executeTo(index);
-    execution.committedTo(index);
-    const bound = capacity.bound(index, Infinity);
-    if (bound > log.baseIndex) log.cut(bound);
+    replica.append(10 + first);
+    replica.execute(index);
+    replica.cut(index);
+    const { pitch } = replica;
     if (execution.newestSnapshot !== before) begun.push({ index: execution.newestSnapshot, pitch, fill: log.fill() });
     if (execution.unfinished !== undefined && log.fill() >= doneAtFill) {
       execution.finishSnapshot();
-      const cut = capacity.bound(index, Infinity);
-      if (cut > log.baseIndex) log.cut(cut);
+      replica.cut(index);
       if (execution.newestSnapshot !== begun[begun.length - 1]?.index)
         begun.push({ index: execution.newestSnapshot, pitch, fill: log.fill() });
     }
@@ -105,5 +142,89 @@ t.test('where the log stays full behind a cut, the next one is at a multiple of 
       );
     }
   t.ok(hasty > 20, `${hasty} snapshots were taken before their time`);
+  t.end();
+});
+
+t.test('a snapshot that was to come sooner takes its time again once the log is shorter', (t) => {
+  const behind = 200;
+  const replica = new Replica();
+  const { log, execution } = replica;
+  const hasten = execution.hasten.bind(execution);
+  let hastened = 0;
+  execution.hasten = (entries) => {
+    hastened = entries;
+    hasten(entries);
+  };
+  const next = (last: number): void => {
+    if (last > behind) replica.execute(last - behind);
+    replica.cut(execution.executed);
+  };
+  // Each snapshot becomes whole only when the log is nearly full.
+  while (hastened === 0 || execution.executed % hastened === 0) {
+    next(replica.append(13));
+    if (log.fill() < 0.88 || execution.unfinished === undefined) continue;
+    execution.finishSnapshot();
+    replica.cut(execution.executed);
+  }
+  const { pitch } = replica;
+  t.equal(hastened, pitch / 8);
+  const first = execution.newestSnapshot;
+  replica.truncate();
+  t.ok(log.fill() < 0.75, `the log is ${log.fill()} full now`);
+  hastened = 0;
+  const taken: number[] = [];
+  while (taken.length < 2) {
+    const last = replica.append(13);
+    replica.execute(last);
+    replica.cut(last);
+    execution.finishSnapshot();
+    const newest = execution.newestSnapshot;
+    if (newest !== first && taken[taken.length - 1] !== newest) taken.push(newest);
+  }
+  t.equal(hastened, 0);
+  t.same(
+    taken.filter((index) => index % pitch !== 0),
+    [],
+    `snapshots of the entries ${taken}, at multiples of ${pitch}`,
+  );
+  t.end();
+});
+
+t.test('taking its time changes nothing for a snapshot that nothing hastened', (t) => {
+  const replica = new Replica();
+  const { execution } = replica;
+  /** Of the next snapshot, if this happens soon after the last one. */
+  const snapshotAfter = (change: () => void): number => {
+    const before = execution.newestSnapshot;
+    for (let i = 0; i < 3; i++) replica.execute(replica.append(13));
+    change();
+    while (execution.newestSnapshot === before) {
+      replica.execute(replica.append(13));
+      execution.takeDueSnapshot();
+    }
+    execution.finishSnapshot();
+    return execution.newestSnapshot;
+  };
+  execution.setPitch(32);
+  t.equal(
+    snapshotAfter(() => execution.takeTime()),
+    32,
+  );
+  t.equal(
+    snapshotAfter(() => execution.hasten(8)),
+    40,
+  );
+  t.equal(
+    snapshotAfter(() => undefined),
+    64,
+    'the one behind it is at a multiple of the pitch',
+  );
+  t.equal(
+    snapshotAfter(() => {
+      execution.hasten(8);
+      execution.takeTime();
+    }),
+    96,
+  );
   t.end();
 });
