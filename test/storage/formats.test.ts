@@ -13,11 +13,19 @@ import {
   Replica,
   silentLogger,
 } from '../../src/index.js';
+import { StoreClient } from '../../src/client/store-client.js';
+import { decodeStoreResult, encodeRead } from '../../src/machine/store/codec.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { DEFAULT_LIMITS } from '../../src/protocol/config.js';
 import { featureNames } from '../../src/protocol/log/features.js';
 import { SessionTable } from '../../src/protocol/log/sessions.js';
-import { featuresIn, restoreSessions, SNAPSHOT_FORMAT, snapshotFault } from '../../src/protocol/log/snapshots.js';
+import {
+  featuresIn,
+  machineBytes,
+  restoreSessions,
+  SNAPSHOT_FORMAT,
+  snapshotFault,
+} from '../../src/protocol/log/snapshots.js';
 import { decodeBackup } from '../../src/storage/backup.js';
 import { FORMATS, KEYED_LOG_FORMAT, MEMBERS_HARD_STATE_FORMAT } from '../../src/storage/formats.js';
 import { UNKEYED_FINGERPRINT } from '../../src/protocol/contract.js';
@@ -109,6 +117,58 @@ t.test('a replica goes on with a snapshot that names features', async (t) => {
     t.equal(replica.status().incarnation, 1 + round);
     t.same(replica.status().features?.on, ['session-quotas']);
     await hasValues(t, cluster, 50);
+    await replica.close();
+  }
+});
+
+/** What the machine says of a key. It knows no time but that of the last entry. */
+function readIn(machine: KvMachine, key: string): object {
+  const operation = { bytes: new Uint8Array(64), offset: 0, length: 0 };
+  operation.length = encodeRead(operation.bytes, 0, Buffer.from(key));
+  const reply = { bytes: new Uint8Array(64), offset: 0, capacity: 64, length: 0 };
+  machine.query(operation, { timestampHi: 0, timestampLo: 0, index: 0 }, reply);
+  const result = decodeStoreResult('read', reply.bytes, 0, reply.length);
+  if (!('found' in result)) return result;
+  const { value, ...state } = result.found;
+  return { ...state, value: Buffer.from(value).toString() };
+}
+
+t.test('a replica goes on with a store of level 1, with its leases and its ends', async (t) => {
+  const data = goldenDirectory(t, 'disk-4');
+  const file = readdirSync(data).find((name) => name.startsWith('snapshot-'))!;
+  const owner = { clusterHi: 0x01234567, clusterLo: 0x09abcdef, replica: 0 };
+  const snapshot = decodeSnapshotFile(new Uint8Array(readFileSync(join(data, file))), owner, hash, file)!;
+  t.same(featureNames(featuresIn(snapshot)), ['store']);
+  t.equal(snapshot.index, 56);
+  const saved = new KvMachine();
+  saved.restore(machineBytes(snapshot));
+  t.equal(saved.level, 1);
+  t.same(saved.snapshot(), machineBytes(snapshot));
+  const held = { revision: 3, ends: 1_827_654_174_322, lease: 2, value: 'by the lease' };
+  const ending = { revision: 4, ends: 1_827_654_174_397, lease: undefined, value: 'in a year' };
+  t.same(readIn(saved, 'held'), held);
+  t.same(readIn(saved, 'ending'), ending);
+  t.same(readIn(saved, 'leader'), { revision: 7, ends: undefined, lease: undefined, value: 'me' });
+  t.match(readIn(saved, 'brief'), { status: 'not-found' });
+  const cluster = clusterAt(24_786);
+  for (const round of [1, 2]) {
+    const machine = new KvMachine();
+    const replica = await Replica.start({ cluster, id: 0, machine, data, durability: 'fsync', logger: silentLogger });
+    t.equal(replica.status().incarnation, 1 + round);
+    t.same(replica.status().features?.on, ['store']);
+    t.equal(machine.level, 1);
+    await hasValues(t, cluster, 50);
+    t.same(readIn(machine, 'held'), { ...held, ends: 1_827_654_174_720 }, 'the renewal is in the log');
+    t.same(readIn(machine, 'ending'), ending);
+    t.same(readIn(machine, 'term'), { revision: 29, ends: undefined, lease: undefined, value: 'two' });
+    t.match(readIn(machine, 'leader'), { status: 'not-found', revision: 30 });
+    if (round === 2) {
+      await using client = await Client.connect({ cluster, lanes: 1, logger: silentLogger });
+      const store = new StoreClient(client);
+      const { revision } = await store.put('after', 'it');
+      t.ok(revision > 30, `revision ${revision}`);
+      t.match(await store.put('term', 'three', { if: { revision: 29 } }), { ok: true, revision: revision + 1 });
+    }
     await replica.close();
   }
 });
