@@ -1,10 +1,21 @@
 // The session table is copied in pieces while it changes: the bytes are those of the beginning.
 import t from 'tap';
+import type { StateMachine } from '../../src/machine/state-machine.js';
+import { beginHash64, loadHash } from '../../src/native/hash64.js';
+import { DEFAULT_LIMITS } from '../../src/protocol/config.js';
+import { COUNTER_NAMES } from '../../src/protocol/counters.js';
+import { Execution } from '../../src/protocol/log/execution.js';
+import { Log } from '../../src/protocol/log/log.js';
 import { Executed, Session } from '../../src/protocol/log/session.js';
 import type { SessionCopy } from '../../src/protocol/log/session-copy.js';
-import { SessionTable } from '../../src/protocol/log/sessions.js';
+import { REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, SessionTable } from '../../src/protocol/log/sessions.js';
+import { TailIndex } from '../../src/protocol/log/tail-index.js';
+import { firstMembership } from '../../src/protocol/membership/membership.js';
 import { wordsOf } from '../../src/wire/copy.js';
+import { REGISTER_LANES, RequestFlag } from '../../src/wire/messages.js';
+import { writeI32, writeU16 } from '../../src/wire/u64.js';
 import { randomFrom } from '../random.js';
+import { entryOf } from './entries.js';
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 t.comment(`SEED=${SEED} replays the random walks`);
@@ -173,5 +184,79 @@ t.test('a table without a session, and a session without a request', (t) => {
   execute(table, table.find(0, 1)!, 2, 10, 2);
   begun.step(1);
   t.same(one, expected);
+  t.end();
+});
+
+/** Keeps the last operation, and gives its state only as a whole. */
+class Whole implements StateMachine {
+  state = new Uint8Array(500);
+  /** Times that it gave its state. */
+  given = 0;
+  apply: StateMachine['apply'] = ({ bytes, offset }, _, reply) => {
+    this.state.fill(bytes[offset]!);
+    reply.bytes = this.state;
+    reply.offset = 0;
+    reply.length = 200;
+  };
+  query: StateMachine['query'] = () => undefined;
+  snapshot = (): Uint8Array => {
+    this.given++;
+    return this.state.slice();
+  };
+  restore = (snapshot: Uint8Array): void => void (this.state = snapshot.slice());
+}
+
+t.test('a machine that gives its state as a whole gives it once; all else is done in pieces', (t) => {
+  const hash = loadHash();
+  const hasher = { hash64: hash.hash64.bind(hash), begin: beginHash64 };
+  const limits = { ...DEFAULT_LIMITS, logEntries: 1 << 8, logBytes: 1 << 18 };
+  const log = new Log(limits.logEntries, limits.logBytes, limits.operationBytes, hasher);
+  const machine = new Whole();
+  const counters = new Float64Array(COUNTER_NAMES.length);
+  const members = firstMembership(3);
+  const execution = new Execution(log, new TailIndex(log), machine, limits, counters, hasher, 0, members, 64, hasher);
+  const append = (sessionLo: number, registers: boolean): void => {
+    const index = log.lastIndex + 1;
+    const operationBytes = new Uint8Array(REGISTER_BYTES);
+    if (registers) {
+      writeU16(operationBytes, REGISTER_LANES, 1);
+      writeI32(operationBytes, REGISTER_BORN + 4, index);
+    } else operationBytes.fill(index);
+    const appended = log.append(
+      entryOf({
+        timestampLo: index,
+        sessionLo,
+        lane: registers ? REGISTER_LANE : 0,
+        request: index,
+        flags: registers ? RequestFlag.register : 0,
+        operationBytes,
+        operationLength: REGISTER_BYTES,
+      }),
+    );
+    if (!appended) throw new Error('there is room');
+    execution.commits(index);
+    execution.executeTo(index);
+    execution.committedTo(index);
+  };
+  for (let i = 1; i <= 20; i++) append(2 * i, true);
+  for (let i = 1; i <= 20; i++) append(2 * i, false);
+  t.equal(execution.sessions.find(0, 2)!.results.length(0), 200);
+  const expected = execution['encodeWhole']();
+  machine.given = 0;
+  execution.beginSnapshot();
+  let pieces = 0;
+  for (; execution.unfinished !== undefined; pieces++) {
+    const { left } = execution.unfinished;
+    execution.continueSnapshot(64);
+    if (left - (execution.unfinished?.left ?? 0) > 64 + LONGER) t.fail('a piece is too long');
+    append(2 + 2 * (pieces % 20), false);
+  }
+  t.ok(pieces > 20, `${pieces} pieces`);
+  t.equal(machine.given, 1);
+  const { stable } = execution;
+  t.ok(Buffer.from(stable.bytes).equals(Buffer.from(expected.bytes)));
+  const digest = new Uint8Array(8);
+  hasher.hash64(stable.bytes, 0, stable.bytes.length, digest, 0);
+  t.same(stable.digest, digest);
   t.end();
 });

@@ -207,7 +207,7 @@ function walk(seed: number, undoBytes: number, seen: Seen): void {
     } else if (kind < 96) {
       const { execution } = undoing;
       const before = execution.unfinished;
-      execution.beginSnapshot(committed);
+      execution.beginSnapshot();
       const { unfinished } = execution;
       if (unfinished !== undefined && unfinished !== before) expected.set(nameOf(unfinished.snapshot), undoing.state);
     } else if (undoing.execution.unfinished !== undefined) {

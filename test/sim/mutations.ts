@@ -175,11 +175,15 @@ export const MUTATIONS: readonly Mutation[] = [
     breaks: 'a snapshot counts as stable before its index is committed',
     replica: uncommittedSnapshot,
   },
-
   {
     name: 'pieces-after-rollback',
     breaks: 'a snapshot in pieces goes on after the state that it began with was taken back',
     replica: keepPieces,
+  },
+  {
+    name: 'copy-forgets-changes',
+    breaks: 'a session that changes while it is copied is copied as it is then',
+    replica: copyForgetsChanges,
   },
 
   // Features.
@@ -576,9 +580,12 @@ function commitWithoutMembers(core: ReplicaCore): void {
 }
 
 function uncommittedSnapshot(core: ReplicaCore): void {
-  const { execution } = core.state;
-  const takeSnapshot = execution.takeSnapshot;
-  execution.takeSnapshot = () => takeSnapshot.call(execution, Infinity);
+  const took = core.state.execution['took'];
+  core.state.execution['took'] = (snapshot) => took.call(core.state.execution, snapshot, Infinity);
+}
+
+function copyForgetsChanges(core: ReplicaCore): void {
+  Object.defineProperty(core.state.execution.sessions, 'copy', { get: () => undefined, set: () => undefined });
 }
 
 function keepPieces(core: ReplicaCore): void {

@@ -197,18 +197,19 @@ function offTheGrid(begun: { all: number; tooEarly: number }): CreateReplica {
       pitch = entries;
       setPitch.call(execution, entries);
     };
-    for (const name of ['beginSnapshot', 'takeSnapshot'] as const) {
-      const begin = execution[name];
-      execution[name] = (committed) => {
-        const before = execution.newestSnapshot;
-        const couldBeCut = execution.stable.index > log.baseIndex;
-        begin.call(execution, committed);
-        const { newestSnapshot } = execution;
-        if (newestSnapshot === before) return;
-        begun.all++;
-        if (couldBeCut && newestSnapshot % pitch !== 0) begun.tooEarly++;
-      };
-    }
+    const watch = (begin: () => void): void => {
+      const before = execution.newestSnapshot;
+      const couldBeCut = execution.stable.index > log.baseIndex;
+      begin();
+      const { newestSnapshot } = execution;
+      if (newestSnapshot === before) return;
+      begun.all++;
+      if (couldBeCut && newestSnapshot % pitch !== 0) begun.tooEarly++;
+    };
+    const beginSnapshot = execution.beginSnapshot.bind(execution);
+    execution.beginSnapshot = () => watch(beginSnapshot);
+    const takeSnapshot = execution.takeSnapshot.bind(execution);
+    execution.takeSnapshot = (committed) => watch(() => takeSnapshot(committed));
     return core;
   };
 }
@@ -251,8 +252,8 @@ t.test('a hash in parts is begun once when a replica starts, and not for a short
       if (!(core instanceof ReplicaCore)) throw new TypeError('the core that ships');
       const { execution } = core.state;
       const { beginSnapshot } = execution;
-      execution.beginSnapshot = (committed) => {
-        beginSnapshot.call(execution, committed);
+      execution.beginSnapshot = () => {
+        beginSnapshot.call(execution);
         if (execution.newestSnapshot === execution.executed) snapshots++;
       };
       return core;

@@ -6,7 +6,7 @@
  * entries. Only a view change removes executed entries from the log. What they did is then undone; if the machine cannot
  * do that, the state goes back to the last snapshot at or below `committed`, and the entries that stay are executed
  * again. A snapshot is *provisional* until its index is committed, and then *stable*; the log is cut only at a stable
- * one. If the machine gives it in pieces, it is *unfinished* before that, for many turns.
+ * one. Before that a long one is *unfinished* for many turns, in which it is taken in pieces.
  */
 import type {
   ApplyContext,
@@ -42,7 +42,7 @@ import {
   sessionsAt,
 } from './snapshots.js';
 import type { TailIndex } from './tail-index.js';
-import { UnfinishedSnapshot } from './unfinished-snapshot.js';
+import { piecesOf, UnfinishedSnapshot } from './unfinished-snapshot.js';
 
 export class Execution {
   readonly sessions: SessionTable;
@@ -118,7 +118,7 @@ export class Execution {
     this.operation = { bytes: log.bytes, offset: 0, length: 0 };
     this.stable = this.encodeWhole();
     // Whatever has to be loaded for a hash in parts is loaded now, not in the middle of a turn.
-    if (machine.beginSnapshot !== undefined) hasher?.begin?.();
+    hasher?.begin?.();
     this.commits(0);
   }
 
@@ -188,7 +188,7 @@ export class Execution {
   /** Ends a turn: takes the snapshot after the last executed entry, if one is due. */
   takeDueSnapshot(): void {
     if (this.executed !== this.snapshotAt) return;
-    this.beginSnapshot(this.committed);
+    this.beginSnapshot();
     this.aim();
   }
 
@@ -202,16 +202,12 @@ export class Execution {
   }
 
   /**
-   * Begins a snapshot of the present state, unless there is one of that index, or one is unfinished. A short one, and
-   * that of a machine that gives no pieces, is whole at once.
+   * Begins a snapshot of the present state, unless there is one of that index, or one is unfinished. A short one is whole
+   * at once.
    */
-  beginSnapshot(committed: number): void {
+  beginSnapshot(): void {
     if (this.unfinished !== undefined || this.executed === this.newestSnapshot) return;
-    const pieces = this.machine.beginSnapshot?.();
-    if (pieces === undefined) {
-      this.takeSnapshot(committed);
-      return;
-    }
+    const pieces = this.machine.beginSnapshot?.() ?? piecesOf(this.wholeState());
     const { log, executed, features, membership, sessions } = this;
     const snapshot = encodeHead(log, executed, features, membership, sessions.encodedLength(), pieces.length);
     const copy = sessions.beginCopy(snapshot.bytes, sessionsAt(snapshot));
@@ -256,10 +252,14 @@ export class Execution {
 
   private encodeWhole(): Snapshot {
     const { log, executed, features, membership, sessions } = this;
+    return encodeSnapshot(log, executed, features, membership, sessions, this.wholeState());
+  }
+
+  private wholeState(): Uint8Array {
     this.whole?.(false);
     const state = this.machine.snapshot();
     this.whole?.(true);
-    return encodeSnapshot(log, executed, features, membership, sessions, state);
+    return state;
   }
 
   /** The entries after `index` leave the log. Call it after the truncation. */

@@ -7,6 +7,20 @@ import type { SessionCopy } from './session-copy.js';
 /** A machine that gives this many empty pieces, one after the other, is stuck. */
 const EMPTY_PIECES_MAX = 1 << 20;
 
+/** The pieces of a state that is there as a whole. */
+export function piecesOf(state: Uint8Array): SnapshotInPieces {
+  let taken = 0;
+  return {
+    length: state.length,
+    step: (maxBytes) => {
+      const piece = state.subarray(taken, taken + maxBytes);
+      taken += piece.length;
+      return piece;
+    },
+    abort: () => undefined,
+  };
+}
+
 export class UnfinishedSnapshot {
   private filled: number;
   private empty = 0;
