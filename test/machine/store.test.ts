@@ -13,6 +13,7 @@ import {
   encodeRange,
   encodeRead,
   encodeRenew,
+  encodeRevoke,
   encodeTick,
   encodeTransaction,
   encodeWrite,
@@ -490,13 +491,91 @@ t.test('100,000 leases that end at one instant are gone at once, and removed 16 
   for (const key of ['k9', 'k99999']) t.equal(statusOf('read', run(machine, read(key), 0, 'query')), 'not-found');
   const twin = new KvMachine({ maxKeys: 200_001 });
   twin.restore(machine.snapshot());
+  let most = 0;
   while (machine.keyCount > 1 && operations < 20_000) {
+    const before = machine.keyCount;
     run(machine, tick, 11_000);
+    most = Math.max(most, before - machine.keyCount);
     run(twin, tick, 11_000);
     if (++operations % 4000 === 0) t.ok(equal(machine.snapshot(), twin.snapshot()), `alike after ${operations}`);
   }
   t.equal(operations, (2 * leases) / 16);
+  t.equal(most, 8, 'each operation removed eight keys with their leases');
   t.equal(statusOf('read', run(machine, read('stays'), 11_000)), 'ok');
+  t.end();
+});
+
+t.test('100,000 keys that end at one instant are removed 16 an operation, whatever operations come', (t) => {
+  const keys = 100_000;
+  const machine = raised({ maxKeys: keys + 2 });
+  for (let i = 0; i < keys; i++) run(machine, write(`k${i}`, 'v', { ttl: 10_000 }), 1000);
+  run(machine, write('stays', 'v'), 1000);
+  const operations = [
+    encoded(encodeTick),
+    read('stays'),
+    read('k99999'),
+    write('stays', 'w'),
+    encoded((b, o) => encodePut(b, o, utf8('stays'), utf8('x'))),
+    encoded((b, o) => encodeRenew(b, o, [1])),
+    encoded((b, o) => encodeRange(b, o, utf8('k'), null, 10)),
+    encoded((b, o) => encodeTransaction(b, o, { if: [], do: [{ put: utf8('stays'), value: utf8('y') }], else: [] })),
+    Uint8Array.of(0xee),
+    new Uint8Array(0),
+  ];
+  run(machine, read('stays'), 10_999);
+  t.equal(machine.keyCount, keys + 1, 'none is gone before its end');
+  const removed = new Set<number>();
+  let count = 0;
+  for (; machine.keyCount > 1 && count <= keys / 16; count++) {
+    const before = machine.keyCount;
+    run(machine, operations[count % operations.length]!, 11_000);
+    removed.add(before - machine.keyCount);
+  }
+  t.equal(count, keys / 16);
+  t.same([...removed], [16]);
+  run(machine, encoded(encodeTick), 11_000);
+  t.equal(machine.keyCount, 1);
+  t.end();
+});
+
+t.test('what an operation itself removes comes on top of the 16, and has a bound as well', (t) => {
+  const count = 1000;
+  const machine = raised();
+  const granted = run(
+    machine,
+    encoded((b, o) => encodeGrant(b, o, 60_000)),
+    1000,
+  );
+  const grant = decodeStoreResult('grant', granted, 0, granted.length);
+  if (!('lease' in grant)) throw new Error(grant.status);
+  for (let i = 0; i < count; i++) {
+    run(machine, write(`held${i}`, 'v', { lease: grant.lease }), 1000);
+    run(machine, write(`k${i}`, 'v', { ttl: 10 }), 1000);
+  }
+  const removes = (operation: Uint8Array): number => {
+    const before = machine.keyCount;
+    run(machine, operation, 2000);
+    return before - machine.keyCount;
+  };
+  t.equal(removes(encoded(encodeTick)), 16);
+  t.equal(
+    removes(encoded((b, o) => encodeRevoke(b, o, grant.lease))),
+    16 + 16,
+    'the end of a lease: the first of its keys',
+  );
+  t.equal(removes(write('k999', 'again')), 16, 'a key that has ended and is written again is removed, and is new');
+  const gone = Array.from({ length: TRANSACTION_PARTS_MAX }, (_, i) => ({ delete: utf8(`k${900 + i}`) }));
+  t.equal(
+    removes(encoded((b, o) => encodeTransaction(b, o, { if: [], do: gone, else: [] }))),
+    16 + TRANSACTION_PARTS_MAX,
+    'a transaction: the keys that it names',
+  );
+  let operations = 0;
+  while (machine.keyCount > 1 && operations < 1000) {
+    t.ok(removes(encoded(encodeTick)) <= 16);
+    operations++;
+  }
+  t.equal(machine.keyCount, 1, 'the one that was written again');
   t.end();
 });
 
