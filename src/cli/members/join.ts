@@ -38,7 +38,8 @@ export async function joinedId(options: JoinOptions, signal: AbortSignal): Promi
     if (members !== undefined && members.index > 0 && members.hosts.every(({ id }) => id !== before))
       throw new JitPaxosError(
         'replica-removed',
-        `${data} is that of host ${before}, which is no member any more since epoch ${members.started}; to add this machine again, give an empty directory`,
+        `${data} is that of host ${before}, which is no member any more since epoch ${members.started}; to add this machine again, give an empty directory. ` +
+          `To let the old host run on, and lead others to the members, start it with --cluster FILE --id ${before} --listen HOST:PORT, its former address, in place of --join`,
       );
     return before;
   }
