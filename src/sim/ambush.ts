@@ -57,6 +57,8 @@ export interface AmbushTargets {
   letGo(hold: Hold): void;
   /** The disks of all that were hosts, and are none any more, are gone. */
   wipeFormerHosts(): void;
+  /** The operator puts another voter in the place of the host in that slot, and gives the slot to a new host. */
+  giveSlotAgain(slot: number): void;
   note(text: string): void;
 }
 
@@ -87,6 +89,8 @@ export class AmbushDriver implements EventHandler {
     () => this.crashAtMessage(),
   ];
   private script: Script | undefined;
+  /** The script to begin with; undefined: any. */
+  private first: (() => Script) | undefined;
   private pause: Pause | undefined;
   /** Counts pauses, so that the timeout of an ended pause is recognized. */
   private pauses = 0;
@@ -103,12 +107,16 @@ export class AmbushDriver implements EventHandler {
     private readonly targets: AmbushTargets,
     membersChange = false,
   ) {
-    if (membersChange)
-      this.scripts.push(
-        () => this.lostEpoch(),
-        () => this.unawareQuorum(),
-        () => this.wipedEpoch(),
-      );
+    if (!membersChange) return;
+    const usedAgain = (): Script => this.slotUsedAgain();
+    this.scripts.push(
+      () => this.lostEpoch(),
+      () => this.unawareQuorum(),
+      () => this.wipedEpoch(),
+      usedAgain,
+    );
+    // Only in the first epoch the slots are those of the cluster file.
+    if (random.chance(0.3)) this.first = usedAgain;
   }
 
   start(): void {
@@ -132,7 +140,8 @@ export class AmbushDriver implements EventHandler {
   handle(kind: number, payload: unknown): void {
     if (this.stopped) return;
     if (kind === NEXT) {
-      const script = this.random.pick(this.scripts);
+      const script = this.first ?? this.random.pick(this.scripts);
+      this.first = undefined;
       this.script = script();
       this.resume(undefined);
       return;
@@ -332,6 +341,41 @@ export class AmbushDriver implements EventHandler {
     targets.note('ambush: all that are not listed any more lose their disks');
     targets.wipeFormerHosts();
     yield { forUs: random.between(5_000, 50_000) };
+  }
+
+  /**
+   * A primary sleeps through a change of the members, and so do some clients. A new host has the slot of one of its quorum, and
+   * hears of nobody but it: under that slot it must not be a voter of the primary's epoch.
+   */
+  private *slotUsedAgain(): Script {
+    const { random, targets } = this;
+    const { replicas, endpoints } = targets;
+    // Not in view 0, in which a replica that has no log never acknowledges.
+    const before = targets.quorum()?.[0];
+    if (before === undefined) return;
+    this.isolate(before, replicas);
+    yield { forUs: 100_000, until: (seen) => seen.event === 'start-view' && seen.endpoint !== before };
+    this.mend();
+    yield { forUs: random.between(5_000, 20_000) };
+    const [primary, ...members] = targets.quorum() ?? [];
+    if (primary === undefined || members.length === 0) return;
+    const slot = random.pick(members);
+    targets.note(`ambush: replica ${primary} sleeps until the slot of ${slot}, which is of its quorum, has a new host`);
+    const asleep = [primary];
+    for (let client = replicas; client < endpoints; client++) if (random.chance(0.5)) asleep.push(client);
+    const cutFromOthers = (reached: readonly number[]): void => {
+      for (const one of [...asleep, ...reached])
+        for (let other = 0; other < replicas; other++)
+          if (other !== one && other !== primary && !reached.includes(other)) this.cut.push([one, other], [other, one]);
+      for (const [from, to] of this.cut) targets.setBlocked(from, to, true);
+    };
+    cutFromOthers([]);
+    targets.giveSlotAgain(slot);
+    const joined = yield { forUs: 400_000, until: (seen) => seen.event === 'is-host' && seen.endpoint === slot };
+    this.mend();
+    if (joined === undefined) return;
+    cutFromOthers([slot]);
+    yield { forUs: random.between(10_000, 80_000) };
   }
 
   /** One kind of message does not get through: on one link, from one endpoint or to one. */

@@ -526,6 +526,7 @@ export class Assembly implements Parts {
           trace?.note(queue.nowUs, slot, `is host ${hostId} now, with an empty disk`);
           if (hosts[slot]!.core !== undefined) this.tally.remember(hosts[slot]!);
           hosts[slot]!.join(hostId, encodeMembership(members()));
+          this.ambush?.see(slot, 'transition', -1, -1, 'is-host');
         },
         retire: (slot) => {
           if (hosts[slot]!.core !== undefined) this.tally.remember(hosts[slot]!);

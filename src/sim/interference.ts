@@ -87,6 +87,10 @@ export class Interference
     }
   }
 
+  giveSlotAgain(slot: number): void {
+    this.parts.memberOperator?.giveAgain(slot);
+  }
+
   goWrong(replica: number, mark: number): boolean {
     const host = this.parts.hosts[replica]!;
     if (!host.isUp || !mayLoseLog(this.parts, host)) return false;

@@ -75,6 +75,8 @@ export class MemberOperator implements EventHandler {
   private stopped = false;
   /** What it is at: the voters that it wants, by id; undefined: nothing. */
   private wanted: readonly number[] | undefined;
+  /** The host that another one is to replace, also in its slot; undefined: none. */
+  private leaving: { readonly id: number; readonly slot: number } | undefined;
   private identities = 1;
   private started = 0;
   /** Machines burn down in this run. */
@@ -94,9 +96,16 @@ export class MemberOperator implements EventHandler {
     this.around.queue.schedule(this.around.queue.nowUs + LOOK_US, this, LOOK, undefined);
   }
 
+  /** What it does next, whatever it was at: the host in that slot goes, and its slot gets a new one. */
+  giveAgain(slot: number): void {
+    const id = this.targets.hostIn(slot);
+    if (id !== undefined && !this.stopped) this.leaving = { id, slot };
+  }
+
   /** It begins nothing new. */
   stop(): void {
     this.stopped = true;
+    this.leaving = undefined;
   }
 
   /** When a question about members is answered from now, µs; Infinity: it is lost. */
@@ -243,7 +252,10 @@ export class MemberOperator implements EventHandler {
         else targets.retire(slot);
       }
     }
-    if (!this.stopped && this.burns && random.chance(0.05)) targets.burn(random.pick(hosts).slot);
+    if (!this.stopped && this.burns && random.chance(0.05)) {
+      const { slot } = random.pick(hosts);
+      if (slot < machines) targets.burn(slot);
+    }
     if (decided > started) return;
     // A host for which there is no machine: an entry was asked for twice.
     const beyond = hosts.find(({ slot }) => slot >= machines);
@@ -251,6 +263,7 @@ export class MemberOperator implements EventHandler {
       this.submit({ kind: 'forget', id: beyond.id });
       return;
     }
+    if (this.leaving !== undefined && this.stepTo(this.leaving, members)) return;
     if (this.wanted !== undefined) {
       this.finish(this.wanted, members);
       return;
@@ -277,6 +290,22 @@ export class MemberOperator implements EventHandler {
     }
   }
 
+  /** The next step to another host in that slot. False if there is none. */
+  private stepTo({ id, slot }: { readonly id: number; readonly slot: number }, members: Membership): boolean {
+    const { hosts, voters } = members;
+    const isListed = hosts.some((host) => host.id === id);
+    const other = hosts.find((host) => !voters.includes(host.id) && this.targets.isCaughtUp(host.slot));
+    if (voters.includes(id) && other !== undefined) {
+      const set = [...voters.filter((voter) => voter !== id), other.id].sort((a, b) => a - b);
+      this.finish(set, members, Math.floor((set.length - 1) / 2));
+      return true;
+    }
+    if (isListed && !voters.includes(id)) this.submit({ kind: 'forget', id });
+    else if (hosts.some((host) => host.slot === slot && host.id !== id)) this.leaving = undefined;
+    else if (hosts.length < Math.min(this.around.machines, SLOTS)) this.learn();
+    return this.busy;
+  }
+
   private learn(): void {
     const identity = this.newIdentity();
     this.submit({ kind: 'learn', ...identity, address: `host-${identity.identityLo}:1` });
@@ -296,12 +325,16 @@ export class MemberOperator implements EventHandler {
     else this.submit({ kind: 'forget', id: random.pick(learners.filter((id) => !isWhole(id))) });
   }
 
-  /** Asks for the change once the new ones have caught up; or gives it up. */
-  private finish(wanted: readonly number[], { hosts, started }: Membership): void {
-    const ready = wanted.every((id) => {
+  /**
+   * Asks for the change once the new ones have caught up; or gives it up.
+   * @param mayLack this many may be behind
+   */
+  private finish(wanted: readonly number[], { hosts, started }: Membership, mayLack = 0): void {
+    const lacking = wanted.filter((id) => {
       const host = hosts.find((one) => one.id === id);
-      return host !== undefined && host.slot < this.around.machines && this.targets.isCaughtUp(host.slot);
+      return host === undefined || host.slot >= this.around.machines || !this.targets.isCaughtUp(host.slot);
     });
+    const ready = lacking.length <= mayLack;
     if (ready) {
       const voters = hosts.reduce((mask, { id, slot }) => (wanted.includes(id) ? mask | (1 << slot) : mask), 0);
       this.asked = { voters, f: Math.floor((wanted.length - 1) / 2) };

@@ -134,6 +134,11 @@ export class Network implements EventHandler {
     else this.blocked[from * this.endpoints + to]! &= ~cause;
   }
 
+  /** One of the two does not hear the other. */
+  isCut(a: number, b: number): boolean {
+    return (this.blocked[a * this.endpoints + b]! | this.blocked[b * this.endpoints + a]!) !== 0;
+  }
+
   /** The delay from one endpoint to another in addition to the common delay. */
   setDistance(from: number, to: number, us: number): void {
     this.distanceUs[from * this.endpoints + to] = us;

@@ -164,8 +164,8 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
 
   /** One question and its answer, as long as the fault lets them through. */
   unknownEpoch(endpoint: number, from: number, take: (members: Uint8Array) => void): void {
-    const { hosts, queue, memberOperator } = this.parts;
-    if (memberOperator === undefined || from >= hosts.length) return;
+    const { hosts, queue, network, memberOperator } = this.parts;
+    if (memberOperator === undefined || from >= hosts.length || network.isCut(endpoint, from)) return;
     const afterUs = memberOperator.answerUs();
     if (afterUs === Infinity) return;
     queue.schedule(

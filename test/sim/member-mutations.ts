@@ -93,6 +93,17 @@ function joinWithoutLog(core: ReplicaCore): void {
   };
 }
 
+/** A joiner takes itself for the voter of epoch 0 that had its slot, as long as it never was started before. */
+function takeSlotForHost(core: ReplicaCore): void {
+  const { state } = core;
+  const { views } = state;
+  const { restore } = views;
+  views.restore = (view, started) => {
+    if (view === 0 && started > 0 && state.incarnation === 1) return;
+    restore.call(views, view, started);
+  };
+}
+
 /** Views are compared by their counters: one of the old epoch is entered behind a promise for the next. */
 function compareCounters(core: ReplicaCore): void {
   const { state } = core;
@@ -154,6 +165,11 @@ export const MEMBER_MUTATIONS: readonly Mutation[] = [
     name: 'nocatchup',
     breaks: 'a host that joins takes part in a view without its starting log (C6)',
     replica: joinWithoutLog,
+  },
+  {
+    name: 'slot-voter',
+    breaks: 'a host that joins votes in epoch 0 as the host that had its slot (C6)',
+    replica: takeSlotForHost,
   },
   {
     name: 'counter',
