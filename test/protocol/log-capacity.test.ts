@@ -88,7 +88,7 @@ class Replica {
 
   /** Ends a turn. */
   cut(committed: number): void {
-    const bound = this.capacity.bound(committed, Infinity);
+    const bound = this.capacity.bound(committed, Infinity, Infinity);
     if (bound > this.log.baseIndex) this.log.cut(bound);
   }
 }

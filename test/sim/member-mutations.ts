@@ -88,7 +88,7 @@ function joinWithoutLog(core: ReplicaCore): void {
   const right = installation.start;
   installation.start = (target, now) => {
     const { state } = core;
-    if (state.status === ReplicaStatus.recovering && state.log.lastIndex === 0) start['installed'](target, now);
+    if (state.status === ReplicaStatus.recovering && state.log.lastIndex === 0) start['installed'](target, now, false);
     else right.call(installation, target, now);
   };
 }

@@ -27,7 +27,10 @@ const SNAPSHOT_FILL_MAX = 0.5;
  */
 const KEPT_PART = 0.5;
 const KEPT_PART_AT_MOST_FILL = 0.125;
-/** Above this fill the log is no longer kept for replicas that lag: they get the snapshot. */
+/**
+ * Above this fill the log is no longer kept for replicas that lag: they get the snapshot. Of what is kept for those that
+ * fetch it (served.ts), the part before goes first.
+ */
 const CUT_FILL = 0.75;
 /** Part of the pitch at whose multiples a snapshot is taken that the log cannot wait for. */
 const HASTE = 1 / 8;
@@ -55,8 +58,9 @@ export class LogCapacity {
   /**
    * Takes a snapshot if one is due. Returns the index up to which the log is to be cut, or NO_CUT.
    * @param neededFrom some other replica may still ask for entries behind this index
+   * @param fetchedFrom one that fetches a snapshot from here will; Infinity: none does
    */
-  bound(committed: number, neededFrom: number): number {
+  bound(committed: number, neededFrom: number, fetchedFrom: number): number {
     const { log, execution } = this;
     execution.takeDueSnapshot();
     const fill = log.fill();
@@ -79,7 +83,9 @@ export class LogCapacity {
     if (fill >= LAST_FILL && (isOverdue || (newest === log.baseIndex && execution.executed > newest)))
       execution.takeSnapshot(committed);
     else if (isOverdue) execution.hasten(Math.max(1, pitch * HASTE));
-    return fill < CUT_FILL ? Math.min(execution.stable.index - kept, neededFrom) : execution.stable.index;
+    const { index } = execution.stable;
+    if (fill < CUT_FILL) return Math.min(index - kept, neededFrom, fetchedFrom);
+    return fetchedFrom > log.baseIndex ? Math.min(index, fetchedFrom) : index;
   }
 
   private snapshotFill(): number {

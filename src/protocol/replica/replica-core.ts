@@ -295,6 +295,7 @@ export class ReplicaCore {
     this.introduction.tick(now);
     if (this.state.starting) return;
     this.synchronization.tick(now);
+    this.serving.tick(now);
     this.viewChanges.tick(now);
     this.suspicion.tick(now);
     this.viewChanges.giveUpSource(now);
@@ -377,7 +378,7 @@ export class ReplicaCore {
         this.viewChanges.installation.onSnapshotOffer(bytes, offset, from, now);
         return;
       case wire.SnapshotFetch.type:
-        this.serving.onSnapshotFetch(bytes, offset, from);
+        this.serving.onSnapshotFetch(bytes, offset, from, now);
         return;
       case wire.SnapshotChunk.type:
         this.viewChanges.installation.onSnapshotChunk(bytes, offset, from, now);

@@ -92,6 +92,8 @@ export class ReplicaState {
   committed = 0;
   /** Every replica that was heard recently has the log up to here; the entries behind may still be asked for. */
   neededFrom = Infinity;
+  /** Some replica fetches this one's state, and will ask for the entries behind this. */
+  private fetchedFrom = Infinity;
 
   /** At a primary: it pushes its order to members (order-push.ts). */
   pushing = false;
@@ -550,7 +552,7 @@ export class ReplicaState {
 
   /** Keeps the log within its capacity: takes snapshots that are due, and cuts behind them. */
   bound(): void {
-    this.cut(this.capacity.bound(this.committed, this.neededFrom));
+    this.cut(this.capacity.bound(this.committed, this.neededFrom, this.fetchedFrom));
   }
 
   /** Ends a turn: takes a piece of the snapshot that is being taken, if it is time for one. */
@@ -566,6 +568,11 @@ export class ReplicaState {
   /** Entries behind `index` may still be asked for by some replica. */
   keepFrom(index: number): void {
     this.neededFrom = index;
+  }
+
+  /** Entries behind `index` will be asked for by a replica that fetches this one's state; Infinity: by none. */
+  keepForTransfers(index: number): void {
+    this.fetchedFrom = index;
   }
 
   /**

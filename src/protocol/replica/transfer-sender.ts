@@ -89,10 +89,8 @@ export class TransferSender extends MessageWriter {
     return true;
   }
 
-  /** Offers the stable snapshot. */
-  snapshotOffer(to: number, digestHi: number, digestLo: number): void {
+  snapshotOffer(to: number, snapshot: Snapshot, digestHi: number, digestLo: number): void {
     const { state } = this;
-    const snapshot = state.execution.stable;
     if (snapshot.bytes.length > SNAPSHOT_BYTES_MAX) {
       this.sayTooLong(snapshot);
       return;
@@ -148,24 +146,20 @@ export class TransferSender extends MessageWriter {
   }
 
   /**
-   * Sends the stable snapshot from `offset` on.
+   * Sends a snapshot from `offset` on.
    * @param room bytes that `to` has room for, in as many SnapshotChunks as that takes; 0: one SnapshotChunk
    */
-  snapshotChunks(to: number, offset: number, room: number): void {
+  snapshotChunks(to: number, snapshot: Snapshot, offset: number, room: number): void {
     const { chunkBytes } = this.state.config.limits;
     const longest = this.transferBytes(wire.SnapshotChunk.size);
-    const end = Math.min(
-      this.state.execution.stable.bytes.length,
-      offset + Math.max(longest, Math.min(room, chunkBytes)),
-    );
+    const end = Math.min(snapshot.bytes.length, offset + Math.max(longest, Math.min(room, chunkBytes)));
     const last = room === 0 ? Math.min(end, offset + longest) : end;
     for (let at = offset; at < last; at += longest)
-      if (!this.snapshotChunk(to, at, Math.min(longest, last - at), at + longest < last)) return;
+      if (!this.snapshotChunk(to, snapshot, at, Math.min(longest, last - at), at + longest < last)) return;
   }
 
   /** False when there was no room. */
-  private snapshotChunk(to: number, offset: number, length: number, more: boolean): boolean {
-    const snapshot = this.state.execution.stable;
+  private snapshotChunk(to: number, snapshot: Snapshot, offset: number, length: number, more: boolean): boolean {
     const o = this.open(wire.SnapshotChunk, to, length);
     if (o < 0) return false;
     const bytes = this.state.out.bytes;

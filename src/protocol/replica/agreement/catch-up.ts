@@ -19,6 +19,8 @@ export class CatchUp {
   private fetchBase = 0;
   private fetchSource = -1;
   private fetchFailures = 0;
+  /** A spare got a snapshot from this replica, which keeps the entries behind it (served.ts); −1: it has caught up since. */
+  private giver = -1;
   /** The primary's log reaches `behindIndex` and this one does not, since `behindUs`. */
   private behindIndex = 0;
   private behindUs = Infinity;
@@ -41,6 +43,7 @@ export class CatchUp {
   reset(): void {
     this.fetching = false;
     this.fetchFailures = 0;
+    this.giver = -1;
     this.behindUs = Infinity;
     this.behindIndex = 0;
     this.doubtUs = Infinity;
@@ -65,6 +68,7 @@ export class CatchUp {
     if (this.fetching && now.monotonicUs - this.fetchSentUs >= timings.fetchTimeoutUs) {
       this.fetching = false;
       this.fetchFailures++;
+      this.giver = -1;
       this.fetch(now);
     }
     if (now.monotonicUs - this.behindUs >= timings.repairDelayUs) {
@@ -158,7 +162,7 @@ export class CatchUp {
 
   /**
    * Asks for what follows `synced`, unless such a question is open. A member asks the primary; a spare asks a member that
-   * is not the primary, as long as that one answers.
+   * is not the primary, as long as that one answers, but behind a snapshot the replica that gave it.
    */
   fetch(now: Instant): void {
     const { state } = this;
@@ -166,7 +170,9 @@ export class CatchUp {
     this.fetching = true;
     this.fetchSentUs = now.monotonicUs;
     let source = state.primary;
-    if (!state.isMember && this.fetchFailures % 2 === 0) {
+    if (!state.isMember && this.giver >= 0) {
+      source = this.giver;
+    } else if (!state.isMember && this.fetchFailures % 2 === 0) {
       const others = state.views.members(state.view).filter((r) => r !== state.primary);
       if (others.length > 0) source = others[(this.fetchFailures / 2 + state.id) % others.length]!;
     }
@@ -174,6 +180,13 @@ export class CatchUp {
     this.fetchBase = base;
     this.fetchSource = source;
     this.transfers.fetch(source, state.view, state.logView, base, state.log.chainHi(base), state.log.chainLo(base));
+  }
+
+  /** A snapshot of replica `giver` was installed: what was asked for before is not wanted any more. */
+  snapshotInstalled(giver: number): void {
+    this.fetching = false;
+    this.fetchFailures = 0;
+    this.giver = giver;
   }
 
   /** A Chunk of the entries behind `base` is part of the answer that is awaited from `from`, and not the next one. */
@@ -195,6 +208,7 @@ export class CatchUp {
       return;
     }
     this.fetching = false;
+    if (this.state.synced >= lastIndex) this.giver = -1;
     // Without progress (a full log) the next Sync tries again, not this answer.
     if (end > base && this.state.synced < lastIndex) this.fetch(now);
   }

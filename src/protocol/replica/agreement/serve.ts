@@ -1,6 +1,5 @@
 /**
- * What a replica gives to others of its log and its state: entries for a Fetch, the stable snapshot where the entries are
- * gone.
+ * What a replica gives to others of its log and its state: entries for a Fetch, a snapshot where the entries are gone.
  *
  * Rule S guarded here (model/JITPaxos.tla: `SyncRepair`, `SyncInstall` and `Start` take over the log of a primary, or of a
  * vote): beyond the committed entries a replica gives only a log that cannot change in the view named, the primary's or
@@ -15,11 +14,12 @@ import type { Contradictions } from '../contradictions.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { TransferSender } from '../transfer-sender.js';
 import type { OrderPush } from './order-push.js';
+import { Served } from './served.js';
 
 export class Serving {
-  /** The snapshot whose digest is `digest`: hashing a large one takes milliseconds. */
-  private hashed: Snapshot | undefined;
-  private readonly digest = new Uint8Array(8);
+  private readonly served: Served;
+  /** Hashing a large snapshot takes milliseconds. */
+  private readonly digests = new WeakMap<Snapshot, Uint8Array>();
 
   constructor(
     private readonly state: ReplicaState,
@@ -27,7 +27,13 @@ export class Serving {
     private readonly hasher: Hasher,
     private readonly contradictions: Contradictions,
     private readonly orderPush: OrderPush,
-  ) {}
+  ) {
+    this.served = new Served(state);
+  }
+
+  tick(now: Instant): void {
+    this.served.tick(now);
+  }
 
   /** Another replica asks for entries: of the log as it is, or frozen by a promise. */
   onFetch(bytes: Uint8Array, o: number, from: number, now: Instant): void {
@@ -48,36 +54,39 @@ export class Serving {
       return;
     }
     state.counters[Counter.fetches_answered]!++;
+    this.served.askedForEntries(from, base, now);
     this.transfers.chunks(from, base, limit, readU16(bytes, o + at.room));
     if (state.isPrimary && state.views.isMember(state.view, from)) this.orderPush.needed(limit, now);
   }
 
-  onSnapshotFetch(bytes: Uint8Array, o: number, from: number): void {
-    const { state } = this;
+  onSnapshotFetch(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const at = SnapshotFetch.at;
-    const { stable } = state.execution;
-    if (readI32(bytes, o + at.view) !== state.view) return;
-    const offset = readI32(bytes, o + at.offset);
+    if (readI32(bytes, o + at.view) !== this.state.view) return;
+    const snapshot = this.served.find(
+      readIndex(bytes, o + at.index),
+      readI32(bytes, o + at.chain),
+      readI32(bytes, o + at.chain + 4),
+    );
     // A newer snapshot took its place: it is offered, and the other side starts over.
-    if (
-      readIndex(bytes, o + at.index) !== stable.index ||
-      readI32(bytes, o + at.chain) !== stable.chainHi ||
-      readI32(bytes, o + at.chain + 4) !== stable.chainLo
-    ) {
+    if (snapshot === undefined) {
       this.offerSnapshot(from);
       return;
     }
-    if (offset < 0 || offset >= stable.bytes.length) return;
-    this.transfers.snapshotChunks(from, offset, readU16(bytes, o + at.room));
+    const offset = readI32(bytes, o + at.offset);
+    if (offset < 0 || offset >= snapshot.bytes.length) return;
+    this.served.askedForBytes(from, snapshot, offset, now);
+    this.transfers.snapshotChunks(from, snapshot, offset, readU16(bytes, o + at.room));
   }
 
-  /** Offers the stable snapshot to a replica that asks for entries that are cut. */
+  /** Offers a snapshot to a replica that asks for entries that are cut. */
   private offerSnapshot(to: number): void {
-    const { stable } = this.state.execution;
-    if (this.hashed !== stable) {
-      writeDigest(stable, this.hasher, this.digest, 0);
-      this.hashed = stable;
+    const snapshot = this.served.offerFor(to);
+    let digest = this.digests.get(snapshot);
+    if (digest === undefined) {
+      digest = new Uint8Array(8);
+      writeDigest(snapshot, this.hasher, digest, 0);
+      this.digests.set(snapshot, digest);
     }
-    this.transfers.snapshotOffer(to, readI32(this.digest, 0), readI32(this.digest, 4));
+    this.transfers.snapshotOffer(to, snapshot, readI32(digest, 0), readI32(digest, 4));
   }
 }

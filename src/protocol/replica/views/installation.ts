@@ -28,7 +28,7 @@ export class Installation implements TransferListener {
   private readonly transfer: LogTransfer;
 
   /**
-   * @param installed called when the target's log is in place
+   * @param installed called when the target's log is in place; if it came behind a snapshot, the last argument is true
    * @param refused called when the target's log, which was dropped, contradicts that claim
    */
   constructor(
@@ -36,7 +36,7 @@ export class Installation implements TransferListener {
     sender: TransferSender,
     hasher: Hasher,
     private readonly contradictions: Contradictions,
-    private readonly installed: (target: Target, now: Instant) => void,
+    private readonly installed: (target: Target, now: Instant, isBehindSnapshot: boolean) => void,
     private readonly refused: (target: Target, claim: Claim, now: Instant) => void,
   ) {
     this.transfer = new LogTransfer(state, sender, hasher, contradictions, this);
@@ -182,7 +182,7 @@ export class Installation implements TransferListener {
     }
     this.takeUp(target);
     this.abandon();
-    this.installed(target, now);
+    this.installed(target, now, snapshot !== undefined);
   }
 
   /**

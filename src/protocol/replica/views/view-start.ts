@@ -47,7 +47,7 @@ export class ViewStart {
       transfers,
       hasher,
       contradictions,
-      (target, now) => this.installed(target, now),
+      (target, now, isBehindSnapshot) => this.installed(target, now, isBehindSnapshot),
       (target, claim, now) => this.disagree(target.source, claim.from, claim.committed, now),
     );
   }
@@ -141,12 +141,13 @@ export class ViewStart {
   }
 
   /** The log of `target` is in place. */
-  private installed(target: Target, now: Instant): void {
+  private installed(target: Target, now: Instant, isBehindSnapshot: boolean): void {
     const { state } = this;
     const { log } = state;
     const primary = state.views.primary(target.view) === state.id;
     if (state.status === ReplicaStatus.normal) {
       // A spare that lagged too far took a snapshot of the view it is in; the next Sync shows what follows.
+      if (isBehindSnapshot) this.synchronization.catchUp.snapshotInstalled(target.source);
       this.sender.syncAck(state.primary, now);
       return;
     }
@@ -172,6 +173,7 @@ export class ViewStart {
     this.votes.clear();
     this.chosen = undefined;
     this.synchronization.viewStarted(now);
+    if (!primary && isBehindSnapshot) this.synchronization.catchUp.snapshotInstalled(target.source);
     state.commitTo(Math.max(state.committed, target.committed));
     if (primary) {
       state.execution.executeTo(log.lastIndex);

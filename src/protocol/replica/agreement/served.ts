@@ -1,0 +1,104 @@
+/**
+ * What is kept for replicas that fetch this one's state: the snapshot that they are fetching, though a newer one has taken
+ * its place, and the entries behind it. Without this, a transfer that takes longer than the time between two snapshots
+ * begins anew each time, and never ends under load. May be changed freely: what is given is committed.
+ *
+ * Kept is one snapshot besides the stable one, as long as a replica that fetches it comes further every KEPT_US, and as
+ * long as the log reaches back to it. That ends when the log is three quarters full (log-capacity.ts): who is not done by
+ * then begins with the stable snapshot.
+ */
+import { SLOTS } from '../../configuration.js';
+import type { Instant, Snapshot } from '../../contract.js';
+import type { ReplicaState } from '../replica-state.js';
+
+/** A replica that has come no further for this long, monotonic µs, is not waited for. */
+export const KEPT_US = 5_000_000;
+
+export class Served {
+  /** The snapshot that is being fetched; it may be the stable one. */
+  private fetched: Snapshot | undefined;
+  /** By slot: how far it has asked for that snapshot. */
+  private readonly reached = new Float64Array(SLOTS).fill(-1);
+  /** By slot: it will ask for the entries behind this index; Infinity: it fetches no state from here. */
+  private readonly behind = new Float64Array(SLOTS).fill(Infinity);
+  /** By slot: until when it is waited for. */
+  private readonly untilUs = new Float64Array(SLOTS).fill(Infinity);
+  /** The earliest of these. */
+  private nextUs = Infinity;
+
+  constructor(private readonly state: ReplicaState) {
+    state.hosts.onOther((slot) => {
+      this.end(slot);
+      this.look();
+    });
+  }
+
+  /** The snapshot that a replica asks for, if it is still here. */
+  find(index: number, chainHi: number, chainLo: number): Snapshot | undefined {
+    const { stable } = this.state.execution;
+    if (index === stable.index && chainHi === stable.chainHi && chainLo === stable.chainLo) return stable;
+    const { fetched } = this;
+    return index === fetched?.index && chainHi === fetched.chainHi && chainLo === fetched.chainLo ? fetched : undefined;
+  }
+
+  /** The snapshot to offer: to a replica that is fetching one, the same. */
+  offerFor(slot: number): Snapshot {
+    const { fetched } = this;
+    return fetched !== undefined && this.behind[slot] === fetched.index ? fetched : this.state.execution.stable;
+  }
+
+  /** Replica `slot` asks for the bytes of `snapshot` behind `offset`. */
+  askedForBytes(slot: number, snapshot: Snapshot, offset: number, now: Instant): void {
+    if (this.fetched !== snapshot) {
+      if (this.fetched !== undefined) return;
+      this.fetched = snapshot;
+      this.reached.fill(-1);
+    }
+    // Asked for again, it has come no further.
+    if (offset <= this.reached[slot]!) return;
+    this.reached[slot] = offset;
+    this.waitFor(slot, snapshot.index, now);
+  }
+
+  /** Replica `slot` asks for the entries behind `base`. */
+  askedForEntries(slot: number, base: number, now: Instant): void {
+    if (base > this.behind[slot]!) this.waitFor(slot, base, now);
+  }
+
+  private waitFor(slot: number, index: number, now: Instant): void {
+    this.behind[slot] = index;
+    this.untilUs[slot] = now.monotonicUs + KEPT_US;
+    this.look();
+  }
+
+  tick(now: Instant): void {
+    if (now.monotonicUs >= this.nextUs) {
+      for (let slot = 0; slot < SLOTS; slot++) if (now.monotonicUs >= this.untilUs[slot]!) this.end(slot);
+      this.look();
+    }
+    // What follows it is gone, so it is of no use.
+    if (this.fetched !== undefined && this.fetched.index < this.state.log.baseIndex) {
+      for (let slot = 0; slot < SLOTS; slot++) if (this.behind[slot] === this.fetched.index) this.end(slot);
+      this.look();
+    }
+  }
+
+  private end(slot: number): void {
+    this.behind[slot] = Infinity;
+    this.untilUs[slot] = Infinity;
+  }
+
+  private look(): void {
+    let lowest = Infinity;
+    let isFetched = false;
+    this.nextUs = Infinity;
+    for (let slot = 0; slot < SLOTS; slot++) {
+      const index = this.behind[slot]!;
+      if (index < lowest) lowest = index;
+      if (index === this.fetched?.index) isFetched = true;
+      if (this.untilUs[slot]! < this.nextUs) this.nextUs = this.untilUs[slot]!;
+    }
+    if (!isFetched) this.fetched = undefined;
+    this.state.keepForTransfers(lowest);
+  }
+}

@@ -1,0 +1,135 @@
+// A replica that lacks a long state gets it while entries are appended. View 0 of three: primary 0, member 1, spare 2.
+import t from 'tap';
+import { Chunk, Fetch, Request, SnapshotChunk, SnapshotFetch, SnapshotOffer } from '../../src/wire/messages.js';
+import { KEPT_US } from '../../src/protocol/replica/agreement/served.js';
+import { Cluster, type HandClient, type JournalMachine } from './harness.js';
+
+const journal = (c: Cluster, id: number): string[] => (c.replica(id).machine as JournalMachine).journal;
+
+interface Scene {
+  readonly c: Cluster;
+  readonly alice: HandClient;
+  /** One request more, and a millisecond; what the spare gets of snapshots waits in the network. */
+  readonly append: () => void;
+}
+
+/**
+ * Spare 2 lacks all but the first entry of a state of several thousand bytes, and begins to fetch it from `source`. A
+ * snapshot is taken every few entries.
+ */
+function longState(source: number): Scene {
+  const c = new Cluster(3, {
+    limits: { logEntries: 64, chunkBytes: 200 },
+    datagramBytes: 256,
+    timings: { fetchTimeoutUs: 1_000_000 },
+  });
+  const alice = c.hand();
+  let given = 0;
+  c.give(alice, Request, alice.registration(10), 0, 1);
+  c.run(20_000);
+  const append = (): void => {
+    given++;
+    c.give(alice, Request, alice.request(100 + given, given, `${given} ${'y'.repeat(30)}`), 0, 1);
+    // Time for a Sync.
+    for (let ms = 0; ms < 6; ms++) {
+      c.pass(1000);
+      c.settle({ where: ({ message }) => message.type !== SnapshotChunk.type });
+    }
+  };
+  c.loses = ({ to, message }) => to === 2 && (message.type === Chunk.type || message.type === SnapshotOffer.type);
+  for (let i = 0; i < 150; i++) append();
+  // Its question that was not answered is open until the timeout.
+  c.loses = ({ message, to }) => message.type === Fetch.type && to !== source;
+  for (let i = 0; i < 600 && !c.inFlight.some(({ message }) => message.type === SnapshotChunk.type); i++) append();
+  c.heal();
+  return { c, alice, append };
+}
+
+/** Lets `count` pieces of snapshots arrive. */
+function bring(c: Cluster, count: number): void {
+  const waiting = c.take({ message: SnapshotChunk });
+  for (const packet of waiting.splice(0, count)) c.arrive(packet);
+  c.inFlight.push(...waiting);
+}
+
+/** Up to where replica `id` has a stable snapshot. */
+const stable = (c: Cluster, id: number): number => c.replica(id).state.execution.stable.index;
+
+for (const [source, who] of [
+  [0, 'at the primary'],
+  [1, 'at a member'],
+] as const)
+  t.test(
+    `a snapshot that is being fetched is kept when a newer one is taken, and the entries behind it: ${who}`,
+    (t) => {
+      const { c, append } = longState(source);
+      const spare = c.replica(2);
+      const before = c.history.length;
+      let first = 0;
+      let others = 0;
+      for (let i = 0; i < 400 && spare.counter('snapshots_installed') === 0; i++) {
+        append();
+        bring(c, 4);
+        first ||= stable(c, source);
+        if (stable(c, source) > first) others++;
+      }
+      t.ok(others > 0, 'the transfer took longer than from one snapshot to the next');
+      t.equal(spare.counter('snapshots_installed'), 1, 'and it ended');
+      const fetched = new Set(
+        c.history
+          .slice(before)
+          .filter(({ message, from }) => message.type === SnapshotFetch.type && from === 2)
+          .map(({ values }) => values['index']),
+      );
+      t.equal(fetched.size, 1, `one snapshot was asked for, of ${[...fetched].join(', ')}`);
+      for (let i = 0; i < 20; i++) append();
+      c.run(100_000);
+      t.equal(spare.counter('snapshots_installed'), 1, 'the entries behind it were there');
+      t.strictSame(journal(c, 2), journal(c, source));
+      t.end();
+    },
+  );
+
+t.test(
+  'what is kept for a transfer is given up when the log is three quarters full; the newest is offered then',
+  (t) => {
+    const { c, append } = longState(1);
+    const begun = c.take({ message: SnapshotChunk });
+    t.ok(begun.length > 0, 'it is being fetched');
+    const index = Number(begun[0]!.values['index']);
+    const { log } = c.replica(1).state;
+    for (let i = 0; i < 200 && log.baseIndex <= index; i++) append();
+    t.ok(log.baseIndex > index, 'entries behind it are cut');
+    append();
+    for (const packet of begun) c.arrive(packet);
+    for (let i = 0; i < 100; i++) bring(c, Infinity);
+    c.settle();
+    c.run(100_000);
+    t.equal(c.replica(2).counter('snapshots_installed'), 1);
+    t.strictSame(journal(c, 2), journal(c, 1));
+    t.end();
+  },
+);
+
+t.test('nothing is kept for a replica that comes no further', (t) => {
+  const { c, append } = longState(1);
+  c.lose({ message: SnapshotChunk });
+  const { values } = c.history.filter(({ message, from }) => message.type === SnapshotFetch.type && from === 2).at(-1)!;
+  c.isolate(2);
+  for (let i = 0; i < 12; i++) append();
+  const source = c.replica(1);
+  const index = Number(values['index']);
+  t.ok(stable(c, 1) > index, 'a newer one is there');
+  t.ok(source.state.log.baseIndex <= index);
+  // The same question again and again: it never comes further.
+  const answers = (): string[] => source.receive(SnapshotFetch, values, 2).map(({ message }) => message.name);
+  for (let passed = 0; passed < KEPT_US - 200_000; passed += 100_000) {
+    t.strictSame([...new Set(answers())], ['SnapshotChunk']);
+    c.run(100_000);
+  }
+  c.run(400_000);
+  t.strictSame(answers(), ['SnapshotOffer'], 'the newer one');
+  for (let i = 0; i < 12; i++) append();
+  t.ok(source.state.log.baseIndex > index, 'the entries are cut as well');
+  t.end();
+});
