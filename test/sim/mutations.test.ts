@@ -77,7 +77,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'synced-beyond-segment': { run: 0 },
   'repair-from-unchecked-base': { run: 30, faults: FRAGMENTS },
   'switch-features-late': { run: 27, faults: ['feature', 'small-limits', 'crash', 'stop'], features: 0 },
-  'forget-features': { run: 6, faults: SWITCHES },
+  'forget-features': { run: 118, faults: SWITCHES },
   'order-without-chain': { run: 0 },
   'order-of-another-view': { run: 2547, faults: ['ambush', 'reorder', 'duplicate', 'partition'] },
   'answer-before-verified': { run: 0 },
