@@ -28,8 +28,8 @@ const DATAGRAM_BYTES = 1_400;
 const RATE = 1_000;
 const BEGINS_NS = 30e6;
 /** By then the replicas have found out. */
-const MEASURED_NS = 100e6;
-const ENDS_NS = 200e6;
+const MEASURED_NS = 200e6;
+const ENDS_NS = 300e6;
 const EPOCH_HI = 0x18a9_5c00;
 
 interface Parcel {

@@ -18,10 +18,10 @@
  * - Late requests happen to honest clients too. An owner that has not many more of them than the others is left alone, and
  *   so is one that has only a few, or none beside it.
  *
- * While members differ, the primary does the same to an owner that has too many entries in the log of which it is not known
+ * While members keep differing, the primary does the same to an owner that has too many entries in the log of which it is not known
  * yet that all members have them: a client that keeps no window. What the replicas then have in different orders is so much
  * that moving it takes longer than the primary takes for the next ones. Many entries alone are no sign of it: a client has them
- * on a long path, or as soon as a busy host answers late.
+ * on a long path, or as soon as a busy host answers late. Nor is a difference now and then, which anybody can cause.
  *
  * A primary that batches says so to the members (`noticed`). To a member that does not know it, a batch looks like lateness of
  * its owner: what made one batch would keep up all others.
@@ -70,6 +70,10 @@ export const FORGIVE_PERIODS = 600;
 export const OPEN_PART = 1 / 2;
 /** And it may always have this many. */
 const OPEN_LEAST = 16;
+/** And members have said for this long that they differ, … */
+const DIFFERS_US = PERIOD_US;
+/** … with no more than this between two such words. */
+const DIFFERS_GAP_US = 2 * PERIOD_US;
 /** Entries by which the owners' parts of a log are estimated. */
 const SAMPLES = 64;
 /** A member reports at most this often that requests wait. */
@@ -106,6 +110,9 @@ export class OutOfStep {
   private lackedIndex = 0;
   /** At the primary: a request was appended that members will probably lack. */
   private lacked = false;
+  /** At the primary: since when members keep saying that they differ, and when one last did. */
+  private differsFromUs = DOUBLE_ZERO;
+  private differsUs = -Infinity;
   /** At the primary: requests of such owners that were appended in this turn. */
   private batchedNow = 0;
   private noticedUs = -Infinity;
@@ -133,6 +140,19 @@ export class OutOfStep {
     this.apart = 0;
     this.awaitedIndex = 0;
     this.lackedIndex = 0;
+    this.differsUs = -Infinity;
+  }
+
+  /** At the primary: a member differs. */
+  differs(now: Instant): void {
+    if (now.monotonicUs - this.differsUs > DIFFERS_GAP_US) this.differsFromUs = now.monotonicUs;
+    this.differsUs = now.monotonicUs;
+  }
+
+  /** Members keep differing: it did not end with one repair. */
+  private differsOn(now: Instant): boolean {
+    const { differsUs, differsFromUs } = this;
+    return differsUs - differsFromUs >= DIFFERS_US && now.monotonicUs - differsUs <= DIFFERS_GAP_US;
   }
 
   /** The owner of this request is served apart. */
@@ -141,10 +161,10 @@ export class OutOfStep {
   }
 
   /**
-   * At the primary, after each Sync: while members differ, an owner that has too many entries behind `agreed`, up to which all
+   * At the primary, after each Sync: while members keep differing, an owner that has too many entries behind `agreed`, up to which all
    * are known to be equal, is served apart if it has others beside it.
    */
-  look(agreed: number): void {
+  look(agreed: number, now: Instant): void {
     const { state, sampled, sample } = this;
     const { log } = state;
     const { limits, timings } = state.config;
@@ -152,7 +172,7 @@ export class OutOfStep {
     const first = Math.max(agreed, state.committed, log.baseIndex) + 1;
     const open = log.lastIndex - first + 1;
     const most = Math.max(OPEN_LEAST, limits.cachedRequests * OPEN_PART);
-    if (!state.pushing || open <= most || timings.orderHoldUs === 0) return;
+    if (open <= most || !this.differsOn(now) || timings.orderHoldUs === 0) return;
     const each = open / SAMPLES;
     sampled.fill(0);
     for (let i = 0; i < SAMPLES; i++) {

@@ -110,7 +110,7 @@ export class Synchronization {
     if (this.heartbeat.beat(now)) this.commitIndex.advance();
     const agreed = this.commitIndex.agreed();
     this.repair.outOfStep.tick(now);
-    this.repair.outOfStep.look(agreed);
+    this.repair.outOfStep.look(agreed, now);
     this.tellApart(agreed, now);
   }
 
@@ -145,7 +145,8 @@ export class Synchronization {
     this.commitIndex.confirmed(from, matched, readIndex(bytes, o + at.neededIndex));
     const differed = bytes[o + at.differed]!;
     if (differed === Differed.no || !state.views.isMember(state.view, from)) return;
-    if (differed !== Differed.differs) this.outOfStep(matched + 1, differed === Differed.awaits);
+    if (differed === Differed.differs) this.repair.outOfStep.differs(now);
+    else this.outOfStep(matched + 1, differed === Differed.awaits);
     this.pushOrder(now);
   }
 
