@@ -522,6 +522,7 @@ export class Assembly implements Parts {
             state.committed >= checks.chosenLength - 100
           );
         },
+        hasCut: () => this.worldDriver.hasCut,
         join: (slot, hostId) => {
           trace?.note(queue.nowUs, slot, `is host ${hostId} now, with an empty disk`);
           if (hosts[slot]!.core !== undefined) this.tally.remember(hosts[slot]!);

@@ -32,6 +32,8 @@ export interface MemberOperatorTargets {
   members(): Membership;
   /** The host in that slot has the whole committed log, but for a few entries. */
   isCaughtUp(slot: number): boolean;
+  /** Some replica is cut off in part (world-driver.ts). */
+  hasCut(): boolean;
   /** A machine begins as that host, with an empty disk. */
   join(slot: number, hostId: number): void;
   /** The host in that slot is not a host any more, or is nobody: its process may be ended. */
@@ -66,6 +68,8 @@ export class MemberOperator implements EventHandler {
   asked: { readonly voters: number; readonly f: number } | undefined;
   /** Epochs that began because of it. */
   changes = 0;
+  /** Other voters that it asked for while a replica was cut off in part. */
+  askedDuringCuts = 0;
   private sessions: ClientSessions<SimulatedClientCore> | undefined;
   private isOpen = false;
   private readonly now = new Instant();
@@ -338,6 +342,7 @@ export class MemberOperator implements EventHandler {
     if (ready) {
       const voters = hosts.reduce((mask, { id, slot }) => (wanted.includes(id) ? mask | (1 << slot) : mask), 0);
       this.asked = { voters, f: Math.floor((wanted.length - 1) / 2) };
+      if (this.targets.hasCut()) this.askedDuringCuts++;
       this.submit({ kind: 'change', from: started, to: started + 1, ids: wanted });
     }
     if (ready || this.around.random.chance(0.05)) this.wanted = undefined;

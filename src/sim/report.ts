@@ -42,6 +42,7 @@ const NO_TOTALS: SimulationTotals = {
   unknown: 0,
   views: 0,
   epochs: 0,
+  askedDuringCuts: 0,
   crashes: 0,
   logsLost: 0,
   directoriesLost: 0,
@@ -156,7 +157,7 @@ export function summaryLines(
             .join(', ')})`
     }`,
     `commits   ${count(totals.commits)}, ${share.toFixed(1)} % in one round trip; outcome unknown to the client ${count(totals.unknown)}; log entries chosen ${count(totals.chosen)}`,
-    `views     ${count(totals.views)} started, epochs ${count(totals.epochs)}, rollbacks ${count(totals.rollbacks)}`,
+    `views     ${count(totals.views)} started, epochs ${count(totals.epochs)}, changes of members asked for during a one-way cut ${count(totals.askedDuringCuts)}, rollbacks ${count(totals.rollbacks)}`,
     `crashes   ${count(totals.crashes)}, ${count(totals.logsLost)} with the log lost, ${count(totals.directoriesLost)} with the whole directory; ${count(totals.forgotten)} stopped as forgotten; snapshots installed ${count(totals.snapshotsInstalled)}; worn sessions renewed ${count(totals.sessionsRenewed)}`,
     `repairs   ${count(totals.repairs)}; requests held back ${count(totals.held)}`,
     `messages  ${count(totals.messages)} at replicas in ${seconds.toFixed(1)} s: ${count(Math.round(totals.messages / Math.max(seconds, 0.001)))}/s; datagrams ${count(totals.datagrams)}, in the previous version ${count(totals.previousVersion)}, withheld ${count(totals.withheld)}, damaged ${count(totals.corrupted)}`,

@@ -18,6 +18,8 @@ export interface SimulationTotals {
   views: number;
   /** Epochs that began beside the first. */
   epochs: number;
+  /** Other voters that an operator asked for while a replica was cut off in part. */
+  askedDuringCuts: number;
   crashes: number;
   logsLost: number;
   /** Whole directories, promises included. */

@@ -10,6 +10,7 @@ export function totalsOf({
   checks,
   enemy,
   operator,
+  memberOperator,
   wrongStates,
   tally,
 }: Parts): SimulationTotals {
@@ -26,6 +27,7 @@ export function totalsOf({
     unknown: sum((client) => client.counts.unknown),
     views: checks.viewsStarted,
     epochs: checks.epochs.begun,
+    askedDuringCuts: memberOperator?.askedDuringCuts ?? 0,
     crashes: tally.crashes,
     logsLost: tally.logsLost,
     directoriesLost: tally.directoriesLost,

@@ -33,6 +33,8 @@ const WAIT_MIN_US = 5_000;
 
 export class WorldDriver implements EventHandler {
   private cuts: (readonly [number, number])[] = [];
+  /** Whom they cut off. */
+  private cutOff: number | undefined;
   private safety = true;
   private stopped = false;
 
@@ -93,9 +95,14 @@ export class WorldDriver implements EventHandler {
     for (const endpoint of endpoints) this.targets.setDate(endpoint, 0);
   }
 
-  /** Part of a cut: nobody relies on it. */
+  /** The replica that a cut is about, not those at its other ends: nobody relies on it. */
   isCut(replica: number): boolean {
-    return this.cuts.some((ends) => ends.includes(replica));
+    return replica === this.cutOff;
+  }
+
+  /** There is a cut now. */
+  get hasCut(): boolean {
+    return this.cutOff !== undefined;
   }
 
   /** There is a cut, or will be, while the cluster must work. */
@@ -154,12 +161,14 @@ export class WorldDriver implements EventHandler {
       `a cut that lasts: ${kind}, replica ${replica}; ${this.cuts.map(([from, to]) => `${from}>${to}`).join(' ')}`,
     );
     for (const [from, to] of this.cuts) targets.setBlocked(from, to, true, Cut.oneWay);
+    this.cutOff = replica;
     return true;
   }
 
   private mend(): void {
     for (const [from, to] of this.cuts) this.targets.setBlocked(from, to, false, Cut.oneWay);
     this.cuts = [];
+    this.cutOff = undefined;
   }
 
   private moveNext(everyUs: number): void {

@@ -90,7 +90,7 @@ export interface ClockHistory {
   readonly rightAtUs: number;
 }
 
-const ONE_WAY_KINDS = [
+export const ONE_WAY_KINDS = [
   'deaf',
   'deaf to replicas',
   'mute',

@@ -3,6 +3,7 @@
 import t from 'tap';
 import { simulate } from '../../src/sim/simulation.js';
 import { FAULT_NAMES } from '../../src/sim/faults.js';
+import { ONE_WAY_KINDS } from '../../src/sim/world.js';
 
 /** Seeds in which the fault happens. */
 const SEEDS = [1, 7, 10, 14];
@@ -46,6 +47,26 @@ t.test('changes of members, with all other faults and without', (t) => {
         changes += totals.epochs;
       }
   t.ok(changes > 20, `${changes} epochs began`);
+  t.end();
+});
+
+t.test('other voters are asked for while a replica is cut off in part, whatever the cut', (t) => {
+  for (const kind of ONE_WAY_KINDS) {
+    let asked = 0;
+    for (const seed of SEEDS)
+      for (const role of ['any', 'member'] as const) {
+        const { failure, totals } = simulate({
+          seed,
+          replicas: 3,
+          faults: new Set(['members'] as const),
+          ticks: 150_000,
+          world: { oneWay: { kind, role, fromUs: 20_000, forUs: 1_000_000, stays: false } },
+        });
+        t.equal(failure, undefined, `seed ${seed}, ${kind}, ${role}: ${failure?.detail}`);
+        asked += totals.askedDuringCuts;
+      }
+    t.ok(asked > 0, `${kind}: ${asked} changes were asked for`);
+  }
   t.end();
 });
 
