@@ -54,9 +54,11 @@ export class Diagnosis {
     if (this.heard === heard)
       return `no replica has said anything meanwhile: ${this.explainSilence(sinceUs)}. ${this.tried(sinceUs)}`;
     this.look(nowUs);
-    const silentUs = nowUs - this.seenUs;
+    // Replicas may say nothing to a client that asks for nothing: silence before the operation tells nothing.
+    const silentSinceUs = Math.max(this.seenUs, sinceUs);
+    const silentUs = nowUs - silentSinceUs;
     if (silentUs < ALL_SILENT_US) return undefined;
-    return `no replica has said anything for ${Math.floor(silentUs / 1e6)} s: ${this.explainSilence(this.seenUs)}. ${this.tried(sinceUs)}`;
+    return `no replica has said anything for ${Math.floor(silentUs / 1e6)} s: ${this.explainSilence(silentSinceUs)}. ${this.tried(sinceUs)}`;
   }
 
   /** Whom the client tried since then, and what to do if nobody of them is left: sentences without the last full stop. */

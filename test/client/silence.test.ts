@@ -79,6 +79,11 @@ t.test('hosts that were heard and are all silent since', (t) => {
   t.equal(since.at(-1), 3e6);
   heard = 5;
   t.equal(diagnosis.allSilent(2e6, -1, 9e6), undefined, 'what nobody has looked at may be new');
+  for (let us = 9e6; us <= 60e6; us += 250_000) diagnosis.look(us);
+  t.equal(diagnosis.allSilent(60e6, -1, 60.1e6), undefined, 'nobody was asked anything before');
+  t.equal(diagnosis.allSilent(60e6, 4, 60.9e6), undefined, 'nor long ago');
+  t.match(diagnosis.allSilent(60e6, -1, 61e6), /^no replica has said anything for 1 s: /);
+  t.equal(since.at(-1), 60e6);
   t.end();
 });
 
