@@ -146,7 +146,7 @@ export interface SimulationOptions {
   /** Longest operation and longest result, bytes, where the plan's would be shorter; both or neither. Default: the plan's. */
   readonly operationBytes?: number;
   readonly resultBytes?: number;
-  /** Features that are on from the first entry, a mask. Default: drawn, all or none. */
+  /** Features that are on from the first entry, a mask; membership among them if N is even. Default: drawn, all or none. */
   readonly features?: number;
   /** How replicas take snapshots in pieces; null: at once. Default: as the seed decides. */
   readonly pieces?: Pieces | null;
@@ -220,6 +220,10 @@ export class Assembly implements Parts {
     readonly workload: Workload,
   ) {
     const { seed } = options;
+    if (isEven(options) && options.features !== undefined && (options.features & Feature.membership) === 0)
+      throw new RangeError(
+        `${options.replicas} replicas with features ${options.features}: an even number comes from a change of members, so the feature membership (${Feature.membership}) has to be on; add it, leave features out, or take an odd number`,
+      );
     this.seed = seed;
     const asked: ReadonlySet<FaultName> = options.faults ?? new Set(ALL_FAULTS);
     const members = new Random(seed).fork('members');

@@ -2,6 +2,7 @@
 // those of every run, over epochs; at the end each listed replica has caught up and no change is open.
 import t from 'tap';
 import { simulate } from '../../src/sim/simulation.js';
+import { Feature } from '../../src/protocol/log/features.js';
 import { FAULT_NAMES } from '../../src/sim/faults.js';
 import { ONE_WAY_KINDS } from '../../src/sim/world.js';
 
@@ -78,5 +79,19 @@ t.test('an even number of voters, with all other faults and without', (t) => {
         t.equal(failure, undefined, `seed ${seed}, ${replicas} replicas: ${failure?.detail}`);
         t.ok(totals.epochs > 0, `${totals.epochs} epochs began`);
       }
+  t.end();
+});
+
+t.test('an even number of voters without the feature membership is refused', (t) => {
+  const run = (replicas: number, features: number): (() => unknown) => {
+    return () => simulate({ seed: 3, replicas, features, ticks: 1000 });
+  };
+  for (const features of [0, Feature.sessionQuotas])
+    t.throws(run(4, features), { name: 'RangeError', message: /^4 replicas with features \d: .*membership/ });
+  for (const [replicas, features] of [
+    [4, Feature.membership],
+    [3, 0],
+  ] as const)
+    t.equal(simulate({ seed: 3, replicas, features, ticks: 50_000 }).failure, undefined);
   t.end();
 });
