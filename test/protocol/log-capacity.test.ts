@@ -108,7 +108,7 @@ function fillLog(entries: number, doneAtFill: number, first: number): Begun[] {
     replica.cut(index);
     const { pitch } = replica;
     if (execution.newestSnapshot !== before) begun.push({ index: execution.newestSnapshot, pitch, fill: log.fill() });
-    if (execution.unfinished !== undefined && log.fill() >= doneAtFill) {
+    if (execution.unfinished.isUnderway && log.fill() >= doneAtFill) {
       execution.finishSnapshot();
       replica.cut(index);
       if (execution.newestSnapshot !== begun[begun.length - 1]?.index)
@@ -162,7 +162,7 @@ t.test('a snapshot that was to come sooner takes its time again once the log is 
   // Each snapshot becomes whole only when the log is nearly full.
   while (hastened === 0 || execution.executed % hastened === 0) {
     next(replica.append(13));
-    if (log.fill() < 0.88 || execution.unfinished === undefined) continue;
+    if (log.fill() < 0.88 || !execution.unfinished.isUnderway) continue;
     execution.finishSnapshot();
     replica.cut(execution.executed);
   }

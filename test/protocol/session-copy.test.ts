@@ -172,11 +172,31 @@ t.test('a copy takes no memory for what changes, and the arrays of evicted sessi
   t.end();
 });
 
+t.test('all copies of a table are one object, which holds nothing between two of them', (t) => {
+  const table = new SessionTable(4, 16);
+  const { copy } = table;
+  let index = 0;
+  for (let id = 1; id <= 3; id++) register(table, id, 4, ++index);
+  for (const end of [() => copy.step(Infinity), () => copy.abort()]) {
+    const target = new Uint8Array(table.encodedLength());
+    t.equal(table.beginCopy(target, 0), copy);
+    t.ok(copy.isUnderway);
+    t.equal(copy['target'], target);
+    t.throws(() => table.beginCopy(target, 0), /one copy of the sessions is over before the next one/);
+    end();
+    t.notOk(copy.isUnderway);
+    for (const name of ['sessions', 'target', 'starts', 'firstLanes', 'lanesAt', 'open'] as const)
+      t.equal(copy[name].length, 0, name);
+  }
+  t.end();
+});
+
 t.test('a table without a session, and a session without a request', (t) => {
   const table = new SessionTable(4, 16);
   const empty = new Uint8Array(table.encodedLength());
   const copy = table.beginCopy(empty, 0);
   t.equal(copy.reached, copy.end, 'whole at once');
+  t.notOk(copy.isUnderway);
   register(table, 1, 4, 1);
   const one = new Uint8Array(table.encodedLength());
   const begun = table.beginCopy(one, 0);
@@ -245,10 +265,10 @@ t.test('a machine that gives its state as a whole gives it once; all else is don
   machine.given = 0;
   execution.beginSnapshot();
   let pieces = 0;
-  for (; execution.unfinished !== undefined; pieces++) {
+  for (; execution.unfinished.isUnderway; pieces++) {
     const { left } = execution.unfinished;
     execution.continueSnapshot(64);
-    if (left - (execution.unfinished?.left ?? 0) > 64 + LONGER) t.fail('a piece is too long');
+    if (left - execution.unfinished.left > 64 + LONGER) t.fail('a piece is too long');
     append(2 + 2 * (pieces % 20), false);
   }
   t.ok(pieces > 20, `${pieces} pieces`);
@@ -258,5 +278,13 @@ t.test('a machine that gives its state as a whole gives it once; all else is don
   const digest = new Uint8Array(8);
   hasher.hash64(stable.bytes, 0, stable.bytes.length, digest, 0);
   t.same(stable.digest, digest);
+  const { unfinished } = execution;
+  t.equal(unfinished.snapshot.bytes.length, 0, 'the snapshot is held once');
+  execution.beginSnapshot();
+  t.ok(unfinished.isUnderway);
+  unfinished.abort();
+  t.notOk(unfinished.isUnderway);
+  t.equal(unfinished.snapshot.bytes.length, 0);
+  unfinished.abort();
   t.end();
 });

@@ -167,7 +167,8 @@ function walk(seed: number, undoBytes: number, seen: Seen): void {
     if (a.tail.size !== b.tail.size) throw new Error(`seed ${seed}: ${what}: another tail`);
   };
   const goBack = (what: string, call: (rig: Rig) => void): void => {
-    const { undone, unfinished, features, membership } = undoing.execution;
+    const { undone, features, membership } = undoing.execution;
+    const { index: unfinished } = undoing.execution.unfinished;
     const before = undoing.execution.executed;
     rigs.forEach(call);
     compare(what);
@@ -177,8 +178,8 @@ function walk(seed: number, undoBytes: number, seen: Seen): void {
     if (undoing.execution.undone === undone) seen.restored++;
     else {
       seen.undone++;
-      if (unfinished !== undefined)
-        if (undoing.execution.unfinished === unfinished) seen.wentOn++;
+      if (unfinished >= 0)
+        if (undoing.execution.unfinished.index === unfinished) seen.wentOn++;
         else seen.gaveUp++;
     }
   };
@@ -206,14 +207,14 @@ function walk(seed: number, undoBytes: number, seen: Seen): void {
       compare('executing on');
     } else if (kind < 96) {
       const { execution } = undoing;
-      const before = execution.unfinished;
+      const before = execution.unfinished.snapshot;
       execution.beginSnapshot();
-      const { unfinished } = execution;
-      if (unfinished !== undefined && unfinished !== before) expected.set(nameOf(unfinished.snapshot), undoing.state);
-    } else if (undoing.execution.unfinished !== undefined) {
+      const { snapshot, isUnderway } = execution.unfinished;
+      if (isUnderway && snapshot !== before) expected.set(nameOf(snapshot), undoing.state);
+    } else if (undoing.execution.unfinished.isUnderway) {
       const { snapshot } = undoing.execution.unfinished;
       undoing.execution.continueSnapshot(1 + random(400));
-      if (undoing.execution.unfinished === undefined) {
+      if (!undoing.execution.unfinished.isUnderway) {
         const { stable, provisional } = undoing.execution;
         const taken = provisional ?? stable;
         if (taken.index !== snapshot.index || !expected.get(nameOf(taken))!.equals(taken.bytes))

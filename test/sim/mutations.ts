@@ -585,11 +585,11 @@ function uncommittedSnapshot(core: ReplicaCore): void {
 }
 
 function copyForgetsChanges(core: ReplicaCore): void {
-  Object.defineProperty(core.state.execution.sessions, 'copy', { get: () => undefined, set: () => undefined });
+  core.state.execution.sessions.copy.changes = () => undefined;
 }
 
 function keepPieces(core: ReplicaCore): void {
-  core.state.execution['giveUpUnfinished'] = () => undefined;
+  core.state.execution.unfinished.abort = () => undefined;
 }
 
 function acknowledgeAfterPromise(core: ReplicaCore): void {

@@ -33,7 +33,7 @@ function watched(seen: Seen): CreateReplica {
     const core = createShippedReplica(...made);
     if (!(core instanceof ReplicaCore)) throw new TypeError('the core that ships');
     const { state } = core;
-    if (present.get(state.id)?.state.execution.unfinished !== undefined) seen.crashed++;
+    if (present.get(state.id)?.state.execution.unfinished.isUnderway === true) seen.crashed++;
     present.set(state.id, core);
     const { execution } = state;
     let before: { index: number; view: number; installs: number } | undefined;
@@ -43,14 +43,14 @@ function watched(seen: Seen): CreateReplica {
       const { unfinished, installs } = execution;
       if (before !== undefined) {
         if (state.view !== before.view) seen.views++;
-        if (unfinished?.snapshot.index !== before.index) {
+        if (unfinished.index !== before.index) {
           const { index } = before;
           if (installs !== before.installs) seen.installed++;
           else if (execution.stable.index === index || execution.provisional?.index === index) seen.finished++;
           else seen.rolledBack++;
         }
       }
-      before = unfinished === undefined ? undefined : { index: unfinished.snapshot.index, view: state.view, installs };
+      before = unfinished.isUnderway ? { index: unfinished.index, view: state.view, installs } : undefined;
       if (before !== undefined) seen.turns++;
     };
     return core;

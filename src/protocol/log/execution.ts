@@ -59,7 +59,7 @@ export class Execution {
   /** A newer snapshot whose index is not committed yet. */
   provisional: Snapshot | undefined;
   /** The snapshot that is being taken in pieces. */
-  unfinished: UnfinishedSnapshot | undefined;
+  readonly unfinished: UnfinishedSnapshot;
   /** Entries up to here are committed; `commits` sets it. */
   committed = 0;
   /** A stable snapshot of what was executed here, not one from elsewhere; the code that compares it takes it away. */
@@ -112,6 +112,7 @@ export class Execution {
     this.features = features;
     this.membership = this.committedMembership = firstMembership;
     this.sessions = new SessionTable(limits.maxSessions, limits.maxLanes, limits.keptResultBytes, undoBytes);
+    this.unfinished = new UnfinishedSnapshot(this.sessions.copy);
     this.setFeatures(features);
     this.results = new Uint8Array(limits.resultBytes);
     this.reply = { bytes: this.results, offset: 0, capacity: limits.resultBytes, length: 0 };
@@ -194,7 +195,8 @@ export class Execution {
 
   /** Index of the newest snapshot, whole or not. */
   get newestSnapshot(): number {
-    return this.unfinished?.snapshot.index ?? this.provisional?.index ?? this.stable.index;
+    const { unfinished } = this;
+    return unfinished.isUnderway ? unfinished.index : (this.provisional?.index ?? this.stable.index);
   }
 
   private aim(): void {
@@ -206,35 +208,34 @@ export class Execution {
    * at once.
    */
   beginSnapshot(): void {
-    if (this.unfinished !== undefined || this.executed === this.newestSnapshot) return;
+    if (this.unfinished.isUnderway || this.executed === this.newestSnapshot) return;
     const pieces = this.machine.beginSnapshot?.() ?? piecesOf(this.wholeState());
     const { log, executed, features, membership, sessions } = this;
     const snapshot = encodeHead(log, executed, features, membership, sessions.encodedLength(), pieces.length);
-    const copy = sessions.beginCopy(snapshot.bytes, sessionsAt(snapshot));
+    sessions.beginCopy(snapshot.bytes, sessionsAt(snapshot));
     const isShort = snapshot.bytes.length <= this.pieceBytes;
     const hash = isShort ? undefined : this.hasher?.begin?.();
-    this.unfinished = new UnfinishedSnapshot(snapshot, copy, pieces, hash);
+    this.unfinished.begin(snapshot, pieces, hash);
     if (isShort) this.finishSnapshot();
   }
 
   /** Takes the next piece of the unfinished snapshot, of about this many bytes. */
   continueSnapshot(maxBytes: number): void {
-    const unfinished = this.unfinished!;
+    const { unfinished } = this;
     if (unfinished.left > 0) unfinished.take(maxBytes);
     if (unfinished.left > 0) return;
-    this.unfinished = undefined;
     this.took(unfinished.finish(), this.committed);
   }
 
   /** Takes all that is missing of the unfinished snapshot. */
   finishSnapshot(): void {
-    while (this.unfinished !== undefined) this.continueSnapshot(this.pieceBytes);
+    while (this.unfinished.isUnderway) this.continueSnapshot(this.pieceBytes);
   }
 
   /** Takes a snapshot of the present state at once, unless there is one of that index. */
   takeSnapshot(committed: number): void {
-    if (this.executed === this.unfinished?.snapshot.index) this.finishSnapshot();
-    this.giveUpUnfinished();
+    if (this.executed === this.unfinished.index) this.finishSnapshot();
+    this.unfinished.abort();
     if (this.executed === this.stable.index || this.executed === this.provisional?.index) return;
     this.took(this.encodeWhole(), committed);
   }
@@ -243,11 +244,6 @@ export class Execution {
     this.provisional = snapshot;
     this.counters[Counter.snapshots_taken]!++;
     this.committedTo(committed);
-  }
-
-  private giveUpUnfinished(): void {
-    this.unfinished?.abort();
-    this.unfinished = undefined;
   }
 
   private encodeWhole(): Snapshot {
@@ -290,7 +286,7 @@ export class Execution {
   private undoTo(index: number): boolean {
     const { machine, sessions } = this;
     if (machine.undoTo === undefined || this.switchedAt > index || !sessions.canUndoTo(index)) return false;
-    if (this.unfinished !== undefined && this.unfinished.snapshot.index > index) this.giveUpUnfinished();
+    if (this.unfinished.index > index) this.unfinished.abort();
     if (!machine.undoTo(index)) return false;
     sessions.undoTo(index);
     this.changesAhead = this.changesAhead.filter((each) => each.index <= index);
@@ -312,7 +308,7 @@ export class Execution {
    * @param restore got the machine's part of it already, all of it
    */
   install(snapshot: Snapshot, restore?: RestoreInPieces): string | undefined {
-    this.giveUpUnfinished();
+    this.unfinished.abort();
     try {
       if (restore === undefined) this.machine.restore(machineBytes(snapshot));
       else restore.end();
@@ -333,7 +329,7 @@ export class Execution {
   /** Goes back to one of its own snapshots. */
   private restore(snapshot: Snapshot): void {
     invariant(decodeSnapshot(snapshot.bytes) !== undefined, 'a snapshot that was checked can be read');
-    this.giveUpUnfinished();
+    this.unfinished.abort();
     this.machine.restore(machineBytes(snapshot));
     this.restored(snapshot);
   }

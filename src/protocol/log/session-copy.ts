@@ -5,36 +5,46 @@
  * is written at once, to its place, and nothing has to be kept elsewhere. A session that is evicted meanwhile changes no
  * more; it keeps its results until it is written, at most as long as the copy takes. Lanes that were never used are
  * zeros, as the target is.
+ *
+ * A table has one of these for all its life, whose arrays are let go between two copies. `changes` is called for each
+ * operation: V8 throws its compiled callers away when a collection has removed the only object of a class that they met.
  */
 import { TABLE_BYTES, laneBytes, writeLane, writeSession } from './session-bytes.js';
 import { NOT_COPIED, SESSION_BYTES, type Session } from './session.js';
 
+const NO_SESSIONS: readonly Session[] = [];
+const NO_BYTES: Uint8Array = new Uint8Array(0);
+const NO_PLACES = new Float64Array(0);
+
 export class SessionCopy {
+  private sessions = NO_SESSIONS;
+  private target = NO_BYTES;
   /** Where each session begins in the target; at the end, where the last one ends. */
-  private readonly starts: Float64Array;
+  private starts = NO_PLACES;
   /** Where the lanes of each session begin in `lanesAt`; at the end, their number. */
-  private readonly firstLanes: Float64Array;
+  private firstLanes = NO_PLACES;
   /** Where each lane begins in the target; below 0: it is written. Known of sessions that are open. */
-  private readonly lanesAt: Float64Array;
+  private lanesAt = NO_PLACES;
   /** 1: the session is written but for its lanes. */
-  private readonly open: Uint8Array;
+  private open = NO_BYTES;
   /** The session and the lane whose turn it is. */
   private position = 0;
   private lane = 0;
   /** The target is complete up to here. */
-  reached: number;
+  reached = 0;
+  /** Where it ends in the target. */
+  end = 0;
 
   /**
+   * Begins a copy; the one before is over.
    * @param sessions of the table, by id
    * @param target zeros from `offset` on, as many as the table has bytes
-   * @param ended called when it is over
    */
-  constructor(
-    private readonly sessions: readonly Session[],
-    private readonly target: Uint8Array,
-    offset: number,
-    private readonly ended: () => void,
-  ) {
+  begin(sessions: readonly Session[], target: Uint8Array, offset: number): void {
+    this.sessions = sessions;
+    this.target = target;
+    this.position = 0;
+    this.lane = 0;
     const count = sessions.length;
     this.starts = new Float64Array(count + 1);
     this.firstLanes = new Float64Array(count + 1);
@@ -53,18 +63,20 @@ export class SessionCopy {
     this.firstLanes[count] = lanes;
     this.lanesAt = new Float64Array(lanes);
     this.reached = offset + TABLE_BYTES;
+    this.end = at;
+    if (count === 0) this.over();
   }
 
-  /** Where it ends in the target. */
-  get end(): number {
-    return this.starts[this.sessions.length]!;
+  /** Sessions are still to be written. */
+  get isUnderway(): boolean {
+    return this.sessions !== NO_SESSIONS;
   }
 
   /** A lane of the session is about to change. */
   changes(session: Session, lane: number): void {
     const { place } = session;
     if (place === NOT_COPIED) return;
-    if (this.open[place] === 0) this.begin(place);
+    if (this.open[place] === 0) this.openSession(place);
     if (lane < this.lanesOf(place)) this.write(place, lane);
   }
 
@@ -74,7 +86,7 @@ export class SessionCopy {
     const { sessions } = this;
     while (this.reached < until && this.position < sessions.length) {
       const place = this.position;
-      if (this.open[place] === 0) this.begin(place);
+      if (this.open[place] === 0) this.openSession(place);
       const lanes = this.lanesOf(place);
       while (this.lane < lanes && this.reached < until) {
         this.write(place, this.lane++);
@@ -86,14 +98,24 @@ export class SessionCopy {
       this.position++;
       sessions[place]!.copied();
     }
-    if (this.position === sessions.length) this.ended();
+    if (this.position === sessions.length) this.over();
   }
 
   /** The rest is not wanted. */
   abort(): void {
     const { sessions } = this;
     for (; this.position < sessions.length; this.position++) sessions[this.position]!.copied();
-    this.ended();
+    this.over();
+  }
+
+  /** Lets go of what it held. */
+  private over(): void {
+    this.sessions = NO_SESSIONS;
+    this.target = NO_BYTES;
+    this.starts = NO_PLACES;
+    this.firstLanes = NO_PLACES;
+    this.lanesAt = NO_PLACES;
+    this.open = NO_BYTES;
   }
 
   /** Lanes that the session had room for at the beginning. */
@@ -101,7 +123,7 @@ export class SessionCopy {
     return this.firstLanes[place + 1]! - this.firstLanes[place]!;
   }
 
-  private begin(place: number): void {
+  private openSession(place: number): void {
     this.open[place] = 1;
     const session = this.sessions[place]!;
     writeSession(session, this.target, this.starts[place]!);

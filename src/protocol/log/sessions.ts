@@ -60,8 +60,8 @@ export class SessionTable {
   /** Arrays of results that were given up: an owner's share of results at most. */
   readonly spares: SpareArrays;
   private readonly undo: SessionUndo;
-  /** What is being written in pieces. */
-  private copy: SessionCopy | undefined;
+  /** Writes the table in pieces. */
+  readonly copy = new SessionCopy();
   /** The latest `born` of all sessions ever evicted. */
   private horizonHi = 0;
   private horizonLo = 0;
@@ -109,7 +109,7 @@ export class SessionTable {
   /** The entry of that request was executed. */
   executed(session: Session, done: Executed): void {
     this.undo.changes(session, done.lane, done.index);
-    this.copy?.changes(session, done.lane);
+    this.copy.changes(session, done.lane);
     this.used(session, done.index, session.record(done));
   }
 
@@ -214,7 +214,7 @@ export class SessionTable {
     const lane = inUse.oldestResult(index);
     invariant(lane >= 0, 'a quarter of the bound holds the longest result');
     this.undo.changes(inUse, lane, index);
-    this.copy?.changes(inUse, lane);
+    this.copy.changes(inUse, lane);
     const shrunk = inUse.forget(lane);
     share.bytes -= shrunk;
     this.byteCount -= shrunk;
@@ -247,7 +247,7 @@ export class SessionTable {
   }
 
   private clear(): void {
-    invariant(this.copy === undefined, 'no copy of the sessions goes on when they are replaced');
+    invariant(!this.copy.isUnderway, 'no copy of the sessions goes on when they are replaced');
     this.found = undefined;
     this.undo.clear();
     for (const session of this.slots) session?.left();
@@ -287,14 +287,14 @@ export class SessionTable {
 
   /**
    * Begins to write, in pieces, what `write` would write now. At most one is in progress, and none when the table is read.
+   * Each call returns the same object.
    * @param target zeros from `offset` on
    */
   beginCopy(target: Uint8Array, offset: number): SessionCopy {
-    invariant(this.copy === undefined, 'one copy of the sessions is over before the next one');
+    invariant(!this.copy.isUnderway, 'one copy of the sessions is over before the next one');
     this.writeHead(target, offset);
-    const copy = new SessionCopy(this.sorted(), target, offset, () => (this.copy = undefined));
-    if (copy.reached < copy.end) this.copy = copy;
-    return copy;
+    this.copy.begin(this.sorted(), target, offset);
+    return this.copy;
   }
 
   private writeHead(target: Uint8Array, offset: number): void {

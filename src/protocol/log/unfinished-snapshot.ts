@@ -1,4 +1,9 @@
-/** A snapshot that is being taken in pieces, its sessions first: its bytes are complete up to some place. */
+/**
+ * A snapshot that is being taken in pieces, its sessions first: its bytes are complete up to some place.
+ *
+ * There is one of these for all snapshots of a replica. It is asked at each turn, and V8 throws its compiled callers away
+ * when a collection has removed the only object of a class that they met.
+ */
 import type { SnapshotInPieces } from '../../machine/state-machine.js';
 import type { HashInParts, Snapshot } from '../contract.js';
 import { invariant } from '../invariant.js';
@@ -21,32 +26,48 @@ export function piecesOf(state: Uint8Array): SnapshotInPieces {
   };
 }
 
+const NO_BYTES: Uint8Array = new Uint8Array(0);
+const NO_SNAPSHOT: Snapshot = { index: -1, chainHi: 0, chainLo: 0, bytes: NO_BYTES };
+const NO_PIECES = piecesOf(NO_BYTES);
+
 export class UnfinishedSnapshot {
-  private filled: number;
+  /** What is complete of it; without bytes if none is being taken. */
+  snapshot = NO_SNAPSHOT;
+  /** Index of its last entry; −1: none is being taken. */
+  index = -1;
+  /** Bytes that are missing. */
+  left = 0;
+  private filled = 0;
   private empty = 0;
+  private pieces = NO_PIECES;
+  private hash: HashInParts | undefined;
+
+  /** @param sessions writes those of the table, once the table has begun it */
+  constructor(private readonly sessions: SessionCopy) {}
+
+  get isUnderway(): boolean {
+    return this.index >= 0;
+  }
 
   /**
+   * Begins one; there is none underway.
    * @param snapshot what comes before the sessions is there
-   * @param sessions writes them to their place in it
    * @param hash of the bytes, computed as they come
    */
-  constructor(
-    readonly snapshot: Snapshot,
-    private readonly sessions: SessionCopy,
-    private readonly pieces: SnapshotInPieces,
-    private readonly hash: HashInParts | undefined,
-  ) {
+  begin(snapshot: Snapshot, pieces: SnapshotInPieces, hash: HashInParts | undefined): void {
+    const { sessions } = this;
+    this.snapshot = snapshot;
+    this.index = snapshot.index;
+    this.pieces = pieces;
+    this.hash = hash;
     this.filled = sessions.reached;
+    this.left = snapshot.bytes.length - this.filled;
+    this.empty = 0;
     hash?.update(snapshot.bytes, 0, this.filled);
     invariant(
       sessions.end + pieces.length === snapshot.bytes.length,
       'a snapshot has room for as many bytes as the sessions and the machine say',
     );
-  }
-
-  /** Bytes that are missing. */
-  get left(): number {
-    return this.snapshot.bytes.length - this.filled;
   }
 
   /** Takes the next piece, of about this many bytes. */
@@ -69,20 +90,34 @@ export class UnfinishedSnapshot {
   private has(more: number): void {
     if (more > 0) this.hash?.update(this.snapshot.bytes, this.filled, more);
     this.filled += more;
+    this.left -= more;
   }
 
-  /** The snapshot; nothing of it is missing. */
+  /** The snapshot, of which nothing is missing; now none is underway. */
   finish(): Snapshot {
     const { snapshot, hash } = this;
-    invariant(this.left === 0, 'a snapshot that is used is whole');
+    invariant(this.isUnderway && this.left === 0, 'a snapshot that is used is whole');
+    this.over();
     if (hash === undefined) return snapshot;
     const digest = new Uint8Array(8);
     hash.digest(digest, 0);
     return { ...snapshot, digest };
   }
 
+  /** Gives up the one that is underway, if there is one. */
   abort(): void {
+    if (!this.isUnderway) return;
     this.sessions.abort();
     this.pieces.abort();
+    this.over();
+  }
+
+  /** Lets go of what it held. */
+  private over(): void {
+    this.snapshot = NO_SNAPSHOT;
+    this.index = -1;
+    this.left = 0;
+    this.pieces = NO_PIECES;
+    this.hash = undefined;
   }
 }

@@ -27,11 +27,11 @@ export class SnapshotPace {
   take({ monotonicUs }: Instant): boolean {
     const { log, execution } = this;
     const { unfinished, pieceBytes } = execution;
-    if (unfinished === undefined) return false;
+    if (!unfinished.isUnderway) return false;
     const fill = log.fill();
-    if (unfinished.snapshot.index !== this.index || fill < this.fill) {
-      if (unfinished.snapshot.index !== this.index) this.nextUs = monotonicUs;
-      this.index = unfinished.snapshot.index;
+    if (unfinished.index !== this.index || fill < this.fill) {
+      if (unfinished.index !== this.index) this.nextUs = monotonicUs;
+      this.index = unfinished.index;
       this.fill = fill;
     }
     const room = Math.max(0, LAST_FILL - this.fill) / 2;
@@ -40,16 +40,16 @@ export class SnapshotPace {
     this.fill = fill;
     this.nextUs = monotonicUs + this.everyUs;
     // In pieces of one length: a machine may need as much memory as a piece has.
-    for (let due = Math.max(pieceBytes, forLog); due > 0 && execution.unfinished !== undefined; ) {
+    for (let due = Math.max(pieceBytes, forLog); due > 0 && unfinished.isUnderway; ) {
       const { left } = unfinished;
       execution.continueSnapshot(pieceBytes);
       due -= Math.max(pieceBytes, left - unfinished.left);
     }
-    return execution.unfinished === undefined;
+    return !unfinished.isUnderway;
   }
 
   /** Lowers `out[0]` to the time of the next piece, monotonic µs. */
   wakeBefore(out: Float64Array): void {
-    if (this.execution.unfinished !== undefined && this.nextUs < out[0]!) out[0] = this.nextUs;
+    if (this.execution.unfinished.isUnderway && this.nextUs < out[0]!) out[0] = this.nextUs;
   }
 }
