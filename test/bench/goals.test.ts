@@ -16,6 +16,7 @@ const ROWS = [
   'allocation',
   'allocation-encrypted',
   'clients-10k',
+  'beside',
   'half-peak-p50',
   'half-peak-slow',
   'slow-member',
