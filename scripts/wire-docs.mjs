@@ -105,7 +105,7 @@ function render() {
       ].join('\n'),
     ),
     '',
-    'A client draws 16 random bytes as its salt. A replica writes its incarnation (4 bytes), the number of the stream in this life (4 bytes) and 8 random bytes. A receiver derives the key of an unknown salt, and remembers it only if the datagram is authentic: two streams of each replica, 4,096 of clients. A datagram more than 65,536 behind the newest one of its stream is `stale`. [Encryption](../internals/decisions/encryption.md) says why.',
+    'A client draws 16 random bytes as its salt. A replica writes its incarnation (4 bytes), the number of the stream in this life (4 bytes) and 8 random bytes. A receiver derives the key of an unknown salt, and remembers it only if the datagram is authentic: four streams of each replica, 4,096 of clients. A datagram more than 65,536 behind the newest one of its stream is `stale`. [Encryption](../internals/decisions/encryption.md) says why.',
     '',
     `Without keys, and under a key in version ${envelope.ENCRYPTED_VERSION - 1}, the messages follow the envelope in clear:`,
     '',

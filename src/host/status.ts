@@ -78,8 +78,9 @@ export interface ReplicaStatusReport {
    */
   readonly clusterFileDiffers?: readonly number[];
   /**
-   * Hosts as which two processes speak at the same time: their data directories were copied, and both copies run.
-   * Absent if this replica hears none. It can hear that only of datagrams that are encrypted.
+   * Hosts as which two processes seem to speak at the same time: their data directories were copied and both copies run,
+   * or someone replays recordings. Absent if this replica hears none. It can hear that only of datagrams that are
+   * encrypted.
    */
   readonly twoLives?: readonly number[];
   /**

@@ -334,7 +334,7 @@ export class TurnLoop {
     this.book.place(slot, host?.at, id);
   }
 
-  /** By slot: how often a stream of its host was returned to (two-lives.ts). */
+  /** By slot: how often an earlier stream of its host spoke anew (two-lives.ts). */
   get streamReturns(): Float64Array {
     return this.envelope.streamReturns;
   }

@@ -1,7 +1,11 @@
 /**
  * Two processes that speak under the id of one host at the same time: both have a copy of one data directory. A process
- * that goes on in another encrypted stream (wire/streams.ts) never returns to the one before; two processes take turns.
- * Datagrams that overtook each other return as well, but only for a moment. Datagrams without encryption show nothing.
+ * that goes on in another encrypted stream (wire/streams.ts) says nothing new in the one before; two processes take
+ * turns. Datagrams that overtook each other return as well, but only for a moment. Datagrams without encryption show
+ * nothing.
+ *
+ * It is no proof. Datagrams that this process has never received count as new, so whoever recorded an earlier life before
+ * this process started, or held back what it sent, can imitate a second one. What is said names both causes.
  *
  * The rule: it only tells. Nothing here decides whom the replica hears, or whether one lives.
  */
@@ -33,7 +37,7 @@ export class TwoLives {
 
   /**
    * Returns the slots of hosts that are now in question and were not before, one bit each. Looks only once in LOOK_US.
-   * @param returns by slot: how often a stream of its host was returned to
+   * @param returns by slot: how often an earlier stream of its host spoke anew
    */
   look(returns: Float64Array, hosts: { idOf(slot: number): number }, nowUs: number): number {
     if (nowUs - this.lookedUs < LOOK_US) return 0;
@@ -62,7 +66,7 @@ export class TwoLives {
 export function twoLivesText(ids: readonly number[]): { readonly found: string; readonly next: string } {
   const plural = ids.length > 1;
   return {
-    found: `two processes speak as host${plural ? 's' : ''} ${ids.join(', ')}: ${plural ? 'their data directories were' : 'its data directory was'} copied, and both copies run`,
-    next: 'stop the process that is not at the listed address (jitpaxos member list), and never start its copy again: two copies of one directory can lose what was acknowledged',
+    found: `two processes seem to speak as host${plural ? 's' : ''} ${ids.join(', ')}: either ${plural ? 'their data directories were' : 'its data directory was'} copied and both copies run, or someone replays what an earlier process sent`,
+    next: 'look for a second process on the hosts that may have a copy. If there is one, stop the process that is not at the listed address (jitpaxos member list), and never start its copy again: two copies of one directory can lose what was acknowledged. If there is none, stop nothing, and see docs/operate/security.md, "Replays"',
   };
 }

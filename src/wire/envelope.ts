@@ -232,7 +232,7 @@ export class Envelope {
   /** Undefined in a cluster without keys. */
   private readonly sending: SendingStreams | undefined;
   private readonly receiving: ReceivingStreams | undefined;
-  /** By slot: how often a stream of its host was used again after another one of that host. Zeros without keys. */
+  /** By slot: how often an earlier stream of its host spoke anew (streams.ts). Zeros without keys. */
   readonly streamReturns: Float64Array;
 
   /**

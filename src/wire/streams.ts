@@ -54,8 +54,11 @@ const STREAM_DATAGRAMS = 2 ** 23;
 export const STALE_DATAGRAMS = 65_536;
 /** Streams of clients that a replica remembers. */
 const CLIENT_STREAMS = 4096;
-/** Streams of one replica that are remembered: the one in use, and the one before it while it ends. */
-const REPLICA_STREAMS = 2;
+/**
+ * Streams of one replica that are remembered. One is in use. If two processes speak as that replica, each uses one, and
+ * has another while that ends.
+ */
+const REPLICA_STREAMS = 4;
 
 const STREAM_KEY_BYTES = 16;
 /** Direction, sender, salt, and 1: the number of the first and only block of HKDF-Expand (RFC 5869). */
@@ -171,6 +174,8 @@ class ReceivingStream {
   salt1 = 0;
   salt2 = 0;
   salt3 = 0;
+  /** It may be one that the table has forgotten, so its datagrams may be recordings. Only in tables of one host. */
+  isOld = false;
   /** The next one in the same bucket. */
   next: ReceivingStream | undefined = undefined;
   newer: ReceivingStream | undefined = undefined;
@@ -179,11 +184,24 @@ class ReceivingStream {
   constructor(readonly cipher: StreamCipher) {}
 }
 
+/** In the order of one host's streams. Two processes of one incarnation may have equal places in it. */
+function isEarlier(one: ReceivingStream, other: ReceivingStream): boolean {
+  return one.salt0 < other.salt0 || (one.salt0 === other.salt0 && one.salt1 < other.salt1);
+}
+
 /**
  * Streams by salt. If there are too many, the one that was used longest ago makes room. The hash has secret multipliers
  * (multilinear hashing), so that nobody can choose salts that share a bucket.
+ *
+ * The streams of one host have an order, because its salts hold its incarnation and the number of the stream: each
+ * stream of a process is later than those before it. A host's table tells streams that are new from streams that it may
+ * have forgotten. The latter make room first, and say nothing about lives, because anyone can send recordings of them.
+ * What a host sends that lost its directory may look like that as well, until its next start.
  */
 class StreamTable {
+  /** Of a host's table: whose streams it holds, and the highest incarnation of which it has forgotten all streams. */
+  private host = -1;
+  private forgotten = -1;
   private readonly buckets: (ReceivingStream | undefined)[];
   private readonly shift: number;
   private newest: ReceivingStream | undefined;
@@ -217,9 +235,20 @@ class StreamTable {
     return stream;
   }
 
-  /** Adds a stream, whose salt stands at `bytes[saltAt]`. Returns the one that made room for it. */
-  add(stream: ReceivingStream, slot: number, bytes: Uint8Array, saltAt: number): ReceivingStream | undefined {
+  /**
+   * Adds a stream, whose salt stands at `bytes[saltAt]`. Returns the one that made room for it.
+   * @param host the table is that of this host; −1: it is that of the clients
+   */
+  add(
+    stream: ReceivingStream,
+    slot: number,
+    bytes: Uint8Array,
+    saltAt: number,
+    host: number,
+  ): ReceivingStream | undefined {
+    if (host !== this.host) this.begin(host);
     let removed: ReceivingStream | undefined;
+    stream.isOld = host >= 0 && this.mayBeForgotten(readI32(bytes, saltAt), readI32(bytes, saltAt + 4));
     if (this.size === this.capacity) this.remove((removed = this.oldest!));
     stream.slot = slot;
     stream.salt0 = readI32(bytes, saltAt);
@@ -229,17 +258,23 @@ class StreamTable {
     stream.bucket = this.bucketOf(stream.salt0, stream.salt1, stream.salt2, stream.salt3);
     stream.next = this.buckets[stream.bucket];
     this.buckets[stream.bucket] = stream;
-    this.append(stream);
+    if (stream.isOld) this.prepend(stream);
+    else this.append(stream);
     this.size++;
+    if (host >= 0 && removed !== undefined && !removed.isOld) this.noteForgotten(removed.salt0);
     return removed;
   }
 
-  /** The stream was used. True if another one was, since it was used last. */
+  /**
+   * The stream was used anew: not by a datagram that may have been there before. True if a stream that is not earlier in
+   * a host's order was used before it, so that the process of this one goes on beside another.
+   */
   touch(stream: ReceivingStream): boolean {
-    if (stream === this.newest) return false;
+    const before = this.newest!;
+    if (stream === before || stream.isOld) return false;
     this.unlink(stream);
     this.append(stream);
-    return true;
+    return !isEarlier(before, stream);
   }
 
   forget(slot: number): void {
@@ -248,6 +283,30 @@ class StreamTable {
       if (stream.slot === slot) this.remove(stream);
       stream = newer;
     }
+  }
+
+  /** The slot of the hosts is another one's now: its incarnations have nothing to do with those before. */
+  private begin(host: number): void {
+    while (this.oldest !== undefined) this.remove(this.oldest);
+    this.host = host;
+    this.forgotten = -1;
+  }
+
+  /** Whether the table may have had a stream that it does not have. The live process of an incarnation has one here. */
+  private mayBeForgotten(incarnation: number, number: number): boolean {
+    let isKnown = false;
+    for (let stream = this.oldest; stream !== undefined; stream = stream.newer) {
+      if (stream.isOld || stream.salt0 !== incarnation) continue;
+      if (stream.salt1 <= number) return false;
+      isKnown = true;
+    }
+    return isKnown || incarnation <= this.forgotten;
+  }
+
+  private noteForgotten(incarnation: number): void {
+    for (let stream = this.oldest; stream !== undefined; stream = stream.newer)
+      if (!stream.isOld && stream.salt0 === incarnation) return;
+    this.forgotten = Math.max(this.forgotten, incarnation);
   }
 
   private bucketOf(salt0: number, salt1: number, salt2: number, salt3: number): number {
@@ -278,6 +337,13 @@ class StreamTable {
     this.newest = stream;
   }
 
+  private prepend(stream: ReceivingStream): void {
+    stream.newer = this.oldest;
+    if (this.oldest === undefined) this.newest = stream;
+    else this.oldest.older = stream;
+    this.oldest = stream;
+  }
+
   private unlink(stream: ReceivingStream): void {
     if (stream.older === undefined) this.oldest = stream.newer;
     else stream.older.newer = stream.newer;
@@ -292,7 +358,10 @@ class StreamTable {
 export class ReceivingStreams {
   /** By replica. */
   private readonly replicas: readonly StreamTable[];
-  /** By replica: how often a stream was used again after another one of its sender. */
+  /**
+   * By replica: how often a stream was used anew after one of its sender that is not earlier. Replays of what was
+   * received do not count.
+   */
   readonly returns: Float64Array;
   /** Made when the first client speaks. */
   private clients: StreamTable | undefined;
@@ -332,11 +401,13 @@ export class ReceivingStreams {
     if (readI32(bytes, offset + AT_NONCE) !== 0 || counter <= 0) return Opened.stale;
     const table = this.replicas[place] ?? (this.clients ??= new StreamTable(CLIENT_STREAMS, this.multipliers));
     const stream = table.find(slot, bytes, offset + AT_SALT);
-    if (stream === undefined) return this.openUnknown(table, slot, direction, sender, bytes, offset, length);
+    if (stream === undefined) return this.openUnknown(table, slot, direction, sender, bytes, offset, length, place);
     if (stream.highest - counter > STALE_DATAGRAMS) return Opened.stale;
     if (!stream.cipher.open(bytes, offset, length)) return Opened.forged;
-    if (counter > stream.highest) stream.highest = counter;
-    if (table.touch(stream) && place < this.returns.length) this.returns[place]!++;
+    if (counter > stream.highest) {
+      stream.highest = counter;
+      if (table.touch(stream) && place < this.returns.length) this.returns[place]!++;
+    }
     return Opened.intact;
   }
 
@@ -348,12 +419,14 @@ export class ReceivingStreams {
     bytes: Uint8Array,
     offset: number,
     length: number,
+    place: number,
   ): Opened {
     const candidate = (this.candidate ??= new ReceivingStream(this.source.cipher(false)));
     this.schedule.apply(candidate.cipher, slot, direction, sender, bytes, offset + AT_SALT);
     if (!candidate.cipher.open(bytes, offset, length)) return Opened.forged;
     candidate.highest = readI32(bytes, offset + AT_NONCE + 4);
-    this.candidate = table.add(candidate, slot, bytes, offset + AT_SALT);
+    const host = place < this.returns.length ? sender : -1;
+    this.candidate = table.add(candidate, slot, bytes, offset + AT_SALT, host);
     return Opened.intact;
   }
 

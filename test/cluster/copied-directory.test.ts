@@ -70,13 +70,19 @@ t.test('two processes under one id are warned of in log, status and doctor, and 
     return lists.some((list) => list?.join() === '2');
   };
   t.ok(await until(said), `status: ${complaint}`);
-  t.ok(await until(() => /two-lives.*two processes speak as host 2/.test(logged)), 'log');
+  t.ok(await until(() => /two-lives.*two processes seem to speak as host 2/.test(logged)), 'log');
   t.ok(await until(() => /listens-elsewhere.*stop this one/.test(complaint)), `the copy's log: ${complaint}`);
   const files = ['--cluster', clusterFile, '--timeout', '30s'];
   const shown = async (command: string, pattern: RegExp): Promise<boolean> =>
     pattern.test((await jitpaxos([command, ...files])).stdout);
-  t.ok(await until(() => shown('status', /two processes speak as host 2: its data directory was copied/)), 'status');
-  t.ok(await until(() => shown('doctor', /\[FAIL\] copied directory +two processes speak as host 2/)), 'doctor');
+  t.ok(
+    await until(() => shown('status', /two processes seem to speak as host 2: either its data directory was copied/)),
+    'status',
+  );
+  t.ok(
+    await until(() => shown('doctor', /\[WARN\] copied directory +two processes seem to speak as host 2/)),
+    'doctor',
+  );
 
   t.same(
     cluster.replicas.map(({ exited }) => exited),
