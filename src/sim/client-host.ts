@@ -467,7 +467,7 @@ export class ClientHost implements EventHandler {
       case Outcome.refused:
         lane.item = undefined;
         this.counts.refused++;
-        this.workload.refused(item, lane.process, queue.nowUs);
+        this.workload.refused(item, lane.process, queue.nowUs, lane);
         break;
       case Outcome.sessionLost:
         this.abandon(lane);

@@ -56,6 +56,8 @@ export interface EnemySurroundings {
 const REMEMBERED_MAX = 32;
 /** Sessions that it registers at once when it hoards. */
 const HOARDED = 32;
+/** What it sends as noise begins with this, which no operation of the machine does (kv-codec.ts, store/layout.ts). */
+export const NOISE = 0xee;
 const MAX_AHEAD_NS = 100_000_000;
 const encoder = new TextEncoder();
 
@@ -442,8 +444,7 @@ export class Enemy implements EventHandler {
         return encodeDelete(operation, 0, key);
       case 2: {
         const length = random.chance(0.2) ? random.below(operationBytes + 1) : random.below(20);
-        // No operation of the machine begins with this (kv-codec.ts).
-        operation.fill(0xee, 0, length);
+        operation.fill(NOISE, 0, length);
         return length;
       }
       default:

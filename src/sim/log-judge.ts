@@ -2,7 +2,10 @@
  * Judges a run by its chosen log: every operation is replayed in the order in which the replicas executed it, by a model
  * or by a machine that was never restored, and each result must be the one that a client was told.
  *
- * The order is known, so nothing is searched, and the answer is never a guess. Three things are checked:
+ * The order is known, so nothing is searched, and the answer is never a guess. This is checked:
+ * - what a client was answered, other than a read, stands in the log, and nothing else stands at its place;
+ * - each entry was executed with the bytes that its client sent; if it was not, its client was told no result, and if it
+ *   was, its client was not told that it was refused;
  * - the result of each entry is that of the replay, and what its client was told;
  * - the order respects real time: an operation that had ended before another one began stands before it;
  * - each read gives the state behind some entry between those that had ended before it and those that began after it,
@@ -49,7 +52,7 @@ export function judgeLog(
   replay: Replay,
   refuse: Refuse,
 ): string | undefined {
-  const placed = place(operations, log);
+  const placed = place(operations, log, refuse);
   const byIndex = new Map(placed.map((each) => [each.index, each.operation]));
   checkRealTime(placed, refuse);
   const waiting = reads(operations, placed, log.chosenLength);
@@ -60,7 +63,9 @@ export function judgeLog(
       const execution = executions[index];
       if (execution === undefined)
         return `entry ${index} of ${log.chosenLength} was executed by no replica one by one, so results from there on were not compared`;
-      if (execution !== null) checkEntry(execution, index, byIndex.get(index), replay, refuse);
+      const operation = byIndex.get(index);
+      if (operation !== undefined) checkTold(execution, index, operation, refuse);
+      if (execution !== null) checkResult(execution, index, replay, refuse);
     }
     while (begun < waiting.length && waiting[begun]!.from <= index) active.push(waiting[begun++]!);
     if (active.length === 0) continue;
@@ -82,13 +87,25 @@ interface Placed {
 }
 
 /** Operations with their entries in the chosen log, in the order of invocation. */
-function place(operations: readonly SimulatedOperation[], log: ChosenLog): Placed[] {
+function place(operations: readonly SimulatedOperation[], log: ChosenLog, refuse: Refuse): Placed[] {
   const placed: Placed[] = [];
+  const taken = new Set<number>();
   for (const operation of operations) {
-    const { sent, isQuery } = operation;
-    if (isQuery || sent === undefined || sent.request === 0) continue;
-    const index = log.indexOf(sent.sessionHi, sent.sessionLo, sent.lane, sent.request);
-    if (index !== undefined) placed.push({ operation, index });
+    const { sent, isQuery, client, operation: bytes, result } = operation;
+    if (isQuery) continue;
+    const isSent = sent !== undefined && sent.request !== 0;
+    const index = isSent ? log.indexOf(sent.sessionHi, sent.sessionLo, sent.lane, sent.request) : undefined;
+    if (index === undefined) {
+      if (result !== undefined)
+        refuse(
+          'protocol',
+          `client ${client} was told ${describeBytes(result)} for ${describeBytes(bytes)}, ${isSent ? 'which is not in the log' : 'for which it sent no request'}`,
+        );
+      continue;
+    }
+    if (taken.has(index)) refuse('protocol', `entry ${index} is that of two operations of client ${client}`);
+    taken.add(index);
+    placed.push({ operation, index });
   }
   return placed;
 }
@@ -124,19 +141,30 @@ function reads(operations: readonly SimulatedOperation[], placed: readonly Place
     .sort((a, b) => a.from - b.from);
 }
 
-function checkEntry(
-  execution: Execution,
+/** What the client of an entry knows of it is what became of it. */
+function checkTold(
+  execution: Execution | null,
   index: number,
-  operation: SimulatedOperation | undefined,
-  replay: Replay,
+  { operation, result: told, refused }: SimulatedOperation,
   refuse: Refuse,
 ): void {
-  const told = operation?.result;
-  if (told !== undefined && !sameBytes(told, execution.result))
+  if (execution === null) {
+    if (told !== undefined)
+      refuse('protocol', `the client of entry ${index} was told ${describeBytes(told)}; no machine executed it`);
+    return;
+  }
+  if (!sameBytes(operation, execution.operation))
     refuse(
       'protocol',
-      `the client of entry ${index} was told ${describeBytes(told)}; the replicas executed it with ${describeBytes(execution.result)}`,
+      `the client of entry ${index} sent ${describeBytes(operation)}; the replicas executed ${describeBytes(execution.operation)}`,
     );
+  const executed = `the replicas executed it with ${describeBytes(execution.result)}`;
+  if (refused) refuse('protocol', `the client of entry ${index} was told that it was refused; ${executed}`);
+  if (told !== undefined && !sameBytes(told, execution.result))
+    refuse('protocol', `the client of entry ${index} was told ${describeBytes(told)}; ${executed}`);
+}
+
+function checkResult(execution: Execution, index: number, replay: Replay, refuse: Refuse): void {
   const expected = replay.apply(execution, index);
   if (expected === undefined) return;
   refuse(

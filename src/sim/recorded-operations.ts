@@ -82,8 +82,9 @@ export class RecordingClient implements ClientWorkload<RecordedItem> {
     record!.sent = copyOf(sent);
   }
 
-  refused({ record }: RecordedItem): void {
+  refused({ record }: RecordedItem, _process: number, _atUs: number, sent: SentRequest): void {
     record!.refused = true;
+    record!.sent = copyOf(sent);
   }
 
   lost({ record }: RecordedItem, _process: number, _atUs: number, sent: SentRequest): void {

@@ -10,6 +10,7 @@
 import { Delete, Increment, Put } from '../machine/kv-layout.js';
 import type { KeyCondition, KeyHold, TransactionOperation } from '../machine/store/codec.js';
 import { readU16 } from '../wire/u64.js';
+import { NOISE } from './enemy.js';
 import type { Execution } from './execution.js';
 import type { WorkloadPlan } from './faults.js';
 import { judgeLog, type ChosenLog, type Replay } from './log-judge.js';
@@ -37,6 +38,7 @@ const RANGE_LIMIT_MAX = 5;
 /** Keys begin with this. Those of the enemy are below it, so no client is shown their values. */
 const FIRST_KEY = 's';
 const NS_PER_MS = 1_000_000n;
+const NOBODYS = 'knows no client that was given this operation';
 
 export class StoreWorkload implements Workload {
   private readonly recorded = new RecordedOperations();
@@ -269,8 +271,7 @@ class StoreReplay implements Replay {
     const now = ((BigInt(timestampHi >>> 0) << 32n) | BigInt(timestampLo >>> 0)) / NS_PER_MS;
     const operation = this.operations.get(nameOf(bytes));
     if (operation !== undefined) return difference(operation, this.model.apply(operation, Number(now)), result);
-    this.strange(bytes, Number(now));
-    return undefined;
+    return this.strange(bytes, Number(now));
   }
 
   query(bytes: Uint8Array, index: number, result: Uint8Array): string | undefined {
@@ -282,8 +283,11 @@ class StoreReplay implements Replay {
       : difference(operation, model.query(operation), result);
   }
 
-  /** An operation of the enemy, which nobody waits for: what it changes, and what the time of its entry ends. */
-  private strange(bytes: Uint8Array, now: number): void {
+  /**
+   * An operation that no client was given: what it changes, and what the time of its entry ends. It has to be one of the
+   * enemy, on its own keys or noise.
+   */
+  private strange(bytes: Uint8Array, now: number): string | undefined {
     const { model } = this;
     const keyAt = (at: { readonly key: number }, size: number): string =>
       nameOf(bytes.subarray(size, size + readU16(bytes, at.key)));
@@ -291,18 +295,31 @@ class StoreReplay implements Replay {
       case Put.opcode: {
         const key = keyAt(Put.at, Put.size);
         model.apply({ name: 'put', key, value: nameOf(bytes.subarray(Put.size + key.length)) }, now);
-        return;
+        return ofNobody(key);
       }
-      case Delete.opcode:
-        model.apply({ name: 'delete', key: keyAt(Delete.at, Delete.size) }, now);
-        return;
-      case Increment.opcode:
-        model.increment(keyAt(Increment.at, Increment.size), now);
-        return;
-      default:
+      case Delete.opcode: {
+        const key = keyAt(Delete.at, Delete.size);
+        model.apply({ name: 'delete', key }, now);
+        return ofNobody(key);
+      }
+      case Increment.opcode: {
+        const key = keyAt(Increment.at, Increment.size);
+        model.increment(key, now);
+        return ofNobody(key);
+      }
+      case undefined:
+      case NOISE:
         model.apply({ name: 'tick' }, now);
+        return undefined;
+      default:
+        return NOBODYS;
     }
   }
+}
+
+/** What is wrong with an operation that no client was given, on this key. */
+function ofNobody(key: string): string | undefined {
+  return key < FIRST_KEY ? undefined : NOBODYS;
 }
 
 function difference(operation: ModelOperation, expected: Outcome, result: Uint8Array): string | undefined {

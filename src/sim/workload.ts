@@ -46,7 +46,7 @@ export interface ClientWorkload<Item extends WorkItem = WorkItem> {
   /** The result is `bytes[0 … length)`, valid during the call. Throws if the machine could not have given it. */
   committed(item: Item, process: number, atUs: number, sent: SentRequest, bytes: Uint8Array, length: number): void;
   /** It was not executed, and never will be. */
-  refused(item: Item, process: number, atUs: number): void;
+  refused(item: Item, process: number, atUs: number, sent: SentRequest): void;
   /** It may have been executed, or may be later. The process ends with it. */
   lost(item: Item, process: number, atUs: number, sent: SentRequest): void;
 }

@@ -3,15 +3,19 @@
  * the chosen log. A run is always the same for its seed.
  */
 import t from 'tap';
+import { encodeIncrement } from '../../src/machine/kv-codec.js';
+import { Delete, Increment, Put } from '../../src/machine/kv-layout.js';
 import { Grant, Write } from '../../src/machine/store/layout.js';
 import { Feature, KNOWN_FEATURES } from '../../src/protocol/log/features.js';
 import { usesStore } from '../../src/sim/assembly.js';
 import { ALL_FAULTS, KIND_FAULTS, type FaultName } from '../../src/sim/faults.js';
+import { NOISE } from '../../src/sim/enemy.js';
 import type { Execution } from '../../src/sim/execution.js';
 import type { ChosenLog } from '../../src/sim/log-judge.js';
 import { simulate, simulateWorkload } from '../../src/sim/simulation.js';
 import type { SimulationResult } from '../../src/sim/result.js';
 import type { ModelOperation, Outcome } from '../../src/sim/store-model.js';
+import { encodeModelOperation } from '../../src/sim/store-operations.js';
 import { StoreWorkload } from '../../src/sim/store-workload.js';
 
 const TICKS = 200_000;
@@ -146,6 +150,16 @@ t.test('another time, level, operation or result is noticed', (t) => {
     'a lease that ends half a second later',
   );
   t.match(
+    judged((of) => {
+      if (!isDone(of, Put)) return undefined;
+      const operation = of.operation.slice();
+      operation[operation.length - 1]! ^= 0x80;
+      return { ...of, operation };
+    }),
+    /^linearizable: the client of entry \d+ sent .*; the replicas executed /,
+    'another value',
+  );
+  t.match(
     judged((of) => (isDone(of, Write) ? { ...of, level: 0 } : undefined)),
     /^linearizable: entry \d+/,
     'a replica of level 0',
@@ -160,5 +174,40 @@ t.test('another time, level, operation or result is noticed', (t) => {
     /^linearizable: /,
     'another revision',
   );
+  t.end();
+});
+
+t.test('an operation that no client was given is one of the enemy: on its own keys, or noise', (t) => {
+  const judged = (operation: Uint8Array): string | undefined => {
+    const workload = new StoreWorkload();
+    workload.executed(1, { level: 1, operation, result: Uint8Array.of(0), timestampHi: 1, timestampLo: 0 });
+    try {
+      return workload.judge({ chosenLength: 1, indexOf: () => undefined });
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+  const target = new Uint8Array(64);
+  const bytesOf = (operation: ModelOperation): Uint8Array => target.slice(0, encodeModelOperation(operation, target));
+  const increment = (key: string): Uint8Array => target.slice(0, encodeIncrement(target, 0, Buffer.from(key), 1));
+  const refused = /the model of the store knows no client that was given this operation/;
+  for (const [key, expected] of [
+    ['enemy0', undefined],
+    ['s0', refused],
+  ] as const) {
+    const operations = [bytesOf({ name: 'put', key, value: 'v' }), bytesOf({ name: 'delete', key }), increment(key)];
+    t.same(
+      operations.map((operation) => operation[0]),
+      [Put.opcode, Delete.opcode, Increment.opcode],
+    );
+    for (const operation of operations) {
+      const verdict = judged(operation);
+      if (expected === undefined) t.equal(verdict, undefined, `${operation}`);
+      else t.match(verdict, expected, `${operation}`);
+    }
+  }
+  t.equal(judged(new Uint8Array(0)), undefined);
+  t.equal(judged(Uint8Array.of(NOISE, 1, 2)), undefined);
+  t.match(judged(bytesOf({ name: 'grant', ttl: 5 })), refused, 'no enemy speaks level 1');
   t.end();
 });

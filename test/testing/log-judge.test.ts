@@ -7,7 +7,7 @@ import { Faults } from '../../src/testing/fault.js';
 import { MachineReplay, ModelReplay } from '../../src/testing/replay.js';
 import { bytesOf, Sum, sumModel } from './machines.js';
 
-/** Adds one, as entry `index` (0: nowhere), with this result. */
+/** Adds one, as entry `index` (0: it was not sent), with this result. */
 function adds(index: number, invoked: number, completed = Infinity, sum = index): SimulatedOperation {
   return {
     client: 0,
@@ -19,6 +19,11 @@ function adds(index: number, invoked: number, completed = Infinity, sum = index)
     refused: false,
     sent: { sessionHi: 0, sessionLo: 0, lane: 0, request: index },
   };
+}
+
+/** Its client was told that it was refused. */
+function refused(index: number, invoked: number): SimulatedOperation {
+  return { ...adds(index, invoked), refused: true };
 }
 
 function reads(sum: number, invoked: number, completed: number): SimulatedOperation {
@@ -39,7 +44,10 @@ function judge(
     const faults = new Faults();
     const replay =
       by === 'model' ? new ModelReplay(sumModel, faults) : new MachineReplay(new Sum(), 8, 0, (call) => call());
-    const log = { chosenLength: length, indexOf: (...[, , , index]: number[]) => (index === 0 ? undefined : index) };
+    const log = {
+      chosenLength: length,
+      indexOf: (...[, , , index]: number[]) => (index! >= 1 && index! <= length ? index : undefined),
+    };
     try {
       return judgeLog(operations, log, executions, replay, (kind, detail) =>
         faults.report(kind === 'protocol' ? kind : 'model-disagrees', detail),
@@ -60,6 +68,13 @@ t.test('logs that are right', (t) => {
   t.equal(judge([adds(0, 0), adds(1, 5, 6)], 1), undefined, 'one that never was in the log');
   t.equal(judge([adds(1, 0, 9), reads(0, 1, 2), reads(1, 3, 4)], 1), undefined, 'reads beside an addition');
   t.equal(judge([adds(1, 0, 3)], 2, [undefined, executed(1), null]), undefined, 'an entry that no machine sees');
+  t.equal(
+    judge([refused(1, 0), adds(2, 0, 3, 1)], 2, [undefined, null, executed(1)]),
+    undefined,
+    'one that was refused',
+  );
+  t.equal(judge([refused(0, 0), refused(9, 0)], 0), undefined, 'refused before it was in the log');
+  t.equal(judge([adds(1, 0)], 1, [undefined, null]), undefined, 'not executed, and its client does not know');
   t.end();
 });
 
@@ -72,6 +87,23 @@ t.test('logs that are wrong', (t) => {
   t.match(judge([reads(1, 0, 1), adds(1, 2, 3)], 1), /none of the entries 0 to 0/, 'from the future');
   t.match(judge([adds(1, 0, 9), reads(1, 1, 2), reads(0, 3, 4)], 1), /^model-disagrees: query/, 'reads go back');
   t.match(judge([adds(1, 0, 9), adds(2, 0, 9), reads(9, 1, 2)], 2), /none of the entries 0 to 2/);
+  t.end();
+});
+
+t.test('what a client was told is what became of its operation', (t) => {
+  const other = { ...adds(1, 0), operation: bytesOf(7) };
+  const bytes = /^protocol: the client of entry 1 sent \[00 00 00 07\]; the replicas executed \[00 00 00 01\]/;
+  t.match(judge([{ ...other, completed: 1, result: bytesOf(1) }], 1), bytes, 'other bytes than were sent');
+  t.match(judge([other], 1), bytes, 'also if it was never answered');
+  t.match(
+    judge([adds(1, 0, 1)], 1, [undefined, null]),
+    /^protocol: the client of entry 1 was told \[00 00 00 01\]; no machine executed it/,
+  );
+  t.match(judge([refused(1, 0)], 1), /^protocol: the client of entry 1 was told that it was refused; the replicas/);
+  t.match(judge([adds(0, 0, 1)], 0), /^protocol: client 0 was told \[00 00 00 00\] .* for which it sent no request/);
+  t.match(judge([{ ...adds(0, 0, 1), sent: undefined }], 0), /for which it sent no request/);
+  t.match(judge([adds(2, 0, 1)], 1), /^protocol: client 0 was told \[00 00 00 02\] .* which is not in the log/);
+  t.match(judge([adds(1, 0, 1), adds(1, 2, 3)], 1), /^protocol: entry 1 is that of two operations of client 0/);
   t.end();
 });
 
