@@ -12,6 +12,7 @@ const KNOWN: Readonly<Record<string, number>> = {
   'read-by-local-clock': 2,
   'undo-forgets-an-index': 31,
   'renewal-replayed': 2,
+  'execute-other-bytes': 2,
 };
 
 /** Runs tried behind the kept one. */

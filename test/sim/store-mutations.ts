@@ -1,5 +1,5 @@
 /** Rules of the store at level 1, broken one at a time as in mutations.ts, in the machine behind the simulator's probe. */
-import { STATUS_NOT_FOUND, STATUS_OK } from '../../src/machine/kv-layout.js';
+import { Put, STATUS_NOT_FOUND, STATUS_OK } from '../../src/machine/kv-layout.js';
 import type { ApplyContext, StateMachine } from '../../src/machine/state-machine.js';
 import { Read, READ_BYTES, Renew, RESULT_BYTES } from '../../src/machine/store/layout.js';
 import { NumberOrder } from '../../src/machine/store/number-order.js';
@@ -127,6 +127,17 @@ function replayRenewals(core: ReplicaCore): void {
   };
 }
 
+/** All replicas alike: they agree with each other, and with a model that is given what they executed. */
+function executeOtherBytes(core: ReplicaCore): void {
+  const probe = core.state.execution['machine'];
+  const { apply } = probe;
+  probe.apply = ({ bytes, offset, length }, context, reply) => {
+    const other = bytes.slice(offset, offset + length);
+    if (other[0] === Put.opcode) other[length - 1] = 0x3f;
+    apply.call(probe, { bytes: other, offset: 0, length }, context, reply);
+  };
+}
+
 const toHexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 export const STORE_MUTATIONS: readonly Mutation[] = [
@@ -149,5 +160,10 @@ export const STORE_MUTATIONS: readonly Mutation[] = [
     name: 'renewal-replayed',
     breaks: 'a renewal that arrives again extends its lease again',
     replica: replayRenewals,
+  },
+  {
+    name: 'execute-other-bytes',
+    breaks: 'all replicas execute a put with another value than its client sent',
+    replica: executeOtherBytes,
   },
 ];
