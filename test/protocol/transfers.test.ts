@@ -1,7 +1,9 @@
 // A replica that lacks a long state gets it while entries are appended. View 0 of three: primary 0, member 1, spare 2.
 import t from 'tap';
 import { Chunk, Fetch, Request, SnapshotChunk, SnapshotFetch, SnapshotOffer } from '../../src/wire/messages.js';
-import { KEPT_US } from '../../src/protocol/replica/agreement/served.js';
+import { KEPT_US, RESTORED_US } from '../../src/protocol/replica/agreement/served.js';
+import { SHARED_FILL } from '../../src/protocol/replica/log-capacity.js';
+import { ANSWERS_AHEAD } from '../../src/protocol/replica/transfer-sender.js';
 import { Cluster, type HandClient, type JournalMachine } from './harness.js';
 
 const journal = (c: Cluster, id: number): string[] => (c.replica(id).machine as JournalMachine).journal;
@@ -131,5 +133,120 @@ t.test('nothing is kept for a replica that comes no further', (t) => {
   t.strictSame(answers(), ['SnapshotOffer'], 'the newer one');
   for (let i = 0; i < 12; i++) append();
   t.ok(source.state.log.baseIndex > index, 'the entries are cut as well');
+  t.end();
+});
+
+const PIECE = 200;
+
+/** Spare 2 has begun to fetch a snapshot from member 1, and does no more than the test says. A newer snapshot is there. */
+function handDriven() {
+  const { c, append } = longState(1);
+  c.lose({ message: SnapshotChunk });
+  const asked = c.history.filter(({ message, from }) => message.type === SnapshotFetch.type && from === 2);
+  const { values } = asked.at(-1)!;
+  c.isolate(2);
+  const source = c.replica(1);
+  const { state } = source;
+  const index = Number(values['index']);
+  const { length } = state.execution.stable.bytes;
+  while (stable(c, 1) <= index) append();
+  const question = c.history.filter(({ message, from }) => message.type === Fetch.type && from === 2).at(-1)!.values;
+  const names = (packets: readonly { message: { name: string } }[]): string =>
+    [...new Set(packets.map(({ message }) => message.name))].join(' ');
+  return {
+    c,
+    append,
+    index,
+    state,
+    length,
+    last: PIECE * Math.floor((length - 1) / PIECE),
+    /** What replica `from` gets for a piece of it from `offset` on. */
+    ask: (offset: number, from = 2): string =>
+      names(source.receive(SnapshotFetch, { ...values, offset, room: PIECE }, from)),
+    /** What the spare gets for a question for the entries behind it. */
+    entries: (): string =>
+      names(
+        source.receive(
+          Fetch,
+          { ...question, baseIndex: values['index']!, baseChain: values['chain']!, room: PIECE },
+          2,
+        ),
+      ),
+    /** Which snapshot replica `from`, which has next to nothing, is offered. */
+    offered: (from: number): number => {
+      const offer = source.receive(Fetch, question, from).find(({ message }) => message.type === SnapshotOffer.type);
+      return Number(offer?.values['index'] ?? -1);
+    },
+  };
+}
+
+t.test('one that begins anew comes further', (t) => {
+  const { c, ask, last } = handDriven();
+  for (let offset = 0; offset < last; offset += PIECE) {
+    t.equal(ask(offset), 'SnapshotChunk');
+    c.run(10_000);
+  }
+  // It restarts, and is slower than before.
+  for (let offset = 0; offset <= last; offset += PIECE) {
+    t.equal(ask(offset), 'SnapshotChunk', `at ${offset} of ${last}`);
+    c.run(KEPT_US / 8);
+  }
+  t.end();
+});
+
+t.test(
+  'whoever asks ahead from the start again and again gets nothing, and is not waited for; nor are two such',
+  (t) => {
+    const { c, ask } = handDriven();
+    const answers = new Set<string>();
+    for (let passed = 0; passed < 3 * KEPT_US; passed += KEPT_US / 10) {
+      for (const from of [2, 0]) {
+        // The second begins when the first has been waited for half of the time.
+        if (from === 0 && passed < KEPT_US / 2) continue;
+        answers.clear();
+        for (let piece = 0; piece < ANSWERS_AHEAD; piece++) answers.add(ask(piece * PIECE, from));
+      }
+      c.run(KEPT_US / 10);
+    }
+    t.strictSame([...answers], ['SnapshotOffer'], 'the newer one');
+    t.end();
+  },
+);
+
+t.test('one that has asked for the last piece has time to restore it, and then to ask for the entries', (t) => {
+  const { c, append, ask, entries, last, index, state } = handDriven();
+  for (let offset = 0; offset <= last; offset += PIECE) ask(offset);
+  c.run(RESTORED_US - 1_000_000);
+  for (let i = 0; i < 5; i++) append();
+  t.equal(entries(), 'Chunk');
+  c.run(KEPT_US - 1_000_000);
+  t.equal(entries(), 'Chunk', 'the first question for entries is one step more');
+  c.run(2_000_000);
+  for (let i = 0; i < 12; i++) append();
+  t.ok(state.log.baseIndex > index, 'the same question again is none');
+  t.end();
+});
+
+t.test('one that has asked for the last piece and asks for nothing more is given up', (t) => {
+  const { c, append, ask, last, index, state } = handDriven();
+  for (let offset = 0; offset <= last; offset += PIECE) ask(offset);
+  c.run(RESTORED_US + 100_000);
+  for (let i = 0; i < 12; i++) append();
+  t.ok(state.log.baseIndex > index);
+  t.end();
+});
+
+t.test('a second one is offered the snapshot that is kept, until there is too little time left for it', (t) => {
+  const { append, ask, offered, index, state } = handDriven();
+  t.ok(state.log.fill() < SHARED_FILL);
+  t.equal(offered(0), index, 'while the log is less than half full');
+  let offset = 0;
+  while (state.log.fill() < SHARED_FILL) {
+    append();
+    ask((offset += 1));
+  }
+  t.equal(offered(0), state.execution.stable.index, 'later the newest');
+  t.ok(state.execution.stable.index > index);
+  t.equal(offered(2), index, 'and the one that is fetching it still the same');
   t.end();
 });

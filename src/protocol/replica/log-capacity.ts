@@ -32,6 +32,8 @@ const KEPT_PART_AT_MOST_FILL = 0.125;
  * fetch it (served.ts), the part before goes first.
  */
 const CUT_FILL = 0.75;
+/** Up to this fill, the snapshot that one replica fetches is offered to others as well (served.ts). */
+export const SHARED_FILL = 0.5;
 /** Part of the pitch at whose multiples a snapshot is taken that the log cannot wait for. */
 const HASTE = 1 / 8;
 /** From this fill on, any snapshot that makes any room is taken. */

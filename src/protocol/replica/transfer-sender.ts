@@ -15,6 +15,9 @@ import { SNAPSHOT_BYTES_MAX } from '../log/snapshots.js';
 import type { Snapshot } from '../contract.js';
 import { MessageWriter } from './message-writer.js';
 
+/** Answers with pieces of a snapshot that are on their way at once: 128 KiB of default size, which a socket has room for. */
+export const ANSWERS_AHEAD = 8;
+
 export class TransferSender extends MessageWriter {
   /** Index of the snapshot that was last found to be too long. */
   private tooLong = -1;
@@ -146,16 +149,22 @@ export class TransferSender extends MessageWriter {
   }
 
   /**
-   * Sends a snapshot from `offset` on.
-   * @param room bytes that `to` has room for, in as many SnapshotChunks as that takes; 0: one SnapshotChunk
+   * Up to where a snapshot is sent to one who asks for it from `offset` on.
+   * @param room bytes that it has room for, in as many SnapshotChunks as that takes; 0: one SnapshotChunk
    */
-  snapshotChunks(to: number, snapshot: Snapshot, offset: number, room: number): void {
-    const { chunkBytes } = this.state.config.limits;
+  endOfPieces(snapshot: Snapshot, offset: number, room: number): number {
     const longest = this.transferBytes(wire.SnapshotChunk.size);
-    const end = Math.min(snapshot.bytes.length, offset + Math.max(longest, Math.min(room, chunkBytes)));
-    const last = room === 0 ? Math.min(end, offset + longest) : end;
-    for (let at = offset; at < last; at += longest)
-      if (!this.snapshotChunk(to, snapshot, at, Math.min(longest, last - at), at + longest < last)) return;
+    return Math.min(
+      snapshot.bytes.length,
+      offset + Math.max(longest, Math.min(room, this.state.config.limits.chunkBytes)),
+    );
+  }
+
+  /** Sends a snapshot from `offset` to `end`. */
+  snapshotChunks(to: number, snapshot: Snapshot, offset: number, end: number): void {
+    const longest = this.transferBytes(wire.SnapshotChunk.size);
+    for (let at = offset; at < end; at += longest)
+      if (!this.snapshotChunk(to, snapshot, at, Math.min(longest, end - at), at + longest < end)) return;
   }
 
   /** False when there was no room. */

@@ -74,8 +74,9 @@ export class Serving {
     }
     const offset = readI32(bytes, o + at.offset);
     if (offset < 0 || offset >= snapshot.bytes.length) return;
-    this.served.askedForBytes(from, snapshot, offset, now);
-    this.transfers.snapshotChunks(from, snapshot, offset, readU16(bytes, o + at.room));
+    const end = this.transfers.endOfPieces(snapshot, offset, readU16(bytes, o + at.room));
+    this.served.askedForBytes(from, snapshot, offset, end, now);
+    this.transfers.snapshotChunks(from, snapshot, offset, end);
   }
 
   /** Offers a snapshot to a replica that asks for entries that are cut. */

@@ -5,19 +5,27 @@
  *
  * Kept is one snapshot besides the stable one, as long as a replica that fetches it comes further every KEPT_US, and as
  * long as the log reaches back to it. That ends when the log is three quarters full (log-capacity.ts): who is not done by
- * then begins with the stable snapshot.
+ * then begins with the stable snapshot. A replica that began anew comes further too, and one that has asked for the last
+ * piece has RESTORED_US to restore it.
+ *
+ * Because only one is kept, it is offered to others as well, until the log is half full: later there may be too little
+ * time left for it.
  */
 import { SLOTS } from '../../configuration.js';
 import type { Instant, Snapshot } from '../../contract.js';
+import { SHARED_FILL } from '../log-capacity.js';
 import type { ReplicaState } from '../replica-state.js';
+import { ANSWERS_AHEAD } from '../transfer-sender.js';
 
 /** A replica that has come no further for this long, monotonic µs, is not waited for. */
 export const KEPT_US = 5_000_000;
+/** From its question for the last piece to its first one for entries: it checks, restores and installs the state. */
+export const RESTORED_US = 30_000_000;
 
 export class Served {
   /** The snapshot that is being fetched; it may be the stable one. */
   private fetched: Snapshot | undefined;
-  /** By slot: how far it has asked for that snapshot. */
+  /** By slot: how far it has asked for that snapshot; Infinity: for entries behind it. */
   private readonly reached = new Float64Array(SLOTS).fill(-1);
   /** By slot: it will ask for the entries behind this index; Infinity: it fetches no state from here. */
   private readonly behind = new Float64Array(SLOTS).fill(Infinity);
@@ -29,6 +37,7 @@ export class Served {
   constructor(private readonly state: ReplicaState) {
     state.hosts.onOther((slot) => {
       this.end(slot);
+      this.reached[slot] = -1;
       this.look();
     });
   }
@@ -41,33 +50,41 @@ export class Served {
     return index === fetched?.index && chainHi === fetched.chainHi && chainLo === fetched.chainLo ? fetched : undefined;
   }
 
-  /** The snapshot to offer: to a replica that is fetching one, the same. */
+  /** The snapshot to offer: to a replica that is fetching one, the same; to others too, while there is time for it. */
   offerFor(slot: number): Snapshot {
-    const { fetched } = this;
-    return fetched !== undefined && this.behind[slot] === fetched.index ? fetched : this.state.execution.stable;
+    const { fetched, state } = this;
+    const { log, execution } = state;
+    if (fetched === undefined) return execution.stable;
+    if (this.behind[slot] === fetched.index) return fetched;
+    return fetched.index >= log.baseIndex && log.fill() < SHARED_FILL ? fetched : execution.stable;
   }
 
-  /** Replica `slot` asks for the bytes of `snapshot` behind `offset`. */
-  askedForBytes(slot: number, snapshot: Snapshot, offset: number, now: Instant): void {
+  /** Replica `slot` asks for the bytes of `snapshot` from `offset` to `end`. */
+  askedForBytes(slot: number, snapshot: Snapshot, offset: number, end: number, now: Instant): void {
     if (this.fetched !== snapshot) {
       if (this.fetched !== undefined) return;
       this.fetched = snapshot;
       this.reached.fill(-1);
     }
+    // It began anew, after a restart perhaps. One that got nothing yet asks from the start as well, but never beyond this.
+    const isAnew = offset === 0 && this.reached[slot]! >= ANSWERS_AHEAD * this.state.config.limits.chunkBytes;
     // Asked for again, it has come no further.
-    if (offset <= this.reached[slot]!) return;
+    if (offset <= this.reached[slot]! && !isAnew) return;
     this.reached[slot] = offset;
-    this.waitFor(slot, snapshot.index, now);
+    this.waitFor(slot, snapshot.index, now, end >= snapshot.bytes.length ? RESTORED_US : KEPT_US);
   }
 
   /** Replica `slot` asks for the entries behind `base`. */
   askedForEntries(slot: number, base: number, now: Instant): void {
-    if (base > this.behind[slot]!) this.waitFor(slot, base, now);
+    const behind = this.behind[slot]!;
+    if (base < behind || (base === behind && this.reached[slot] === Infinity)) return;
+    this.reached[slot] = Infinity;
+    this.waitFor(slot, base, now, KEPT_US);
   }
 
-  private waitFor(slot: number, index: number, now: Instant): void {
+  private waitFor(slot: number, index: number, now: Instant, forUs: number): void {
     this.behind[slot] = index;
-    this.untilUs[slot] = now.monotonicUs + KEPT_US;
+    this.untilUs[slot] = now.monotonicUs + forUs;
     this.look();
   }
 

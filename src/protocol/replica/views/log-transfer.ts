@@ -12,15 +12,12 @@ import { ENTRY_HEADER_BYTES } from '../../log/entry.js';
 import { decodeSnapshot, snapshotFault } from '../../log/snapshots.js';
 import { EarlyMessages } from '../early-messages.js';
 import type { ReplicaState } from '../replica-state.js';
-import type { TransferSender } from '../transfer-sender.js';
+import { ANSWERS_AHEAD, type TransferSender } from '../transfer-sender.js';
 import { ArrivingSnapshot, isTransferable, type Offered } from './arriving-snapshot.js';
 import { StagedLog } from './staged-log.js';
 import { TransferPace } from './transfer-pace.js';
 import { UnusableSnapshots } from './unusable-snapshots.js';
 import type { Claim } from './votes.js';
-
-/** Answers with pieces of a snapshot that are on their way at once: 128 KiB of default size, which a socket has room for. */
-const ANSWERS_AHEAD = 8;
 
 /** The log to bring here. */
 export interface Target {
