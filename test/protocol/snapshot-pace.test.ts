@@ -24,19 +24,20 @@ class Rig {
   ) {
     const unfinished = Object.defineProperties(
       {},
-      { snapshot: { get: () => ({ index: this.index }) }, left: { get: () => this.left } },
-    );
-    const execution = Object.defineProperty(
       {
-        pieceBytes: PIECE,
-        continueSnapshot: (maxBytes: number): void => {
-          this.asked.push(maxBytes);
-          this.left -= Math.min(this.left, this.given);
-        },
+        index: { get: () => (this.left === 0 ? -1 : this.index) },
+        isUnderway: { get: () => this.left > 0 },
+        left: { get: () => this.left },
       },
-      'unfinished',
-      { get: () => (this.left === 0 ? undefined : unfinished) },
     );
+    const execution = {
+      pieceBytes: PIECE,
+      unfinished,
+      continueSnapshot: (maxBytes: number): void => {
+        this.asked.push(maxBytes);
+        this.left -= Math.min(this.left, this.given);
+      },
+    };
     // What it uses of them.
     const log = { fill: () => this.fill };
     this.pace = new SnapshotPace(log as unknown as Log, execution as unknown as Execution, EVERY_US);
