@@ -59,7 +59,7 @@ const STEPS = [
   },
   {
     name: 'simulation',
-    commands: [node('dist/src/cli/main.js', 'sim', '--seed', '1..300', '--replicas', '3,5')],
+    commands: [node('dist/src/cli/main.js', 'sim', '--seed', '1..200', '--replicas', '3,5')],
     advice:
       'the report above names the seed and the command that replays it; docs/internals/simulation.md says how to read it',
   },

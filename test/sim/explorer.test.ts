@@ -111,7 +111,7 @@ t.test('the bound on depth is kept, and said', (t) => {
 });
 
 t.test('two walks are the same', (t) => {
-  t.same(explore(COMPLETE[2]!), explore(COMPLETE[2]!));
+  t.same(explore(COMPLETE[0]!), explore(COMPLETE[0]!));
   t.end();
 });
 
