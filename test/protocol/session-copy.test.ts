@@ -6,15 +6,15 @@ import { DEFAULT_LIMITS } from '../../src/protocol/config.js';
 import { COUNTER_NAMES } from '../../src/protocol/counters.js';
 import { Execution } from '../../src/protocol/log/execution.js';
 import { Log } from '../../src/protocol/log/log.js';
-import { Executed, Session } from '../../src/protocol/log/session.js';
+import { Session } from '../../src/protocol/log/session.js';
 import type { SessionCopy } from '../../src/protocol/log/session-copy.js';
 import { REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, SessionTable } from '../../src/protocol/log/sessions.js';
 import { TailIndex } from '../../src/protocol/log/tail-index.js';
 import { firstMembership } from '../../src/protocol/membership/membership.js';
-import { wordsOf } from '../../src/wire/copy.js';
 import { REGISTER_LANES, RequestFlag } from '../../src/wire/messages.js';
 import { writeI32, writeU16 } from '../../src/wire/u64.js';
 import { randomFrom } from '../random.js';
+import { bytesOf, executed } from './session-table.js';
 import { entryOf } from './entries.js';
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
@@ -22,11 +22,8 @@ t.comment(`SEED=${SEED} replays the random walks`);
 
 const LANES = 6;
 const RESULT_BYTES = 1024;
-const RESULT = new Uint8Array(RESULT_BYTES);
-const RESULT_WORDS = wordsOf(RESULT);
 /** A piece is longer than it is asked for by a lane and its result at most, and the rest of a session that has none. */
 const LONGER = 50 + 4 * LANES + 19 + RESULT_BYTES;
-const done = new Executed();
 
 function register(table: SessionTable, id: number, lanes: number, index: number): Session {
   const base = { hi: 0, lo: id, nonceHi: 1 + (id % 3), nonceLo: id, lanes, bornHi: 0, bornLo: index };
@@ -36,26 +33,6 @@ function register(table: SessionTable, id: number, lanes: number, index: number)
   );
   table.register(session);
   return session;
-}
-
-function execute(table: SessionTable, session: Session, lane: number, length: number, index: number): void {
-  done.lane = lane;
-  done.request = session.lastRequest(lane) + 1;
-  done.index = index;
-  done.chainHi = -index;
-  done.chainLo = index * 7;
-  done.status = 0;
-  RESULT.fill(index & 0xff, 0, length);
-  done.resultWords = RESULT_WORDS;
-  done.resultOffset = 0;
-  done.resultLength = length;
-  table.executed(session, done);
-}
-
-function bytesOf(table: SessionTable): Uint8Array {
-  const bytes = new Uint8Array(table.encodedLength());
-  if (table.write(bytes, 0) !== bytes.length) throw new Error('the table has other bytes than it says');
-  return bytes;
 }
 
 interface Copying {
@@ -90,7 +67,7 @@ t.test('whatever is executed, evicted, forgotten or undone meanwhile, a copy is 
       } else {
         const before = table.resultBytes;
         const { evicted } = table;
-        execute(table, known, random(known.lanes), random(3) > 0 ? random(64) : random(RESULT_BYTES), index);
+        executed(table, known, random(known.lanes), random(3) > 0 ? random(64) : random(RESULT_BYTES), index);
         if (table.evicted === evicted && table.resultBytes < before) seen.forgotten++;
       }
     };
@@ -155,7 +132,7 @@ t.test('whatever is executed, evicted, forgotten or undone meanwhile, a copy is 
 t.test('a copy takes no memory for what changes, and the arrays of evicted sessions are for others in the end', (t) => {
   const table = new SessionTable(8, 64, 1 << 20);
   let index = 0;
-  for (let id = 1; id <= 8; id++) execute(table, register(table, id, 8, ++index), 7, 1000, ++index);
+  for (let id = 1; id <= 8; id++) executed(table, register(table, id, 8, ++index), 7, 1000, ++index);
   const target = new Uint8Array(table.encodedLength());
   const copy = table.beginCopy(target, 0);
   const { kept } = table.spares;
@@ -201,7 +178,7 @@ t.test('a table without a session, and a session without a request', (t) => {
   const one = new Uint8Array(table.encodedLength());
   const begun = table.beginCopy(one, 0);
   const expected = bytesOf(table);
-  execute(table, table.find(0, 1)!, 2, 10, 2);
+  executed(table, table.find(0, 1)!, 2, 10, 2);
   begun.step(1);
   t.same(one, expected);
   t.end();

@@ -1,15 +1,12 @@
 // What entries did to the session table is undone: the same as reading an earlier table and executing again.
 import t from 'tap';
-import { Executed, Session } from '../../src/protocol/log/session.js';
+import { Session } from '../../src/protocol/log/session.js';
 import { SessionTable } from '../../src/protocol/log/sessions.js';
-import { wordsOf } from '../../src/wire/copy.js';
 import { randomFrom } from '../random.js';
+import { bytesOf, executed } from './session-table.js';
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 t.comment(`SEED=${SEED} replays the random walks`);
-
-const RESULT = new Uint8Array(1024);
-const RESULT_WORDS = wordsOf(RESULT);
 
 /** One entry: a registration, or a request with a result of that length. */
 interface Step {
@@ -31,8 +28,6 @@ function aStep(random: (n: number) => number, sessions: number): Step {
   };
 }
 
-const done = new Executed();
-
 function execute(table: SessionTable, step: Step, index: number): void {
   const { id, owner, lane, length } = step;
   const known = table.find(0, id);
@@ -44,23 +39,7 @@ function execute(table: SessionTable, step: Step, index: number): void {
     return;
   }
   if (known === undefined) return;
-  done.lane = lane;
-  done.request = known.lastRequest(lane) + 1;
-  done.index = index;
-  done.chainHi = -index;
-  done.chainLo = index * 7;
-  done.status = 0;
-  RESULT.fill(index & 0xff, 0, length);
-  done.resultWords = RESULT_WORDS;
-  done.resultOffset = 0;
-  done.resultLength = length;
-  table.executed(known, done);
-}
-
-function bytesOf(table: SessionTable): Uint8Array {
-  const bytes = new Uint8Array(table.encodedLength());
-  table.write(bytes, 0);
-  return bytes;
+  executed(table, known, lane, length, index);
 }
 
 /** What two tables with the same bytes do next must be the same as well: that shows the order of last use, and the shares. */
@@ -156,11 +135,7 @@ t.test('what evicted sessions hold for their lanes is bounded as well', (t) => {
     const born = { bornHi: 0, bornLo: ++index, registerIndex: index, registerChainHi: 0, registerChainLo: 0 };
     const session = new Session({ hi: id, lo: 2 * id, nonceHi: 7, nonceLo: 1, lanes: 4096, ...born }, table.spares);
     table.register(session);
-    done.lane = 4095;
-    done.request = 1;
-    done.index = ++index;
-    done.resultLength = 1;
-    table.executed(session, done);
+    executed(table, session, 4095, 1, ++index);
   }
   t.equal(table.evicted, 184);
   let held = 0;
