@@ -9,6 +9,7 @@ import {
   BATCH_TURN,
   BATCH_US,
   FORGIVE_PERIODS,
+  NOTICES_APART,
   OPEN_PART,
   OutOfStep,
   OVERTAKEN_PART,
@@ -554,6 +555,30 @@ t.test('members know whom the primary serves in batches, and do not take the bat
   t.same(s.reports(), [[Differed.awaits, 2n]], 'told once');
   s.c.run(5 * PERIOD_US);
   t.strictSame([s.apart(0, s.mallory), s.apart(1, s.mallory)], [false, false], 'it does not keep itself up');
+  t.end();
+});
+
+t.test('more owners than a notice names have their turn in the next ones', (t) => {
+  const owners = 4 * NOTICES_APART;
+  const pointAt = (index: number, into: Entry): Entry => Object.assign(into, { owner: 1 + (index % owners) });
+  const log = { baseIndex: 0, lastIndex: 5_000, pointAt };
+  const outOfStep = new OutOfStep({ log, config: { seed: 1 } } as unknown as ReplicaState);
+  const entry = new Entry();
+  for (let owner = 1; owner <= owners; owner++) outOfStep.awaitedBy(Object.assign(entry, { owner }));
+  const now = new Instant();
+  const named: number[][] = [];
+  for (let notice = 0; notice < 2 * NOTICES_APART; notice++) {
+    now.monotonicUs += PERIOD_US;
+    t.equal(outOfStep.noticeDue(log.lastIndex, now), true);
+    t.equal(outOfStep.noticeDue(log.lastIndex, now), false);
+    const ids: number[] = [];
+    for (let index = outOfStep.noticed(); index > 0; index = outOfStep.noticed()) ids.push(pointAt(index, entry).owner);
+    named.push(ids);
+  }
+  const round = named.slice(0, NOTICES_APART).flat();
+  t.equal(new Set(round).size, owners, 'each once');
+  t.equal(round.length, owners);
+  t.same(named.slice(NOTICES_APART).flat(), round, 'and again');
   t.end();
 });
 

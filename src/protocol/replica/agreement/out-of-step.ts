@@ -78,10 +78,12 @@ const DIFFERS_GAP_US = 2 * PERIOD_US;
 const SAMPLES = 64;
 /** A member reports at most this often that requests wait. */
 const REPORT_US = 10_000;
-/** A primary says this often whom it serves apart; of these owners it names so many at a time, … */
-const NOTICE_US = PERIOD_US / 2;
+/** A primary names owners that it serves apart this often, so many at a time, … */
+const NOTICE_US = 10_000;
 const NOTICES = 4;
-/** … each by an entry that all members have. It looks through so many. */
+/** … each in one of so many notices: before what members believe runs out, and others have their turn between. */
+export const NOTICES_APART = 3;
+/** Each is named by an entry that all members have. It looks through so many. */
 const NOTICE_ENTRIES = 1_024;
 const BUCKET_BITS = 10;
 const BUCKETS = 1 << BUCKET_BITS;
@@ -115,12 +117,14 @@ export class OutOfStep {
   private differsUs = -Infinity;
   /** At the primary: requests of such owners that were appended in this turn. */
   private batchedNow = 0;
+  /** Notices so far, when the last one was, and the last one in which owners of each bucket were named. */
+  private notices = 0;
   private noticedUs = -Infinity;
-  /** Where the search for entries to name goes on, downwards, and where it ends; the buckets that were named. */
+  private readonly named = new Int32Array(BUCKETS).fill(-NOTICES_APART);
+  /** Where the search for entries to name goes on, downwards, and where it ends; how many were named. */
   private noticeIndex = 0;
   private noticeEnd = 0;
-  private readonly named = new Int32Array(NOTICES);
-  private namedCount = 0;
+  private namedNow = 0;
   /** How many of the last samples were of each bucket. */
   private readonly sampled = new Uint8Array(BUCKETS);
   /** Points at the entry that is sampled now. */
@@ -274,20 +278,20 @@ export class OutOfStep {
     const { log } = this.state;
     this.noticeIndex = Math.min(agreed, log.lastIndex);
     this.noticeEnd = Math.max(log.baseIndex, this.noticeIndex - NOTICE_ENTRIES);
-    this.namedCount = 0;
+    this.namedNow = 0;
+    this.notices++;
     return true;
   }
 
-  /** Index of an entry whose owner is served apart and was not named in this notice; 0: there is no further one. */
+  /** Index of an entry whose owner is served apart and was not named of late; 0: there is no further one. */
   noticed(): number {
-    const { sample, named } = this;
-    while (this.noticeIndex > this.noticeEnd && this.namedCount < NOTICES) {
+    const { sample, named, notices } = this;
+    while (this.noticeIndex > this.noticeEnd && this.namedNow < NOTICES) {
       const index = this.noticeIndex--;
       const bucket = this.bucketOf(this.state.log.pointAt(index, sample));
-      let at = 0;
-      while (at < this.namedCount && named[at] !== bucket) at++;
-      if (this.periods[bucket] === 0 || at < this.namedCount) continue;
-      named[this.namedCount++] = bucket;
+      if (this.periods[bucket] === 0 || notices - named[bucket]! < NOTICES_APART) continue;
+      named[bucket] = notices;
+      this.namedNow++;
       return index;
     }
     return 0;
