@@ -232,6 +232,64 @@ t.test('a host that answers with the list before the last step does not bring th
   t.ok(waited.includes('the hosts that answer do not know yet of the last step'));
 });
 
+t.test(
+  "another operator's entry between the list and a step: that the list has grown does not show the step",
+  async (t) => {
+    const world = burntDown();
+    const steps: string[] = [];
+    let stale = 0;
+    let between: ReturnType<World['see']> | undefined;
+    const { run } = tool(world, {
+      look: async (request, began) => {
+        const now = world.see(addressesOf(request), began ?? 0);
+        if (stale-- <= 0) return now;
+        // The host at the address has begun, as the log says, and whoever was asked for the list does not know of it.
+        return { ...between!, found: new Map([[NEW, { kind: 'other' } as const]]) };
+      },
+      change: async (operation) => {
+        steps.push(operation.kind);
+        if (operation.kind === 'learn') {
+          world.enter({ kind: 'learn', address: OTHER, identityHi: 7, identityLo: 8 });
+          between = world.see([NEW], 0);
+          stale = 8;
+        }
+        const outcome = world.enter(operation);
+        const { started, decided } = world.membership;
+        return { outcome: outcome as 0, id: undefined, started, decided };
+      },
+    });
+    t.match(await run(REPLACE), { says: /votes in the place of host 2/ });
+    t.same(steps, ['name', 'name', 'name', 'learn', 'change']);
+  },
+);
+
+t.test('another operator adds the same host between the question for the list and that at its address', async (t) => {
+  const world = new World(3);
+  world.joins(NEW, 900);
+  const early = world.see([NEW], 0);
+  world.isOn = true;
+  for (const id of [0, 1, 2])
+    world.enter({ kind: 'name', id, address: ADDRESS(id), identityHi: 0, identityLo: 0xabc000 + id });
+  world.enter({ kind: 'learn', address: NEW, identityHi: 0, identityLo: 0xabc000 + 900 });
+  let looks = 0;
+  const { run } = tool(world, {
+    look: async (request, began) =>
+      looks++ === 0
+        ? { ...early, isOn: true, found: new Map([[NEW, { kind: 'other' } as const]]) }
+        : world.see(addressesOf(request), began ?? 0),
+  });
+  t.match(await run({ kind: 'add-learner', address: NEW }), { says: /is a learner, and has caught up/ });
+
+  const foreign = new World(3);
+  foreign.says.set(NEW, { kind: 'other' });
+  const lasting = tool(foreign);
+  await t.rejects(lasting.run({ kind: 'add-learner', address: NEW }), {
+    code: 'member-unfit',
+    message: /a host that is added begins with an empty one/,
+  });
+  t.ok(lasting.now() >= 1_000 && lasting.now() < 2_000, 'what stays so for a second is so');
+});
+
 t.test('a primary that is in another epoch than was seen: it is looked at again, and once only', async (t) => {
   const refused = (): never => {
     throw new JitPaxosError('operation-refused', 'the primary does not take a change');

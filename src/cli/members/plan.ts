@@ -87,8 +87,11 @@ export type Refusal = {
   readonly kind: 'refuse';
   readonly code: CommandErrorCode;
   readonly why: string;
-  /** It rests on the silence of a host, or on how far it is: a moment later it may be otherwise. */
-  readonly mayPass: boolean;
+  /**
+   * True: it rests on the silence of a host, or on how far it is, and a moment later it may be otherwise. `soon`: what
+   * was found at an address does not fit the list, which another operator's entry may have changed in between.
+   */
+  readonly mayPass: boolean | 'soon';
 };
 
 export type Next =
@@ -356,6 +359,7 @@ function candidateFault(address: string, seen: Seen, host: Member | undefined): 
     return refuse(
       'member-unfit',
       `at ${address} is the data directory of ${found.kind === 'replica' ? `host ${found.id}` : 'a replica that is, or was, a host'}; a host that is added begins with an empty one: jitpaxos replica --join`,
+      'soon',
     );
   if (found?.kind !== 'waits') return notThere(address, found);
   const same = list.hosts.find(({ identity }) => identity === found.identity);
@@ -363,6 +367,7 @@ function candidateFault(address: string, seen: Seen, host: Member | undefined): 
   return refuse(
     'member-listed',
     `the data directory at ${address} is that of host ${same.id}, which is listed at ${same.address}; if it has moved, use jitpaxos member move ${same.id} ${address}`,
+    'soon',
   );
 }
 
@@ -374,6 +379,7 @@ function usurped(address: string, { list, found }: Seen): Refusal | undefined {
   return refuse(
     'member-listed',
     `${address} is the address of host ${host.id}, and another data directory waits there; start it at another address, or remove host ${host.id} first`,
+    'soon',
   );
 }
 
@@ -597,7 +603,7 @@ function done(says: string): Next {
   return { kind: 'done', says };
 }
 
-function refuse(code: CommandErrorCode, why: string, mayPass = false): Refusal {
+function refuse(code: CommandErrorCode, why: string, mayPass: Refusal['mayPass'] = false): Refusal {
   return { kind: 'refuse', code, why, mayPass };
 }
 

@@ -72,15 +72,15 @@ export async function runChange(
   let refused: { readonly code: CommandErrorCode; readonly sinceMs: number } | undefined;
   /** The operation that the log did not take the last time. */
   let futile: string | undefined;
-  /** The list behind which the last step was done. */
-  let outdated = -1;
+  /** The last step, and the list behind which it was done. */
+  let last: { readonly operation: ConfigureOperation; readonly index: number } | undefined;
   let doneMs = -Infinity;
   /** Hosts that have no way back since. */
   const gone = new Set<number>();
   for (;;) {
     const looked = await cluster.look(request, began);
     const seen =
-      typeof looked === 'string' || looked.list.index > outdated
+      typeof looked === 'string' || last === undefined || !isOlder(looked.list, last, nowMs() - doneMs < patienceMs)
         ? looked
         : 'the hosts that answer do not know yet of the last step';
     const isLate = nowMs() >= untilMs;
@@ -105,7 +105,7 @@ export async function runChange(
       const { code, why, mayPass } = next;
       if (refused?.code !== code) refused = { code, sinceMs: nowMs() };
       const forMs = nowMs() - refused.sinceMs;
-      if (!mayPass || forMs >= patienceMs) throw new CliError(code, why);
+      if (!mayPass || forMs >= (mayPass === 'soon' ? SOON_MS : patienceMs)) throw new CliError(code, why);
       if (forMs >= SOON_MS)
         options.waits(`waits for up to ${Math.ceil(patienceMs / 1e3)} s, since this may pass: ${why}`, undefined);
       await options.sleep(LOOK_MS);
@@ -140,7 +140,7 @@ export async function runChange(
       if (result !== undefined && result !== 'refused') {
         if (result.outcome === Outcome.done) {
           futile = undefined;
-          outdated = seen.list.index;
+          last = { operation: next.operation, index: seen.list.index };
           doneMs = nowMs();
           if (next.gone !== undefined) gone.add(next.gone);
           options.done(next.says);
@@ -157,6 +157,36 @@ export async function runChange(
 
 function isStep({ kind }: Next): boolean {
   return kind === 'switch-on' || kind === 'send';
+}
+
+/**
+ * The list is from before this step. Its index alone does not say: another operator's entry may stand between the list
+ * that the step was planned from and the step. What another operator has undone never shows, so that counts for a while.
+ */
+function isOlder(
+  list: MemberList,
+  { operation, index }: { readonly operation: ConfigureOperation; readonly index: number },
+  mayBeLate: boolean,
+): boolean {
+  return list.index <= index || (mayBeLate && !shows(list, operation));
+}
+
+/** The list has what the operation brings. */
+function shows({ hosts, decided }: MemberList, operation: ConfigureOperation): boolean {
+  switch (operation.kind) {
+    case 'learn':
+      return hosts.some(({ address }) => address === operation.address);
+    case 'name':
+      return hosts.every(({ id, identity }) => id !== operation.id || identity !== undefined);
+    case 'move':
+      return hosts.every(({ id, address }) => id !== operation.id || address === operation.address);
+    case 'forget':
+      return hosts.every(({ id }) => id !== operation.id);
+    case 'change':
+      return decided >= operation.to;
+    case 'go':
+      return true; // replicas send it
+  }
 }
 
 /** The primary does not take the operation: it may be in another epoch than was seen. */
