@@ -9,6 +9,7 @@
  *     PREVIOUS=../previous node scripts/test.mjs dist/test/cluster/upgrade.test.js
  */
 import t from 'tap';
+import { spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -177,8 +178,8 @@ t.test('the members change when all are of the present version, and never before
       return ran;
     })
     .catch(() => undefined); // the learner then never catches up
-  const add = async (): Promise<string> =>
-    runChange({ kind: 'add-learner', address: `127.0.0.1:${listen.port}` }, reach, {
+  const add = async (address = `127.0.0.1:${listen.port}`): Promise<string> =>
+    runChange({ kind: 'add-learner', address }, reach, {
       timeoutMs: 10 * PATIENCE_MS,
       patienceMs: 2_000,
       nowMs: () => performance.now(),
@@ -217,6 +218,20 @@ t.test('the members change when all are of the present version, and never before
   t.ok(await until(async () => (await enable()) === 'on'), 'then it can be switched on');
   t.match(await add(), /is a learner, and has caught up/);
   t.same(await on(), [true, true, true]);
+
+  // A process of the previous version, for which the file says that host 2 is there.
+  const elsewhere = `127.0.0.1:${(await freePorts(1))[0]}`;
+  const older = join(cluster.directory, 'older.json');
+  const config = cluster.config();
+  writeFileSync(older, JSON.stringify({ ...config, replicas: [...config.replicas.slice(0, 2), elsewhere] }));
+  const alone = spawn(process.execPath, [
+    ...[PREVIOUS.main, 'replica', '--cluster', older, '--id', '2', '--data', join(cluster.directory, 'older')],
+    ...PREVIOUS.flags,
+  ]);
+  t.teardown(() => alone.kill('SIGKILL'));
+  await new Promise((resolve) => alone.stdout.once('data', resolve));
+  t.match(await add(elsewhere), /^member-unfit: at .* is the data directory of a replica that is, or was, a host/);
+  alone.kill('SIGKILL');
   const heard = await new KvClient(old).put('key', 'of the previous version', { timeout: 2_000 }).then(
     () => 'answered',
     (error: unknown) => (error as { code: string }).code,
