@@ -10,7 +10,10 @@
  * start, objects of known size check the instrument: if it does not see them, the bench fails. The spare keeps up with
  * the others, as over a network: see `exchanges` in core-rig.ts.
  *
- *   npm run bench:allocation -- [--ops 1000000] [--wire none] [--json]
+ * With `--machine kv` the operations are puts of the key-value store, over a state that is so large that snapshots are
+ * taken in pieces: what that costs the puts in between is counted too.
+ *
+ *   npm run bench:allocation -- [--ops 1000000] [--wire none] [--machine kv] [--json]
  */
 import { randomBytes } from 'node:crypto';
 import v8 from 'node:v8';
@@ -19,6 +22,8 @@ import { CliError } from '../src/console/exit.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
 import { formatCount } from '../src/console/units.js';
 import { EchoMachine } from '../src/machine/echo.js';
+import { encodePut } from '../src/machine/kv-codec.js';
+import { KvMachine } from '../src/machine/kv.js';
 import { loadSipHash, SIP_SECRET_BYTES } from '../src/native/siphash.js';
 import { QUEUED } from '../src/protocol/client/send-window.js';
 import { chainOf, UNKEYED_FINGERPRINT } from '../src/protocol/contract.js';
@@ -37,6 +42,45 @@ const CALIBRATION_ROUNDS = 41;
 /** The spare fetches some 170 entries in each, more than LANES in all. */
 const EXCHANGES = 8;
 const WIRES = ['encrypted', 'none'] as const;
+const MACHINES = ['echo', 'kv'] as const;
+/** Enough for some hundred pieces a snapshot. */
+const KEYS = 100_000;
+const KEY_BYTES = 16;
+const VALUE_BYTES = 40;
+
+/** Puts to KEYS keys, one after the other in an order that looks random. */
+class Puts {
+  private readonly bytes = new Uint8Array(2 * (KEY_BYTES + VALUE_BYTES));
+  private readonly key = Buffer.alloc(KEY_BYTES, 'k');
+  private readonly value = new Uint8Array(VALUE_BYTES).fill(0x2e);
+  private readonly put: Uint8Array;
+  private readonly keyAt: number;
+  private count = 0;
+
+  constructor() {
+    const length = encodePut(this.bytes, 0, this.key, this.value);
+    this.put = this.bytes.subarray(0, length);
+    this.keyAt = Buffer.from(this.put).indexOf(this.key);
+  }
+
+  next(): Uint8Array {
+    const number = (this.count++ * 7_368_787) % KEYS;
+    for (let i = 0; i < 4; i++) this.put[this.keyAt + KEY_BYTES - 1 - i] = (number >>> (8 * i)) & 0xff;
+    return this.put;
+  }
+}
+
+/** A machine with all of the keys. */
+function fullStore(): KvMachine {
+  const machine = new KvMachine({ expectedKeys: KEYS });
+  const puts = new Puts();
+  const reply = { bytes: new Uint8Array(64), offset: 0, capacity: 64, length: 0 };
+  for (let i = 0; i < KEYS; i++) {
+    const bytes = puts.next();
+    machine.apply({ bytes, offset: 0, length: bytes.length }, { timestampHi: 0, timestampLo: 0, index: 0 }, reply);
+  }
+  return machine;
+}
 
 /** Sums of heap growth for one kind of step. */
 class Meter {
@@ -121,11 +165,17 @@ await program(
         default: 'encrypted',
         help: 'encrypted: messages travel in encrypted datagrams; none: the cores alone',
       },
+      machine: {
+        kind: 'choice',
+        choices: MACHINES,
+        default: 'echo',
+        help: 'echo: what is no machine at all; kv: puts, while snapshots are taken in pieces',
+      },
       warmup: { kind: 'count', default: '200000', max: 1e9, help: 'operations before these, for the compiler' },
     },
     examples: ['npm run bench:allocation -- --ops 1000000 --json', 'npm run bench:allocation -- --wire none'],
   },
-  async ({ ops, warmup, chain, wire }, output) => {
+  async ({ ops, warmup, chain, wire, machine }, output) => {
     const collect = (globalThis as { gc?: () => void }).gc;
     if (collect === undefined)
       throw new CliError(
@@ -134,13 +184,14 @@ await program(
       );
     const cost = calibrate(collect);
     const bytes = new Uint8Array(OPERATION_BYTES).fill(0x2e);
+    const puts = new Puts();
     const rig = new CoreRig({
       replicas: REPLICAS,
-      machine: () => new EchoMachine(),
+      machine: () => (machine === 'echo' ? new EchoMachine() : fullStore()),
       lanes: LANES,
       clients: 1,
       sessions: 1,
-      operation: () => bytes,
+      operation: () => (machine === 'echo' ? bytes : puts.next()),
       encrypted: wire === 'encrypted',
       exchanges: EXCHANGES,
       ...(chain === KEYED_CHAIN
@@ -152,6 +203,7 @@ await program(
     for (let done = 0; done < warmup; done += LANES) for (const step of steps) step();
     const meters = steps.map(() => new Meter());
     const datagramsBefore = rig.datagrams();
+    const snapshotsBefore = rig.snapshotsOf(0);
     const [committedBefore, fastBefore] = rig.counts as unknown as [number, number];
     const batches = Math.ceil(ops / LANES);
     for (let batch = 0; batch < batches; batch++) {
@@ -169,6 +221,9 @@ await program(
       warmupOperations: warmup,
       chain,
       wire,
+      machine,
+      /** At the primary. */
+      snapshots: rig.snapshotsOf(0) - snapshotsBefore,
       /** Encrypted ones that were read. */
       datagrams: rig.datagrams() - datagramsBefore,
       committed,
@@ -192,7 +247,7 @@ await program(
     else {
       const { client, primary, member, spare } = result.allocatedBytesPerOp;
       output.line(
-        `${formatCount(result.operations)} operations of ${OPERATION_BYTES} bytes, ${wire === 'none' ? 'without datagrams' : `in ${formatCount(result.datagrams)} encrypted datagrams`}, ${((100 * fast) / committed).toFixed(1)} % in one round trip, ${result.stepsLeftOut} of ${batches * steps.length} steps left out (collection inside)`,
+        `${formatCount(result.operations)} ${machine === 'echo' ? `operations of ${OPERATION_BYTES} bytes` : `puts of ${KEY_BYTES} + ${VALUE_BYTES} bytes to ${formatCount(KEYS)} keys, ${result.snapshots} snapshots`}, ${wire === 'none' ? 'without datagrams' : `in ${formatCount(result.datagrams)} encrypted datagrams`}, ${((100 * fast) / committed).toFixed(1)} % in one round trip, ${result.stepsLeftOut} of ${batches * steps.length} steps left out (collection inside)`,
       );
       output.line(
         `bytes allocated an operation: client ${client}, primary ${primary}, member ${member}, spare ${spare} (goal: below ${GOAL_BYTES} each)`,

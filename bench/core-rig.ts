@@ -17,6 +17,7 @@ import {
   type PersistBatch,
   type Storage,
 } from '../src/protocol/contract.js';
+import { Counter } from '../src/protocol/counters.js';
 import { ReplicaCore } from '../src/protocol/replica/replica-core.js';
 import type { StateMachine } from '../src/machine/state-machine.js';
 import { wordsOf } from '../src/wire/copy.js';
@@ -160,6 +161,11 @@ export class CoreRig {
   /** Encrypted datagrams that all processes have read. */
   datagrams(): number {
     return this.ends.reduce((sum, { encrypted }) => sum + encrypted, 0);
+  }
+
+  /** Snapshots that a replica has taken. */
+  snapshotsOf(replica: number): number {
+    return this.replicas[replica]!.counters[Counter.snapshots_taken]!;
   }
 
   private registerClients(count: number, lanes: number): void {

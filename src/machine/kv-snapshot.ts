@@ -5,6 +5,9 @@
  * before the walk has come there is kept: the old record of a key goes to a heap of its own, once, in the same order.
  * Entries that differ from the beginning, because they were changed or came later, are marked, and the walk passes over
  * them. So the walk merges two ordered lists, and its bytes are those of a snapshot at the beginning.
+ *
+ * A store has one of these for all its snapshots. It is asked at each write, and V8 throws its compiled callers away when
+ * a collection has removed the only object of a class that they met.
  */
 import { copyBytes } from '../wire/copy.js';
 import { writeU16 } from '../wire/u64.js';
@@ -12,7 +15,7 @@ import { META_BYTES, RecordHeap } from './kv-heap.js';
 import { KV_KEY_BYTES_MAX, KV_VALUE_BYTES_MAX } from './kv-layout.js';
 import { OrderIndex, type OrderCursor } from './kv-order.js';
 import type { SnapshotInPieces } from './state-machine.js';
-import type { LeasesCopy } from './store/leases.js';
+import type { Leases } from './store/leases.js';
 
 // level 0:  snapshot := magic u32, count u32, count × ( key u16, value u16, key, value ), keys ascending
 // level 1:  snapshot := magic u32, count u32, level u32, leases u32, revision u64, now u64,
@@ -44,13 +47,22 @@ export function writeEntry(heap: RecordHeap, id: number, level: number, target: 
 
 /** What passing over a marked entry counts as, bytes: about as much time as copying them. */
 const PASSED_BYTES = 64;
-const NO_BYTES = new Uint8Array(0);
+const NO_BYTES: Uint8Array = new Uint8Array(0);
 
-export class StoreSnapshot implements SnapshotInPieces {
-  readonly #heap: RecordHeap;
-  readonly #order: OrderIndex;
+export class StoreSnapshot {
+  /** A snapshot is being taken: `changes`, `comes` and the `changes` of the leases are to be called. */
+  isUnderway = false;
+  /** Number of the snapshot that began last. */
+  #number = 0;
+  #heap: RecordHeap;
+  #order: OrderIndex;
+  #leases: Leases;
+  /** What comes before the leases. */
+  #head = NO_BYTES;
+  #level = 0;
+  #length = 0;
   /** By id: 1 if the entry is not what it was at the beginning. */
-  #marks: Uint8Array;
+  #marks = NO_BYTES;
   /** Old records; undefined before the first one, because a heap begins with a whole segment. */
   #kept: RecordHeap | undefined;
   #keptOrder: OrderIndex | undefined;
@@ -63,20 +75,54 @@ export class StoreSnapshot implements SnapshotInPieces {
   readonly #cursor: OrderCursor = { block: 0, position: 0 };
   readonly #keptCursor: OrderCursor = { block: 0, position: 0 };
 
-  constructor(
-    heap: RecordHeap,
-    order: OrderIndex,
-    /** What comes before the leases. */
-    private readonly head: Uint8Array,
-    private readonly leases: LeasesCopy,
-    private readonly level: number,
-    readonly length: number,
-    /** Called when it is over. */
-    private readonly ended: () => void,
-  ) {
+  constructor(heap: RecordHeap, order: OrderIndex, leases: Leases) {
     this.#heap = heap;
     this.#order = order;
-    this.#marks = new Uint8Array(heap.idCount);
+    this.#leases = leases;
+  }
+
+  /** From now on snapshots are taken of these. One that is in progress is over. */
+  of(heap: RecordHeap, order: OrderIndex, leases: Leases): void {
+    this.#over();
+    this.#heap = heap;
+    this.#order = order;
+    this.#leases = leases;
+  }
+
+  /**
+   * Begins a snapshot, which takes the place of one that is in progress.
+   * @param head what comes before the leases
+   * @param length of all pieces together
+   */
+  begin(head: Uint8Array, level: number, length: number): SnapshotInPieces {
+    this.#over();
+    this.#head = head;
+    this.#level = level;
+    this.#length = length;
+    this.#marks = new Uint8Array(this.#heap.idCount);
+    this.#reachedLength = -1;
+    this.#written = 0;
+    this.#leases.copy.begin();
+    this.isUnderway = true;
+    const number = ++this.#number;
+    return {
+      length,
+      step: (maxBytes) => (this.isUnderway && number === this.#number ? this.#step(maxBytes) : NO_BYTES),
+      abort: () => {
+        if (number === this.#number) this.#over();
+      },
+    };
+  }
+
+  /** Lets go of what it held. */
+  #over(): void {
+    if (!this.isUnderway) return;
+    this.isUnderway = false;
+    this.#leases.copy.over();
+    this.#head = NO_BYTES;
+    this.#marks = NO_BYTES;
+    this.#kept = undefined;
+    this.#keptOrder = undefined;
   }
 
   /** The entry `id` is about to be changed or removed. */
@@ -103,25 +149,21 @@ export class StoreSnapshot implements SnapshotInPieces {
     this.#marks[id] = 1;
   }
 
-  step(maxBytes: number): Uint8Array {
-    if (this.#written === this.length) return NO_BYTES;
-    const { head } = this;
-    const room = Math.max(1, maxBytes) + entryBytes(this.level) + KV_KEY_BYTES_MAX + KV_VALUE_BYTES_MAX;
+  #step(maxBytes: number): Uint8Array {
+    const head = this.#head;
+    const leases = this.#leases.copy;
+    const room = Math.max(1, maxBytes) + entryBytes(this.#level) + KV_KEY_BYTES_MAX + KV_VALUE_BYTES_MAX;
     if (this.#piece.length < room) this.#piece = new Uint8Array(room);
     const ofHead = Math.max(0, Math.min(head.length - this.#written, Math.max(1, maxBytes)));
     for (let i = 0; i < ofHead; i++) this.#piece[i] = head[this.#written + i]!;
     let filled = ofHead;
     if (this.#written + ofHead >= head.length) {
-      if (this.leases.left > 0) filled = this.leases.write(this.#piece, filled, maxBytes);
-      if (this.leases.left === 0) filled = this.#walk(filled, maxBytes);
+      if (leases.left > 0) filled = leases.write(this.#piece, filled, maxBytes);
+      if (leases.left === 0) filled = this.#walk(filled, maxBytes);
     }
     this.#written += filled;
-    if (this.#written === this.length) this.ended();
+    if (this.#written === this.#length) this.#over();
     return this.#piece.subarray(0, filled);
-  }
-
-  abort(): void {
-    this.ended();
   }
 
   /** Writes entries to the piece from `from` on; returns its length. */
@@ -144,13 +186,13 @@ export class StoreSnapshot implements SnapshotInPieces {
             ? -1
             : heap.compareKey(id, kept!.valueBytes(old), kept!.keyOffset(old), kept!.keyLength(old));
       if (order >= 0) {
-        at = writeEntry(kept!, old, this.level, this.#piece, at);
+        at = writeEntry(kept!, old, this.#level, this.#piece, at);
         lastHeap = kept!;
         last = old;
         this.#keptOrder!.advance(this.#keptCursor);
         old = this.#keptOrder!.idAt(this.#keptCursor);
       } else {
-        if (this.#marks[id] === 0) at = writeEntry(heap, id, this.level, this.#piece, at);
+        if (this.#marks[id] === 0) at = writeEntry(heap, id, this.#level, this.#piece, at);
         else passed += PASSED_BYTES;
         lastHeap = heap;
         last = id;

@@ -24,6 +24,7 @@ import {
   writeEntry,
 } from './kv-snapshot.js';
 import { KeyTable } from './kv-table.js';
+import type { SnapshotInPieces } from './state-machine.js';
 import { copyBytes } from '../wire/copy.js';
 import { readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
 import { UndoLog } from '../wire/undo-log.js';
@@ -93,8 +94,8 @@ export class KvStore {
   #due!: NumberOrder;
   /** Keys of leases, by the lease's number and the key's revision. */
   #attached!: NumberOrder;
-  /** The snapshot that is being taken in pieces. */
-  #inProgress: StoreSnapshot | undefined;
+  /** Takes snapshots in pieces. */
+  #copy!: StoreSnapshot;
   readonly #undo = new UndoLog(UNDO_BYTES_MAX);
   /** Index of the entry that is applied; and only entries behind which changes are kept. */
   readonly #indexes = Float64Array.of(0, Infinity);
@@ -421,7 +422,7 @@ export class KvStore {
   }
 
   #setValue(id: number, value: Uint8Array, valueOffset: number, valueLength: number): void {
-    this.#inProgress?.changes(id);
+    if (this.#copy.isUnderway) this.#copy.changes(id);
     this.#contentBytes += valueLength - this.#heap.valueLength(id);
     this.#heap.setValue(id, value, valueOffset, valueLength);
   }
@@ -444,7 +445,7 @@ export class KvStore {
   ): number {
     if (this.#keeps) this.#keep(-1, key, keyOffset, keyLength);
     const added = this.#heap.add(key, keyOffset, keyLength, value, valueOffset, valueLength);
-    this.#inProgress?.comes(added);
+    if (this.#copy.isUnderway) this.#copy.comes(added);
     this.#order.insert(added, key, keyOffset, keyLength);
     this.#table.add(added, key, keyOffset, keyLength);
     this.#contentBytes += KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength;
@@ -494,7 +495,7 @@ export class KvStore {
   }
 
   #drop(id: number, key: Uint8Array, offset: number, length: number): void {
-    this.#inProgress?.changes(id);
+    if (this.#copy.isUnderway) this.#copy.changes(id);
     this.#contentBytes -= KV_ENTRY_OVERHEAD_BYTES + length + this.#heap.valueLength(id);
     this.#order.remove(key, offset, length);
     this.#table.remove(key, offset, length);
@@ -544,23 +545,8 @@ export class KvStore {
   }
 
   /** Takes the place of one that is in progress. */
-  beginSnapshot(): StoreSnapshot {
-    const leases = this.#leases;
-    const copy = leases.beginCopy();
-    const begun: StoreSnapshot = new StoreSnapshot(
-      this.#heap,
-      this.#order,
-      this.#head(),
-      copy,
-      this.#level,
-      this.#snapshotBytes(),
-      () => {
-        leases.endCopy(copy);
-        if (this.#inProgress === begun) this.#inProgress = undefined;
-      },
-    );
-    this.#inProgress = begun;
-    return begun;
+  beginSnapshot(): SnapshotInPieces {
+    return this.#copy.begin(this.#head(), this.#level, this.#snapshotBytes());
   }
 
   /**
@@ -614,7 +600,6 @@ export class KvStore {
   #takeOver(other: KvStore): void {
     this.#keeps = false;
     this.#undo.clear();
-    this.#inProgress = undefined;
     this.#heap = other.#heap;
     this.#table = other.#table;
     this.#order = other.#order;
@@ -624,6 +609,7 @@ export class KvStore {
     this.#leases = other.#leases;
     this.#due = other.#due;
     this.#attached = other.#attached;
+    this.#copy.of(this.#heap, this.#order, this.#leases);
   }
 
   /** Keeps what a key has: the entry `id`, or nothing if that is -1. */
@@ -667,7 +653,6 @@ export class KvStore {
   #clear(expectedKeys: number): void {
     this.#keeps = false;
     this.#undo.clear();
-    this.#inProgress = undefined;
     this.#heap = new RecordHeap();
     this.#table = new KeyTable(this.#heap, expectedKeys);
     this.#order = new OrderIndex(this.#heap);
@@ -677,6 +662,7 @@ export class KvStore {
     this.#leases = new Leases();
     this.#due = new NumberOrder();
     this.#attached = new NumberOrder();
+    this.#copy = new StoreSnapshot(this.#heap, this.#order, this.#leases);
   }
 
   #snapshotBytes(): number {

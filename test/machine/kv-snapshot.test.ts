@@ -146,10 +146,15 @@ t.test('an empty store, one that is given up, and one that is interrupted by ano
   const third = machine.beginSnapshot();
   const present = machine.snapshot();
   put(machine, 'k0', utf8('4'));
+  second.abort();
+  t.equal(second.step(50).length, 0, 'one that was interrupted is over');
+  put(machine, 'k1', utf8('5'));
   t.ok(equal(rest(third, 50), present));
   t.notOk(equal(present, expected));
-  machine.beginSnapshot();
+  const last = machine.beginSnapshot();
+  last.step(10);
   machine.restore(state);
+  t.equal(last.step(50).length, 0, 'a restored state ends the one of the state before');
   put(machine, 'k5', utf8('5'));
   machine.restore(state);
   t.ok(equal(machine.snapshot(), state));

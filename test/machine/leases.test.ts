@@ -2,7 +2,7 @@
 import t from 'tap';
 import { encodeGrant } from '../../src/machine/store/codec.js';
 import { KvMachine } from '../../src/machine/kv.js';
-import { LEASE_BYTES, Leases, type LeasesCopy } from '../../src/machine/store/leases.js';
+import { LEASE_BYTES, Leases } from '../../src/machine/store/leases.js';
 import { randomFrom } from '../random.js';
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1e9);
@@ -24,7 +24,7 @@ t.test('whatever is granted, renewed, ended or undone meanwhile, a copy is what 
     let revision = 0;
     /** What undoes each change, the newest last. */
     let undo: (() => void)[] = [];
-    let copy: { begun: LeasesCopy; expected: Uint8Array; taken: Uint8Array; length: number } | undefined;
+    let copy: { expected: Uint8Array; taken: Uint8Array; length: number } | undefined;
     const grant = (number: number, end: number, ttl: number): void => {
       leases.add(number, end, ttl);
       numbers.push(number);
@@ -66,7 +66,8 @@ t.test('whatever is granted, renewed, ended or undone meanwhile, a copy is what 
       } else if (copy === undefined) {
         if (random(4) > 0) continue;
         const expected = bytesOf(leases);
-        copy = { begun: leases.beginCopy(), expected, taken: new Uint8Array(expected.length), length: 0 };
+        leases.copy.begin();
+        copy = { expected, taken: new Uint8Array(expected.length), length: 0 };
         // What was before its beginning is not undone.
         undo = [];
       } else {
@@ -75,17 +76,17 @@ t.test('whatever is granted, renewed, ended or undone meanwhile, a copy is what 
           seen.emptied++;
         }
         const bytes = 1 + random(most * 8);
-        const to = copy.begun.write(copy.taken, copy.length, copy.length + bytes);
+        const to = leases.copy.write(copy.taken, copy.length, copy.length + bytes);
         if (to - copy.length >= bytes + LEASE_BYTES) t.fail(`SEED=${SEED} game ${game}: ${to - copy.length} bytes`);
         copy.length = to;
-        if (copy.begun.left === 0) {
+        if (leases.copy.left === 0) {
           if (!Buffer.from(copy.taken).equals(Buffer.from(copy.expected)))
             t.fail(`SEED=${SEED} game ${game} step ${step}: the copy differs from the beginning`);
-          leases.endCopy(copy.begun);
+          leases.copy.over();
           copy = undefined;
           seen.whole++;
         } else if (random(8) === 0) {
-          leases.endCopy(copy.begun);
+          leases.copy.over();
           copy = undefined;
           seen.abandoned++;
         }

@@ -22,8 +22,8 @@ export class Leases {
   readonly #byNumber = new NumberOrder();
   /** By end and number. */
   readonly #due = new NumberOrder();
-  /** The copy that is being written in pieces. */
-  #copy: LeasesCopy | undefined;
+  /** Writes all of them in pieces. */
+  readonly copy = new LeasesCopy(this);
 
   get count(): number {
     return this.#byNumber.count;
@@ -65,7 +65,7 @@ export class Leases {
 
   setEnd(slot: number, ends: number): void {
     const number = this.#numbers[slot]!;
-    this.#copy?.changes(slot);
+    if (this.copy.isUnderway) this.copy.changes(slot);
     this.#due.remove(this.#ends[slot]!, number);
     this.#ends[slot] = ends;
     this.#due.insert(ends, number, slot);
@@ -73,7 +73,7 @@ export class Leases {
 
   remove(slot: number): void {
     const number = this.#numbers[slot]!;
-    this.#copy?.changes(slot);
+    if (this.copy.isUnderway) this.copy.changes(slot);
     this.#due.remove(this.#ends[slot]!, number);
     this.#byNumber.remove(number, 0);
     this.#free.push(slot);
@@ -120,16 +120,6 @@ export class Leases {
     writeIndex(target, offset + 16, this.#ttls[slot]!);
   }
 
-  /** What `write` would write now, in pieces, while leases change. Takes the place of one that is in progress. */
-  beginCopy(): LeasesCopy {
-    return (this.#copy = new LeasesCopy(this));
-  }
-
-  /** Leases may change as if the copy were not there: it is written, or not wanted. */
-  endCopy(copy: LeasesCopy): void {
-    if (this.#copy === copy) this.#copy = undefined;
-  }
-
   /** Adds the lease that `write` wrote. */
   read(source: Uint8Array, offset: number): void {
     this.add(readIndex(source, offset), readIndex(source, offset + 8), readIndex(source, offset + 16));
@@ -140,19 +130,36 @@ export class Leases {
  * The leases as they were at the beginning, written in the order of their numbers while they change. One that changes or
  * goes before it is written is kept, once. One that comes has a higher number than all of the beginning: the number of a
  * grant is used again only after the grant was undone, and nothing from before the beginning is undone.
+ *
+ * There is one of these for all copies, for the reason that kv-snapshot.ts gives.
  */
 export class LeasesCopy {
-  #left: number;
+  /** A copy is being written: `changes` is to be called. */
+  isUnderway = false;
+  #left = 0;
   /** All leases up to this number are written. */
   #reached = 0;
-  readonly #last: number;
+  /** The number of the newest lease of the beginning. */
+  #last = 0;
   #kept: Leases | undefined;
   readonly #cursor: NumberCursor = { block: 0, at: 0 };
   readonly #keptCursor: NumberCursor = { block: 0, at: 0 };
 
-  constructor(private readonly leases: Leases) {
-    this.#left = leases.count;
-    this.#last = leases.highest();
+  constructor(private readonly leases: Leases) {}
+
+  /** What `Leases.write` would write now is written in pieces, while leases change. Takes the place of the copy before. */
+  begin(): void {
+    this.#left = this.leases.count;
+    this.#reached = 0;
+    this.#last = this.leases.highest();
+    this.#kept = undefined;
+    this.isUnderway = true;
+  }
+
+  /** Leases may change as if there were no copy: it is written, or not wanted. */
+  over(): void {
+    this.isUnderway = false;
+    this.#kept = undefined;
   }
 
   /** Leases that are not written yet. */
