@@ -133,7 +133,7 @@ export class Leases {
  *
  * There is one of these for all copies, for the reason that kv-snapshot.ts gives.
  */
-export class LeasesCopy {
+class LeasesCopy {
   /** A copy is being written: `changes` is to be called. */
   isUnderway = false;
   #left = 0;
