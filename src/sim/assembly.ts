@@ -60,12 +60,7 @@ const LIVENESS_TICKS = 10_000_000;
 const CLUSTER_HI = 0x51313131;
 const CLUSTER_LO = 0x7a7a7a7a;
 /** Faults that know the cluster file's replicas only, or are about them. */
-const NOT_WITH_MEMBERS: ReadonlySet<FaultName> = new Set<FaultName>([
-  'first-start',
-  'directory-lost',
-  'diverge',
-  'versions',
-]);
+const NOT_WITH_MEMBERS: ReadonlySet<FaultName> = new Set<FaultName>(['diverge', 'versions']);
 /** The results of the store need longer datagrams. */
 const NOT_WITH_STORE: ReadonlySet<FaultName> = new Set<FaultName>(['path-limit']);
 /** Share of the runs in which an operator changes the members, where that may happen. */
@@ -248,7 +243,7 @@ export class Assembly implements Parts {
     const { lanesPerSession } = plan.limits;
     this.endpoints = replicas + clients;
     this.world = {
-      ...drawWorld(seed, faults, { replicas, clients, lanes, lanesPerSession, ticks: this.ticks }),
+      ...drawWorld(seed, faults, { replicas, first: this.first, clients, lanes, lanesPerSession, ticks: this.ticks }),
       ...options.world,
     };
     // What another client complained of before may count as much until its turn is over.
@@ -541,6 +536,11 @@ export class Assembly implements Parts {
         burn: (slot) => interference.burn(slot),
         isBurnt: (slot) => hosts[slot]!.isBurnt,
         hostIn: (slot) => hosts[slot]!.hostId,
+        directoryOf: (slot) => hosts[slot]!.directory,
+        giveUp: (slot) => {
+          trace?.note(queue.nowUs, endpoint, `gives the host in slot ${slot} up`);
+          hosts[slot]!.isGivenUp = true;
+        },
         note: (text) => trace?.note(queue.nowUs, endpoint, text),
         unknownEpoch: (from, take) => this.observation.unknownEpoch(endpoint, from, take),
         searchMembers: (take) => this.observation.searchMembers(endpoint, take),

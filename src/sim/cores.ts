@@ -67,6 +67,8 @@ export interface SimulatedReplicaCore {
     readonly isEcho: boolean;
     readonly members: Membership;
     readonly removed: boolean;
+    /** It does not know yet what it is (protocol/replica/introduction.ts). */
+    readonly starting: boolean;
     readonly execution: ExecutionView & { readonly membership: Membership };
   };
 }

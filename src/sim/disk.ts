@@ -88,6 +88,11 @@ export class SimulatedDisk implements Storage, EventHandler {
     return this.sequence === 0 && this.pending.length === 0;
   }
 
+  /** Something is on it for good. */
+  get isWritten(): boolean {
+    return this.sequence > 0;
+  }
+
   /**
    * On an empty disk, a replica that asks who it is has no log; a replica whose host vouches that it is new has one.
    */

@@ -48,7 +48,7 @@ export class Interference
 
   begin(replica: number): void {
     const host = this.parts.hosts[replica]!;
-    if (!host.isUp) host.start();
+    if (host.mayBegin) host.start();
   }
 
   loseDirectory(replica: number, downUs: number, first: FirstStart): boolean {

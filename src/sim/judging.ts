@@ -39,7 +39,8 @@ export function heal(parts: Parts, delivery: Delivery, idle: boolean): void {
   for (const disk of parts.disks) disk.setConditions({ ...plan.disk, hiccup: 0 });
   for (const clock of parts.clocks) clock.set(0, 0);
   parts.beginnings.faultsEnd();
-  for (const host of parts.hosts) host.heal((world.firstStarts?.startsAtUs[host.id] ?? 0) <= ticks);
+  for (const host of parts.hosts)
+    host.heal((world.firstStarts?.startsAtUs[host.id] ?? 0) <= ticks || host.hostIds.length > 1);
   for (const client of parts.clients) client.heal();
   parts.operator?.heal();
   parts.worldDriver.faultsEnd();

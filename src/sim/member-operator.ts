@@ -11,7 +11,7 @@ import { ClientSessions } from '../protocol/client/client-sessions.js';
 import type { ClientConfig } from '../protocol/config.js';
 import { Instant, Outcome as Ending, type ClientEvents } from '../protocol/contract.js';
 import { encodeOperation, type ConfigureOperation } from '../protocol/membership/operations.js';
-import type { Membership } from '../protocol/membership/membership.js';
+import type { ListedHost, Membership } from '../protocol/membership/membership.js';
 import { RequestFlag } from '../wire/messages.js';
 import type { SimulatedClock } from './clock.js';
 import type { CreateClient, SimulatedClientCore } from './cores.js';
@@ -19,10 +19,13 @@ import type { EventHandler, EventQueue } from './event-queue.js';
 import type { Datagram, Network } from './network.js';
 import { SimulatedOutbox } from './outbox.js';
 import type { Random } from './random.js';
+import { identityOf } from './replica-host.js';
 import type { WireEnd } from './wire-end.js';
 
 /** Time between two looks, and after which a command is given up and begun again. */
 const LOOK_US = 3_000;
+/** At a look, it waits no longer for a silent host to say its identity. */
+const GIVES_UP = 0.005;
 const LOOK = 0;
 const TIMER = 1;
 
@@ -44,6 +47,10 @@ export interface MemberOperatorTargets {
   burn(slot: number): void;
   isBurnt(slot: number): boolean;
   hostIn(slot: number): number | undefined;
+  /** See ReplicaHost.directory: a host says it itself. */
+  directoryOf(slot: number): number | undefined;
+  /** The host in that slot, which is silent, gets an identity that no directory has. */
+  giveUp(slot: number): void;
   note(text: string): void;
   unknownEpoch(from: number, take: (members: Uint8Array) => void): void;
   searchMembers(take: (members: Uint8Array) => void): void;
@@ -242,9 +249,9 @@ export class MemberOperator implements EventHandler {
       this.started = started;
       this.changes++;
     }
-    const unnamed = hosts.find(({ identityHi, identityLo }) => (identityHi | identityLo) === 0);
-    if (unnamed !== undefined) {
-      this.submit({ kind: 'name', id: unnamed.id, ...this.newIdentity(), address: `first-${unnamed.id}:1` });
+    const unnamed = hosts.filter(({ identityHi, identityLo }) => (identityHi | identityLo) === 0);
+    if (unnamed.length > 0) {
+      this.nameOne(unnamed);
       return;
     }
     // Whoever was listed since begins; a process that is nobody's ends, sooner or later.
@@ -294,6 +301,18 @@ export class MemberOperator implements EventHandler {
     }
   }
 
+  /** Lists the identity of one of these, as it says itself; or seldom, of one that is silent, an identity of nobody. */
+  private nameOne(unnamed: readonly ListedHost[]): void {
+    const { targets, around } = this;
+    const host =
+      unnamed.find(({ slot }) => targets.directoryOf(slot) !== undefined) ??
+      (around.random.chance(GIVES_UP) ? unnamed[0]! : undefined);
+    if (host === undefined) return;
+    const directory = targets.directoryOf(host.slot);
+    if (directory === undefined) targets.giveUp(host.slot);
+    this.submit({ kind: 'name', id: host.id, ...this.newIdentity(directory), address: `first-${host.id}:1` });
+  }
+
   /** The next step to another host in that slot. False if there is none. */
   private stepTo({ id, slot }: { readonly id: number; readonly slot: number }, members: Membership): boolean {
     const { hosts, voters } = members;
@@ -311,7 +330,7 @@ export class MemberOperator implements EventHandler {
   }
 
   private learn(): void {
-    const identity = this.newIdentity();
+    const identity = this.newIdentity(0);
     this.submit({ kind: 'learn', ...identity, address: `host-${identity.identityLo}:1` });
   }
 
@@ -348,7 +367,10 @@ export class MemberOperator implements EventHandler {
     if (ready || this.around.random.chance(0.05)) this.wanted = undefined;
   }
 
-  private newIdentity(): { readonly identityHi: number; readonly identityLo: number } {
-    return { identityHi: 1, identityLo: this.identities++ };
+  private newIdentity(directory: number | undefined): {
+    readonly identityHi: number;
+    readonly identityLo: number;
+  } {
+    return { identityHi: identityOf(directory), identityLo: this.identities++ };
   }
 }

@@ -8,8 +8,8 @@ import { differenceU64 } from '../wire/u64.js';
 import type { ClientHostEvents } from './client-host.js';
 import { SimulatedClock } from './clock.js';
 import type { LogFate } from './disk.js';
-import { mayLoseLog, type Parts } from './parts.js';
-import type { ReplicaEvents } from './replica-host.js';
+import { isListed, mayLoseLog, type Parts } from './parts.js';
+import type { ReplicaEvents, ReplicaHost } from './replica-host.js';
 import { Violation } from './violation.js';
 
 /**
@@ -23,6 +23,8 @@ const HELD_NS = 27_000_000;
 
 export class Observation implements ReplicaEvents, ClientHostEvents {
   private readonly statuses: number[];
+  /** Replicas that do not know yet what they are. */
+  private readonly starting = new Set<number>();
   private processes = 0;
   /** How often each endpoint has searched for the members: it asks the machines in turn. */
   private readonly turns = new Map<number, number>();
@@ -41,6 +43,8 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
     const { state } = host.core!;
     checks.epochs.learn(state.members);
     checks.after(replica, host.probe!);
+    if (state.starting) this.starting.add(replica);
+    else if (this.starting.delete(replica)) this.checkIdentity(host);
     if (this.clocksAreRight) this.checkTime(replica, state.log);
     wrongStates.see(replica);
     transitions?.state(queue.nowUs, replica, event, state);
@@ -49,6 +53,16 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
     if (state.status === this.statuses[replica]) return;
     this.statuses[replica] = state.status;
     if (state.status === ReplicaStatus.viewChange) driver.viewChangeSeen(replica);
+  }
+
+  /** Rule C7, at a replica that has just begun: nobody has committed that its id belongs to another directory. */
+  private checkIdentity(host: ReplicaHost): void {
+    const { members } = this.parts.epochs;
+    if (members !== undefined && host.isAnothers(members))
+      throw new Violation(
+        'promise-kept',
+        `replica ${host.id} begins with an empty directory as host ${host.hostId}, whose directory is another one by entry ${members.index}`,
+      );
   }
 
   private get clocksAreRight(): boolean {
@@ -121,6 +135,16 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
     const fate: LogFate = plan.durability === 'memory' || mayLoseLog(this.parts, host) ? 'lost' : 'kept';
     this.note(replica, `stops itself: its state is marked with ${host.probe!.mark}`);
     return { fate, downUs: diverging!.returnUs() };
+  }
+
+  refused(replica: number): void {
+    const { hosts, tally } = this.parts;
+    const host = hosts[replica]!;
+    this.note(replica, `stops: its directory is not, or no more, the one of host ${host.hostId}`);
+    if (!host.hasForgotten && !host.isGivenUp && isListed(this.parts, host))
+      throw new Violation('core-exception', `replica ${replica} stops though it never lost its directory`);
+    tally.refusedStops++;
+    tally.remember(host);
   }
 
   forgotten(replica: number, error: ForgottenError): void {

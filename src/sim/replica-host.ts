@@ -7,6 +7,7 @@ import { Instant, type Chain, type FirstStart, type Hasher, type Recovered } fro
 import { DivergedError } from '../protocol/replica/diverged-error.js';
 import { ForgottenError, INCARNATION_LEAP } from '../protocol/replica/introduction.js';
 import { InvariantError } from '../protocol/invariant.js';
+import { decodeMembership, hostOf, type Membership } from '../protocol/membership/membership.js';
 import { nameOf, typeOf } from '../wire/messages.js';
 import type { RestoreInPieces, StateMachine } from '../machine/state-machine.js';
 import { machineBytes } from '../protocol/log/snapshots.js';
@@ -28,6 +29,8 @@ const PIECE_BYTES = 512;
 const INBOX_MAX = 512;
 /** Datagrams handled in one turn. */
 const TURN_MAX = 32;
+/** While a replica does not know what it is, it asks one machine after another who the members are, this far apart. */
+const SEARCH_US = 100_000;
 
 const TURN = 0;
 const TIMER = 1;
@@ -59,6 +62,8 @@ export interface ReplicaEvents {
   isForHost(from: number, to: number): boolean;
   /** A replica whose machine went wrong stops itself. Returns what becomes of it. */
   diverged(replica: number): { readonly fate: LogFate; readonly downUs: number };
+  /** The members list another directory under its id, or do not list it: its process ends, and is not started again. */
+  refused(replica: number): void;
 }
 
 export interface ReplicaSurroundings {
@@ -111,8 +116,17 @@ export class ReplicaHost implements EventHandler {
   private doubtful = false;
   /** What the operator says at the next start if nothing is on disk. */
   private first: FirstStart = 'ask';
-  /** It burnt down: nothing starts here until the machine is another host. */
+  /**
+   * It burnt down, or its directory is gone and its id belongs to that: nothing starts here until the machine is another
+   * host.
+   */
   isBurnt = false;
+  /** It was silent, and the operator has listed an identity for it that no directory has: it can begin no more. */
+  isGivenUp = false;
+  /** How many directories the host had before: each has an identity of its own (C7). */
+  private directories = 0;
+  /** When it last asked for the members because it did not know what it is, µs. */
+  private searchedUs = -Infinity;
   /** The host that the machine was before it was nobody. */
   private former: number | undefined;
   /** How many times as long as usual everything takes. */
@@ -188,6 +202,17 @@ export class ReplicaHost implements EventHandler {
     return this.core !== undefined && this.core.state.logView >= 0 && !this.core.state.isEcho;
   }
 
+  /** Which of its directories it has, counted from 0; undefined: nothing is on its disk yet. */
+  get directory(): number | undefined {
+    if (!this.around.asks) return this.directories;
+    return this.core?.state.starting === false && this.around.disk.isWritten ? this.directories : undefined;
+  }
+
+  /** It is the host that the machine was when the run began, and is still to begin as that. */
+  get mayBegin(): boolean {
+    return this.core === undefined && !this.isBurnt && this.hostId !== undefined && this.hostIds.length === 1;
+  }
+
   /** True if a restart that keeps the disk would find an installed log. */
   get hasInstalledLog(): boolean {
     return this.around.disk.hasInstalledLog;
@@ -200,6 +225,11 @@ export class ReplicaHost implements EventHandler {
     this.around.disk.joins();
     this.around.network.moveIn(this.id);
     this.isBurnt = false;
+    this.hasForgotten = false;
+    this.doubtful = false;
+    this.first = 'ask';
+    this.isGivenUp = false;
+    this.directories = 0;
     this.hostId = hostId;
     this.hostIds.push(hostId);
     this.config = { ...this.config, hostId };
@@ -224,7 +254,7 @@ export class ReplicaHost implements EventHandler {
 
   /**
    * The machine burns down, disk and all. One that comes in its place with an empty disk and the old id is told that
-   * another identity is listed for it, and does not begin (C7).
+   * another identity is listed for it, and does not begin (C7): only with the fault `directory-lost` one comes.
    */
   burn(): void {
     this.logLost = true;
@@ -238,14 +268,16 @@ export class ReplicaHost implements EventHandler {
   start(): void {
     const { around } = this;
     const recovered = around.disk.recover();
-    const { asks } = around;
+    // A host that knows the members from its directory needs nobody to tell it what it is.
+    const knowsMembers = (recovered.hardState === undefined ? this.members : recovered.hardState.members) !== undefined;
+    const asks = around.asks && !knowsMembers;
     const lost =
       recovered.hardState === undefined
         ? asks || this.members !== undefined
         : recovered.log === undefined || recovered.hardState.logView < 0;
     if (recovered.hardState !== undefined) this.first = 'ask';
     // A new seed for each life, as hosts draw it: it tells two lives apart.
-    const config = asks ? { ...this.config, seed: around.random.next() } : this.config;
+    const config = around.asks ? { ...this.config, seed: around.random.next() } : this.config;
     this.logLost = lost;
     this.probe = new MachineProbe(
       around.createMachine(),
@@ -450,7 +482,8 @@ export class ReplicaHost implements EventHandler {
 
   private takeTurn(): void {
     this.turnScheduled = false;
-    const { queue, clock } = this.around;
+    const { around } = this;
+    const { queue, clock } = around;
     if (queue.nowUs < this.pausedUntilUs) {
       this.scheduleTurn();
       return;
@@ -468,6 +501,12 @@ export class ReplicaHost implements EventHandler {
     }
     this.unreachables.length = 0;
     for (const members of this.told) {
+      const told = around.asks ? this.judgeTold(core, decodeMembership(members, 0, members.length)!) : 'taken';
+      if (told === 'refused') {
+        this.refuse();
+        return;
+      }
+      if (told === 'ignored') continue;
       this.guard(() => core.takeMembers(members, this.now));
       this.called('members');
     }
@@ -478,6 +517,14 @@ export class ReplicaHost implements EventHandler {
     if (this.now.monotonicUs >= core.wakeAtUs) {
       if (!this.tick(core)) return;
       this.called('tick');
+    }
+    if (core.state.starting && queue.nowUs - this.searchedUs >= SEARCH_US) {
+      this.searchedUs = queue.nowUs;
+      around.events.searchMembers(this.id, this.taker());
+    }
+    if (around.asks && !core.state.starting && this.isAnothers(core.state.members)) {
+      this.refuse();
+      return;
     }
     if (this.stopping?.seen === true && this.crashing === undefined) {
       this.guard(() => core.finish(this.now));
@@ -506,6 +553,28 @@ export class ReplicaHost implements EventHandler {
     this.busyUntilUs = queue.nowUs + costUs + (1 + this.messages - before) * this.around.messageCostUs * this.slowness;
     if (this.inbox.length > 0 || this.tokens.length > 0) this.scheduleTurn();
     this.setTimer();
+  }
+
+  /** What a real host does with what it is told of the members. */
+  private judgeTold(core: SimulatedReplicaCore, members: Membership): 'taken' | 'ignored' | 'refused' {
+    const { state } = core;
+    if (members.index <= state.members.index) return 'ignored';
+    const own = hostOf(members, this.hostId!);
+    // It has no identity while it is starting.
+    if (state.starting && (own === undefined || isNamed(own))) return 'refused';
+    return members.decided === 0 && !members.hosts.every(isNamed) ? 'ignored' : 'taken';
+  }
+
+  /** Rule C7: under its id the members list another directory than it has. */
+  isAnothers(members: Membership): boolean {
+    const own = hostOf(members, this.hostId!);
+    return own !== undefined && isNamed(own) && own.identityHi !== identityOf(this.directories);
+  }
+
+  /** The operator has to put another host in its place. */
+  private refuse(): void {
+    this.around.events.refused(this.id);
+    this.burn();
   }
 
   /**
@@ -577,6 +646,10 @@ export class ReplicaHost implements EventHandler {
     this.hasForgotten = true;
     this.first = wiped;
     this.doubtful = wiped === 'ask' || this.doubtful;
+    this.directories++;
+    this.members = undefined;
+    // On an empty directory only the hosts of the cluster file find out who the others are.
+    if (this.hostId! >= this.config.replicas) this.burn();
   }
 
   /** The process is gone. `stop`: cleanly, so its disk has everything. */
@@ -624,4 +697,13 @@ export class ReplicaHost implements EventHandler {
       throw new Violation('core-invariant', `replica ${this.id}: ${error.message}`, { cause: error });
     throw new Violation('core-exception', `replica ${this.id}: ${text}`, { cause: error });
   }
+}
+
+/** The upper half of the identity that an operator lists for that directory of a host; undefined: one that nothing has. */
+export function identityOf(directory: number | undefined): number {
+  return directory === undefined ? -1 : 1 + directory;
+}
+
+function isNamed({ identityHi, identityLo }: { readonly identityHi: number; readonly identityLo: number }): boolean {
+  return (identityHi | identityLo) !== 0;
 }

@@ -26,6 +26,8 @@ export interface SimulationTotals {
   directoriesLost: number;
   /** Replicas that stopped because others remembered more of them than they did themselves. */
   forgotten: number;
+  /** Stops because the members list another directory under that id. */
+  refused: number;
   repairs: number;
   /** Requests held back until their timestamp was due. */
   held: number;

@@ -7,6 +7,7 @@ export class Tally {
   logsLost = 0;
   directoriesLost = 0;
   forgottenStops = 0;
+  refusedStops = 0;
   private readonly counters = new Float64Array(COUNTER_NAMES.length);
   /** By replica: the counters of its present process that are in `counters` already. */
   private readonly seen: readonly Float64Array[];

@@ -32,6 +32,7 @@ export function totalsOf({
     logsLost: tally.logsLost,
     directoriesLost: tally.directoriesLost,
     forgotten: tally.forgottenStops,
+    refused: tally.refusedStops,
     repairs: tally.counter('repairs'),
     held: tally.counter('requests_held'),
     rollbacks: tally.counter('rollbacks'),

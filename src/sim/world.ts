@@ -170,6 +170,8 @@ export interface World {
 /** The sizes for which a world is drawn. */
 export interface WorldBounds {
   readonly replicas: number;
+  /** Replicas that the cluster begins with. */
+  readonly first: number;
   readonly clients: number;
   /** Lanes of a client. */
   readonly lanes: number;
@@ -246,7 +248,7 @@ export function drawWorld(seed: number, allowed: ReadonlySet<string>, bounds: Wo
         waitMaxUs: random.pick([30_000, 80_000, 200_000]),
       }),
     ),
-    firstStarts: part('first-start', (random) => drawFirstStarts(random, replicas, ticks)),
+    firstStarts: part('first-start', (random) => drawFirstStarts(random, bounds.first, ticks)),
     directoryLosses: part('directory-lost', (random) => drawDirectoryLosses(random, replicas, ticks)),
   };
   const random = new Random(seed).fork('world newcomers');

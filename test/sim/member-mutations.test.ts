@@ -1,6 +1,7 @@
 // Each rule of epochs that is broken (member-mutations.ts) is noticed in a run with changing members, and the same run of
 // the cores that ship passes. When the cores change a run may lose what made it special: then those that follow are tried.
 import t from 'tap';
+import type { FaultName } from '../../src/sim/faults.js';
 import { simulate } from '../../src/sim/simulation.js';
 import { MEMBER_FAULTS, MEMBER_MUTATIONS } from './member-mutations.js';
 import { mutated } from './mutations.js';
@@ -19,6 +20,7 @@ const KNOWN: Readonly<Record<string, readonly [seed: number, replicas: number]>>
   rejoin: [23, 3],
   emptyvote: [1, 1],
   spare: [1, 3],
+  otherdirectory: [193, 3],
 };
 
 /** Seeds tried behind the kept one. */
@@ -28,6 +30,10 @@ const NOT_COUNTED = new Set(['stuck', 'core-exception']);
 const RUN = { ticks: 300_000, faults: new Set(MEMBER_FAULTS) };
 /** An ambush of many steps, which other faults disturb. */
 const LONG_RUN = { ticks: 600_000, faults: new Set(['members', 'ambush', 'pause', 'loss'] as const) };
+const OTHER_RUNS: Readonly<Record<string, { readonly ticks: number; readonly faults: ReadonlySet<FaultName> }>> = {
+  'slot-voter': LONG_RUN,
+  otherdirectory: { ...RUN, faults: new Set([...MEMBER_FAULTS, 'directory-lost']) },
+};
 
 t.test('every mutation has a run that notices it', (t) => {
   t.same(Object.keys(KNOWN).sort(), MEMBER_MUTATIONS.map(({ name }) => name).sort());
@@ -37,7 +43,7 @@ t.test('every mutation has a run that notices it', (t) => {
 for (const mutation of MEMBER_MUTATIONS) {
   t.test(`${mutation.name}: ${mutation.breaks}`, (t) => {
     const [first, replicas] = KNOWN[mutation.name]!;
-    const run = mutation.name === 'slot-voter' ? LONG_RUN : RUN;
+    const run = OTHER_RUNS[mutation.name] ?? RUN;
     for (let seed = first; seed <= first + FURTHER; seed++) {
       const { failure } = simulate({ ...run, seed, replicas, ...mutated(mutation) });
       if (failure === undefined || NOT_COUNTED.has(failure.invariant)) continue;

@@ -176,6 +176,13 @@ export const MEMBER_MUTATIONS: readonly Mutation[] = [
     breaks: 'views are compared by their counters, not by their epochs first (C5)',
     replica: compareCounters,
   },
+  {
+    name: 'otherdirectory',
+    breaks: 'nobody says that the log lists another directory under an id (C7)',
+    replica: ({ state }) => {
+      state.mayBeNamed = () => false;
+    },
+  },
   ...(
     [
       ['rejoin', 'acknowledge-with-lost-log'],

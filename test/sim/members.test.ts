@@ -71,6 +71,24 @@ t.test('other voters are asked for while a replica is cut off in part, whatever 
   t.end();
 });
 
+t.test('members change in a cluster that is new, and while hosts lose their directories', (t) => {
+  const sums = { epochs: 0, directoriesLost: 0, forgotten: 0, refused: 0 };
+  for (const [name, seeds] of [
+    ['first-start', [117, 122]],
+    ['directory-lost', [44, 65, 193]],
+  ] as const)
+    for (const seed of seeds)
+      for (const replicas of [3, 5]) {
+        const { failure, totals, plan } = simulate({ seed, replicas, ticks: 200_000 });
+        t.equal(failure, undefined, `seed ${seed}, ${replicas} replicas: ${failure?.detail}`);
+        t.match(plan, name, `seed ${seed}`);
+        for (const sum of Object.keys(sums) as (keyof typeof sums)[]) sums[sum] += totals[sum];
+      }
+  t.comment(JSON.stringify(sums));
+  for (const [what, sum] of Object.entries(sums)) t.ok(sum > 0, what);
+  t.end();
+});
+
 t.test('an even number of voters, with all other faults and without', (t) => {
   for (const seed of [2, 3])
     for (const replicas of [2, 4, 6])

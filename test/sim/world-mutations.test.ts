@@ -30,6 +30,7 @@ function* runsFrom({ seed: first, replicas: firstSize, world }: WorldMutation): 
       const { workload, limits } = drawPlan(new Random(seed).fork('plan'), faults);
       const { newcomers, ...parts } = drawWorld(seed, faults, {
         replicas,
+        first: replicas,
         clients: workload.clients,
         lanes: workload.lanes,
         lanesPerSession: limits.lanesPerSession,

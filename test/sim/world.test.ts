@@ -16,7 +16,7 @@ import {
 } from '../../src/sim/world.js';
 
 const NAMES = Object.keys(WORLD_FAULTS) as WorldFaultName[];
-const BOUNDS: WorldBounds = { replicas: 3, clients: 4, lanes: 4, lanesPerSession: 64, ticks: 500_000 };
+const BOUNDS: WorldBounds = { replicas: 3, first: 3, clients: 4, lanes: 4, lanesPerSession: 64, ticks: 500_000 };
 const FIELDS: Readonly<Record<WorldFaultName, keyof World>> = {
   distance: 'distance',
   busy: 'busy',
@@ -90,6 +90,7 @@ function runWith(
     const plan = drawPlan(new Random(seed).fork('plan'), faults);
     const world = drawWorld(seed, faults, {
       replicas: 3,
+      first: 3,
       clients: plan.workload.clients,
       lanes: plan.workload.lanes,
       lanesPerSession: plan.limits.lanesPerSession,
