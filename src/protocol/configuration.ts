@@ -11,6 +11,7 @@
  * every look-up is one in an array, with the view as the index.
  */
 import { invariant } from './invariant.js';
+import { count } from './masks.js';
 
 /** Most voters: bounded by C(N−1, q−1) staying small. */
 export const MAX_REPLICAS = 13;
@@ -100,6 +101,11 @@ export class Configuration {
   /** The slots of the view's quorum, primary included; a mask. */
   memberMask(view: number): number {
     return this.masks[(view - this.first) % this.cycle]!;
+  }
+
+  /** These slots have as many voters as a quorum. More of them are right than wrong, where at most f are wrong. */
+  hasQuorum(slots: number): boolean {
+    return count(slots & this.voters) >= this.quorum;
   }
 
   /** The ids of the voters in these slots, a mask, ascending. Allocates: not for the fast path. */

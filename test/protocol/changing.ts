@@ -5,7 +5,7 @@ import { Feature, FEATURE_NAMES, featureOperation } from '../../src/protocol/log
 import { encodeMembership } from '../../src/protocol/membership/membership.js';
 import { encodeOperation, type ConfigureOperation } from '../../src/protocol/membership/operations.js';
 import { Request, RequestFlag, ReplicaStatus } from '../../src/wire/messages.js';
-import { Cluster, hasher, type HandClient, type Packet, type TestReplica } from './harness.js';
+import { Cluster, hasher, type ClusterOptions, type HandClient, type Packet, type TestReplica } from './harness.js';
 
 export class Changing extends Cluster {
   /** Answers to questions about the members get through. */
@@ -19,8 +19,13 @@ export class Changing extends Cluster {
    * `n` replicas whose identities are known.
    * @param begun `named`; `unnamed`: without identities; `switched`: the same, and the log switched the feature on
    */
-  constructor(n: number, keepsLog = true, begun: 'named' | 'unnamed' | 'switched' = 'named') {
-    super(n, { features: begun === 'switched' ? 0 : Feature.membership, keepsLog });
+  constructor(
+    n: number,
+    keepsLog = true,
+    begun: 'named' | 'unnamed' | 'switched' = 'named',
+    options: ClusterOptions = {},
+  ) {
+    super(n, { ...options, features: begun === 'switched' ? 0 : Feature.membership, keepsLog });
     this.operator = this.hand();
     const all = Array.from({ length: n }, (_, id) => id);
     this.give(this.operator, Request, this.operator.registration(10), ...this.quorum());

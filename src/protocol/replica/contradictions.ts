@@ -2,14 +2,14 @@
  * Messages that contradict what is committed here. Each is ignored, as if it had been lost, and named; all replicas are
  * told what this one has committed, so that those that differ answer.
  *
- * A replica that f + 1 others contradict is in the wrong, since at most f are: it stops itself (`log-diverged`). So no
- * replica, whatever it says, stops another.
+ * A replica that a quorum of the voters contradicts is in the wrong, since at most f voters are: it stops itself
+ * (`log-diverged`). So no replica, whatever it says, stops another.
  */
 import { toHex } from '../../wire/u64.js';
 import { SLOTS } from '../configuration.js';
 import type { Instant } from '../contract.js';
 import { Counter } from '../counters.js';
-import { count, lowest } from '../masks.js';
+import { lowest } from '../masks.js';
 import { DivergedError, OTHERS_GO_ON } from './diverged-error.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './replica-sender.js';
@@ -86,6 +86,15 @@ export class Contradictions {
     this.sendChain(from, index);
   }
 
+  /** Another host has that slot: what was heard from there is of the one before. */
+  forget(slot: number): void {
+    this.last[slot] = undefined;
+    this.replicas &= ~(1 << slot);
+    this.answeredUs[slot] = -Infinity;
+    this.named[slot] = '';
+    this.namedUs[slot] = -Infinity;
+  }
+
   private judge(): void {
     const { state } = this;
     let replicas = 0;
@@ -96,7 +105,7 @@ export class Contradictions {
         replicas |= 1 << r;
     });
     this.replicas = replicas;
-    if (count(replicas) <= state.configuration.f) return;
+    if (!state.configuration.hasQuorum(replicas)) return;
     throw new DivergedError(
       'log-diverged',
       `what replica ${state.hosts.self} takes for committed is not what replicas ${state.hosts.namesOf(replicas)} committed: ${this.last

@@ -65,6 +65,10 @@ export class DigestsHeard {
     return mask;
   }
 
+  forget(replica: number): void {
+    this.said[replica]!.length = 0;
+  }
+
   take(replica: number, said: DigestAt): void {
     const list = this.said[replica]!;
     const before = list.findIndex(({ index }) => index === said.index);

@@ -3,10 +3,11 @@
  * are committed (contradictions.ts), different states after the same log, and different limits that decide what is
  * executed (state-digests.ts).
  *
- * Which one is at fault? One replica's word against another's decides nothing. A replica is in the wrong if f + 1 others
- * contradict its committed log, or share another state or other limits, since at most f are wrong: it stops *itself*, by
- * throwing DivergedError. So no replica, whatever it says, stops another, and of two that are alone neither is stopped:
- * each names the other, until a third decides.
+ * Which one is at fault? One replica's word against another's decides nothing. A replica is in the wrong if a quorum of
+ * the voters contradicts its committed log, or shares another state or other limits, since at most f voters are wrong: it
+ * stops *itself*, by throwing DivergedError. So no replica, whatever it says, stops another, and of two that are alone
+ * neither is stopped: each names the other, until a third decides. Hosts that do not vote stop nobody, however many they
+ * are: nothing says how many of them may be wrong.
  *
  * `StateDigest` carries all three. With a digest it is about machine and session table at a snapshot's index; without
  * one (zero) it is about the log alone, and may ask for the other's digest; at index 0, where there is no state yet,
@@ -40,6 +41,10 @@ export class Divergence {
   ) {
     this.digests = new StateDigests(state, sender, hasher, (error, now) => this.stop(error, now));
     this.contradictions = new Contradictions(state, sender, (index) => this.digests.at(index));
+    state.hosts.onOther((slot) => {
+      this.digests.forget(slot);
+      this.contradictions.forget(slot);
+    });
   }
 
   /** Replicas that differ from this one in committed entries, as far as it knows; a mask, as the next two. */

@@ -87,7 +87,7 @@ export class StateDigests {
   private readonly differedAt: Float64Array;
   private readonly digest = new Uint8Array(8);
 
-  /** @param stops called when f + 1 others share another state, or other limits, than this replica has */
+  /** @param stops called when a quorum of the voters shares another state, or other limits, than this replica has */
   constructor(
     private readonly state: ReplicaState,
     private readonly sender: Sender,
@@ -125,6 +125,22 @@ export class StateDigests {
       own.repeats++;
       own.repeatUs = now.monotonicUs + this.pauseUs(own.repeats);
       this.ask(own, now);
+    }
+    this.findRepeat();
+  }
+
+  /** Another host has that slot: what was heard from there is of the one before. */
+  forget(slot: number): void {
+    const others = ~(1 << slot);
+    this.states &= others;
+    this.limits &= others;
+    this.decided &= others;
+    this.differedAt[slot] = -1;
+    this.heard.forget(slot);
+    for (const own of this.own) {
+      own.heard &= others;
+      own.agreed &= others;
+      own.differed &= others;
     }
     this.findRepeat();
   }
@@ -207,20 +223,20 @@ export class StateDigests {
     const { state } = this;
     /** Replicas by what they have in place of what this one has; masks. */
     const differing = new Map<string, number>();
-    let agreeing = 1;
+    let agreeing = 1 << state.id;
     for (let rest = state.hosts.listed; rest !== 0; rest &= rest - 1) {
       const r = lowest(rest);
       const said = this.heard.of(r, own.index);
       if (said === undefined || !areComparable(own, said)) continue;
       if (comparedPart(said) === comparedPart(own)) {
-        agreeing++;
+        agreeing |= 1 << r;
         this.settle(own, r);
       } else {
         differing.set(comparedPart(said), (differing.get(comparedPart(said)) ?? 0) | (1 << r));
       }
     }
     for (const replicas of differing.values())
-      if (count(replicas) > state.configuration.f) this.stopBy(own, replicas, now);
+      if (state.configuration.hasQuorum(replicas)) this.stopBy(own, replicas, now);
     for (const replicas of differing.values())
       for (let rest = replicas; rest !== 0; rest &= rest - 1) this.differs(own, lowest(rest), agreeing);
   }
@@ -236,14 +252,18 @@ export class StateDigests {
     if (own.index > this.differedAt[r]!) this.states &= ~(1 << r);
   }
 
-  /** Replica `r` differs. Said when it is found, and again when it becomes known which replica is in the wrong. */
+  /**
+   * Replica `r` differs. Said when it is found, and again when it becomes known which replica is in the wrong.
+   * @param agreeing those that have the same as this one, itself included; a mask
+   */
   private differs(own: Own, r: number, agreeing: number): void {
-    const isDecided = agreeing > this.state.configuration.f;
+    const { configuration } = this.state;
+    const isDecided = configuration.hasQuorum(agreeing);
     const known = own.index === 0 ? this.limits : this.states;
     const isNews = ((known >>> r) & 1) === 0 || (isDecided && ((this.decided >>> r) & 1) === 0);
     if (isDecided) this.decided |= 1 << r;
     else if (isNews) this.decided &= ~(1 << r);
-    if (isNews) this.nameDifference(own, r, isDecided ? agreeing : 0);
+    if (isNews) this.nameDifference(own, r, isDecided ? count(agreeing & configuration.voters) : 0);
     if (own.index === 0) {
       this.limits |= 1 << r;
       return;
@@ -254,7 +274,7 @@ export class StateDigests {
     this.differedAt[r] = Math.max(this.differedAt[r]!, own.index);
   }
 
-  /** @param majority replicas that agree with this one, if that decides; otherwise 0 */
+  /** @param majority voters that have the same as this one, if that decides; otherwise 0 */
   private nameDifference(own: Own, r: number, majority: number): void {
     const said = this.heard.of(r, own.index)!;
     const id = this.state.hosts.idOf(r);
@@ -274,11 +294,11 @@ export class StateDigests {
       );
   }
 
-  /** The replicas `replicas`, more than f, share something else than this one has. */
+  /** The replicas `replicas`, a quorum of voters among them, share something else than this one has. */
   private stopBy(own: Own, replicas: number, now: Instant): void {
     if (this.isWrong) return;
     this.isWrong = true;
-    // f + 1 others share another state, so what this one says gives no majority to its own state, wherever that came
+    // A quorum shares another state, so what this one says gives no majority to its own state, wherever that came
     // from.
     if (own.isEcho) this.sendToAll(own, false);
     const others = this.state.hosts.namesOf(replicas);
