@@ -47,10 +47,11 @@ interface MachineFigures {
   readonly bytesAKey: number;
   readonly longestWriteMs: number;
   readonly beginMs: number;
-  readonly pieces: Times & { readonly count: number; readonly cpuMs: number };
+  readonly beginCpuMs: number;
+  readonly pieces: Times & { readonly count: number; readonly cpuMs: number; readonly longestCpuMs: number };
   readonly atOnce: { readonly wallMs: number; readonly cpuMs: number };
   readonly restoreMs: number;
-  readonly restorePieces: Times & { readonly cpuMs: number; readonly endMs: number };
+  readonly restorePieces: Times & { readonly cpuMs: number; readonly longestCpuMs: number; readonly endMs: number };
   readonly digestMs: number;
 }
 
@@ -111,6 +112,7 @@ function measureMachine(keys: number): MachineFigures {
   const target = new Uint8Array(begun.result.length);
   const pieces: number[] = [];
   let piecesCpuMs = 0;
+  let longestCpuMs = 0;
   for (let at = 0, written = 0; at < target.length; ) {
     const piece = measured(() => {
       const bytes = begun.result.step(DEFAULT_PIECES.bytes);
@@ -120,6 +122,7 @@ function measureMachine(keys: number): MachineFigures {
     at += piece.result;
     pieces.push(piece.wallMs);
     piecesCpuMs += piece.cpuMs;
+    longestCpuMs = Math.max(longestCpuMs, piece.cpuMs);
     for (let i = 0; i < WRITES_BETWEEN; i++) put(scattered(written++ * 31, keys));
   }
   const { wallMs, cpuMs: cpu, result: snapshot } = measured(() => machine.snapshot());
@@ -132,7 +135,8 @@ function measureMachine(keys: number): MachineFigures {
     bytesAKey,
     longestWriteMs,
     beginMs: begun.wallMs,
-    pieces: { ...timesOf(pieces), count: pieces.length, cpuMs: piecesCpuMs },
+    beginCpuMs: begun.cpuMs,
+    pieces: { ...timesOf(pieces), count: pieces.length, cpuMs: piecesCpuMs, longestCpuMs },
     atOnce: { wallMs, cpuMs: cpu },
     restoreMs: restored.wallMs,
     restorePieces,
@@ -146,13 +150,15 @@ function restoreInPieces(machine: KvMachine, snapshot: Uint8Array): MachineFigur
   const restore = machine.beginRestore(snapshot.length);
   const pieces: number[] = [];
   let piecesCpuMs = 0;
+  let longestCpuMs = 0;
   for (let at = 0; at < snapshot.length; at += chunkBytes) {
     const piece = measured(() => restore.step(snapshot.subarray(at, at + chunkBytes)));
     pieces.push(piece.wallMs);
     piecesCpuMs += piece.cpuMs;
+    longestCpuMs = Math.max(longestCpuMs, piece.cpuMs);
   }
   const ended = measured(() => restore.end());
-  return { ...timesOf(pieces), cpuMs: piecesCpuMs, endMs: ended.wallMs };
+  return { ...timesOf(pieces), cpuMs: piecesCpuMs, longestCpuMs, endMs: ended.wallMs };
 }
 
 /** Writes at a steady rate, whatever has been answered; what finds no free lane waits in the client. */
@@ -259,13 +265,14 @@ function ms(time: number): string {
 }
 
 function machineText(figures: MachineFigures): string {
-  const { keys, bytesAKey, longestWriteMs, beginMs, pieces, atOnce, restoreMs, restorePieces, digestMs } = figures;
+  const { keys, bytesAKey, longestWriteMs, beginMs, beginCpuMs, pieces, atOnce, restoreMs, restorePieces, digestMs } =
+    figures;
   return [
     `${formatCount(keys)} keys of ${KEY_BYTES} + ${VALUE_BYTES} bytes`,
     `  memory          ${bytesAKey.toFixed(0)} bytes a key; longest write while they came ${ms(longestWriteMs)}`,
-    `  in pieces       begin ${ms(beginMs)}; ${formatCount(pieces.count)} pieces: p50 ${ms(pieces.p50Ms)}, p99 ${ms(pieces.p99Ms)}, longest ${ms(pieces.longestMs)}; together ${ms(pieces.cpuMs)} cpu`,
+    `  in pieces       begin ${ms(beginMs)} (cpu: ${ms(beginCpuMs)}); ${formatCount(pieces.count)} pieces: p50 ${ms(pieces.p50Ms)}, p99 ${ms(pieces.p99Ms)}, longest ${ms(pieces.longestMs)} (cpu: ${ms(pieces.longestCpuMs)}); together ${ms(pieces.cpuMs)} cpu`,
     `  at once         ${ms(atOnce.wallMs)}, ${ms(atOnce.cpuMs)} cpu; digest ${ms(digestMs)}; restore ${ms(restoreMs)}`,
-    `  restore         in pieces: p50 ${ms(restorePieces.p50Ms)}, p99 ${ms(restorePieces.p99Ms)}, longest ${ms(restorePieces.longestMs)}; together ${ms(restorePieces.cpuMs)} cpu; end ${ms(restorePieces.endMs)}`,
+    `  restore         in pieces: p50 ${ms(restorePieces.p50Ms)}, p99 ${ms(restorePieces.p99Ms)}, longest ${ms(restorePieces.longestMs)} (cpu: ${ms(restorePieces.longestCpuMs)}); together ${ms(restorePieces.cpuMs)} cpu; end ${ms(restorePieces.endMs)}`,
   ].join('\n');
 }
 
