@@ -127,6 +127,10 @@ export const ERRORS = {
   'kv-result-too-large': { category: 'caller', retryable: false },
   /** A scan found only keys that have ended, more than it passes over. */
   'kv-ended-keys': { category: 'environment', retryable: true },
+  /** The changes after the revision asked for are no longer there. */
+  'watch-compacted': { category: 'caller', retryable: false },
+  /** No replica serves the watch: the feature `store` is off, the machine keeps no changes, or there are too many. */
+  'watch-refused': { category: 'environment', retryable: true },
   /** An answer that the state machine in use would not give. */
   'result-unexpected': { category: 'environment', retryable: false },
   /** InvariantError: a rule of the protocol did not hold; the replica stopped. A bug. */

@@ -19,6 +19,8 @@ export {
   type StoreValue,
   type TransactionResult,
 } from './client/store-client.js';
+export type { StoreWatch, WatchOptions } from './client/store-watch.js';
+export { WatchCompactedError, type StoreChange } from './client/watch-reader.js';
 export type { KeyCondition, KeyState, StoreEntry } from './machine/store/codec.js';
 export { StatusClient, type StatusAnswer, type StatusClientOptions } from './client/status-client.js';
 export { openClock } from './clock/open.js';

@@ -15,6 +15,7 @@ import { NO_OWNER, ownedSessionLo } from '../protocol/log/session-owner.js';
 import { ClientSessions } from '../protocol/client/client-sessions.js';
 import { ClockJudge, type ClientClockReport } from './clock-judge.js';
 import { Diagnosis } from './diagnosis.js';
+import { WatchReader, type WatchRequest } from './watch-reader.js';
 import { FollowedMembers } from './followed-members.js';
 import { AddressBook } from '../host/address-book.js';
 import { loadCluster, type Cluster, type ClusterConfig } from '../host/cluster-config.js';
@@ -28,7 +29,7 @@ import { TurnLoop } from '../host/turn-loop.js';
 import type { IdleStrategy } from '../transport/transport.js';
 import { CLIENT_SENDER } from '../wire/envelope.js';
 import { HOST_PLACES } from '../wire/host-ids.js';
-import { Members, READ_ONLY_LANES, RequestFlag, typeOf, type TypesFor } from '../wire/messages.js';
+import { Changes, Members, READ_ONLY_LANES, RequestFlag, typeOf, WatchLost, type TypesFor } from '../wire/messages.js';
 import { toHex } from '../wire/u64.js';
 
 export interface ClientHostOptions {
@@ -93,6 +94,7 @@ const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
 /** Part of that time for names that the others can do without. */
 const NAMES_MS = 1_000;
 const JUDGE_INTERVAL_MS = 250;
+const WATCH_INTERVAL_MS = 50;
 /** One or two sessions are refused if clocks differ; from this many in a row on, an operator should look. */
 const REFUSED_WARN = 4;
 
@@ -116,6 +118,8 @@ export class ClientHost {
   /** Why it is not answered. */
   readonly diagnosis: Diagnosis;
   private readonly members: FollowedMembers;
+  private readonly watches = new Set<WatchReader>();
+  private watchTimer: NodeJS.Timeout | undefined;
   /** The first session is being registered. */
   private connecting = true;
   private isClosed = false;
@@ -341,6 +345,51 @@ export class ClientHost {
     return ((this.reading[0]! >>> 0) * 2 ** 32 + (this.reading[1]! >>> 0)) / 1e6;
   }
 
+  /**
+   * Opens a watch, which ends when it fails or is closed, or with this client: it then fails with `client-closed`. Throws
+   * that if the client is closed already.
+   */
+  watch(request: WatchRequest): { taken(bytes: number): void; close(): void } {
+    if (this.isClosed) throw new JitPaxosError('client-closed', 'the client is closed; connect a new one');
+    const { loop, watches } = this;
+    const reader = new WatchReader(
+      {
+        ...request,
+        failed: (error) => {
+          this.forgetWatch(reader);
+          request.failed(error);
+        },
+      },
+      () => hostPlaces(loop),
+      () => crypto.getRandomValues(new Int32Array(1))[0]!,
+      loop.outbox,
+    );
+    watches.add(reader);
+    this.watchTimer ??= setInterval(
+      () => loop.turn((now) => watches.forEach((each) => each.tick(now))),
+      WATCH_INTERVAL_MS,
+    );
+    loop.turn((now) => reader.tick(now));
+    return {
+      taken: (bytes) => {
+        if (reader.taken(bytes)) loop.enter();
+      },
+      close: () => {
+        if (!watches.has(reader)) return;
+        this.forgetWatch(reader);
+        loop.enter();
+        reader.close();
+      },
+    };
+  }
+
+  private forgetWatch(reader: WatchReader): void {
+    this.watches.delete(reader);
+    if (this.watches.size > 0) return;
+    clearInterval(this.watchTimer);
+    this.watchTimer = undefined;
+  }
+
   /** Allocates. */
   clockReport(): ClientClockReport {
     return this.judge.report(this.members.hosts);
@@ -361,6 +410,8 @@ export class ClientHost {
 
   /** Open lanes are not completed. */
   async close(): Promise<void> {
+    for (const watch of this.watches)
+      watch.fail(new JitPaxosError('client-closed', 'the client was closed; connect a new one, and watch again'));
     this.isClosed = true;
     clearInterval(this.judgeTimer);
     await this.loop.close();
@@ -464,6 +515,12 @@ export class ClientHost {
               case Members.type:
                 members.onMembers(bytes, offset, now);
                 return;
+              case Changes.type:
+                for (const watch of this.watches) watch.onChanges(bytes, offset, from, now);
+                return;
+              case WatchLost.type:
+                for (const watch of this.watches) watch.onLost(bytes, offset, from, now);
+                return;
               default:
                 known satisfies never; // each message for the host has its case; the others are for the core
                 if (members.unsureFrom < Infinity && members.mayBeOfOthers(from, now)) return;
@@ -475,6 +532,7 @@ export class ClientHost {
           unreachable: (replica, now) => this.sessions.unreachable(replica, now),
           endTurn: (now) => {
             this.sessions.endTurn(now);
+            if (this.watches.size > 0) for (const watch of this.watches) watch.endTurn(now);
             if (this.connecting && this.sessions.core.lists.leavesNoQuorum)
               reject(new JitPaxosError('cluster-file-changed', `connecting is refused: ${diagnosis.listsDiffer!}`));
           },
@@ -522,6 +580,12 @@ function mergeTimings(options: ClientHostOptions): ClientTimings {
       );
   }
   return merged;
+}
+
+function hostPlaces(loop: TurnLoop): number[] {
+  const places: number[] = [];
+  for (let place = 0; place < HOST_PLACES; place++) if (loop.isHost(place)) places.push(place);
+  return places;
 }
 
 export function aborted(signal: AbortSignal): JitPaxosError {

@@ -13,6 +13,7 @@ import { Outcome } from '../protocol/contract.js';
 import { ReplyStatus } from '../wire/messages.js';
 import { checkInteger, checkKeys, optionNames, show } from '../host/options.js';
 import { aborted, CLIENT_HOST_OPTION_NAMES, ClientHost, type ClientHostOptions } from './client-host.js';
+import type { WatchRequest } from './watch-reader.js';
 import { clientMetrics, DURATION_BOUNDS_US } from './client-metrics.js';
 import { clientStats, type ClientStats } from './client-stats.js';
 
@@ -79,7 +80,18 @@ class SignalCalls {
   };
 }
 
+let hostOf: (client: Client) => ClientHost;
+
+/** Opens a watch of a client's: see StoreWatch. */
+export function watchOn(client: Client, request: WatchRequest): ReturnType<ClientHost['watch']> {
+  return hostOf(client).watch(request);
+}
+
 export class Client {
+  static {
+    hostOf = (client) => client.host;
+  }
+
   /** By lane. */
   private readonly open: (Call | undefined)[];
   private readonly idleLanes: number[];

@@ -29,7 +29,9 @@ import {
 } from '../machine/store/codec.js';
 import { RENEWED_MAX, type StoreOperationName } from '../machine/store/layout.js';
 import { notUnderstood, resultTooLarge, storeFull, toBytes, type Bytes } from './bytes-or-text.js';
-import type { CallOptions, Client } from './client.js';
+import { encodeTick } from '../machine/store/codec.js';
+import { Client, type CallOptions } from './client.js';
+import { StoreWatch, type WatchOptions } from './store-watch.js';
 
 /** The value of a key, and what the store knows of it. */
 export interface StoreValue extends KeyState {
@@ -237,6 +239,29 @@ export class StoreClient {
   async revoke(lease: Pick<StoreLease, 'number'>, options?: CallOptions): Promise<boolean> {
     const length = encodeRevoke(this.scratch, 0, lease.number);
     return decoded('revoke', await this.client.execute(this.scratch.subarray(0, length), options)).status === 'ok';
+  }
+
+  /**
+   * The changes of all keys that begin with a prefix, or with one of several: each once, in the order of their revisions,
+   * from another replica if one is silent. It begins at once, not with the first `next`; it ends when the loop over it is
+   * left, or `return` is called. A transaction's changes come one after another.
+   *
+   * Its `next` rejects with `watch-compacted` if the changes after `from` are no longer there, or this reader was too slow:
+   * read again, then watch from the revision of that read. Also with `watch-refused` if no replica serves it, `aborted`,
+   * `client-closed`, and without `from` with the errors of `scan`. Throws `option-invalid`.
+   */
+  watch(prefix: Bytes | readonly Bytes[], options: WatchOptions = {}): StoreWatch {
+    const { client } = this;
+    if (!(client instanceof Client))
+      throw new JitPaxosError('option-invalid', 'a watch needs a Client; make the StoreClient with one');
+    const prefixes = (typeof prefix === 'string' || prefix instanceof Uint8Array ? [prefix] : prefix).map(toBytes);
+    return new StoreWatch(
+      client,
+      prefixes,
+      options,
+      async () => (await this.scan({ limit: 1 })).revision,
+      () => client.execute(this.scratch.subarray(0, encodeTick(this.scratch, 0))),
+    );
   }
 
   /** Looks as if it had ended since the last operation: the log's time has to decide. */

@@ -47,12 +47,26 @@ import type {
   SnapshotInPieces,
   StateMachine,
 } from './state-machine.js';
+import type { WatchableStore } from './store/change-ring.js';
 import { PASSED_KEYS_MAX } from './store/layout.js';
 import { StoreOperations } from './store/operations.js';
 
 export type { KvOptions } from './kv-store.js';
 
+let storeOf: (machine: KvMachine) => KvStore;
+
+/** The store of a key-value machine, if its changes can be watched: they are numbered, and it keeps them. */
+export function watchableOf(machine: StateMachine): WatchableStore | undefined {
+  if (!(machine instanceof KvMachine)) return undefined;
+  const store = storeOf(machine);
+  return store.level > 0 && store.changes.size > 0 ? store : undefined;
+}
+
 export class KvMachine implements StateMachine {
+  static {
+    storeOf = (machine) => machine.#store;
+  }
+
   readonly #store: KvStore;
   /** The operations of level 1. */
   readonly #later: StoreOperations;

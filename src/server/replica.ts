@@ -19,7 +19,8 @@ import { DivergedError } from '../protocol/replica/diverged-error.js';
 import { Feature, featuresNamed } from '../protocol/log/features.js';
 import { encodeMembership, hostOf, type Membership } from '../protocol/membership/membership.js';
 import { identityOf, membershipOf } from '../protocol/membership/member-lists.js';
-import type { RestoreInPieces } from '../machine/state-machine.js';
+import { watchableOf } from '../machine/kv.js';
+import type { RestoreInPieces, StateMachine } from '../machine/state-machine.js';
 import type { Instant } from '../protocol/contract.js';
 import { DOUBLE_ZERO } from '../protocol/double-zero.js';
 import { ReplicaCore } from '../protocol/replica/replica-core.js';
@@ -32,7 +33,7 @@ import type { Address } from '../transport/transport.js';
 import type { MemberList } from '../wire/member-list.js';
 import { HOST_PLACES } from '../wire/host-ids.js';
 import { MEMBERS_WIRE_VERSION } from '../wire/versions.js';
-import { AskMembers, Members, Status, typeOf, type TypesFor } from '../wire/messages.js';
+import { AskMembers, Members, ReplicaStatus, Status, typeOf, Watch, type TypesFor } from '../wire/messages.js';
 import { CHAIN_REMEDY, chainWarning, openChain } from '../host/chain.js';
 import { listDigest, loadCluster, mergeLimits, type Cluster } from '../host/cluster-config.js';
 import { HostPlaces, placeOf, seedsOf } from '../host/host-places.js';
@@ -50,6 +51,7 @@ import { askerOf } from './members-rates.js';
 import { MembersService } from './members-service.js';
 import { statusReport } from './status-report.js';
 import { StatusService } from './status-service.js';
+import { WatchService } from './watch-service.js';
 import { SlowSnapshots } from './slow-snapshots.js';
 import { transitionLogger, transitionState } from './transition-log.js';
 import { majorityLostText, protocolReport, type ReplicaStatusReport } from '../host/status.js';
@@ -78,6 +80,7 @@ export class Replica {
   private readonly startedAtMs = performance.now();
   private readonly statusService: StatusService;
   private readonly membersService: MembersService;
+  private readonly watchService: WatchService;
   private readonly memberSearch: MemberSearch;
   private readonly places: HostPlaces;
   private readonly knownMembers: KnownMembers;
@@ -109,6 +112,7 @@ export class Replica {
     private readonly logLost: boolean,
     storedMembers: Membership,
     hash: Hash64,
+    machine: StateMachine,
   ) {
     this.statusService = new StatusService(
       () => this.status(),
@@ -136,6 +140,18 @@ export class Replica {
       () => core.state.view,
       loop.outbox,
       hash,
+      loop.datagramBytes,
+    );
+    this.watchService = new WatchService(
+      {
+        store: () => watchableOf(machine),
+        committed: () => core.state.committed,
+        view: () => core.state.view,
+        serves: () => core.state.status === ReplicaStatus.normal,
+        isPrimary: () => core.state.isPrimary,
+        isProven: (endpoint, owner) => hasProven(loop.peers, this.keys?.ring, endpoint, owner),
+      },
+      loop.outbox,
       loop.datagramBytes,
     );
     this.closed = new Promise((resolve, reject) => {
@@ -268,6 +284,7 @@ export class Replica {
         options.logLost ?? false,
         place.listed,
         hash,
+        options.machine,
       );
       replica.run(restore);
       if (replica.failure !== undefined) throw replica.failure;
@@ -414,7 +431,7 @@ export class Replica {
 
   /** @param restore has the machine's part of the snapshot on the disk */
   private run(restore: RestoreInPieces | undefined): void {
-    const { core, loop, statusService, membersService } = this;
+    const { core, loop, statusService, membersService, watchService } = this;
     let tickedUs = DOUBLE_ZERO;
     this.listenToStorage();
     loop.start({
@@ -442,6 +459,9 @@ export class Replica {
               askerOf(from, loop.reader.isUnlisted, hasProven(loop.peers, this.keys?.ring, from, owner)),
             );
             return;
+          case Watch.type:
+            watchService.onWatch(bytes, offset, from, now, owner);
+            return;
           case Members.type:
             this.memberSearch.onMembers(bytes, offset, now);
             return;
@@ -461,6 +481,7 @@ export class Replica {
         const copied = this.twoLives.look(loop.streamReturns, core.state.hosts, now.monotonicUs);
         if (copied !== 0)
           this.logger.warn('replica.two-lives', { replica: this.id, ...twoLivesText(core.state.hosts.idsOf(copied)) });
+        watchService.tick(now);
         if (core.state.starting || now.monotonicUs - this.heardUs > SILENCE_US) this.memberSearch.search(now);
       },
       unreachable: (replica, now) => core.unreachable(replica, now),
@@ -471,6 +492,7 @@ export class Replica {
         this.hearOnlyPresent();
         this.places.follow(core.state.members);
         core.flush(now);
+        watchService.push(now);
       },
       writeWakeUs: (out) => core.writeWakeUs(out),
       longestQuietUs: TICK_INTERVAL_US,

@@ -336,6 +336,61 @@ export const Members = defineMessage(
 );
 
 /**
+ * Client → replica's host: tell me the changes of the store after revision `after` of keys that begin with one of
+ * `prefixes` (each: length u16, then the bytes). It is sent again as a sign of life and, with a later `after`, as the
+ * acknowledgement of what came. `watch`: drawn by the client for each replica that it asks. `flags`: see WatchFlag.
+ * `window`: bytes of Changes that may be on their way unacknowledged.
+ */
+export const Watch = defineMessage(
+  'Watch',
+  38,
+  { view: 'u32', watch: 'u32', flags: 'u8', window: 'u32', after: 'u64', prefixes: 'bin16' },
+  5,
+);
+
+/**
+ * Answer to Watch, by the replica's host, now and whenever something is committed: all changes after revision `previous`
+ * up to revision `last` of keys that were asked for. `time`: agreed time of the replica's last operation, `nextEnd`: when
+ * the next key or lease ends, ms; 0: none will. `changes`: for each its kind u8 (0 put, 1 delete, 2 expire), revision
+ * u64, length of the key u16, of the value u16 (65,535: not given), key, value.
+ */
+export const Changes = defineMessage(
+  'Changes',
+  39,
+  { view: 'u32', watch: 'u32', previous: 'u64', last: 'u64', time: 'u64', nextEnd: 'u64', changes: 'bin16' },
+  5,
+);
+
+/**
+ * Replica's host → client: this replica does not serve the watch (any more). `reason`: see WatchLostReason. `oldest`: the
+ * revision after which it still has all changes.
+ */
+export const WatchLost = defineMessage('WatchLost', 40, { view: 'u32', watch: 'u32', reason: 'u8', oldest: 'u64' }, 5);
+
+/** Bits of Watch's `flags`. */
+export const WatchFlag = {
+  /** With values. */
+  values: 1,
+  /** Something was lost, or nothing came for long: send what follows `after` again, or say that there is nothing. */
+  again: 2,
+  /** No other replica serves this client: also as primary. */
+  anyone: 4,
+  /** It is over: forget it. */
+  end: 8,
+} as const;
+
+export const WatchLostReason = {
+  /** `after` lies before the oldest change that is still there. */
+  compacted: 1,
+  /** The state machine here keeps no changes, or the feature `store` is off. */
+  notKept: 2,
+  /** It serves as many watches as it can, or as it does for one client. */
+  tooMany: 3,
+  /** It is the primary: another replica should serve it. */
+  primary: 4,
+} as const;
+
+/**
  * Which part of the program handles which message. Every message is in at least one group. A message in no group does
  * not exist, and `validate` refuses it. The part that handles a group has a `switch` over its types that ends in
  * `never`, so a message without a handler does not compile. A new message is added in two places: here, and where its
@@ -364,9 +419,9 @@ const GROUPS = {
   /** Handled by the turn loop, before it asks the host or the core (turn-loop.ts). */
   turnLoop: [Challenge, Proof],
   /** Handled by the host of a replica (server/replica.ts). */
-  replicaHost: [Status, AskMembers, Members],
+  replicaHost: [Status, AskMembers, Members, Watch],
   /** Handled by the host of a client (client/client-host.ts). */
-  clientHost: [Members],
+  clientHost: [Members, Changes, WatchLost],
   /** Handled by a tool that asks replicas about themselves (client/inquiry.ts). */
   inquiry: [StatusReply, Members],
 } as const satisfies Record<string, readonly Message[]>;

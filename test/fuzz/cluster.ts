@@ -6,7 +6,7 @@
  * Clusters differ: encryption is required in some, in others one process is held back to the previous version of the
  * wire, and features are on from the beginning or not.
  */
-import { KvMachine } from '../../src/machine/kv.js';
+import { KvMachine, watchableOf } from '../../src/machine/kv.js';
 import { encodeGet, encodePut } from '../../src/machine/kv-codec.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { loadSipHash } from '../../src/native/siphash.js';
@@ -28,6 +28,7 @@ import type { KeyFile } from '../../src/host/key-file.js';
 import type { Random } from '../../src/sim/random.js';
 import { askerOf } from '../../src/server/members-rates.js';
 import { MembersService } from '../../src/server/members-service.js';
+import { WatchService } from '../../src/server/watch-service.js';
 import { hasProven } from '../../src/server/status-rates.js';
 import { StatusService } from '../../src/server/status-service.js';
 import { ArrayPool } from '../../src/transport/array-pool.js';
@@ -43,7 +44,16 @@ import {
   NO_KEY,
   SEALED_ENVELOPE_BYTES,
 } from '../../src/wire/envelope.js';
-import { AskMembers, Challenge, Proof, ReplicaStatus, ReplyStatus, Status, typeOf } from '../../src/wire/messages.js';
+import {
+  AskMembers,
+  Challenge,
+  Proof,
+  ReplicaStatus,
+  ReplyStatus,
+  Status,
+  typeOf,
+  Watch,
+} from '../../src/wire/messages.js';
 import type { MemberList } from '../../src/wire/member-list.js';
 import { Peers } from '../../src/wire/peers.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
@@ -174,6 +184,7 @@ export interface Replica extends Host {
   readonly core: ReplicaCore;
   readonly status: StatusService;
   readonly members: MembersService;
+  readonly watches: WatchService;
   /** Something was received in the turn that is open. */
   turnOpen: boolean;
 }
@@ -276,6 +287,7 @@ export class FuzzCluster {
     if (!host.turnOpen) return;
     host.turnOpen = false;
     host.core.flush(this.now);
+    host.watches.push(this.now);
     host.outbox.flush();
   }
 
@@ -306,6 +318,7 @@ export class FuzzCluster {
       for (const replica of this.replicas) {
         if (replica.core.wakeAtUs > this.now.monotonicUs) continue;
         replica.core.tick(this.now);
+        replica.watches.tick(this.now);
         replica.turnOpen = true;
       }
       this.client.tick(this.now);
@@ -465,8 +478,10 @@ export class FuzzCluster {
       if (type === Status.type) replica.status.onStatus(bytes, offset, from, this.now, owner, proven());
       else if (type === AskMembers.type)
         replica.members.onAskMembers(bytes, offset, from, this.now, owner, askerOf(from, false, proven()));
+      else if (type === Watch.type) replica.watches.onWatch(bytes, offset, from, this.now, owner);
       else replica.core.receive(bytes, offset, length, from, this.now, owner);
     });
+    const machine = new KvMachine({ maxKeys: 256, maxBytes: 65_536, expectedKeys: 256 });
     const core = new ReplicaCore(
       {
         id,
@@ -478,7 +493,7 @@ export class FuzzCluster {
       },
       host.outbox,
       disk,
-      new KvMachine({ maxKeys: 256, maxBytes: 65_536, expectedKeys: 256 }),
+      machine,
       hash,
       { transition: () => undefined },
       chain,
@@ -502,7 +517,19 @@ export class FuzzCluster {
       answers,
       hash,
     );
-    const replica: Replica = Object.assign(host, { core, status, members, turnOpen: false });
+    const watches = new WatchService(
+      {
+        store: () => watchableOf(machine),
+        committed: () => core.state.committed,
+        view: () => core.state.view,
+        serves: () => core.state.status === ReplicaStatus.normal,
+        isPrimary: () => core.state.isPrimary,
+        isProven: (endpoint, owner) => hasProven(host.peers, this.ring, endpoint, owner),
+      },
+      outbox,
+      DEFAULT_DATAGRAM_BYTES,
+    );
+    const replica: Replica = Object.assign(host, { core, status, members, watches, turnOpen: false });
     core.start({ hardState: undefined, log: undefined, ...(first === undefined ? {} : { first }) }, this.now);
     host.envelope.incarnation = core.state.incarnation;
     return replica;

@@ -71,6 +71,7 @@ const FROM_CLIENTS: readonly Message[] = [
   wire.Proof,
   wire.Status,
   wire.AskMembers,
+  wire.Watch,
 ];
 const REPORT_BYTES = encodeReport(REPORT);
 

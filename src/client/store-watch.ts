@@ -1,0 +1,183 @@
+/**
+ * The changes of the store as an async iterator: see StoreClient.watch.
+ *
+ * What the reader has not taken is bounded: beyond a megabyte the replica is not told to go on. If it meanwhile forgets
+ * the changes that come next, the iterator ends with `watch-compacted`, after all that came before.
+ */
+import { JitPaxosError } from '../errors.js';
+import { checkInteger, checkKeys, optionNames } from '../host/options.js';
+import { PREFIX_BYTES_MAX, PREFIXES_MAX } from '../wire/watches.js';
+import { watchOn, type Client } from './client.js';
+import type { StoreChange } from './watch-reader.js';
+
+export interface WatchOptions {
+  /** Changes after this revision. Default: those after the call. */
+  readonly from?: number;
+  /** Gives the new values as well. Default false. */
+  readonly values?: boolean;
+  /** Ends it: `next` rejects with `aborted`. */
+  readonly signal?: AbortSignal;
+}
+
+const OPTION_NAMES = optionNames<WatchOptions>({ from: true, values: true, signal: true });
+/** How long after the end of a key somebody asks for its removal: most of it by chance, so that not all do. */
+const TICK_MS = 2;
+const TICK_SPREAD_MS = 20;
+
+interface Waiting {
+  resolve(result: IteratorResult<StoreChange, undefined>): void;
+  reject(error: unknown): void;
+}
+
+export class StoreWatch implements AsyncIterableIterator<StoreChange, undefined> {
+  private buffered: { readonly change: StoreChange; readonly bytes: number }[] = [];
+  private taken = 0;
+  private waiting: Waiting[] = [];
+  private source: ReturnType<typeof watchOn> | undefined;
+  private isOver = false;
+  private error: JitPaxosError | Error | undefined;
+  private nextEnd = 0;
+  private tickTimer: NodeJS.Timeout | undefined;
+  private isTicking = false;
+  private readonly signal: AbortSignal | undefined;
+
+  /**
+   * Throws JitPaxosError `option-invalid`.
+   * @param present the revision of the store
+   * @param tick has the store remove what has ended
+   */
+  constructor(
+    private readonly client: Client,
+    prefixes: readonly Uint8Array[],
+    options: WatchOptions,
+    present: () => Promise<number>,
+    private readonly tick: () => Promise<unknown>,
+  ) {
+    checkKeys('option-invalid', 'watch', options, OPTION_NAMES);
+    const { from, values = false, signal } = options;
+    if (from !== undefined) checkInteger('option-invalid', 'watch: from', from, 0, Number.MAX_SAFE_INTEGER);
+    const total = prefixes.reduce((sum, { length }) => sum + length, 0);
+    if (prefixes.length === 0 || prefixes.length > PREFIXES_MAX || total > PREFIX_BYTES_MAX)
+      throw new JitPaxosError(
+        'option-invalid',
+        `a watch has 1 to ${PREFIXES_MAX} prefixes of ${PREFIX_BYTES_MAX} bytes together, not ${prefixes.length} of ${total}; use several watches`,
+      );
+    this.signal = signal;
+    if (signal?.aborted === true) this.onAbort();
+    signal?.addEventListener('abort', this.onAbort, { once: true });
+    const open = (after: number): void => {
+      if (this.isOver) return;
+      this.source = watchOn(client, {
+        prefixes,
+        values,
+        after,
+        changed: (change, bytes) => this.changed(change, bytes),
+        nextEnd: (ms) => this.endsNext(ms),
+        failed: (error) => this.fail(error),
+      });
+    };
+    if (from !== undefined) open(from);
+    else
+      present()
+        .then(open)
+        .catch((error: unknown) => this.fail(error as Error));
+  }
+
+  next(): Promise<IteratorResult<StoreChange, undefined>> {
+    const first = this.buffered[this.taken];
+    if (first !== undefined) {
+      this.taken++;
+      if (this.taken === this.buffered.length || this.taken === 1024) {
+        this.buffered = this.buffered.slice(this.taken);
+        this.taken = 0;
+      }
+      this.source?.taken(first.bytes);
+      return Promise.resolve({ done: false, value: first.change });
+    }
+    const { error } = this;
+    if (error !== undefined) {
+      this.error = undefined;
+      return Promise.reject(error);
+    }
+    if (this.isOver) return Promise.resolve({ done: true, value: undefined });
+    return new Promise((resolve, reject) => this.waiting.push({ resolve, reject }));
+  }
+
+  /** Ends the watch. Changes that were not taken are forgotten. */
+  return(): Promise<IteratorResult<StoreChange, undefined>> {
+    this.buffered = [];
+    this.taken = 0;
+    this.error = undefined;
+    this.end();
+    for (const { resolve } of this.waiting.splice(0)) resolve({ done: true, value: undefined });
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return();
+  }
+
+  private changed(change: StoreChange, bytes: number): void {
+    const waiting = this.waiting.shift();
+    if (waiting === undefined) {
+      this.buffered.push({ change, bytes });
+      return;
+    }
+    waiting.resolve({ done: false, value: change });
+    this.source?.taken(bytes);
+  }
+
+  private readonly onAbort = (): void =>
+    this.fail(new JitPaxosError('aborted', 'the AbortSignal was aborted: the watch is over', this.signal?.reason));
+
+  private fail(error: Error): void {
+    if (this.isOver) return;
+    this.end();
+    const [first, ...others] = this.waiting.splice(0);
+    if (first === undefined) this.error = error;
+    else first.reject(error);
+    for (const { resolve } of others) resolve({ done: true, value: undefined });
+  }
+
+  private end(): void {
+    if (this.isOver) return;
+    this.isOver = true;
+    clearTimeout(this.tickTimer);
+    this.signal?.removeEventListener('abort', this.onAbort);
+    this.source?.close();
+  }
+
+  /** What has ended is removed by the next operation; where nobody else sends one, a watch does. */
+  private endsNext(ms: number): void {
+    if (ms === this.nextEnd) return;
+    this.nextEnd = ms;
+    clearTimeout(this.tickTimer);
+    if (ms > 0 && !this.isTicking) this.armTick();
+  }
+
+  private armTick(): void {
+    const inMs = this.nextEnd - this.client.agreedTime() + TICK_MS + TICK_SPREAD_MS * Math.random();
+    this.tickTimer = setTimeout(() => void this.removeEnded(), Math.min(2 ** 31 - 1, Math.max(TICK_MS, inMs)));
+    this.tickTimer.unref();
+  }
+
+  private async removeEnded(): Promise<void> {
+    if (this.nextEnd > this.client.agreedTime()) return this.armTick();
+    const before = this.nextEnd;
+    this.isTicking = true;
+    try {
+      await this.tick();
+    } catch {
+      // A client that may not write, or cannot now: others do, or it is tried again.
+    }
+    this.isTicking = false;
+    if (this.isOver || this.nextEnd === 0) return;
+    // Most likely the replica has not told yet what came of it.
+    if (this.nextEnd === before) this.tickTimer = setTimeout(() => this.armTick(), 250).unref();
+    else this.armTick();
+  }
+}

@@ -1,0 +1,196 @@
+/**
+ * The newest changes of a store, for those who watch it: revision, index of the entry of the log, kind and key of each.
+ *
+ * It is local to a replica and not part of the state: no result and no snapshot depends on it. Its memory is bounded: a
+ * new change takes the place of the oldest ones. `floor` says from which revision on it is complete. A change allocates
+ * nothing. The ring also has changes of entries that are not committed, so a reader stops at the committed index (S: what
+ * may be undone is never shown).
+ */
+import { compareBytes } from '../bytes.js';
+import { copyBytes } from '../../wire/copy.js';
+import { KV_KEY_BYTES_MAX } from '../kv-layout.js';
+
+export const ChangeKind = { put: 0, delete: 1, expire: 2 } as const;
+export type ChangeKindCode = (typeof ChangeKind)[keyof typeof ChangeKind];
+
+/** What somebody who watches needs of a store. `KvStore` is one. */
+export interface WatchableStore {
+  readonly changes: ChangeRing;
+  /** The number of the last change. */
+  readonly revision: number;
+  /** The agreed time at which the next key or lease ends, ms; 0 if none will. */
+  readonly nextEnd: number;
+  /** The agreed time of the last operation, ms. */
+  readonly nowMs: number;
+  /** The entry id of a key that has not ended, or -1. */
+  find(key: Uint8Array, offset: number, length: number): number;
+  /** The number of the last change of an entry. */
+  revisionOf(id: number): number;
+  readonly records: {
+    valueLength(id: number): number;
+    copyValue(id: number, target: Uint8Array, offset: number): void;
+  };
+}
+
+/** Bytes of keys for each change that the ring has room for. */
+const KEY_BYTES_EACH = 64;
+const KEY_BYTES_MIN = 4 * KV_KEY_BYTES_MAX;
+
+/**
+ * A change, in 8-byte columns: revision f64 | index of its entry f64 | kind and length of the key | place of the key and
+ * bytes taken. The last two are halves of a column. Bytes taken: the key's, with those that were left free before it
+ * because it is never cut.
+ */
+const REVISION = 0;
+const INDEX = 1;
+const COLUMNS = 4;
+const HEAD = 4;
+const PLACE = 5;
+const TAKEN = 6;
+const HALVES = 8;
+const KIND_SHIFT = 16;
+const LENGTH_MASK = 0xffff;
+
+export class ChangeRing {
+  /** Most changes that it holds; 0: it is off. */
+  readonly size: number;
+  private readonly keyBytes: number;
+  private numbers = new Float64Array(0);
+  private halves = new Int32Array(0);
+  private bytes = new Uint8Array(0);
+  private readonly complete = Float64Array.of(0);
+  /** Slot of the oldest change. */
+  private first = 0;
+  private held = 0;
+  private keyEnd = 0;
+  private keyBytesHeld = 0;
+
+  constructor(size: number) {
+    this.size = size;
+    this.keyBytes = Math.max(KEY_BYTES_MIN, size * KEY_BYTES_EACH);
+  }
+
+  /** Changes that it holds, from 0, the oldest, to `count` − 1. */
+  get count(): number {
+    return this.held;
+  }
+
+  /** All changes after this revision are there, and no others. */
+  get floor(): number {
+    return this.complete[0]!;
+  }
+
+  /** Forgets everything: changes after this revision follow. */
+  begin(revision: number): void {
+    this.first = this.held = this.keyEnd = this.keyBytesHeld = 0;
+    this.complete[0] = revision;
+  }
+
+  /** @param index of the entry that makes the change */
+  add(
+    revision: number,
+    index: number,
+    kind: ChangeKindCode,
+    key: Uint8Array,
+    keyOffset: number,
+    keyLength: number,
+  ): void {
+    if (this.size === 0) return;
+    if (this.bytes.length === 0) this.open();
+    const isCut = this.keyEnd + keyLength > this.keyBytes;
+    const taken = isCut ? this.keyBytes - this.keyEnd + keyLength : keyLength;
+    while (this.held === this.size || this.keyBytesHeld + taken > this.keyBytes) this.drop();
+    const place = isCut ? 0 : this.keyEnd;
+    let slot = this.first + this.held;
+    if (slot >= this.size) slot -= this.size;
+    this.numbers[COLUMNS * slot + REVISION] = revision;
+    this.numbers[COLUMNS * slot + INDEX] = index;
+    this.halves[HALVES * slot + HEAD] = (kind << KIND_SHIFT) | keyLength;
+    this.halves[HALVES * slot + PLACE] = place;
+    this.halves[HALVES * slot + TAKEN] = taken;
+    copyBytes(key, keyOffset, this.bytes, place, keyLength);
+    this.keyEnd = place + keyLength;
+    this.keyBytesHeld += taken;
+    this.held++;
+  }
+
+  /** The changes of entries behind `index` were undone; the store's revision is `revision` again. */
+  undoTo(index: number, revision: number): void {
+    while (this.held > 0 && this.indexOf(this.held - 1) > index) {
+      const slot = this.slotOf(--this.held);
+      this.keyBytesHeld -= this.halves[HALVES * slot + TAKEN]!;
+      this.keyEnd -= this.halves[HALVES * slot + TAKEN]!;
+      if (this.keyEnd < 0) this.keyEnd += this.keyBytes;
+    }
+    if (this.held === 0) this.complete[0] = Math.min(this.complete[0]!, revision);
+  }
+
+  /** The first change after this revision, which is not below `floor`; `count` if there is none. */
+  after(revision: number): number {
+    let low = 0;
+    let high = this.held;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.revisionOf(middle) <= revision) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  revisionOf(change: number): number {
+    return this.numbers[COLUMNS * this.slotOf(change) + REVISION]!;
+  }
+
+  /** Index of the entry that made it. */
+  indexOf(change: number): number {
+    return this.numbers[COLUMNS * this.slotOf(change) + INDEX]!;
+  }
+
+  kindOf(change: number): ChangeKindCode {
+    return (this.halves[HALVES * this.slotOf(change) + HEAD]! >> KIND_SHIFT) as ChangeKindCode;
+  }
+
+  keyLength(change: number): number {
+    return this.halves[HALVES * this.slotOf(change) + HEAD]! & LENGTH_MASK;
+  }
+
+  copyKey(change: number, target: Uint8Array, offset: number): void {
+    const slot = this.slotOf(change);
+    copyBytes(
+      this.bytes,
+      this.halves[HALVES * slot + PLACE]!,
+      target,
+      offset,
+      this.halves[HALVES * slot + HEAD]! & LENGTH_MASK,
+    );
+  }
+
+  hasPrefix(change: number, prefix: Uint8Array, offset: number, length: number): boolean {
+    const slot = this.slotOf(change);
+    const place = this.halves[HALVES * slot + PLACE]!;
+    return (
+      (this.halves[HALVES * slot + HEAD]! & LENGTH_MASK) >= length &&
+      compareBytes(this.bytes, place, length, prefix, offset, length) === 0
+    );
+  }
+
+  private slotOf(change: number): number {
+    const slot = this.first + change;
+    return slot >= this.size ? slot - this.size : slot;
+  }
+
+  private drop(): void {
+    const slot = this.first;
+    this.complete[0] = this.numbers[COLUMNS * slot + REVISION]!;
+    this.keyBytesHeld -= this.halves[HALVES * slot + TAKEN]!;
+    this.first = slot + 1 === this.size ? 0 : slot + 1;
+    this.held--;
+  }
+
+  /** At the first change: a store without any needs no memory for it. */
+  private open(): void {
+    this.numbers = new Float64Array(COLUMNS * this.size);
+    this.halves = new Int32Array(this.numbers.buffer);
+    this.bytes = new Uint8Array(this.keyBytes);
+  }
+}

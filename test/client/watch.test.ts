@@ -1,0 +1,116 @@
+/** StoreClient.watch over replicas in this process, one of which is stopped. */
+import t, { type Test } from 'tap';
+import { Client } from '../../src/client/client.js';
+import { StoreClient } from '../../src/client/store-client.js';
+import type { StoreChange } from '../../src/client/watch-reader.js';
+import type { ClusterConfig } from '../../src/host/cluster-config.js';
+import { silentLogger } from '../../src/host/logger.js';
+import { KvMachine } from '../../src/machine/kv.js';
+import type { Replica } from '../../src/server/replica.js';
+import { clusterConfig, startReplicas } from '../server/fixtures.js';
+
+const text = ({ kind, key }: StoreChange): string => `${kind} ${Buffer.from(key).toString()}`;
+
+async function started(
+  t: Test,
+  features: readonly string[],
+  machine = (): KvMachine => new KvMachine(),
+): Promise<{ client: Client; store: StoreClient; replicas: Replica[] }> {
+  const cluster = { ...(await clusterConfig(3)), features: [...features] } as ClusterConfig;
+  const replicas = await startReplicas(cluster, machine);
+  const client = await Client.connect({ cluster, logger: silentLogger, timeout: 60_000, connectTimeout: 60_000 });
+  t.teardown(async () => {
+    await client.close();
+    for (const replica of replicas) await replica.close();
+  });
+  return { client, store: new StoreClient(client), replicas };
+}
+
+t.test('changes from a revision, with values, and from the call on', async (t) => {
+  const { store } = await started(t, ['store']);
+  const first = await store.put('a/1', 'one');
+  await store.put('b', 'x');
+  await store.transact({ do: [{ put: 'a/2', value: 'two' }, { delete: 'a/1' }] });
+  const watch = store.watch('a/', { from: first.revision - 1, values: true });
+  const seen: string[] = [];
+  for await (const change of watch) {
+    seen.push(text(change));
+    const value = change.value === undefined ? undefined : Buffer.from(change.value).toString();
+    // The others may be gone again when they are told.
+    if (seen.length === 2) t.equal(value, 'two');
+    else if (change.kind !== 'put') t.equal(value, undefined);
+    if (seen.length === 3) await store.put('a/3', 'three', { ttl: 30 });
+    if (seen.length === 5) break;
+  }
+  t.strictSame(seen, ['put a/1', 'put a/2', 'delete a/1', 'put a/3', 'expire a/3']);
+  t.strictSame(await watch.next(), { done: true, value: undefined }, 'left is over');
+
+  await using present = store.watch(['none', 'a/']);
+  await store.get('a/1');
+  const next = present.next();
+  const last = await store.put('a/9', 'nine');
+  t.match(await next, { value: { kind: 'put', value: undefined, revision: last.revision } });
+});
+
+t.test('a replica that is stopped: another one goes on, and nothing is missing', async (t) => {
+  const { client, store, replicas } = await started(t, ['store']);
+  const begun = await store.put('begin', '');
+  const watches = Array.from({ length: 5 }, () => store.watch('k', { from: begun.revision })[Symbol.asyncIterator]());
+  const collected = watches.map(async (watch) => {
+    const keys: string[] = [];
+    for (let i = 0; i < 300; i++) {
+      const { value } = await watch.next();
+      keys.push(Buffer.from(value!.key).toString());
+    }
+    return keys;
+  });
+  const expected = Array.from({ length: 300 }, (_, i) => `k${i}`);
+  for (const [i, key] of expected.entries()) {
+    await store.put(key, 'x');
+    // Members serve; one of them is gone from here on.
+    if (i === 150) await replicas[(client.stats().view + 1) % 3]!.close();
+  }
+  for (const keys of await Promise.all(collected)) t.strictSame(keys, expected);
+  const open = watches[0]!.next();
+  await client.close();
+  await t.rejects(open, { code: 'client-closed' });
+});
+
+t.test('bad input, a signal, and replicas that keep nothing', async (t) => {
+  const { store } = await started(t, ['store'], () => new KvMachine({ changes: 0 }));
+  await t.rejects(store.watch('a').next(), { code: 'watch-refused' });
+  t.throws(() => store.watch([]), { code: 'option-invalid' });
+  t.throws(() => store.watch('a'.repeat(1025)), { code: 'option-invalid' });
+  t.throws(() => store.watch('a', { from: -1 }), { code: 'option-invalid' });
+  t.throws(() => store.watch('a', { form: 1 } as object), { code: 'option-invalid' });
+  const aborting = new AbortController();
+  const watch = store.watch('a', { signal: aborting.signal });
+  const next = watch.next();
+  aborting.abort();
+  await t.rejects(next, { code: 'aborted' });
+  t.strictSame(await watch.next(), { done: true, value: undefined });
+});
+
+t.test('a reader that is too slow is told, after what it has', async (t) => {
+  const { store } = await started(t, ['store'], () => new KvMachine({ changes: 64 }));
+  const begun = await store.put('begin', '');
+  const value = 'v'.repeat(20_000);
+  const watch = store.watch('k', { from: begun.revision });
+  await t.resolves(store.put('k', value));
+  t.match(await watch.next(), { value: { kind: 'put' } });
+  // It acknowledges none of these: they are more than it keeps, and then more than a replica keeps.
+  const names = Array.from({ length: 40 }, (_, i) => `k${i}`.padEnd(1000));
+  for (let round = 0; round < 40; round++) await Promise.all(names.map((name) => store.put(name, '')));
+  let revision = 0;
+  let failure: unknown;
+  try {
+    for (;;) {
+      const { value: change } = await watch.next();
+      if (change!.revision !== revision + 1 && revision > 0) t.fail('a gap that is not told');
+      revision = change!.revision;
+    }
+  } catch (error) {
+    failure = error;
+  }
+  t.match(failure, { code: 'watch-compacted' });
+});
