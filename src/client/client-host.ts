@@ -360,7 +360,7 @@ export class ClientHost {
           request.failed(error);
         },
       },
-      () => hostPlaces(loop),
+      () => this.watchPlaces(),
       () => crypto.getRandomValues(new Int32Array(1))[0]!,
       loop.outbox,
     );
@@ -381,6 +381,15 @@ export class ClientHost {
         reader.close();
       },
     };
+  }
+
+  /** Where to watch, in this order: spares, then members, the primary last. Chance decides among equals. */
+  private watchPlaces(): number[] {
+    const { core } = this.sessions;
+    return hostPlaces(this.loop)
+      .map((place) => ({ place, rank: core.burdenOf(place) + Math.random() }))
+      .sort((a, b) => a.rank - b.rank)
+      .map(({ place }) => place);
   }
 
   private forgetWatch(reader: WatchReader): void {
@@ -529,7 +538,10 @@ export class ClientHost {
           },
           unlisted: (id, endpoint, length, now) => members.unlisted(id, endpoint, length, now),
           tick: (now) => this.sessions.tick(now),
-          unreachable: (replica, now) => this.sessions.unreachable(replica, now),
+          unreachable: (replica, now) => {
+            this.sessions.unreachable(replica, now);
+            for (const watch of this.watches) watch.unreachable(replica, now);
+          },
           endTurn: (now) => {
             this.sessions.endTurn(now);
             if (this.watches.size > 0) for (const watch of this.watches) watch.endTurn(now);

@@ -1,6 +1,6 @@
 /**
  * One watch, as a client sees it: asks a replica for the changes of a store, acknowledges them, and turns to the next
- * replica when one is silent or does not serve. Wire: Watch, Changes, WatchLost; the other end is server/watch-service.ts.
+ * replica when one is silent or does not serve. Wire: Watch, Changes, WatchLost; the other end is server/watches/.
  *
  * The rule: a change is handed on if its revision is above all before it, and if no change can lie between. So what
  * comes twice, late or not at all costs time, and never shows. This reads no clock and has no timer.
@@ -15,10 +15,15 @@ import { readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../
 import { CHANGE_BYTES, NO_VALUE } from '../wire/watches.js';
 
 /** A sign of life is due after this time. */
-const SIGN_US = 500_000;
+const SIGN_US = 250_000;
+/** So often it is said while the replica has not told anything. */
+const OPENING_US = 100_000;
 /** After this much silence a replica is asked again, and then another one. */
 const DOUBT_US = 400_000;
 const SILENCE_US = 1_000_000;
+/** A primary that serves because nobody else does is left for another one after this time, and then after twice as long. */
+const PRIMARY_US = 10_000_000;
+const PRIMARY_MAX_US = 320_000_000;
 /** A gap is reported this often. */
 const GAP_US = 25_000;
 /** All replicas were silent or refused: the next round. */
@@ -28,6 +33,8 @@ const BUFFERED_BYTES_MAX = 1 << 20;
 const KEPT_BYTES = 128;
 const KIND_NAMES = ['put', 'delete', 'expire'] as const;
 const SILENT = 0;
+/** Why a replica does not serve now, and may in the next round. */
+const MAY_SERVE_LATER: ReadonlySet<number> = new Set([SILENT, WatchLostReason.primary, WatchLostReason.behind]);
 
 /** One change of a key. */
 export interface StoreChange {
@@ -59,6 +66,10 @@ export class WatchReader {
   /** Where it is served; −1: nowhere. */
   place = -1;
   private id = 0;
+  /** As the replica said; 0: it has said none. */
+  private token = 0;
+  /** The replica has told something: it knows the prefixes. */
+  private isOpen = false;
   private buffered = 0;
   private isFull = false;
   private isOver = false;
@@ -71,11 +82,14 @@ export class WatchReader {
   /** Why a place does not serve, a WatchLostReason or SILENT; since one did. */
   private readonly tried = new Map<number, number>();
   private anyone = false;
+  private primaryUs = PRIMARY_US;
+  /** When a primary that would rather not began to serve. */
+  private primarySinceUs = Infinity;
   private oldest = Infinity;
   private readonly prefixes: Uint8Array;
 
   /**
-   * @param places of the replicas that may be asked
+   * @param places of the replicas that may be asked, the best one first
    * @param draw a number that no other watch has
    */
   constructor(
@@ -100,7 +114,8 @@ export class WatchReader {
     if (this.place < 0) {
       if (now.monotonicUs >= this.roundUs) this.turnToNext(now);
     } else if (now.monotonicUs - this.heardUs > SILENCE_US) this.giveUp(SILENT, now);
-    else if (now.monotonicUs - this.signUs > SIGN_US) this.isDue = true;
+    else if (now.monotonicUs - this.primarySinceUs > this.primaryUs) this.leavePrimary(now);
+    else if (now.monotonicUs - this.signUs > (this.isOpen ? SIGN_US : OPENING_US)) this.isDue = true;
     this.endTurn(now);
   }
 
@@ -114,6 +129,11 @@ export class WatchReader {
     this.say(isGapDue || isDoubtful ? WatchFlag.again : 0, now);
   }
 
+  /** The host of a replica says that nothing is there. */
+  unreachable(replica: number, now: Instant): void {
+    if (!this.isOver && replica === this.place) this.giveUp(SILENT, now);
+  }
+
   /** Takes a Changes message that passed `validate`. */
   onChanges(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { at } = Changes;
@@ -125,7 +145,13 @@ export class WatchReader {
     const end = start + readU16(bytes, o + at.changes);
     if (!isWellFormed(bytes, start, end, last)) return;
     this.heardUs = now.monotonicUs;
+    this.isOpen = true;
     this.tried.clear();
+    if (bytes[o + at.primary] === 0) {
+      this.anyone = false;
+      this.primaryUs = PRIMARY_US;
+      this.primarySinceUs = Infinity;
+    } else if (this.primarySinceUs === Infinity) this.primarySinceUs = now.monotonicUs;
     this.request.nextEnd(nextEnd);
     if (previous > this.after) {
       this.hasGap = true;
@@ -158,6 +184,7 @@ export class WatchReader {
     const { at } = WatchLost;
     if (this.isOver || from !== this.place || readI32(bytes, o + at.watch) !== this.id) return;
     const reason = bytes[o + at.reason]!;
+    if (reason === WatchLostReason.token) return this.takeToken(readI32(bytes, o + at.token), now);
     if (reason === WatchLostReason.compacted) this.oldest = Math.min(this.oldest, readIndex(bytes, o + at.oldest));
     this.giveUp(reason, now);
   }
@@ -183,6 +210,23 @@ export class WatchReader {
     this.request.failed(error);
   }
 
+  /** The replica does not know this watch, or not any more. */
+  private takeToken(token: number, now: Instant): void {
+    if (token === this.token && this.isOpen) return;
+    this.token = token;
+    this.isOpen = false;
+    this.heardUs = now.monotonicUs;
+    this.isDue = true;
+  }
+
+  /** Others may serve by now; if not, the primary does again. */
+  private leavePrimary(now: Instant): void {
+    this.primaryUs = Math.min(PRIMARY_MAX_US, 2 * this.primaryUs);
+    this.write(WatchFlag.end);
+    this.anyone = false;
+    this.giveUp(WatchLostReason.primary, now);
+  }
+
   private giveUp(reason: number, now: Instant): void {
     this.tried.set(this.place, reason);
     if (reason === SILENT) this.write(WatchFlag.end);
@@ -195,15 +239,15 @@ export class WatchReader {
     if (next === undefined) return this.endRound(now);
     this.place = next;
     this.id = this.draw();
-    this.hasGap = false;
+    this.token = 0;
+    this.isOpen = this.hasGap = false;
+    this.primarySinceUs = Infinity;
     this.heardUs = now.monotonicUs;
     this.say(0, now);
   }
 
   private untried(places: readonly number[]): number | undefined {
-    const first = places.findIndex((place) => place > this.place);
-    const ordered = first < 0 ? places : [...places.slice(first), ...places.slice(0, first)];
-    return ordered.find((place) => !this.tried.has(place));
+    return places.find((place) => !this.tried.has(place));
   }
 
   /** Every replica was silent, or has said why it does not serve. */
@@ -211,9 +255,10 @@ export class WatchReader {
     const reasons = [...this.tried.values()];
     const wasPatient = !this.anyone;
     this.anyone = true;
+    const isPrimaryNext = wasPatient && reasons.includes(WatchLostReason.primary);
     for (const [place, reason] of this.tried)
-      if (reason === SILENT || reason === WatchLostReason.primary) this.tried.delete(place);
-    if (wasPatient && reasons.includes(WatchLostReason.primary)) return this.turnToNext(now);
+      if (isPrimaryNext ? reason === WatchLostReason.primary : MAY_SERVE_LATER.has(reason)) this.tried.delete(place);
+    if (isPrimaryNext) return this.turnToNext(now);
     if (reasons.includes(WatchLostReason.compacted))
       return this.fail(
         new WatchCompactedError(
@@ -221,12 +266,12 @@ export class WatchReader {
           `changes after revision ${this.after} are no longer there, the oldest follow revision ${this.oldest}; read what you watch again, and watch from the revision of that read`,
         ),
       );
-    if (reasons.some((reason) => reason !== SILENT && reason !== WatchLostReason.primary))
+    if (reasons.some((reason) => !MAY_SERVE_LATER.has(reason)))
       return this.fail(
         new JitPaxosError(
           'watch-refused',
           reasons.includes(WatchLostReason.tooMany)
-            ? 'the replicas serve as many watches as they can, 1,024 each and 64 a client; close some, or watch several prefixes in one'
+            ? 'the replicas serve as many watches as they can: 1,024 each, 256 of them for one owner and 64 for one client; close some, or watch several prefixes in one'
             : 'the replicas keep no changes: the feature store is off, or their state machine is not the key-value store, or has `changes` 0',
         ),
       );
@@ -241,9 +286,9 @@ export class WatchReader {
   }
 
   private write(flags: number): void {
-    const { outbox, prefixes } = this;
-    const length = Watch.size + prefixes.length;
-    const o = outbox.reserve(this.place, length);
+    const { outbox } = this;
+    const prefixBytes = this.isOpen ? 0 : this.prefixes.length;
+    const o = outbox.reserve(this.place, Watch.size + prefixBytes);
     if (o < 0) return; // as if lost
     const window = Math.max(0, BUFFERED_BYTES_MAX - this.buffered);
     if (window === 0) this.isFull = true;
@@ -251,12 +296,13 @@ export class WatchReader {
     begin(Watch, bytes, o);
     writeI32(bytes, o + Watch.at.view, 0);
     writeI32(bytes, o + Watch.at.watch, this.id);
+    writeI32(bytes, o + Watch.at.token, this.token);
     bytes[o + Watch.at.flags] = flags;
     writeI32(bytes, o + Watch.at.window, window);
     writeIndex(bytes, o + Watch.at.after, this.after);
-    writeU16(bytes, o + Watch.at.prefixes, prefixes.length);
-    bytes.set(prefixes, o + Watch.size);
-    outbox.commit(length);
+    writeU16(bytes, o + Watch.at.prefixes, prefixBytes);
+    if (prefixBytes > 0) bytes.set(this.prefixes, o + Watch.size);
+    outbox.commit(Watch.size + prefixBytes);
   }
 }
 

@@ -238,7 +238,11 @@ export class KvStore {
    */
   raise(level: number): void {
     if (level <= this.#level) return;
-    if (this.#level === 0) this.#changes.begin((this.#numbers[REVISION] = 1));
+    if (this.#level === 0) {
+      this.#numbers[REVISION] = 1;
+      // What was there before has no numbers; an empty store has lost nothing.
+      this.#changes.begin(this.keyCount === 0 ? 0 : 1);
+    }
     this.#keeps = false;
     this.#undo.lose(this.#indexes[0]!);
     this.#level = level;

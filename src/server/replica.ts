@@ -51,7 +51,7 @@ import { askerOf } from './members-rates.js';
 import { MembersService } from './members-service.js';
 import { statusReport } from './status-report.js';
 import { StatusService } from './status-service.js';
-import { WatchService } from './watch-service.js';
+import { WatchService } from './watches/watch-service.js';
 import { SlowSnapshots } from './slow-snapshots.js';
 import { transitionLogger, transitionState } from './transition-log.js';
 import { majorityLostText, protocolReport, type ReplicaStatusReport } from '../host/status.js';
@@ -67,6 +67,8 @@ import { WITHOUT_KEYS_EVENT, WITHOUT_KEYS_REMEDY, withoutKeysWarning } from '../
 const SILENCE_US = 1_000_000;
 /** After a longer time without a tick, a core assumes that its host stalled, and suspects nobody. */
 const TICK_INTERVAL_US = 5_000;
+/** A replica that has not heard its primary for longer serves no watches. */
+const IN_TOUCH_US = 500_000;
 /** Ticks so far apart mean that this process stood still. */
 const STALL_US = 50_000;
 
@@ -148,11 +150,13 @@ export class Replica {
         committed: () => core.state.committed,
         view: () => core.state.view,
         serves: () => core.state.status === ReplicaStatus.normal,
+        isInTouch: (now) => core.isInTouch(now, IN_TOUCH_US),
         isPrimary: () => core.state.isPrimary,
         isProven: (endpoint, owner) => hasProven(loop.peers, this.keys?.ring, endpoint, owner),
       },
       loop.outbox,
       loop.datagramBytes,
+      () => randomInt(1, 0x7fffffff),
     );
     this.closed = new Promise((resolve, reject) => {
       this.resolveClosed = resolve;
@@ -494,7 +498,10 @@ export class Replica {
         core.flush(now);
         watchService.push(now);
       },
-      writeWakeUs: (out) => core.writeWakeUs(out),
+      writeWakeUs: (out) => {
+        core.writeWakeUs(out);
+        watchService.wakeBefore(out);
+      },
       longestQuietUs: TICK_INTERVAL_US,
     });
     core.trustClock(this.clock.quality.healthy);

@@ -338,34 +338,51 @@ export const Members = defineMessage(
 /**
  * Client → replica's host: tell me the changes of the store after revision `after` of keys that begin with one of
  * `prefixes` (each: length u16, then the bytes). It is sent again as a sign of life and, with a later `after`, as the
- * acknowledgement of what came. `watch`: drawn by the client for each replica that it asks. `flags`: see WatchFlag.
- * `window`: bytes of Changes that may be on their way unacknowledged.
+ * acknowledgement of what came. `watch`: drawn by the client for each replica that it asks. `token`: as the replica's last
+ * WatchLost said; 0: it has said none. `flags`: see WatchFlag. `window`: bytes of Changes that may be on their way
+ * unacknowledged. `prefixes` is empty once Changes came: the replica then knows them.
  */
 export const Watch = defineMessage(
   'Watch',
   38,
-  { view: 'u32', watch: 'u32', flags: 'u8', window: 'u32', after: 'u64', prefixes: 'bin16' },
+  { view: 'u32', watch: 'u32', token: 'u32', flags: 'u8', window: 'u32', after: 'u64', prefixes: 'bin16' },
   5,
 );
 
 /**
  * Answer to Watch, by the replica's host, now and whenever something is committed: all changes after revision `previous`
- * up to revision `last` of keys that were asked for. `time`: agreed time of the replica's last operation, `nextEnd`: when
- * the next key or lease ends, ms; 0: none will. `changes`: for each its kind u8 (0 put, 1 delete, 2 expire), revision
- * u64, length of the key u16, of the value u16 (65,535: not given), key, value.
+ * up to revision `last` of keys that were asked for. `primary`: 1 if the primary says so, which would rather not. `time`:
+ * agreed time of the replica's last operation, `nextEnd`: when the next key or lease ends, ms; 0: none will. `changes`: for
+ * each its kind u8 (0 put, 1 delete, 2 expire), revision u64, length of the key u16, of the value u16 (65,535: not given),
+ * key, value.
  */
 export const Changes = defineMessage(
   'Changes',
   39,
-  { view: 'u32', watch: 'u32', previous: 'u64', last: 'u64', time: 'u64', nextEnd: 'u64', changes: 'bin16' },
+  {
+    view: 'u32',
+    watch: 'u32',
+    primary: 'u8',
+    previous: 'u64',
+    last: 'u64',
+    time: 'u64',
+    nextEnd: 'u64',
+    changes: 'bin16',
+  },
   5,
 );
 
 /**
- * Replica's host → client: this replica does not serve the watch (any more). `reason`: see WatchLostReason. `oldest`: the
- * revision after which it still has all changes.
+ * Replica's host → client: this replica does not serve the watch (any more), or not under this token. `reason`: see
+ * WatchLostReason. `token`: for that reason, the one to say instead. `oldest`: the revision after which it still has all
+ * changes. Shorter than any Watch.
  */
-export const WatchLost = defineMessage('WatchLost', 40, { view: 'u32', watch: 'u32', reason: 'u8', oldest: 'u64' }, 5);
+export const WatchLost = defineMessage(
+  'WatchLost',
+  40,
+  { view: 'u32', watch: 'u32', reason: 'u8', token: 'u32', oldest: 'u64' },
+  5,
+);
 
 /** Bits of Watch's `flags`. */
 export const WatchFlag = {
@@ -388,6 +405,10 @@ export const WatchLostReason = {
   tooMany: 3,
   /** It is the primary: another replica should serve it. */
   primary: 4,
+  /** It has not heard its primary for half a second. */
+  behind: 5,
+  /** Nothing is wrong: the client has to say the Watch again, whole, with the token in this message. */
+  token: 6,
 } as const;
 
 /**

@@ -28,7 +28,7 @@ import type { KeyFile } from '../../src/host/key-file.js';
 import type { Random } from '../../src/sim/random.js';
 import { askerOf } from '../../src/server/members-rates.js';
 import { MembersService } from '../../src/server/members-service.js';
-import { WatchService } from '../../src/server/watch-service.js';
+import { WatchService } from '../../src/server/watches/watch-service.js';
 import { hasProven } from '../../src/server/status-rates.js';
 import { StatusService } from '../../src/server/status-service.js';
 import { ArrayPool } from '../../src/transport/array-pool.js';
@@ -523,11 +523,13 @@ export class FuzzCluster {
         committed: () => core.state.committed,
         view: () => core.state.view,
         serves: () => core.state.status === ReplicaStatus.normal,
+        isInTouch: (now) => core.isInTouch(now, 500_000),
         isPrimary: () => core.state.isPrimary,
         isProven: (endpoint, owner) => hasProven(host.peers, this.ring, endpoint, owner),
       },
       outbox,
       DEFAULT_DATAGRAM_BYTES,
+      () => 1 + this.random.below(1000),
     );
     const replica: Replica = Object.assign(host, { core, status, members, watches, turnOpen: false });
     core.start({ hardState: undefined, log: undefined, ...(first === undefined ? {} : { first }) }, this.now);

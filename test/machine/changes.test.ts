@@ -4,6 +4,7 @@
  */
 import t from 'tap';
 import { KvMachine, watchableOf } from '../../src/machine/kv.js';
+import { encodePut } from '../../src/machine/kv-codec.js';
 import type { WatchableStore } from '../../src/machine/store/change-ring.js';
 import {
   encodeGrant,
@@ -68,7 +69,7 @@ const tick = encoded((b, o) => encodeTick(b, o));
 t.test('each kind of change, with its revision and the entry that made it', (t) => {
   const machine = raised(100);
   const store = watchableOf(machine)!;
-  t.equal(store.changes.floor, 1, 'revision 1 is what was there when the level was raised');
+  t.equal(store.changes.floor, 0, 'nothing was there when the level was raised');
   const put = (key: string, hold: KeyHold = {}): Uint8Array =>
     encoded((b, o) => encodeWrite(b, o, utf8(key), utf8('x'), hold, undefined));
   apply(machine, put('a'), 1, 1000);
@@ -111,6 +112,14 @@ t.test('each kind of change, with its revision and the entry that made it', (t) 
   t.ok(store.changes.hasPrefix(store.changes.count - 1, prefix, 2, 1));
   t.notOk(store.changes.hasPrefix(0, prefix, 2, 1));
   t.notOk(store.changes.hasPrefix(0, utf8('aa'), 0, 2), 'a key shorter than the prefix');
+  t.end();
+});
+
+t.test('what was there before the level was raised has no numbers', (t) => {
+  const machine = new KvMachine({ changes: 100 });
+  apply(machine, scratch.slice(0, encodePut(scratch, 0, utf8('old'), utf8('x'))), 1, 1);
+  machine.raise(1);
+  t.equal(watchableOf(machine)!.changes.floor, 1, 'who wants to know of all changes has to read first');
   t.end();
 });
 

@@ -8,7 +8,20 @@ import type { JitPaxosError } from '../../src/errors.js';
 import { KvMachine, watchableOf } from '../../src/machine/kv.js';
 import { encodeRemove, encodeWrite } from '../../src/machine/store/codec.js';
 import { Instant, type Outbox } from '../../src/protocol/contract.js';
-import { FORGOTTEN_US, WatchService, WATCHES_MAX, WATCHES_PER_CLIENT_MAX } from '../../src/server/watch-service.js';
+import {
+  AGAIN_US,
+  BYTES_BURST,
+  BYTES_PER_SECOND,
+  COMPARISONS_BURST,
+  COMPARISONS_PER_SECOND,
+  FORGOTTEN_US,
+  TURN_COMPARISONS,
+  WatchService,
+  WATCHES_MAX,
+  WATCHES_PER_CLIENT_MAX,
+  WATCHES_PER_OWNER_MAX,
+} from '../../src/server/watches/watch-service.js';
+import { FIRST_WINDOW_BYTES, REPETITIONS_MAX, RESEND_US } from '../../src/server/watches/open-watch.js';
 import { begin } from '../../src/wire/layout.js';
 import { PREFIXES_MAX } from '../../src/wire/watches.js';
 import { Changes, typeOf, validate, Watch, WatchFlag, WatchLost, WatchLostReason } from '../../src/wire/messages.js';
@@ -60,8 +73,10 @@ class TestReplica {
   serves = true;
   isPrimary = false;
   isProven = true;
+  isInTouch = true;
   service: WatchService;
   private executed = 0;
+  private drawn = 1000;
 
   constructor(
     private readonly log: readonly Uint8Array[],
@@ -77,11 +92,13 @@ class TestReplica {
         committed: () => this.committed,
         view: () => 7,
         serves: () => this.serves,
+        isInTouch: () => this.isInTouch,
         isPrimary: () => this.isPrimary,
         isProven: () => this.isProven,
       },
       new TestOutbox(send),
       DATAGRAM_BYTES,
+      () => ++this.drawn,
     );
   }
 
@@ -247,138 +264,558 @@ t.test('every change once and in order, whatever the network and the replicas do
   t.end();
 });
 
-/** One replica, and what it says to endpoint 100. */
-function oneReplica(changes = 1 << 10): { replica: TestReplica; log: Uint8Array[]; said: Uint8Array[] } {
+/** One replica, and what it says to whom. */
+function oneReplica(changes = 1 << 10): OneReplica {
   const log: Uint8Array[] = [];
-  const said: Uint8Array[] = [];
-  const replica = new TestReplica(log, changes, ({ bytes }) => said.push(bytes));
-  return { replica, log, said };
+  const sent: Message[] = [];
+  const replica = new TestReplica(log, changes, (message) => sent.push(message));
+  return { replica, log, sent };
 }
 
-function watchBytes(
-  id: number,
-  after: number,
-  flags = 0,
-  window = 1 << 16,
-  prefixes: readonly string[] = [''],
-): Uint8Array {
-  const encoded = prefixes.map((prefix) =>
-    Buffer.concat([Buffer.from([prefix.length >> 8, prefix.length]), utf8(prefix)]),
+interface OneReplica {
+  readonly replica: TestReplica;
+  readonly log: Uint8Array[];
+  readonly sent: Message[];
+}
+
+interface WatchFields {
+  readonly id?: number;
+  readonly token?: number;
+  readonly after?: number;
+  readonly flags?: number;
+  readonly window?: number;
+  readonly prefixes?: readonly string[];
+}
+
+function watchBytes(fields: WatchFields): Uint8Array {
+  const { id = 1, token = 0, after = 1, flags = 0, window = 1 << 16, prefixes = [''] } = fields;
+  const encoded = Buffer.concat(
+    prefixes.flatMap((prefix) => [Buffer.from([prefix.length >> 8, prefix.length & 0xff]), utf8(prefix)]),
   );
-  const bytes = new Uint8Array(Watch.size + Buffer.concat(encoded).length);
+  const bytes = new Uint8Array(Watch.size + encoded.length);
   begin(Watch, bytes, 0);
   writeI32(bytes, Watch.at.watch, id);
+  writeI32(bytes, Watch.at.token, token);
   bytes[Watch.at.flags] = flags;
   writeI32(bytes, Watch.at.window, window);
   writeIndex(bytes, Watch.at.after, after);
-  writeU16(bytes, Watch.at.prefixes, bytes.length - Watch.size);
-  bytes.set(Buffer.concat(encoded), Watch.size);
+  writeU16(bytes, Watch.at.prefixes, encoded.length);
+  bytes.set(encoded, Watch.size);
   return bytes;
+}
+
+const CLIENT = 100;
+
+interface From {
+  readonly us?: number;
+  readonly from?: number;
+  readonly owner?: number;
+}
+
+function say({ replica }: OneReplica, fields: WatchFields, { us = 0, from = CLIENT, owner = 0 }: From = {}): void {
+  replica.service.onWatch(watchBytes(fields), 0, from, instantAt(us), owner);
+}
+
+/** Ends a turn again and again, at one time: all that the budget permits is told. */
+function pushAll({ replica, sent }: OneReplica, us = 1): void {
+  const out = Float64Array.of(0);
+  for (let turns = 0; turns < 100_000; turns++) {
+    replica.service.push(instantAt(us));
+    out[0] = Infinity;
+    replica.service.wakeBefore(out);
+    if (out[0]! > us) return;
+  }
+  throw new Error(`it would go on for ever, after ${sent.length} messages`);
+}
+
+/** Opens a watch as a client does. @returns its token */
+function openWatch(one: OneReplica, fields: WatchFields = {}, from: From = {}): number {
+  const { sent } = one;
+  const before = sent.length;
+  say(one, fields, from);
+  const lost = sent[sent.length - 1]?.bytes;
+  if (sent.length !== before + 1 || reasonOf(lost) !== WatchLostReason.token) throw new Error('no token was given');
+  sent.pop();
+  const token = readI32(lost!, WatchLost.at.token);
+  say(one, { ...fields, token }, from);
+  return token;
 }
 
 const reasonOf = (bytes: Uint8Array | undefined): number | undefined =>
   bytes === undefined || typeOf(bytes, 0) !== WatchLost.type ? undefined : bytes[WatchLost.at.reason];
+const lastOf = ({ bytes }: Message): number => readIndex(bytes, Changes.at.last);
+const previousOf = ({ bytes }: Message): number => readIndex(bytes, Changes.at.previous);
+const bytesOf = (sent: readonly Message[]): number => sent.reduce((sum, { bytes }) => sum + bytes.length, 0);
 
 t.test('what is not committed is not told', (t) => {
-  const { replica, log, said } = oneReplica();
+  const one = oneReplica();
+  const { replica, log, sent } = one;
   log.push(put('a'), put('b'));
   replica.commit(1);
   replica.isPrimary = true;
   replica.execute(2);
-  replica.service.onWatch(watchBytes(1, 1, WatchFlag.anyone), 0, 100, instantAt(0), 0);
-  t.equal(said.length, 1);
-  t.equal(readIndex(said[0]!, Changes.at.last), 2, 'revision 3 is the primary’s own so far');
-  replica.service.push(instantAt(1));
-  t.equal(said.length, 1);
+  openWatch(one, { flags: WatchFlag.anyone });
+  pushAll(one);
+  t.equal(sent.length, 1);
+  t.equal(lastOf(sent[0]!), 2, 'revision 3 is the primary’s own so far');
+  t.equal(sent[0]!.bytes[Changes.at.primary], 1, 'and it says what it is');
+  pushAll(one, 1);
+  t.equal(sent.length, 1);
   replica.commit(2);
-  replica.service.push(instantAt(2));
-  t.equal(readIndex(said[1]!, Changes.at.previous), 2);
-  t.equal(readIndex(said[1]!, Changes.at.last), 3);
+  pushAll(one, 2);
+  t.equal(previousOf(sent[1]!), 2);
+  t.equal(lastOf(sent[1]!), 3);
   t.end();
 });
 
-t.test('a primary serves only who has nobody else, and a replica that does not take part is silent', (t) => {
-  const { replica, said } = oneReplica();
+t.test('a new store, from revision 0: its first change', (t) => {
+  const one = oneReplica();
+  const { replica, log, sent } = one;
+  openWatch(one, { after: 0 });
+  pushAll(one);
+  t.equal(previousOf(sent[0]!), 0);
+  log.push(put('a'));
+  replica.commit(1);
+  pushAll(one, 1);
+  t.equal(sent.length, 2);
+  t.equal(lastOf(sent[1]!), 2);
+  t.ok(sent[1]!.bytes.length > Changes.size);
+  t.end();
+});
+
+t.test('who serves: not the primary, and none that does not hear it', (t) => {
+  const one = oneReplica();
+  const { replica, sent } = one;
   replica.isPrimary = true;
-  replica.service.onWatch(watchBytes(1, 1), 0, 100, instantAt(0), 0);
-  t.equal(reasonOf(said.pop()), WatchLostReason.primary);
+  say(one, {});
+  t.equal(reasonOf(sent.pop()?.bytes), WatchLostReason.primary);
   t.equal(replica.service.open, 0);
-  replica.service.onWatch(watchBytes(1, 1, WatchFlag.anyone), 0, 100, instantAt(0), 0);
+  openWatch(one, { flags: WatchFlag.anyone });
   t.equal(replica.service.open, 1);
-  said.length = 0;
+  pushAll(one);
+  sent.length = 0;
   replica.serves = false;
-  replica.service.onWatch(watchBytes(2, 1, WatchFlag.anyone), 0, 100, instantAt(0), 0);
-  t.strictSame(said, []);
+  say(one, { id: 2, flags: WatchFlag.anyone });
+  t.strictSame(sent, [], 'one between two views is silent');
+
+  replica.isPrimary = false;
+  replica.serves = true;
+  openWatch(one, { id: 3 });
+  pushAll(one, 1);
+  sent.length = 0;
+  replica.isPrimary = true;
+  for (let us = 2000; us < 10_000; us += 1000) replica.service.tick(instantAt(us));
+  t.strictSame(
+    sent.map(({ bytes }) => [reasonOf(bytes), readI32(bytes, WatchLost.at.watch)]),
+    [[WatchLostReason.primary, 3]],
+    'one that becomes the primary hands its watches off, but for those that have nobody else',
+  );
+  replica.isPrimary = false;
+  replica.isInTouch = false;
+  sent.length = 0;
+  replica.service.tick(instantAt(20_000));
+  t.equal(reasonOf(sent[0]!.bytes), WatchLostReason.behind);
+  say(one, { id: 4 });
+  t.equal(reasonOf(sent[1]!.bytes), WatchLostReason.behind);
+  t.equal(replica.service.open, 0);
   t.end();
 });
 
 t.test('who has not proven an address is told nothing', (t) => {
-  const { replica, log, said } = oneReplica();
+  const one = oneReplica();
+  const { replica, log, sent } = one;
   log.push(put('a'));
   replica.commit(1);
   replica.isProven = false;
-  replica.service.onWatch(watchBytes(1, 1), 0, 100, instantAt(0), 0);
-  t.strictSame(said, []);
+  say(one, {});
+  t.strictSame(sent, []);
   t.equal(replica.service.open, 0);
   t.equal(replica.service.refused, 1);
   t.end();
 });
 
-t.test('the window bounds what is on its way; an acknowledgement lets it go on', (t) => {
-  const { replica, log, said } = oneReplica();
-  for (let i = 0; i < 200; i++) log.push(put(`a${i}`.padEnd(100)));
-  replica.commit(200);
-  replica.service.onWatch(watchBytes(1, 1, 0, 1500), 0, 100, instantAt(0), 0);
-  const sum = said.reduce((bytes, { length }) => bytes + length, 0);
-  t.ok(sum >= 1500 && sum < 1500 + DATAGRAM_BYTES, `${sum} bytes`);
-  const before = said.length;
-  replica.service.push(instantAt(1));
-  replica.service.onWatch(watchBytes(1, 1, 0, 1500), 0, 100, instantAt(1), 0);
-  t.equal(said.length, before, 'a sign of life is none');
-  const last = readIndex(said[said.length - 1]!, Changes.at.last);
-  replica.service.onWatch(watchBytes(1, last, 0, 1500), 0, 100, instantAt(2), 0);
-  t.equal(readIndex(said[before]!, Changes.at.previous), last);
-  replica.service.onWatch(watchBytes(2, 1, 0, 0), 0, 100, instantAt(2), 0);
-  t.equal(said[said.length - 1]!.length, Changes.size, 'a window of 0: it says only how far nothing happened');
+t.test('a token opens one watch, once, for who asked', (t) => {
+  const one = oneReplica();
+  const { replica, log, sent } = one;
+  for (let i = 0; i < 100; i++) log.push(put(`a${i}`));
+  replica.commit(100);
+  say(one, {});
+  const token = readI32(sent.pop()!.bytes, WatchLost.at.token);
+  say(one, {});
+  t.equal(readI32(sent.pop()!.bytes, WatchLost.at.token), token, 'asked again: the same');
+  const isRefused = (fields: WatchFields, from: From): boolean => {
+    say(one, fields, from);
+    const refused = reasonOf(sent.pop()!.bytes) === WatchLostReason.token && sent.length === 0;
+    return refused && replica.service.open === 0;
+  };
+  t.ok(isRefused({ token: token + 1 }, {}), 'another token');
+  t.ok(isRefused({ token, id: 2 }, {}), 'another watch');
+  t.ok(isRefused({ token }, { from: CLIENT + 1 }), 'another endpoint');
+  t.ok(isRefused({ token }, { owner: 7 }), 'another owner');
+  t.ok(isRefused({ token, prefixes: [] }, {}), 'without prefixes');
+  say(one, { token });
+  t.equal(replica.service.open, 1);
+  pushAll(one);
+  sent.length = 0;
+  say(one, { token: token + 1, after: 50 }, { us: 1 });
+  t.equal(reasonOf(sent[0]!.bytes), WatchLostReason.token, 'an open watch asks for its token, too');
+  t.equal(readI32(sent.pop()!.bytes, WatchLost.at.token), token);
+  say(one, { token, flags: WatchFlag.end });
+  t.equal(replica.service.open, 0);
+  t.ok(isRefused({ token }, {}), 'it was used up');
   t.end();
 });
 
-t.test('bounds: watches of a replica and of a client, prefixes, silence', (t) => {
-  const { replica, said } = oneReplica();
+t.test('4 KiB at first, then what was acknowledged besides, up to the window of the client', (t) => {
+  const one = oneReplica(1 << 12);
+  const { replica, log, sent } = one;
+  for (let i = 0; i < 900; i++) log.push(put(`a${i}`.padEnd(100)));
+  replica.commit(900);
+  const token = openWatch(one, { window: 20_000 });
+  const flights: number[] = [];
+  for (let us = 1; us < 7; us++) {
+    pushAll(one, us);
+    flights.push(bytesOf(sent));
+    const last = lastOf(sent[sent.length - 1]!);
+    sent.length = 0;
+    say(one, { token, after: last, window: 20_000, prefixes: [] }, { us });
+  }
+  t.ok(flights[0]! <= FIRST_WINDOW_BYTES + DATAGRAM_BYTES && flights[0]! > FIRST_WINDOW_BYTES / 2, `${flights[0]}`);
+  t.ok(flights[1]! > 1.7 * flights[0]! && flights[1]! < 2.6 * flights[0]!, `doubled: ${flights.join(', ')}`);
+  t.ok(flights[4]! >= 20_000 && flights[4]! < 20_000 + 2 * DATAGRAM_BYTES, 'the window of the client');
+  say(one, { token, window: 20_000, prefixes: [] }, { us: 10 });
+  pushAll(one, 10);
+  t.ok(bytesOf(sent) < 20_000 + 2 * DATAGRAM_BYTES, 'a sign of life is no acknowledgement');
+  sent.length = 0;
+  openWatch(one, { id: 2, window: 0 }, { us: 20 });
+  pushAll(one, 20);
+  t.strictSame(
+    sent.map(({ bytes }) => bytes.length),
+    [Changes.size],
+    'a window of 0: it says only how far nothing happened',
+  );
+  t.end();
+});
+
+t.test('what is not acknowledged is sent again twice, each time later, and no more', (t) => {
+  const one = oneReplica(1 << 12);
+  const { replica, log, sent } = one;
+  for (let i = 0; i < 900; i++) log.push(put(`a${i}`.padEnd(100)));
+  replica.commit(900);
+  const token = openWatch(one);
+  pushAll(one);
+  const first = bytesOf(sent);
+  const repeated: number[] = [];
+  for (let us = 1000; us <= 2_000_000; us += 1000) {
+    const before = sent.length;
+    replica.service.tick(instantAt(us));
+    pushAll(one, us);
+    if (sent.length === before) continue;
+    repeated.push(us);
+    t.equal(previousOf(sent[before]!), 1, 'from what the client has');
+  }
+  t.strictSame(repeated, [RESEND_US + 1000, 3 * RESEND_US + 2000]);
+  t.equal(bytesOf(sent), first * (1 + REPETITIONS_MAX));
+  t.equal(replica.service.open, 0);
+  t.equal(replica.service.forgotten, 1);
+  sent.length = 0;
+  say(one, { token, after: 5, prefixes: [] }, { us: 3_000_000 });
+  t.equal(reasonOf(sent[0]!.bytes), WatchLostReason.token, 'a client that is still there opens it again');
+  t.end();
+});
+
+t.test('a client may ask for a repetition every 20 ms, twice without an acknowledgement', (t) => {
+  const one = oneReplica(1 << 12);
+  const { replica, log, sent } = one;
+  for (let i = 0; i < 900; i++) log.push(put(`a${i}`.padEnd(100)));
+  replica.commit(900);
+  const token = openWatch(one);
+  pushAll(one);
+  const flight = bytesOf(sent);
+  const again = (us: number, after = 1): number => {
+    sent.length = 0;
+    say(one, { token, after, flags: WatchFlag.again, prefixes: [] }, { us });
+    pushAll(one, us);
+    return bytesOf(sent);
+  };
+  t.equal(again(1000), flight, 'at once');
+  t.equal(again(1000 + AGAIN_US - 1), 0, 'too early');
+  t.equal(again(1000 + AGAIN_US), flight);
+  t.equal(again(1000 + 2 * AGAIN_US), 0, 'the third time');
+  say(one, { token, after: 10, prefixes: [] }, { us: 50_000 });
+  pushAll(one, 50_000);
+  t.equal(again(60_000, 5), 0, 'what is acknowledged is not sent again');
+  t.ok(again(60_001, 10) > 0, 'after an acknowledgement it may ask again');
+  t.end();
+});
+
+t.test('bounds: watches of a replica, an owner and a client, prefixes, silence', (t) => {
+  const one = oneReplica();
+  const { replica, sent } = one;
   const { service } = replica;
-  const ask = (id: number, from: number, us: number): void =>
-    service.onWatch(watchBytes(id, 1), 0, from, instantAt(us), 0);
-  for (let id = 0; id <= WATCHES_PER_CLIENT_MAX; id++) ask(id, 100, 0);
-  t.equal(reasonOf(said[said.length - 1]), WatchLostReason.tooMany);
+  let id = 0;
+  const openUntilFull = (from: number, owner: number): void => {
+    for (;;) {
+      say(one, { id: ++id, prefixes: [`${id}`, 'common'] }, { from, owner });
+      const { bytes } = sent.pop()!;
+      if (reasonOf(bytes) === WatchLostReason.tooMany) return;
+      say(one, { id, prefixes: [`${id}`, 'common'], token: readI32(bytes, WatchLost.at.token) }, { from, owner });
+    }
+  };
+  openUntilFull(CLIENT, 1);
   t.equal(service.open, WATCHES_PER_CLIENT_MAX);
-  for (let i = 0; i < WATCHES_MAX; i++) ask(i, 200 + (i >> 6), 0);
+  for (let from = CLIENT + 1; from < CLIENT + 10; from++) openUntilFull(from, 1);
+  t.equal(service.open, WATCHES_PER_OWNER_MAX, 'of one owner');
+  for (let owner = 2; owner < 6; owner++) for (let i = 0; i < 6; i++) openUntilFull(100 * owner + i, owner);
   t.equal(service.open, WATCHES_MAX);
-  t.equal(reasonOf(said[said.length - 1]), WatchLostReason.tooMany);
-  ask(0, 100, FORGOTTEN_US);
-  service.tick(instantAt(FORGOTTEN_US + 1));
+  const { nodes } = service;
+  t.ok(nodes > WATCHES_MAX && nodes < 3 * WATCHES_MAX, `${nodes} nodes`);
+  const token = ((): number => {
+    for (let us = 1; us < FORGOTTEN_US; us += 500_000) service.tick(instantAt(us));
+    say(one, { id: 1, token: 0 }, { owner: 1 });
+    return readI32(sent.pop()!.bytes, WatchLost.at.token);
+  })();
+  say(one, { id: 1, token, prefixes: [] }, { us: FORGOTTEN_US, owner: 1 });
+  for (let i = 1; i < 100; i++) service.tick(instantAt(FORGOTTEN_US + 1000 * i));
   t.equal(service.open, 1, 'all but the one that gave a sign of life are forgotten');
-  service.onWatch(watchBytes(0, 1, WatchFlag.end), 0, 100, instantAt(FORGOTTEN_US + 2), 0);
+  t.ok(service.nodes <= 4, `${service.nodes} nodes are left`);
+  say(one, { id: 1, token, flags: WatchFlag.end, prefixes: [] }, { owner: 1 });
   t.equal(service.open, 0);
+  t.equal(service.nodes, 1, 'only the root');
   const many = Array.from({ length: PREFIXES_MAX + 1 }, (_, i) => `${i}`);
-  for (const prefixes of [[], many, ['x'.repeat(1025)]])
-    service.onWatch(watchBytes(1, 1, 0, 1000, prefixes), 0, 100, instantAt(FORGOTTEN_US + 3), 0);
-  const cut = watchBytes(1, 1, 0, 1000, ['abc']);
+  sent.length = 0;
+  for (const prefixes of [many, ['x'.repeat(1025)]]) say(one, { prefixes });
+  const cut = watchBytes({ prefixes: ['abc'] });
   cut[Watch.size + 1] = 9;
-  service.onWatch(cut, 0, 100, instantAt(FORGOTTEN_US + 3), 0);
-  t.equal(service.open, 0, 'prefixes that are none, too many, too long or cut');
-  service.onWatch(watchBytes(1, 1, 0, 1000, many.slice(1)), 0, 100, instantAt(FORGOTTEN_US + 3), 0);
+  service.onWatch(cut, 0, CLIENT, instantAt(0), 0);
+  t.equal(sent.length, 0, 'prefixes that are too many, too long or cut');
+  openWatch(one, { prefixes: many.slice(1) });
   t.equal(service.open, 1);
   t.end();
 });
 
+t.test('keys that are removed, and values of other revisions', (t) => {
+  const one = oneReplica();
+  const { replica, log, sent } = one;
+  log.push(put('gone', 'one'), put('later', 'one'), put('kept', 'one'));
+  log.push(scratch.slice(0, encodeRemove(scratch, 0, utf8('gone'), undefined)), put('later', 'two'));
+  replica.commit(5);
+  const told: Told[] = [];
+  const reader = new WatchReader(
+    {
+      prefixes: [utf8('')],
+      values: true,
+      after: 1,
+      changed: (change) => told.push(toldOf(change)),
+      nextEnd: () => undefined,
+      failed: () => t.fail('it does not fail'),
+    },
+    () => [0],
+    () => 1,
+    new TestOutbox(({ bytes }) => replica.service.onWatch(bytes, 0, CLIENT, instantAt(0), 0)),
+  );
+  reader.tick(instantAt(0));
+  reader.onLost(sent.pop()!.bytes, 0, 0, instantAt(0));
+  reader.endTurn(instantAt(0));
+  pushAll(one);
+  // Ids of other watches, and places that were not asked.
+  for (const { bytes } of [...sent]) {
+    const foreign = bytes.slice();
+    writeI32(foreign, Changes.at.watch, 2);
+    reader.onChanges(foreign, 0, 0, instantAt(1));
+    reader.onChanges(bytes, 0, 1, instantAt(1));
+  }
+  t.strictSame(told, []);
+  for (const { bytes } of sent) reader.onChanges(bytes, 0, 0, instantAt(1));
+  t.strictSame(told, [
+    { kind: 'put', key: 'gone', value: undefined, revision: 2 },
+    { kind: 'put', key: 'later', value: undefined, revision: 3 },
+    { kind: 'put', key: 'kept', value: 'one', revision: 4 },
+    { kind: 'delete', key: 'gone', value: undefined, revision: 5 },
+    { kind: 'put', key: 'later', value: 'two', revision: 6 },
+  ]);
+  t.end();
+});
+
+t.test('one owner’s watches, however many and however costly, leave another owner its own', (t) => {
+  const one = oneReplica(1 << 16);
+  const { replica, log, sent } = one;
+  const { changes } = watchableOf(replica.machine)!;
+  let compared = 0;
+  const hasPrefix = changes.hasPrefix.bind(changes);
+  changes.hasPrefix = (...args) => {
+    compared++;
+    return hasPrefix(...args);
+  };
+  for (let i = 0; i < 60_000; i++) log.push(put(`a${i}`));
+  replica.commit(60_000);
+  // Each looks through all changes for keys that are not there, sixteen at a time.
+  const prefixes = Array.from({ length: PREFIXES_MAX }, (_, i) => `a_${i}`);
+  for (let id = 0; id < WATCHES_PER_OWNER_MAX; id++)
+    openWatch(one, { id, prefixes }, { from: CLIENT + (id >> 6), owner: 1 });
+  const OTHER = 500;
+  const token = openWatch(one, { id: 0, after: 60_001, prefixes: ['a'] }, { from: OTHER, owner: 2 });
+  let toldAt = 60_001;
+  let mostTurns = 0;
+  let turnBytes = 0;
+  const out = Float64Array.of(0);
+  let us = 0;
+  for (let made = 0; made < 500; made++) {
+    us += 200;
+    log.push(put(`a${made}`));
+    replica.commit(log.length);
+    let turns = 0;
+    for (; toldAt < log.length + 1 && turns < 1000; turns++) {
+      const before = compared;
+      const bytesBefore = bytesOf(sent);
+      replica.service.push(instantAt(us));
+      turnBytes = Math.max(turnBytes, bytesOf(sent) - bytesBefore);
+      if (compared - before > 2 * TURN_COMPARISONS) t.fail(`${compared - before} comparisons in a turn`);
+      for (const message of sent.splice(0)) if (message.to === OTHER) toldAt = Math.max(toldAt, lastOf(message));
+      out[0] = Infinity;
+      replica.service.wakeBefore(out);
+      us = Math.max(us, Math.min(us + 5000, Math.ceil(out[0]!)));
+    }
+    mostTurns = Math.max(mostTurns, turns);
+    say(one, { id: 0, token, after: toldAt, prefixes: [] }, { us, from: OTHER, owner: 2 });
+  }
+  t.comment(`${compared} comparisons in ${us / 1e6} s; the other owner waited ${mostTurns} turns at most`);
+  t.ok(mostTurns <= 3, `${mostTurns} turns`);
+  const permitted = COMPARISONS_BURST + (COMPARISONS_PER_SECOND * us) / 1e6 + 2 * TURN_COMPARISONS;
+  t.ok(compared <= permitted, `${compared} comparisons, ${permitted} were permitted`);
+  t.ok(compared > COMPARISONS_BURST, 'and they were wanted');
+  t.ok(turnBytes <= 6 * DATAGRAM_BYTES, `${turnBytes} bytes in one turn`);
+  t.end();
+});
+
+t.test('bytes are bounded by time, and who falls behind is told', (t) => {
+  const one = oneReplica(1 << 14);
+  const { replica, log, sent } = one;
+  const WATCHED = 60;
+  const tokens = Array.from({ length: WATCHED }, (_, id) => openWatch(one, { id, window: 1 << 20 }));
+  pushAll(one);
+  sent.length = 0;
+  let bytes = 0;
+  const lost = new Set<number>();
+  const out = Float64Array.of(0);
+  for (let us = 1000; us <= 1_000_000; us += 1000) {
+    for (let i = 0; i < 12; i++) log.push(put(`${i}`.padEnd(200)));
+    replica.commit(log.length);
+    replica.service.tick(instantAt(us));
+    do {
+      replica.service.push(instantAt(us));
+      out[0] = Infinity;
+      replica.service.wakeBefore(out);
+    } while (out[0]! <= us);
+    bytes += bytesOf(sent);
+    for (const { bytes: message } of sent.splice(0)) {
+      const id = readI32(message, Changes.at.watch);
+      if (reasonOf(message) === WatchLostReason.compacted) lost.add(readI32(message, WatchLost.at.watch));
+      else if (typeOf(message, 0) === Changes.type)
+        say(
+          one,
+          { id, token: tokens[id]!, after: readIndex(message, Changes.at.last), window: 1 << 20, prefixes: [] },
+          { us },
+        );
+    }
+  }
+  t.comment(`${bytes} bytes of ${12 * 1000 * 200 * WATCHED}`);
+  t.ok(bytes <= BYTES_PER_SECOND + BYTES_BURST + 5 * DATAGRAM_BYTES, `${bytes} bytes in a second`);
+  t.ok(lost.size > 0, `${lost.size} watches were told that they fell behind`);
+  t.equal(replica.service.behind, lost.size);
+  t.equal(replica.service.open + lost.size, WATCHED, 'none ended in silence');
+  t.end();
+});
+
+t.test('a change costs nothing for watches of other keys', (t) => {
+  const one = oneReplica();
+  const { replica, log } = one;
+  const { changes } = watchableOf(replica.machine)!;
+  for (let id = 0; id < WATCHES_PER_OWNER_MAX; id++)
+    openWatch(one, { id, prefixes: [`b${id}`, `c${id}`] }, { from: CLIENT + (id >> 6), owner: 1 });
+  pushAll(one);
+  let compared = 0;
+  changes.hasPrefix = () => {
+    compared++;
+    return false;
+  };
+  for (let i = 0; i < 100; i++) log.push(put(`a${i}`));
+  replica.commit(100);
+  pushAll(one, 1000);
+  t.equal(compared, 0);
+  log.push(put('b7x'));
+  replica.commit(101);
+  pushAll(one, 2000);
+  t.ok(compared <= 4, `${compared} comparisons for the two watches whose keys begin so`);
+  t.end();
+});
+
+t.test('recorded Watches that are sent again: no more comes out than goes in', (t) => {
+  const one = oneReplica(1 << 12);
+  const { replica, log, sent } = one;
+  const recorded: Uint8Array[] = [];
+  for (let i = 0; i < 900; i++) log.push(put(`a${i}`.padEnd(100)));
+  replica.commit(900);
+  let us = 0;
+  let after = 1;
+  const reader = new WatchReader(
+    {
+      prefixes: [utf8('a')],
+      values: true,
+      after,
+      changed: ({ revision }) => (after = revision),
+      nextEnd: () => undefined,
+      failed: () => t.fail('it does not fail'),
+    },
+    () => [0],
+    () => 1,
+    new TestOutbox(({ bytes }) => {
+      recorded.push(bytes);
+      replica.service.onWatch(bytes, 0, CLIENT, instantAt(us), 0);
+    }),
+  );
+  for (; after < 901 && us < 1e6; us += 1000) {
+    reader.tick(instantAt(us));
+    pushAll(one, us);
+    for (const { bytes } of sent.splice(0)) {
+      if (typeOf(bytes, 0) === Changes.type) reader.onChanges(bytes, 0, 0, instantAt(us));
+      else reader.onLost(bytes, 0, 0, instantAt(us));
+    }
+    reader.endTurn(instantAt(us));
+  }
+  reader.close();
+  t.equal(replica.service.open, 0);
+  t.ok(recorded.length > 5, `${recorded.length} Watches were recorded`);
+  /** Each alone and all in order, again and again, at any pace. */
+  let bytesIn = 0;
+  let worst = 0;
+  for (let round = 0; round < 300; round++) {
+    for (const bytes of recorded.slice(round % 3 === 0 ? 0 : round % recorded.length)) {
+      us += [10, 5_000, 60_000][round % 3]!;
+      const before = bytesOf(sent);
+      replica.service.onWatch(bytes, 0, CLIENT, instantAt(us), 0);
+      replica.service.tick(instantAt(us));
+      pushAll(one, us);
+      bytesIn += bytes.length;
+      worst = Math.max(worst, (bytesOf(sent) - before) / bytes.length);
+    }
+  }
+  t.equal(replica.service.open, 0);
+  t.comment(`${bytesOf(sent)} bytes out ÷ ${bytesIn} bytes in; for one, ${worst.toFixed(2)} at most`);
+  t.ok(worst < 1, 'each answer is shorter than its question');
+  t.end();
+});
+
 t.test('changes that are gone are said to be, by the replica and then by the reader', (t) => {
-  const { replica, log, said } = oneReplica(4);
+  const one = oneReplica(4);
+  const { replica, log, sent } = one;
   for (let i = 0; i < 20; i++) log.push(put(`a${i}`));
   replica.commit(20);
-  replica.service.onWatch(watchBytes(5, 3), 0, 100, instantAt(0), 0);
-  t.equal(reasonOf(said[0]), WatchLostReason.compacted);
-  t.equal(readI32(said[0]!, WatchLost.at.watch), 5);
-  t.equal(readIndex(said[0]!, WatchLost.at.oldest), 17);
+  say(one, { id: 5, after: 3 });
+  const lost = sent[0]!.bytes;
+  t.equal(reasonOf(lost), WatchLostReason.compacted);
+  t.equal(readI32(lost, WatchLost.at.watch), 5);
+  t.equal(readIndex(lost, WatchLost.at.oldest), 17);
   let failure: JitPaxosError | undefined;
   const asked: number[] = [];
   const reader = new WatchReader(
@@ -395,18 +832,18 @@ t.test('changes that are gone are said to be, by the replica and then by the rea
     new TestOutbox(({ to }) => asked.push(to)),
   );
   reader.tick(instantAt(0));
-  reader.onLost(said[0]!, 0, 0, instantAt(1));
+  reader.onLost(lost, 0, 0, instantAt(1));
   t.equal(failure, undefined, 'another replica may still have them');
-  reader.onLost(said[0]!, 0, 1, instantAt(2));
+  reader.onLost(lost, 0, 1, instantAt(2));
   t.match(failure, { code: 'watch-compacted', oldest: 17 });
   t.strictSame([...new Set(asked)], [0, 1]);
   t.end();
 });
 
 t.test('a machine that keeps no changes: the reader says what to do', (t) => {
-  const { replica, said } = oneReplica(0);
-  replica.service.onWatch(watchBytes(5, 1), 0, 100, instantAt(0), 0);
-  t.equal(reasonOf(said[0]), WatchLostReason.notKept);
+  const one = oneReplica(0);
+  say(one, { id: 5 });
+  t.equal(reasonOf(one.sent[0]!.bytes), WatchLostReason.notKept);
   let failure: JitPaxosError | undefined;
   const reader = new WatchReader(
     {
@@ -422,7 +859,62 @@ t.test('a machine that keeps no changes: the reader says what to do', (t) => {
     new TestOutbox(() => undefined),
   );
   reader.tick(instantAt(0));
-  reader.onLost(said[0]!, 0, 0, instantAt(1));
+  reader.onLost(one.sent[0]!.bytes, 0, 0, instantAt(1));
   t.match(failure, { code: 'watch-refused', message: /feature store/ });
+  t.end();
+});
+
+t.test('where a reader goes: on from a silent replica, to the primary last, and away from it again', (t) => {
+  const said: { to: number; flags: number }[] = [];
+  const reader: WatchReader = new WatchReader(
+    {
+      prefixes: [utf8('')],
+      values: false,
+      after: 1,
+      changed: () => undefined,
+      nextEnd: () => undefined,
+      failed: () => t.fail('it does not fail'),
+    },
+    () => [2, 1, 0],
+    () => 5,
+    new TestOutbox(({ to, bytes }) => said.push({ to, flags: bytes[Watch.at.flags]! })),
+  );
+  const lost = new Uint8Array(WatchLost.size);
+  begin(WatchLost, lost, 0);
+  writeI32(lost, WatchLost.at.watch, 5);
+  const lose = (place: number, reason: number, us: number): void => {
+    lost[WatchLost.at.reason] = reason;
+    reader.onLost(lost, 0, place, instantAt(us));
+  };
+  const told = new Uint8Array(Changes.size);
+  begin(Changes, told, 0);
+  writeI32(told, Changes.at.watch, 5);
+  const tell = (place: number, isPrimary: boolean, us: number): void => {
+    told[Changes.at.primary] = Number(isPrimary);
+    reader.onChanges(told, 0, place, instantAt(us));
+  };
+  reader.tick(instantAt(0));
+  t.equal(reader.place, 2, 'the best one first');
+  reader.unreachable(1, instantAt(1));
+  t.equal(reader.place, 2);
+  reader.unreachable(2, instantAt(2));
+  t.equal(reader.place, 1, 'its host says that nothing is there');
+  lose(1, WatchLostReason.behind, 3);
+  t.equal(reader.place, 0);
+  lose(0, WatchLostReason.primary, 4);
+  t.equal(reader.place, 0, 'nobody else serves');
+  t.strictSame(said.pop(), { to: 0, flags: WatchFlag.anyone });
+  tell(0, true, 5);
+  for (let us = 100_000; us <= 10_000_000; us += 100_000) {
+    reader.tick(instantAt(us));
+    tell(0, true, us);
+  }
+  t.equal(reader.place, 0);
+  reader.tick(instantAt(10_100_000));
+  t.equal(reader.place, 2, 'others may serve by now');
+  t.equal(said.pop()!.flags, 0);
+  tell(2, false, 10_100_001);
+  reader.tick(instantAt(10_400_001));
+  t.equal(said.pop()!.flags, 0, 'one does: the primary need not');
   t.end();
 });

@@ -137,6 +137,18 @@ export class ChangeRing {
     return low;
   }
 
+  /** The first change of an entry behind `index`; `count` if there is none. */
+  behind(index: number): number {
+    let low = 0;
+    let high = this.held;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.indexOf(middle) <= index) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
   revisionOf(change: number): number {
     return this.numbers[COLUMNS * this.slotOf(change) + REVISION]!;
   }

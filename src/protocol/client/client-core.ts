@@ -122,6 +122,12 @@ export class ClientCore {
     return this.rule.view;
   }
 
+  /** What a replica is in that view, by how much it has to do: 0 a spare, 1 a member, 2 the primary. */
+  burdenOf(replica: number): number {
+    if (this.views.primary(this.view) === replica) return 2;
+    return this.views.isMember(this.view, replica) ? 1 : 0;
+  }
+
   get sessionHi(): number {
     return this.config.sessionHi;
   }

@@ -174,6 +174,12 @@ export class ReplicaCore {
     return this.synchronization.commitIndex.matched[slot]!;
   }
 
+  /** Whether it has heard its primary within `withinUs`; at the primary: whether enough others answer it. */
+  isInTouch(now: Instant, withinUs: number): boolean {
+    const { heartbeat } = this.synchronization;
+    return this.state.isPrimary ? !heartbeat.unheard : now.monotonicUs - heartbeat.primaryHeardUs <= withinUs;
+  }
+
   /** Counters by index of COUNTER_NAMES. */
   get counters(): Float64Array {
     return this.state.counters;

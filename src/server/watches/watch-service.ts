@@ -1,0 +1,516 @@
+/**
+ * Tells clients what changes in the store, for a replica, beside its core. Wire: Watch, Changes, WatchLost.
+ *
+ * Rules: only changes of committed entries are told (S); each Changes continues where the one before ended, so that a
+ * client sees a gap; a primary serves only clients that nobody else serves. Only an endpoint that has proven its address,
+ * and has said the token that it was given for this watch, is told anything; how much: open-watch.ts.
+ *
+ * What watches cost is bounded, over all of them: comparisons and bytes by time and in each turn. Owners take turns, and
+ * the watches of an owner do. A watch that thereby falls behind what the store keeps is told so. This reads no clock and
+ * has no timer, so tests run it in virtual time.
+ */
+import type { Instant, Outbox } from '../../protocol/contract.js';
+import { DOUBLE_ZERO } from '../../protocol/double-zero.js';
+import { NO_OWNER } from '../../protocol/log/session-owner.js';
+import type { WatchableStore } from '../../machine/store/change-ring.js';
+import { KV_KEY_BYTES_MAX } from '../../machine/kv-layout.js';
+import { ENVELOPE_BYTES_MAX } from '../../wire/envelope.js';
+import { begin } from '../../wire/layout.js';
+import { Changes, Watch, WatchFlag, WatchLost, WatchLostReason } from '../../wire/messages.js';
+import { readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
+import { CHANGE_BYTES, NO_VALUE, PREFIX_BYTES_MAX, PREFIXES_MAX } from '../../wire/watches.js';
+import { Allowance } from './allowance.js';
+import { Interests } from './interests.js';
+import { isWanted, OpenWatch } from './open-watch.js';
+import { Openings } from './openings.js';
+
+/** Watches of a replica, of one owner, and of one client. Without keys each client is an owner. */
+export const WATCHES_MAX = 1024;
+export const WATCHES_PER_OWNER_MAX = 256;
+export const WATCHES_PER_CLIENT_MAX = 64;
+/** A watch is forgotten after this much silence. */
+export const FORGOTTEN_US = 3_000_000;
+/** What all watches may cost. A comparison is that of a key with a prefix; a change that is told counts as one, too. */
+export const COMPARISONS_PER_SECOND = 2_000_000;
+export const COMPARISONS_BURST = 20_000;
+export const BYTES_PER_SECOND = 32 * 1024 * 1024;
+export const BYTES_BURST = 256 * 1024;
+/** In one turn: comparisons to find out who is to be told, comparisons to tell them, and datagrams. */
+export const TURN_COMPARISONS = 256;
+const TURN_DATAGRAMS = 4;
+/** After this many comparisons, or a datagram, it is the next owner's turn. */
+const QUANTUM = 64;
+/** What a watch costs that has its turn, in comparisons. */
+const LEAST_COST = 8;
+
+/** A client may ask for a repetition this often. */
+export const AGAIN_US = 20_000;
+/** A sign of life is answered if nothing was told for this long. */
+const ANSWER_US = 100_000;
+/** Watches are looked after in turns: this many at once, this often. */
+const CHECKED_AT_ONCE = 64;
+const CHECK_US = 1_000;
+/** The outbox had no room. */
+const STALLED_US = 1_000;
+/** Room for the longest key. */
+const LEAST_ROOM = Changes.size + CHANGE_BYTES + KV_KEY_BYTES_MAX;
+
+/** What the service asks of its replica. */
+export interface WatchedReplica {
+  /** Undefined: its machine keeps no changes. */
+  readonly store: () => WatchableStore | undefined;
+  /** Index of the last entry that is known here to be committed. */
+  readonly committed: () => number;
+  readonly view: () => number;
+  /** It takes part in a view. */
+  readonly serves: () => boolean;
+  /** It has heard its primary lately, so it does not lag behind for long. */
+  readonly isInTouch: (now: Instant) => boolean;
+  readonly isPrimary: () => boolean;
+  /** The endpoint has proven its address under a key of this owner. */
+  readonly isProven: (endpoint: number, owner: number) => boolean;
+}
+
+/** The watches of an owner; `queue`: those that have work to do. */
+interface Owner {
+  places: number;
+  readonly queue: OpenWatch[];
+  isReady: boolean;
+}
+
+export class WatchService {
+  /** Changes that were told, each time. */
+  told = 0;
+  /** Times that a watch was not served (any more). The client is told why, unless its address is not proven. */
+  refused = 0;
+  /** Those of them whose changes were no longer there. */
+  behind = 0;
+  /** Watches of clients that said nothing for long, or acknowledged nothing. */
+  forgotten = 0;
+  /** By endpoint. */
+  private readonly clients = new Map<number, OpenWatch[]>();
+  private readonly owners = new Map<number, Owner>();
+  /** Owners that have something in their queues, in turns. */
+  private readonly ready: Owner[] = [];
+  private readonly all: OpenWatch[] = [];
+  private readonly interests = new Interests<OpenWatch>();
+  private readonly openings: Openings;
+  private readonly comparisons = new Allowance(COMPARISONS_PER_SECOND, COMPARISONS_BURST);
+  private readonly bytes = new Allowance(BYTES_PER_SECOND, BYTES_BURST);
+  private readonly key = new Uint8Array(KV_KEY_BYTES_MAX);
+  private readonly roomBytes: number;
+  /** Watches that wait have seen everything up to this revision. */
+  private frontier = DOUBLE_ZERO;
+  private isLagging = false;
+  private pushedTo = DOUBLE_ZERO;
+  private stalledUntilUs = -Infinity;
+  private checkedUs = -Infinity;
+  private cursor = 0;
+
+  /** @param draw 32 random bits, not 0 */
+  constructor(
+    private readonly replica: WatchedReplica,
+    private readonly outbox: Outbox,
+    private readonly datagramBytes: number,
+    draw: () => number,
+  ) {
+    this.openings = new Openings(draw);
+    this.roomBytes = Math.max(datagramBytes - ENVELOPE_BYTES_MAX, LEAST_ROOM);
+  }
+
+  /** Watches that are open. */
+  get open(): number {
+    return this.all.length;
+  }
+
+  /** Nodes of the tree of prefixes. */
+  get nodes(): number {
+    return this.interests.size;
+  }
+
+  /**
+   * Takes one Watch that passed `validate`.
+   * @param owner of its key
+   */
+  onWatch(bytes: Uint8Array, o: number, from: number, now: Instant, owner: number): void {
+    const { at } = Watch;
+    const after = readIndex(bytes, o + at.after);
+    const id = readI32(bytes, o + at.watch);
+    const length = readU16(bytes, o + at.prefixes);
+    if (
+      !this.replica.isProven(from, owner) ||
+      Number.isNaN(after) ||
+      (length > 0 && !hasGoodPrefixes(bytes, o + Watch.size, length))
+    ) {
+      this.refused++;
+      return;
+    }
+    const watch = this.clients.get(from)?.find((each) => each.id === id && each.owner === owner);
+    if (watch !== undefined) this.hear(watch, bytes, o, now);
+    else if ((bytes[o + at.flags]! & WatchFlag.end) === 0 && this.replica.serves())
+      this.consider(bytes, o, from, now, owner);
+  }
+
+  /** A Watch of one that is not open. */
+  private consider(bytes: Uint8Array, o: number, from: number, now: Instant, owner: number): void {
+    const { at } = Watch;
+    const after = readIndex(bytes, o + at.after);
+    const id = readI32(bytes, o + at.watch);
+    const group = owner === NO_OWNER ? -1 - from : owner;
+    const reason = this.reasonAgainst(from, group, bytes[o + at.flags]!, after, now);
+    if (reason !== 0) return this.lose(from, id, reason);
+    const length = readU16(bytes, o + at.prefixes);
+    const token = readI32(bytes, o + at.token);
+    if (length === 0 || !this.openings.take(group, from, id, token))
+      return this.challenge(from, id, this.openings.tokenFor(group, from, id));
+    const prefixes = bytes.slice(o + Watch.size, o + Watch.size + length);
+    const watch = new OpenWatch(from, id, token, owner, group, prefixes, after);
+    this.remember(watch);
+    this.hear(watch, bytes, o, now);
+  }
+
+  private hear(watch: OpenWatch, bytes: Uint8Array, o: number, now: Instant): void {
+    const { at } = Watch;
+    if (readI32(bytes, o + at.token) !== watch.token) return this.challenge(watch.endpoint, watch.id, watch.token);
+    const flags = bytes[o + at.flags]!;
+    const after = readIndex(bytes, o + at.after);
+    if ((flags & WatchFlag.end) !== 0) return this.forget(watch);
+    this.leaveWaiting(watch);
+    watch.flags = flags;
+    watch.window = readI32(bytes, o + at.window) >>> 0;
+    watch.heardUs = now.monotonicUs;
+    watch.acknowledge(after, now.monotonicUs);
+    // One that was overtaken by an acknowledgement asks for nothing any more.
+    const isAgain =
+      (flags & WatchFlag.again) !== 0 && after === watch.acknowledged && now.monotonicUs - watch.repeatedUs >= AGAIN_US;
+    if ((isAgain && watch.repeat(now.monotonicUs)) || now.monotonicUs - watch.toldUs >= ANSWER_US)
+      watch.mustTell = true;
+    this.enqueue(watch);
+  }
+
+  /** Ends a turn: tells what was committed, as much as a turn may. */
+  push(now: Instant): void {
+    if (this.all.length === 0) return;
+    this.comparisons.refill(now.monotonicUs);
+    this.bytes.refill(now.monotonicUs);
+    const committed = this.replica.committed();
+    if (committed !== this.pushedTo || this.isLagging) this.advance(committed);
+    if (now.monotonicUs < this.stalledUntilUs) return;
+    const leastComparisons = this.comparisons.left - TURN_COMPARISONS;
+    const leastBytes = this.bytes.left - TURN_DATAGRAMS * this.datagramBytes;
+    while (
+      this.ready.length > 0 &&
+      this.comparisons.left > Math.max(0, leastComparisons) &&
+      this.bytes.left > Math.max(0, leastBytes) &&
+      now.monotonicUs >= this.stalledUntilUs
+    ) {
+      const owner = this.ready.shift()!;
+      owner.isReady = false;
+      const watch = owner.queue.shift();
+      if (watch !== undefined) this.serve(watch, now);
+      this.makeReady(owner);
+    }
+  }
+
+  /** Looks after some of the watches: sends again what was lost, and forgets those that are gone. */
+  tick(now: Instant): void {
+    if (this.all.length === 0 || now.monotonicUs - this.checkedUs < CHECK_US) return;
+    this.checkedUs = now.monotonicUs;
+    for (let i = 0; i < CHECKED_AT_ONCE && this.all.length > 0; i++) {
+      this.cursor = (this.cursor + 1) % this.all.length;
+      this.check(this.all[this.cursor]!, now);
+      if (i + 1 >= this.all.length) return;
+    }
+  }
+
+  /** Lowers `out[0]` to the time at which there is work again, monotonic µs. */
+  wakeBefore(out: Float64Array): void {
+    if (this.all.length === 0 || (this.ready.length === 0 && !this.isLagging)) return;
+    out[0] = Math.min(out[0]!, Math.max(this.comparisons.readyUs, this.bytes.readyUs, this.stalledUntilUs));
+  }
+
+  /** Finds the watches that wait for what was committed. */
+  private advance(committed: number): void {
+    const { store } = this;
+    if (store === undefined) return;
+    const { changes } = store;
+    this.pushedTo = committed;
+    if (this.frontier < changes.floor) {
+      for (const watch of this.all) this.wake(watch);
+      this.frontier = changes.floor;
+    }
+    const { key, wake } = this;
+    let next = changes.after(this.frontier);
+    let left = Math.min(TURN_COMPARISONS, this.comparisons.left);
+    const begun = left;
+    for (; left > 0 && next < changes.count && changes.indexOf(next) <= committed; next++) {
+      const length = changes.keyLength(next);
+      changes.copyKey(next, key, 0);
+      left -= this.interests.take(key, length, wake);
+      this.frontier = changes.revisionOf(next);
+    }
+    this.comparisons.left -= begun - left;
+    this.isLagging = next < changes.count && changes.indexOf(next) <= committed;
+  }
+
+  private get store(): WatchableStore | undefined {
+    return this.replica.store();
+  }
+
+  private readonly wake = (watch: OpenWatch): void => {
+    if (watch.state !== 'waiting') return;
+    this.leaveWaiting(watch);
+    this.enqueue(watch);
+  };
+
+  private leaveWaiting(watch: OpenWatch): void {
+    if (watch.state !== 'waiting') return;
+    watch.seen = Math.max(watch.seen, this.frontier);
+    watch.state = 'blocked';
+    this.interests.leave(watch);
+  }
+
+  private enqueue(watch: OpenWatch): void {
+    if (watch.state === 'queued') return;
+    watch.state = 'queued';
+    const owner = this.owners.get(watch.group)!;
+    owner.queue.push(watch);
+    this.makeReady(owner);
+  }
+
+  private makeReady(owner: Owner): void {
+    if (owner.isReady || owner.queue.length === 0) return;
+    owner.isReady = true;
+    this.ready.push(owner);
+  }
+
+  private check(watch: OpenWatch, now: Instant): void {
+    const reason = this.reasonToEnd(watch, now);
+    if (reason !== 0) return this.end(watch, reason);
+    const isGone =
+      now.monotonicUs - watch.heardUs > FORGOTTEN_US || !this.replica.isProven(watch.endpoint, watch.owner);
+    if (!isGone && !watch.isLate(now.monotonicUs)) return;
+    this.leaveWaiting(watch);
+    if (isGone || !watch.repeat(now.monotonicUs)) {
+      this.forgotten++;
+      return this.forget(watch);
+    }
+    watch.mustTell = true;
+    this.enqueue(watch);
+  }
+
+  /** Why a watch that is open is not served any more; 0: it is. */
+  private reasonToEnd(watch: OpenWatch, now: Instant): number {
+    const { store, replica } = this;
+    if (store === undefined) return WatchLostReason.notKept;
+    if (replica.isPrimary() && (watch.flags & WatchFlag.anyone) === 0) return WatchLostReason.primary;
+    if (!replica.isInTouch(now)) return WatchLostReason.behind;
+    return watch.state !== 'waiting' && watch.seen < store.changes.floor ? WatchLostReason.compacted : 0;
+  }
+
+  /** Why another watch is not served; 0: it is. */
+  private reasonAgainst(from: number, group: number, flags: number, after: number, now: Instant): number {
+    const { replica, store } = this;
+    if (store === undefined) return WatchLostReason.notKept;
+    if (replica.isPrimary() && (flags & WatchFlag.anyone) === 0) return WatchLostReason.primary;
+    if (!replica.isInTouch(now)) return WatchLostReason.behind;
+    if (after < store.changes.floor) return WatchLostReason.compacted;
+    const isFull =
+      this.all.length >= WATCHES_MAX ||
+      (this.owners.get(group)?.places ?? 0) >= WATCHES_PER_OWNER_MAX ||
+      (this.clients.get(from)?.length ?? 0) >= WATCHES_PER_CLIENT_MAX;
+    return isFull ? WatchLostReason.tooMany : 0;
+  }
+
+  /** Tells a client what comes next: at most one message, and what a quantum finds. */
+  private serve(watch: OpenWatch, now: Instant): void {
+    const { replica, store } = this;
+    watch.state = 'blocked';
+    const reason = this.reasonToEnd(watch, now);
+    if (reason !== 0 || store === undefined) return this.end(watch, reason);
+    if (!replica.serves()) return this.stall(watch, now);
+    const { changes } = store;
+    const end = changes.after(this.frontier);
+    let next = changes.after(watch.seen);
+    let left = QUANTUM;
+    let isFound = false;
+    // What the client does not want is skipped before there is a message.
+    while (watch.room > 0 && next < end && left > 0) {
+      left -= watch.cost;
+      if ((isFound = isWanted(watch.prefixes, changes, next))) break;
+      watch.seen = changes.revisionOf(next++);
+    }
+    if (isFound || watch.mustTell) {
+      const told = this.tell(watch, store, next, isFound ? end : next, left, now);
+      if (told < 0) return this.stall(watch, now);
+      left -= (told - next) * watch.cost;
+      next = told;
+    }
+    this.comparisons.left -= Math.max(LEAST_COST, QUANTUM - left);
+    if (next >= end) {
+      watch.seen = Math.max(watch.seen, this.frontier);
+      watch.state = 'waiting';
+      this.interests.wait(watch);
+    } else if (watch.room > 0) this.enqueue(watch);
+  }
+
+  /** The outbox is full, or the replica between two views. */
+  private stall(watch: OpenWatch, now: Instant): void {
+    this.stalledUntilUs = now.monotonicUs + STALLED_US;
+    this.enqueue(watch);
+  }
+
+  /**
+   * Sends changes from `next` on, and before `end`: at least one if there is any, as many as fit and `comparisons` allow.
+   * @returns the first change that was not looked at; −1: the outbox is full
+   */
+  private tell(
+    watch: OpenWatch,
+    store: WatchableStore,
+    next: number,
+    end: number,
+    comparisons: number,
+    now: Instant,
+  ): number {
+    const { replica, outbox } = this;
+    const { changes } = store;
+    const isEmpty = next === end;
+    const room = isEmpty ? Changes.size : Math.min(this.roomBytes, Math.max(LEAST_ROOM, watch.room));
+    const o = outbox.reserve(watch.endpoint, room);
+    if (o < 0) return -1;
+    const { bytes } = outbox;
+    begin(Changes, bytes, o);
+    let length = Changes.size;
+    let left = Math.max(1, comparisons);
+    let at = next;
+    for (; at < end && left > 0; at++) {
+      left -= watch.cost;
+      if (isWanted(watch.prefixes, changes, at)) {
+        if (length + CHANGE_BYTES + changes.keyLength(at) > room) break;
+        length += writeChange(store, at, (watch.flags & WatchFlag.values) !== 0, bytes, o + length, room - length);
+        this.told++;
+      }
+      watch.seen = changes.revisionOf(at);
+    }
+    writeI32(bytes, o + Changes.at.view, replica.view());
+    writeI32(bytes, o + Changes.at.watch, watch.id);
+    bytes[o + Changes.at.primary] = replica.isPrimary() ? 1 : 0;
+    writeIndex(bytes, o + Changes.at.previous, watch.told);
+    writeIndex(bytes, o + Changes.at.last, watch.seen);
+    writeIndex(bytes, o + Changes.at.time, store.nowMs);
+    writeIndex(bytes, o + Changes.at.nextEnd, store.nextEnd);
+    writeU16(bytes, o + Changes.at.changes, length - Changes.size);
+    outbox.commit(length);
+    this.bytes.left -= length;
+    if (!isEmpty) watch.send(watch.seen, length, now.monotonicUs);
+    watch.told = watch.seen;
+    watch.toldUs = now.monotonicUs;
+    watch.mustTell = false;
+    return at;
+  }
+
+  private remember(watch: OpenWatch): void {
+    const { store } = this;
+    if (this.all.length === 0 && store !== undefined) {
+      this.pushedTo = this.replica.committed();
+      const next = store.changes.behind(this.pushedTo);
+      this.frontier = next > 0 ? store.changes.revisionOf(next - 1) : store.changes.floor;
+      this.isLagging = false;
+    }
+    const watches = this.clients.get(watch.endpoint);
+    if (watches === undefined) this.clients.set(watch.endpoint, [watch]);
+    else watches.push(watch);
+    const owner = this.owners.get(watch.group) ?? { places: 0, queue: [], isReady: false };
+    owner.places++;
+    this.owners.set(watch.group, owner);
+    const { prefixes } = watch;
+    for (let at = 0; at < prefixes.length; at += 2 + readU16(prefixes, at))
+      this.interests.add(watch, prefixes.subarray(at + 2, at + 2 + readU16(prefixes, at)));
+    this.all.push(watch);
+  }
+
+  private forget(watch: OpenWatch): void {
+    const watches = this.clients.get(watch.endpoint)!;
+    watches.splice(watches.indexOf(watch), 1);
+    if (watches.length === 0) this.clients.delete(watch.endpoint);
+    const owner = this.owners.get(watch.group)!;
+    const queued = owner.queue.indexOf(watch);
+    if (queued >= 0) owner.queue.splice(queued, 1);
+    if (--owner.places === 0) this.owners.delete(watch.group);
+    this.interests.remove(watch);
+    const index = this.all.indexOf(watch);
+    const last = this.all.pop()!;
+    if (last !== watch) this.all[index] = last;
+  }
+
+  private end(watch: OpenWatch, reason: number): void {
+    this.forget(watch);
+    this.lose(watch.endpoint, watch.id, reason);
+  }
+
+  private lose(endpoint: number, id: number, reason: number): void {
+    this.refused++;
+    if (reason === WatchLostReason.compacted) this.behind++;
+    this.writeLost(endpoint, id, reason, 0);
+  }
+
+  private challenge(endpoint: number, id: number, token: number): void {
+    this.writeLost(endpoint, id, WatchLostReason.token, token);
+  }
+
+  private writeLost(endpoint: number, id: number, reason: number, token: number): void {
+    const { outbox } = this;
+    const o = outbox.reserve(endpoint, WatchLost.size);
+    if (o < 0) return;
+    const { bytes } = outbox;
+    begin(WatchLost, bytes, o);
+    writeI32(bytes, o + WatchLost.at.view, this.replica.view());
+    writeI32(bytes, o + WatchLost.at.watch, id);
+    bytes[o + WatchLost.at.reason] = reason;
+    writeI32(bytes, o + WatchLost.at.token, token);
+    writeIndex(bytes, o + WatchLost.at.oldest, this.store?.changes.floor ?? 0);
+    outbox.commit(WatchLost.size);
+  }
+}
+
+function hasGoodPrefixes(bytes: Uint8Array, start: number, length: number): boolean {
+  const end = start + length;
+  if (length > PREFIX_BYTES_MAX + 2 * PREFIXES_MAX) return false;
+  let count = 0;
+  let total = 0;
+  let at = start;
+  for (; at + 2 <= end; count++) {
+    const prefixLength = readU16(bytes, at);
+    total += prefixLength;
+    at += 2 + prefixLength;
+  }
+  return at === end && count >= 1 && count <= PREFIXES_MAX && total <= PREFIX_BYTES_MAX;
+}
+
+/** The value is given if it is still that of this change, and fits. */
+function writeChange(
+  store: WatchableStore,
+  change: number,
+  withValue: boolean,
+  bytes: Uint8Array,
+  o: number,
+  room: number,
+): number {
+  const { changes } = store;
+  const keyLength = changes.keyLength(change);
+  const key = o + CHANGE_BYTES;
+  bytes[o] = changes.kindOf(change);
+  writeIndex(bytes, o + 1, changes.revisionOf(change));
+  writeU16(bytes, o + 9, keyLength);
+  writeU16(bytes, o + 11, NO_VALUE);
+  changes.copyKey(change, bytes, key);
+  const length = CHANGE_BYTES + keyLength;
+  if (!withValue) return length;
+  const id = store.find(bytes, key, keyLength);
+  if (id < 0 || store.revisionOf(id) !== changes.revisionOf(change)) return length;
+  const valueLength = store.records.valueLength(id);
+  if (length + valueLength > room) return length;
+  writeU16(bytes, o + 11, valueLength);
+  store.records.copyValue(id, bytes, key + keyLength);
+  return length + valueLength;
+}
