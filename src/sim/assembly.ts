@@ -40,7 +40,7 @@ import { Network } from './network.js';
 import { MemberOperator } from './member-operator.js';
 import { Observation } from './observation.js';
 import { drawSwitch, FeatureWorkload, Operator, OPERATOR_PLAN } from './operator.js';
-import type { Parts } from './parts.js';
+import { isListed, type Parts } from './parts.js';
 import { within } from './plan-in-world.js';
 import { Random } from './random.js';
 import { ReplicaHost } from './replica-host.js';
@@ -60,7 +60,7 @@ const LIVENESS_TICKS = 10_000_000;
 const CLUSTER_HI = 0x51313131;
 const CLUSTER_LO = 0x7a7a7a7a;
 /** Faults that know the cluster file's replicas only, or are about them. */
-const NOT_WITH_MEMBERS: ReadonlySet<FaultName> = new Set<FaultName>(['diverge', 'versions']);
+const NOT_WITH_MEMBERS: ReadonlySet<FaultName> = new Set<FaultName>(['versions']);
 /** The results of the store need longer datagrams. */
 const NOT_WITH_STORE: ReadonlySet<FaultName> = new Set<FaultName>(['path-limit']);
 /** Share of the runs in which an operator changes the members, where that may happen. */
@@ -260,8 +260,11 @@ export class Assembly implements Parts {
     this.plan = { ...inWorld, limits };
     const interference = new Interference(this);
     this.observation = new Observation(this);
-    this.wrongStates = new WrongStates(this.hosts, (replica, text) =>
-      this.trace?.note(this.queue.nowUs, replica, text),
+    this.wrongStates = new WrongStates(
+      this.hosts,
+      (replica, text) => this.trace?.note(this.queue.nowUs, replica, text),
+      () => this.hosts.filter((host) => isListed(this, host)),
+      (among) => this.epochs.present()[0]!.hasQuorum(among.reduce((mask, { id }) => mask | (1 << id), 0)),
     );
     if (wrong.length > 0) this.diverging = new DivergingDriver(this.queue, seed, wrong, interference);
     const { longest } = this.world;
@@ -515,6 +518,7 @@ export class Assembly implements Parts {
           const state = hosts[slot]!.core?.state;
           return (
             !hosts[slot]!.countsAsLost &&
+            !hosts[slot]!.isMarked &&
             !this.worldDriver.isCut(slot) &&
             state !== undefined &&
             state.status === ReplicaStatus.normal &&

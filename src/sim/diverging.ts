@@ -50,7 +50,7 @@ export function drawDiverging(
   ticks: number,
 ): readonly WrongMachine[] {
   const random = new Random(seed).fork('diverging');
-  const f = (replicas - 1) / 2;
+  const f = Math.floor((replicas - 1) / 2);
   if (!random.chance(SHARE) || !allowed.has('diverge') || f === 0) return [];
   const left = Array.from({ length: replicas }, (_, replica) => replica);
   return Array.from({ length: random.between(1, f) }, () => ({
@@ -110,6 +110,8 @@ export class DivergingDriver implements EventHandler {
 /** A replica's state, as this file needs it. */
 interface MarkedHost {
   readonly id: number;
+  /** Its id among the members at present. */
+  readonly hostId: number | undefined;
   /** The ids that it ever had among the members: by those it is named. */
   readonly hostIds: readonly number[];
   /** Undefined until it begins for the first time. */
@@ -127,60 +129,65 @@ const NAMED = /^from replica (\d+): /;
 export class WrongStates {
   /** Stops of replicas that were wrong. */
   stopped = 0;
-  /** Replicas that ever had a wrong state, those that were named with one, and of these the ones that still have it. */
+  /** Hosts that ever had a wrong state, those that were named with one, and of these the ones that still have it; by id. */
   private readonly ever = new Set<number>();
   private readonly everNamed = new Set<number>();
   private readonly stillNamed = new Set<number>();
 
-  /** @param hosts filled before the first call */
+  /**
+   * @param hosts filled before the first call
+   * @param listed those that are members
+   * @param hasQuorum a quorum of the voters is among these
+   */
   constructor(
     private readonly hosts: readonly MarkedHost[],
     private readonly note: (replica: number, text: string) => void,
+    private readonly listed: () => readonly MarkedHost[],
+    private readonly hasQuorum: (hosts: readonly MarkedHost[]) => boolean,
   ) {}
 
   /** Call it whenever the state of a replica may have changed. */
   see(replica: number): void {
-    const mark = markOf(this.hosts[replica]!);
-    if (mark === 0) this.stillNamed.delete(replica);
-    else if (!this.ever.has(replica)) {
-      this.ever.add(replica);
+    const host = this.hosts[replica]!;
+    const id = host.hostId ?? NaN;
+    const mark = markOf(host);
+    if (mark === 0) this.stillNamed.delete(id);
+    else if (!this.ever.has(id)) {
+      this.ever.add(id);
       this.note(replica, `has a wrong state, marked with ${mark}`);
     }
   }
 
   /** A replica reports that its state and another one's differ. False if neither ever was wrong. */
   named(by: number, detail: string): boolean {
-    const name = Number(NAMED.exec(detail)?.[1] ?? NaN);
-    const other = this.hosts.find(({ hostIds }) => hostIds.includes(name))?.id ?? NaN;
+    const other = Number(NAMED.exec(detail)?.[1] ?? NaN);
     for (const host of this.hosts) {
-      const { id } = host;
-      if ((id !== by && id !== other) || markOf(host) === 0) continue;
-      this.see(id);
+      const id = host.hostId ?? NaN;
+      if ((host.id !== by && id !== other) || markOf(host) === 0) continue;
+      this.see(host.id);
       this.stillNamed.add(id);
       this.everNamed.add(id);
     }
-    return this.ever.has(by) || this.ever.has(other);
+    return this.ever.has(this.hosts[by]!.hostId ?? NaN) || this.ever.has(other);
   }
 
   /**
-   * One that is in the wrong is known to be, and is gone when `f + 1` of the others have a right state of their own, which they say.
+   * One that is in the wrong is known to be, and is gone when a quorum of the voters has a right state of its own, which they say.
    * One that only took the state of such a replica says nothing of it, and a spare that is filled again and again never compares what
    * it has; neither does one whose log ends where the others' begin, as the next thing that it executes is a state of theirs; and where
    * nobody is right there is nothing to compare with.
    */
   areNoticed(): boolean {
-    const right = this.hosts.filter((host) => markOf(host) === 0);
-    const mustStop = right.filter(({ hasOwnState }) => hasOwnState).length > (this.hosts.length - 1) / 2;
+    const hosts = this.listed();
+    const right = hosts.filter((host) => markOf(host) === 0);
+    const mustStop = this.hasQuorum(right.filter(({ hasOwnState }) => hasOwnState));
     const begin = Math.min(...right.map(({ log }) => log?.baseIndex ?? 0));
     const isNoticed = (host: MarkedHost): boolean =>
       markOf(host) === 0 ||
       (host.log !== undefined && host.log.lastIndex < begin) ||
-      (!mustStop && this.stillNamed.has(host.id)) ||
+      (!mustStop && this.stillNamed.has(host.hostId ?? NaN)) ||
       !(host.probe!.wentWrong || host.hasOwnState);
-    return (
-      this.hosts.every(({ probe }) => (probe?.nextMark ?? 0) === 0) &&
-      (right.length === 0 || this.hosts.every(isNoticed))
-    );
+    return hosts.every(({ probe }) => (probe?.nextMark ?? 0) === 0) && (right.length === 0 || hosts.every(isNoticed));
   }
 
   totals(): { readonly wrong: number; readonly wrongNamed: number; readonly wrongStopped: number } {

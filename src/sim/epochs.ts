@@ -7,6 +7,8 @@ import { Violation } from './violation.js';
 export class Epochs {
   /** In ascending order. */
   private readonly known: Configuration[] = [];
+  /** The data directory that each id was first given to, by id. */
+  private readonly directories = new Map<number, string>();
   /** The newest membership that a replica knows to be committed. */
   members: Membership | undefined;
 
@@ -20,6 +22,7 @@ export class Epochs {
     if (this.members !== undefined && members.index <= this.members.index) return;
     if (members.started > (this.members?.started ?? 0)) this.begun++;
     this.members = members;
+    this.checkIds(members);
     for (const configuration of configurationsOf(members)) {
       const before = this.known.find(({ epoch }) => epoch === configuration.epoch);
       if (before === undefined) this.known.push(configuration);
@@ -27,6 +30,21 @@ export class Epochs {
         throw new Violation(
           'one-start',
           `epoch ${configuration.epoch} has voters ${before.ids.join(' ')}, and voters ${configuration.ids.join(' ')}`,
+        );
+    }
+  }
+
+  /** Rule C7: an id means one directory, for good. */
+  private checkIds({ hosts, index }: Membership): void {
+    for (const { id, identityHi, identityLo } of hosts) {
+      if ((identityHi | identityLo) === 0) continue;
+      const directory = `${identityHi}.${identityLo}`;
+      const before = this.directories.get(id) ?? directory;
+      this.directories.set(id, before);
+      if (before !== directory)
+        throw new Violation(
+          'one-start',
+          `entry ${index} gives id ${id}, which directory ${before} had, to directory ${directory}`,
         );
     }
   }

@@ -73,8 +73,7 @@ export function mayLoseLog(
   { hosts, epochs, memberOperator }: Pick<Parts, 'hosts' | 'epochs' | 'memberOperator'>,
   host: ReplicaHost,
 ): boolean {
-  const lacks = ({ countsAsLost, probe }: ReplicaHost): boolean =>
-    countsAsLost || (probe !== undefined && (probe.mark !== 0 || probe.nextMark !== 0));
+  const lacks = ({ countsAsLost, isMarked }: ReplicaHost): boolean => countsAsLost || isMarked;
   const lost = hosts.filter((other) => other === host || lacks(other)).reduce((mask, { id }) => mask | (1 << id), 0);
   // A change that is executed somewhere may be committed already.
   const memberships = hosts.flatMap(({ core }) => (core === undefined ? [] : [core.state.execution.membership]));

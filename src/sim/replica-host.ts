@@ -183,6 +183,12 @@ export class ReplicaHost implements EventHandler {
     return this.logLost || this.doubtful;
   }
 
+  /** Its machine went wrong, or is about to. */
+  get isMarked(): boolean {
+    const { probe } = this;
+    return probe !== undefined && (probe.mark !== 0 || probe.nextMark !== 0);
+  }
+
   /** It has nothing that a crash could destroy. */
   get isEmpty(): boolean {
     return this.around.asks && this.around.disk.isEmpty;
@@ -648,8 +654,8 @@ export class ReplicaHost implements EventHandler {
     this.doubtful = wiped === 'ask' || this.doubtful;
     this.directories++;
     this.members = undefined;
-    // On an empty directory only the hosts of the cluster file find out who the others are.
-    if (this.hostId! >= this.config.replicas) this.burn();
+    // On an empty directory only the hosts of the cluster file find out who the others are, if it lists others at all.
+    if (this.hostId! >= this.config.replicas || this.config.replicas === 1) this.burn();
   }
 
   /** The process is gone. `stop`: cleanly, so its disk has everything. */

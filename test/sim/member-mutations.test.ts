@@ -20,6 +20,8 @@ const KNOWN: Readonly<Record<string, readonly [seed: number, replicas: number]>>
   rejoin: [23, 3],
   emptyvote: [1, 1],
   spare: [1, 3],
+  reuseid: [1, 3],
+  anyhost: [315, 3],
   otherdirectory: [193, 3],
 };
 
@@ -32,6 +34,7 @@ const RUN = { ticks: 300_000, faults: new Set(MEMBER_FAULTS) };
 const LONG_RUN = { ticks: 600_000, faults: new Set(['members', 'ambush', 'pause', 'loss'] as const) };
 const OTHER_RUNS: Readonly<Record<string, { readonly ticks: number; readonly faults: ReadonlySet<FaultName> }>> = {
   'slot-voter': LONG_RUN,
+  anyhost: { ...RUN, faults: new Set(['members', 'diverge', 'crash', 'loss']) },
   otherdirectory: { ...RUN, faults: new Set([...MEMBER_FAULTS, 'directory-lost']) },
 };
 

@@ -4,9 +4,10 @@
  * are broken by mutations.ts: `MEMBER_FAULTS` finds them here. Two that hardly any run shows have scripts: `append` in
  * test/protocol/who-fails-when.test.ts, `overflow` in test/protocol/epochs.test.ts.
  */
-import { EPOCH_VIEWS, type Configuration } from '../../src/protocol/configuration.js';
+import { Configuration, EPOCH_VIEWS } from '../../src/protocol/configuration.js';
 import type { HardState } from '../../src/protocol/contract.js';
 import { count } from '../../src/protocol/masks.js';
+import type { ListedHost } from '../../src/protocol/membership/membership.js';
 import type { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import type { FaultName } from '../../src/sim/faults.js';
 import { ReplicaStatus, Sync } from '../../src/wire/messages.js';
@@ -104,6 +105,41 @@ function takeSlotForHost(core: ReplicaCore): void {
   };
 }
 
+/** A host that is listed gets the lowest id that no host has, instead of a new one. */
+function giveIdAgain({ state }: ReplicaCore): void {
+  const { execution } = state;
+  const right = execution['executeChange'];
+  execution['executeChange'] = (...entry) => {
+    const { membership } = execution;
+    let nextId = 0;
+    while (membership.hosts.some(({ id }) => id === nextId)) nextId++;
+    const before = { ...membership, nextId };
+    execution.membership = before;
+    const isOne = right.apply(execution, entry);
+    if (execution.membership === before) execution.membership = membership;
+    (execution.membership.hosts as ListedHost[]).sort((a, b) => a.id - b.id);
+    return isOne;
+  };
+}
+
+/** Whose word counts about a state: any f + 1 hosts, whether they vote or not. */
+function letAnyHostDecide(core: ReplicaCore): void {
+  const digests = core.divergence['digests'];
+  const right = digests['judge'];
+  digests['judge'] = (...state) => {
+    const { prototype } = Configuration;
+    const { hasQuorum } = prototype;
+    prototype.hasQuorum = function (slots) {
+      return count(slots) > this.f;
+    };
+    try {
+      right.apply(digests, state);
+    } finally {
+      prototype.hasQuorum = hasQuorum;
+    }
+  };
+}
+
 /** Views are compared by their counters: one of the old epoch is entered behind a promise for the next. */
 function compareCounters(core: ReplicaCore): void {
   const { state } = core;
@@ -175,6 +211,16 @@ export const MEMBER_MUTATIONS: readonly Mutation[] = [
     name: 'counter',
     breaks: 'views are compared by their counters, not by their epochs first (C5)',
     replica: compareCounters,
+  },
+  {
+    name: 'reuseid',
+    breaks: 'the id of a host that left is given again (C7)',
+    replica: giveIdAgain,
+  },
+  {
+    name: 'anyhost',
+    breaks: 'f + 1 hosts decide whose state is wrong, whether they vote or not',
+    replica: letAnyHostDecide,
   },
   {
     name: 'otherdirectory',

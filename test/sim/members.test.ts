@@ -89,6 +89,19 @@ t.test('members change in a cluster that is new, and while hosts lose their dire
   t.end();
 });
 
+t.test('machines go wrong while members change', (t) => {
+  const sums = { epochs: 0, wrong: 0, wrongNamed: 0, wrongStopped: 0 };
+  for (const seed of [120, 239, 315])
+    for (const replicas of [2, 3, 5]) {
+      const { failure, totals } = simulate({ seed, replicas, ticks: 200_000 });
+      t.equal(failure, undefined, `seed ${seed}, ${replicas} replicas: ${failure?.detail}`);
+      for (const sum of Object.keys(sums) as (keyof typeof sums)[]) sums[sum] += totals[sum];
+    }
+  t.comment(JSON.stringify(sums));
+  for (const [what, sum] of Object.entries(sums)) t.ok(sum > 0, what);
+  t.end();
+});
+
 t.test('an even number of voters, with all other faults and without', (t) => {
   for (const seed of [2, 3])
     for (const replicas of [2, 4, 6])
