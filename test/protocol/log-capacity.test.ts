@@ -35,7 +35,11 @@ class Replica {
   private readonly tail = new TailIndex(this.log);
   private readonly operation = new Uint8Array(KV_OPERATION_BYTES_MAX);
 
-  constructor() {
+  /** @param keys that are written in turn, at most 256 */
+  constructor(
+    keepsLog = false,
+    private readonly keys = 32,
+  ) {
     const counters = new Float64Array(COUNTER_NAMES.length);
     const members = firstMembership(3);
     const { log, tail } = this;
@@ -43,7 +47,7 @@ class Replica {
     const setPitch = execution.setPitch.bind(execution);
     execution.setPitch = (every) => setPitch((this.pitch = every));
     this.execution = execution;
-    this.capacity = new LogCapacity(log, execution, LIMITS, false);
+    this.capacity = new LogCapacity(log, execution, LIMITS, keepsLog);
   }
 
   append(valueLength: number): number {
@@ -56,7 +60,12 @@ class Replica {
       writeU16(operation, 8, 1);
       operation[REGISTER_BYTES - 1] = 1; // born at the time of its entry
     } else
-      operationLength = encodePut(operation, 0, Uint8Array.of(index & 31), new Uint8Array(valueLength).fill(index));
+      operationLength = encodePut(
+        operation,
+        0,
+        Uint8Array.of(index % this.keys),
+        new Uint8Array(valueLength).fill(index),
+      );
     const isAppended = log.append(
       entryOf({
         timestampLo: index,
@@ -125,6 +134,35 @@ t.test('with time for a snapshot it is taken at a multiple of the pitch', (t) =>
     begun.filter(({ index, pitch }) => index % pitch !== 0),
     [],
   );
+  t.end();
+});
+
+t.test('a snapshot is begun only when the log has grown by the size of the state', (t) => {
+  const valueLength = 800;
+  for (const keepsLog of [false, true])
+    for (const keys of [1, 20, 60, 120, 200, 250]) {
+      const replica = new Replica(keepsLog, keys);
+      const { execution } = replica;
+      const begun: number[] = [];
+      let state = 0;
+      for (let index = 1; index <= 6000; index++) {
+        const before = execution.newestSnapshot;
+        replica.append(valueLength);
+        replica.execute(index);
+        replica.cut(index);
+        execution.finishSnapshot();
+        if (execution.newestSnapshot !== before) begun.push(execution.newestSnapshot);
+        state = Math.max(state, execution.stable.bytes.length);
+      }
+      const what = `${keys} keys, log ${keepsLog ? 'on disk' : 'in memory'}`;
+      t.ok(state >= keys * valueLength && begun.length >= 6, `${what}: ${begun.length} snapshots of ${state} bytes`);
+      // The first ones are of a state that is not yet as large.
+      const entries = begun.slice(4).map((index, i) => index - begun[i + 3]!);
+      t.ok(
+        entries.every((count) => count * valueLength >= state),
+        `${what}: at least ${Math.min(...entries) * valueLength} bytes of log between two of them`,
+      );
+    }
   t.end();
 });
 
