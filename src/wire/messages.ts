@@ -135,7 +135,8 @@ export const Order = defineMessage('Order', 9, {
 
 /**
  * Replica → replica: send the entries after `baseIndex` of the log you installed in `logView`, about `room` bytes of
- * them in as many Chunks as needed; 0: in one Chunk.
+ * them in as many Chunks as needed; 0: in one Chunk. `series`: the answer begins where the answer to the last Fetch of the
+ * same series ended, if that is behind the base; 0: it begins behind the base.
  */
 export const Fetch = defineMessage('Fetch', 16, {
   view: 'u32',
@@ -143,12 +144,14 @@ export const Fetch = defineMessage('Fetch', 16, {
   baseIndex: 'u64',
   baseChain: 'u64',
   room: 'u16',
+  series: { kind: 'u8', since: 5 },
 });
 
 /**
  * Answer to Fetch: entries (see protocol/log/log.ts) that follow `baseIndex`, whose chain here is `baseChain`; the
  * sender's log ends at `lastIndex`. If the base differs from the requested one, the requested base is not in this log.
- * `more`: 1 if another Chunk of the same answer follows; until the last one, the receiver does not ask for more.
+ * `more`: 1 if another Chunk of the same answer follows. `series`: of the Fetch; 0 if it is an answer to none, or if the
+ * sender answers every Fetch behind its base.
  */
 export const Chunk = defineMessage('Chunk', 17, {
   view: 'u32',
@@ -158,6 +161,7 @@ export const Chunk = defineMessage('Chunk', 17, {
   lastIndex: 'u64',
   lastChain: 'u64',
   more: 'u8',
+  series: { kind: 'u8', since: 5 },
   entries: 'bin16',
 });
 

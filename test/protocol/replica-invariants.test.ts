@@ -40,10 +40,10 @@ const BROKEN: Readonly<Record<string, (s: ReturnType<typeof scene>) => void>> = 
   'a vote is cast by a replica that promised a view and has an older log': ({ member }) =>
     member.core['synchronization']['sender'].vote(0),
   'only entries that stand in the log are sent': ({ primary }) =>
-    primary.core['serving']['transfers'].chunks(2, 0, primary.state.log.lastIndex + 1, 1000),
+    primary.core['serving']['transfers'].chunks(2, 0, primary.state.log.lastIndex + 1, 1000, 0),
   'beyond what is committed, others get entries only of a log that cannot change in its view': ({ spare }) => {
     spare.state.committed = 0;
-    spare.core['serving']['transfers'].chunks(1, 0, 1, 1000);
+    spare.core['serving']['transfers'].chunks(1, 0, 1, 1000, 0);
   },
   'a message leaves after everything that it depends on is durable': ({ member }) => {
     const { out } = member.state;

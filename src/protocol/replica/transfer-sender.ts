@@ -15,7 +15,7 @@ import { SNAPSHOT_BYTES_MAX } from '../log/snapshots.js';
 import type { Snapshot } from '../contract.js';
 import { MessageWriter } from './message-writer.js';
 
-/** Answers with pieces of a snapshot that are on their way at once: 128 KiB of default size, which a socket has room for. */
+/** Answers of a transfer that are on their way at once: 128 KiB of default size, which any socket has room for. */
 export const ANSWERS_AHEAD = 8;
 
 export class TransferSender extends MessageWriter {
@@ -25,8 +25,17 @@ export class TransferSender extends MessageWriter {
   /**
    * Asks for the entries behind `baseIndex`.
    * @param view the view that `to` is in
+   * @param series of questions that are answered one behind the other (fetch-series.ts)
    */
-  fetch(to: number, view: number, logView: number, baseIndex: number, baseChainHi: number, baseChainLo: number): void {
+  fetch(
+    to: number,
+    view: number,
+    logView: number,
+    baseIndex: number,
+    baseChainHi: number,
+    baseChainLo: number,
+    series: number,
+  ): void {
     const o = this.open(wire.Fetch, to, 0);
     if (o < 0) return;
     const bytes = this.state.out.bytes;
@@ -37,15 +46,17 @@ export class TransferSender extends MessageWriter {
     writeI32(bytes, o + at.baseChain, baseChainHi);
     writeI32(bytes, o + at.baseChain + 4, baseChainLo);
     writeU16(bytes, o + at.room, this.state.config.limits.chunkBytes);
+    bytes[o + at.series] = series;
     this.state.out.commit(wire.Fetch.size);
   }
 
   /**
    * Sends the entries behind `base`, none behind `limit`, in Chunks that fit a datagram each; an entry that is longer than a
    * datagram travels alone. The first Chunk is always sent, with at least one entry if there is one; further ones while
-   * `room` lasts.
+   * `room` lasts. Returns the index of the last entry that was sent; `base` if none was.
+   * @param series of the question; 0: nobody asked
    */
-  chunks(to: number, base: number, limit: number, room: number): void {
+  chunks(to: number, base: number, limit: number, room: number, series: number): number {
     const { log, status, isPrimary, committed } = this.state;
     invariant(base >= log.baseIndex && limit <= log.lastIndex, 'only entries that stand in the log are sent');
     invariant(
@@ -65,13 +76,22 @@ export class TransferSender extends MessageWriter {
       }
       left -= length;
       const more = last < limit && left >= 2 + (ENTRY_HEADER_BYTES + log.operationLength(last + 1));
-      if (!this.chunk(to, from, last, limit, length, more) || !more) return;
+      if (!this.chunk(to, from, last, limit, length, more, series)) return from;
+      if (!more) return last;
       from = last;
     }
   }
 
   /** False when there was no room. */
-  private chunk(to: number, base: number, last: number, limit: number, length: number, more: boolean): boolean {
+  private chunk(
+    to: number,
+    base: number,
+    last: number,
+    limit: number,
+    length: number,
+    more: boolean,
+    series: number,
+  ): boolean {
     const { log } = this.state;
     const o = this.open(wire.Chunk, to, length);
     if (o < 0) return false;
@@ -81,6 +101,7 @@ export class TransferSender extends MessageWriter {
     this.indexAndChain(bytes, o + at.baseIndex, o + at.baseChain, base);
     this.indexAndChain(bytes, o + at.lastIndex, o + at.lastChain, limit);
     bytes[o + at.more] = more ? 1 : 0;
+    bytes[o + at.series] = series;
     writeU16(bytes, o + at.entries, length);
     let offset = o + wire.Chunk.size;
     const target = this.outWords();

@@ -8,15 +8,19 @@
  */
 import type { Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
+import { FetchSeries } from '../fetch-series.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { Sender } from '../replica-sender.js';
 import type { TransferSender } from '../transfer-sender.js';
 
 export class CatchUp {
-  /** A Fetch within the view is open: since when, and behind which index. */
+  /** Fetches within the view are open. */
   private fetching = false;
+  /** When the first was sent, or what was asked for last came further. */
   private fetchSentUs = 0;
+  /** The answers to them are here up to this index. */
   private fetchBase = 0;
+  private readonly series = new FetchSeries();
   private fetchSource = -1;
   private fetchFailures = 0;
   /** A spare got a snapshot from this replica, which keeps the entries behind it (served.ts); −1: it has caught up since. */
@@ -43,6 +47,7 @@ export class CatchUp {
   reset(): void {
     this.fetching = false;
     this.fetchFailures = 0;
+    this.series.forget();
     this.giver = -1;
     this.behindUs = Infinity;
     this.behindIndex = 0;
@@ -55,7 +60,7 @@ export class CatchUp {
   wakeBefore(out: Float64Array): void {
     const { timings } = this.state.config;
     let at = out[0]!;
-    if (this.fetching) at = Math.min(at, this.fetchSentUs + timings.fetchTimeoutUs);
+    if (this.fetching) at = Math.min(at, this.fetchSentUs + this.series.waits * timings.fetchTimeoutUs);
     if (this.behindUs !== Infinity) at = Math.min(at, this.behindUs + timings.repairDelayUs);
     if (this.doubtUs !== Infinity) at = Math.min(at, this.doubtUs + timings.repairDelayUs);
     out[0] = at;
@@ -65,11 +70,11 @@ export class CatchUp {
   tick(now: Instant): boolean {
     const { state } = this;
     const { timings } = state.config;
-    if (this.fetching && now.monotonicUs - this.fetchSentUs >= timings.fetchTimeoutUs) {
+    if (this.fetching && now.monotonicUs - this.fetchSentUs >= this.series.waits * timings.fetchTimeoutUs) {
       this.fetching = false;
       this.fetchFailures++;
       this.giver = -1;
-      this.fetch(now);
+      this.fetch(now, true);
     }
     if (now.monotonicUs - this.behindUs >= timings.repairDelayUs) {
       this.behindUs = Infinity;
@@ -163,8 +168,9 @@ export class CatchUp {
   /**
    * Asks for what follows `synced`, unless such a question is open. A member asks the primary; a spare asks a member that
    * is not the primary, as long as that one answers, but behind a snapshot the replica that gave it.
+   * @param inVain the last question brought nothing
    */
-  fetch(now: Instant): void {
+  fetch(now: Instant, inVain = false): void {
     const { state } = this;
     if (this.fetching) return;
     this.fetching = true;
@@ -176,10 +182,24 @@ export class CatchUp {
       const others = state.views.members(state.view).filter((r) => r !== state.primary);
       if (others.length > 0) source = others[(this.fetchFailures / 2 + state.id) % others.length]!;
     }
-    const base = state.synced;
-    this.fetchBase = base;
+    this.fetchBase = state.synced;
     this.fetchSource = source;
-    this.transfers.fetch(source, state.view, state.logView, base, state.log.chainHi(base), state.log.chainLo(base));
+    this.series.begin(inVain, now);
+    this.ask();
+  }
+
+  /** Sends one question of the present series. */
+  private ask(): void {
+    const { log, synced, view, logView } = this.state;
+    this.transfers.fetch(
+      this.fetchSource,
+      view,
+      logView,
+      synced,
+      log.chainHi(synced),
+      log.chainLo(synced),
+      this.series.number,
+    );
   }
 
   /** A snapshot of replica `giver` was installed: what was asked for before is not wanted any more. */
@@ -189,27 +209,59 @@ export class CatchUp {
     this.giver = giver;
   }
 
-  /** A Chunk of the entries behind `base` is part of the answer that is awaited from `from`, and not the next one. */
+  /** A Chunk of the entries behind `base` is part of the answers that are awaited from `from`, and not the next one. */
   comesEarly(base: number, from: number): boolean {
     return this.fetching && from === this.fetchSource && base > this.fetchBase;
+  }
+
+  /**
+   * The next Chunk is lost rather than late: several from beyond it have come. What is missing is asked for again. If a
+   * single answer is awaited, the timer does that.
+   */
+  chunkLost(now: Instant): void {
+    if (!this.series.isAhead) return;
+    this.fetching = false;
+    this.fetch(now);
+  }
+
+  /** Up to where the answers that are awaited have come. */
+  get awaitedBehind(): number {
+    return this.fetchBase;
   }
 
   /**
    * A Chunk of the entries behind `base` was applied up to `end`.
    * @param lastIndex the end of the primary's log
    * @param more further Chunks of the same answer are on their way
+   * @param series that it says; 0: none
    */
-  chunkApplied(base: number, end: number, lastIndex: number, more: boolean, now: Instant): void {
-    if (!this.fetching || base !== this.fetchBase) return;
+  chunkApplied(base: number, end: number, lastIndex: number, more: boolean, series: number, now: Instant): void {
+    const isPresent = this.series.heard(series, this.state.config.timings.fetchTimeoutUs, now);
+    // One of the present series may bring again what came otherwise. It counts as an answer all the same.
+    if (!this.fetching || (isPresent ? base > this.fetchBase : base !== this.fetchBase)) return;
     this.fetchFailures = 0;
-    if (more && end > base) {
+    if (end > this.fetchBase) {
       this.fetchBase = end;
       this.fetchSentUs = now.monotonicUs;
-      return;
     }
-    this.fetching = false;
-    if (this.state.synced >= lastIndex) this.giver = -1;
-    // Without progress (a full log) the next Sync tries again, not this answer.
-    if (end > base && this.state.synced < lastIndex) this.fetch(now);
+    if (this.state.synced >= lastIndex) {
+      this.fetching = false;
+      this.giver = -1;
+    } else if (end <= base) {
+      // Without progress (a full log) the next Sync tries again, not this answer.
+      this.fetching = false;
+    } else if (!more) {
+      this.askForMore(isPresent, series, now);
+    }
+  }
+
+  private askForMore(isPresent: boolean, series: number, now: Instant): void {
+    if (isPresent) {
+      for (let count = this.series.answered(); count > 0; count--) this.ask();
+    } else if (series === 0) {
+      // From one that knows no series, or pushes: nothing else is on its way.
+      this.fetching = false;
+      this.fetch(now);
+    }
   }
 }

@@ -73,7 +73,7 @@ export class OrderPush {
   private pushEntries(first: number, members: number): void {
     const { log, config } = this.state;
     for (let rest = members; rest !== 0; rest &= rest - 1)
-      this.transfers.chunks(lowest(rest), first, log.lastIndex, config.limits.chunkBytes);
+      this.transfers.chunks(lowest(rest), first, log.lastIndex, config.limits.chunkBytes, 0);
   }
 
   private pushOrder(first: number, members: number): void {

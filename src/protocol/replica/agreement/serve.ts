@@ -11,6 +11,7 @@ import type { Hasher, Instant, Snapshot } from '../../contract.js';
 import { Counter } from '../../counters.js';
 import { writeDigest } from '../../log/snapshots.js';
 import type { Contradictions } from '../contradictions.js';
+import { AnsweredSeries } from '../fetch-series.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { TransferSender } from '../transfer-sender.js';
 import type { OrderPush } from './order-push.js';
@@ -18,6 +19,7 @@ import { Served } from './served.js';
 
 export class Serving {
   private readonly served: Served;
+  private readonly series = new AnsweredSeries();
   /** Hashing a large snapshot takes milliseconds. */
   private readonly digests = new WeakMap<Snapshot, Uint8Array>();
 
@@ -29,6 +31,7 @@ export class Serving {
     private readonly orderPush: OrderPush,
   ) {
     this.served = new Served(state);
+    state.hosts.onOther((slot) => this.series.forget(slot));
   }
 
   tick(now: Instant): void {
@@ -55,7 +58,10 @@ export class Serving {
     }
     state.counters[Counter.fetches_answered]!++;
     this.served.askedForEntries(from, base, now);
-    this.transfers.chunks(from, base, limit, readU16(bytes, o + at.room));
+    const series = bytes[o + at.series]!;
+    const beginning = this.series.beginning(from, series, base, limit);
+    const end = this.transfers.chunks(from, beginning, limit, readU16(bytes, o + at.room), series);
+    this.series.answered(from, series, end);
     if (state.isPrimary && state.views.isMember(state.view, from)) this.orderPush.needed(limit, now);
   }
 

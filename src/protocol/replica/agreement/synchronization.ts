@@ -249,7 +249,7 @@ export class Synchronization {
     const base = readIndex(bytes, o + at.baseIndex);
     if (!log.matches(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) {
       // It may have overtaken the one before it.
-      if (catchUp.comesEarly(base, from)) this.keepEarly(base, bytes, o, from);
+      if (catchUp.comesEarly(base, from)) this.keepEarly(base, bytes, o, from, now);
       return;
     }
     repair.outOfStep.at(now);
@@ -262,17 +262,18 @@ export class Synchronization {
     this.waiting.answer(lastIndex);
     if (!repair.waits && state.synced >= lastIndex) catchUp.settled();
     const more = bytes[o + at.more] === 1;
-    catchUp.chunkApplied(base, end, lastIndex, more, now);
+    catchUp.chunkApplied(base, end, lastIndex, more, bytes[o + at.series]!, now);
     if (!follows) catchUp.fetch(now);
     if (!more) this.sender.syncAck(state.primary, now);
     const next = this.earlyFrom === from ? this.early.take(end) : undefined;
     if (next !== undefined) this.onChunk(next, 0, from, now);
   }
 
-  private keepEarly(base: number, bytes: Uint8Array, o: number, from: number): void {
+  private keepEarly(base: number, bytes: Uint8Array, o: number, from: number, now: Instant): void {
     if (from !== this.earlyFrom) this.early.clear();
     this.earlyFrom = from;
     this.early.keep(base, bytes, o, Chunk.size + readU16(bytes, o + Chunk.at.entries));
+    if (this.early.isLost(this.catchUp.awaitedBehind)) this.catchUp.chunkLost(now);
   }
 
   /** A client waits until entry `index` is here as it is at the primary. */

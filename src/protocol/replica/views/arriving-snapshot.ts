@@ -9,6 +9,7 @@ import { readI32, readIndex, readU16 } from '../../../wire/u64.js';
 import type { Hasher, HashInParts } from '../../contract.js';
 import type { Execution } from '../../log/execution.js';
 import { machineRefuses, machineStart, SNAPSHOT_BYTES_MAX } from '../../log/snapshots.js';
+import { ANSWERS_AHEAD } from '../transfer-sender.js';
 
 /** Room for a snapshot that begins to arrive. What an offer says is no reason to allocate gigabytes. */
 const FIRST_BYTES = 1 << 16;
@@ -17,6 +18,8 @@ const FIRST_BYTES = 1 << 16;
  * is copied this way, and a source that lies makes others reserve addresses, not memory.
  */
 const GROWTH = 64;
+/** Most answers that are on their way at once: as many as came without a loss allow. */
+const ANSWERS_AHEAD_MAX = 32;
 
 /** What a source says of its snapshot. */
 export interface Offered {
@@ -50,6 +53,8 @@ export class ArrivingSnapshot {
   received = 0;
   /** Bytes up to here were asked for. */
   asked = 0;
+  /** Bytes that may be asked for beyond those that have come: more with each piece, half as many after a loss. */
+  ahead: number;
   bytes: Uint8Array;
   /** Has what has come of the machine's part; undefined: no such part is known yet, or the machine restores at once. */
   restore: RestoreInPieces | undefined;
@@ -64,7 +69,9 @@ export class ArrivingSnapshot {
     readonly offered: Offered,
     private readonly execution: Pick<Execution, 'beginRestore' | 'pieceBytes'>,
     private readonly hasher: Hasher,
+    private readonly chunkBytes: number,
   ) {
+    this.ahead = ANSWERS_AHEAD * chunkBytes;
     this.bytes = new Uint8Array(Math.min(offered.length, FIRST_BYTES));
     this.hash = offered.length > execution.pieceBytes ? hasher.begin?.() : undefined;
   }
@@ -79,6 +86,12 @@ export class ArrivingSnapshot {
     return (
       offered.index === index && offered.chainHi === chainHi && offered.chainLo === chainLo && offered.length === length
     );
+  }
+
+  /** It is the one that is offered, byte for byte. */
+  isSame(offered: Offered): boolean {
+    const { digestHi, digestLo } = this.offered;
+    return this.isOffered(offered) && offered.digestHi === digestHi && offered.digestLo === digestLo;
   }
 
   /** The SnapshotChunk at `bytes[o]` is a piece of it. */
@@ -106,6 +119,7 @@ export class ArrivingSnapshot {
     this.bytes.set(bytes.subarray(o + SnapshotChunk.size, o + SnapshotChunk.size + length), this.received);
     this.hash?.update(this.bytes, this.received, length);
     this.received = end;
+    this.ahead = Math.min(ANSWERS_AHEAD_MAX * this.chunkBytes, this.ahead + length);
     this.restoreMore();
     return true;
   }
@@ -133,6 +147,11 @@ export class ArrivingSnapshot {
     if (this.hash === undefined) this.hasher.hash64(this.bytes, 0, this.bytes.length, digest, 0);
     else this.hash.digest(digest, 0);
     return readI32(digest, 0) === this.offered.digestHi && readI32(digest, 4) === this.offered.digestLo;
+  }
+
+  /** A piece did not come. */
+  lost(): void {
+    this.ahead = Math.max(ANSWERS_AHEAD * this.chunkBytes, this.ahead / 2);
   }
 
   /** The rest is not wanted. */

@@ -74,8 +74,9 @@ export class Installation implements TransferListener {
     return this.transfer.unusable.sourceFor(primary);
   }
 
+  /** Gives up the transfer. The next one may go on with its snapshot. */
   abandon(): void {
-    this.transfer.drop();
+    this.transfer.pause();
   }
 
   /** Begins; may be done at once when nothing has to be fetched. */
@@ -148,7 +149,7 @@ export class Installation implements TransferListener {
     if (claim.committed !== index || (claim.committedChainHi === chainHi && claim.committedChainLo === chainLo))
       return true;
     const target = this.target!;
-    this.abandon();
+    this.transfer.drop();
     this.refused(target, claim, now);
     return false;
   }
@@ -164,14 +165,14 @@ export class Installation implements TransferListener {
     ) {
       // Meanwhile the entries came by themselves.
       state.confirm(target.lastIndex);
-      this.abandon();
+      transfer.drop();
       return;
     }
     const contradiction = this.contradiction(target);
     if (contradiction !== undefined) {
       this.contradictions.impossible(target.source, contradiction, now);
       state.transition('install-failed', 'it contradicts what is committed here');
-      this.abandon();
+      transfer.drop();
       return;
     }
     const { snapshot, restore } = transfer.staged;
@@ -181,7 +182,7 @@ export class Installation implements TransferListener {
       return;
     }
     this.takeUp(target);
-    this.abandon();
+    transfer.drop();
     this.installed(target, now, snapshot !== undefined);
   }
 

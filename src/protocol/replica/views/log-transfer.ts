@@ -11,13 +11,17 @@ import type { Contradictions } from '../contradictions.js';
 import { ENTRY_HEADER_BYTES } from '../../log/entry.js';
 import { decodeSnapshot, snapshotFault } from '../../log/snapshots.js';
 import { EarlyMessages } from '../early-messages.js';
+import { FetchSeries } from '../fetch-series.js';
 import type { ReplicaState } from '../replica-state.js';
-import { ANSWERS_AHEAD, type TransferSender } from '../transfer-sender.js';
+import type { TransferSender } from '../transfer-sender.js';
 import { ArrivingSnapshot, isTransferable, type Offered } from './arriving-snapshot.js';
 import { StagedLog } from './staged-log.js';
 import { TransferPace } from './transfer-pace.js';
 import { UnusableSnapshots } from './unusable-snapshots.js';
 import type { Claim } from './votes.js';
+
+/** How long the snapshot of a transfer that was given up is kept, from its last piece on, monotonic µs. */
+const KEPT_US = 5_000_000;
 
 /** The log to bring here. */
 export interface Target {
@@ -48,9 +52,13 @@ export class LogTransfer {
   readonly pace: TransferPace;
   readonly unusable: UnusableSnapshots;
   private readonly early = new EarlyMessages();
+  private readonly series = new FetchSeries();
   private arriving: ArrivingSnapshot | undefined;
-  /** What the staged snapshot was offered as. */
-  private arrived: Offered | undefined;
+  /** The staged snapshot. */
+  private arrived: ArrivingSnapshot | undefined;
+  /** The snapshot of a transfer that was given up, or what had come of it, and its source, which may be asked again. */
+  private kept: ArrivingSnapshot | undefined;
+  private keptFrom = -1;
 
   constructor(
     private readonly state: ReplicaState,
@@ -65,19 +73,33 @@ export class LogTransfer {
   }
 
   begin(target: Target, now: Instant): void {
-    this.drop();
+    this.pause();
     this.target = target;
+    this.series.forget();
     this.pace.progressed(now);
   }
 
-  /** Drops what was staged. */
-  drop(): void {
+  /** Drops what was staged, but for the snapshot: if the same source offers it again, it goes on where it stopped. */
+  pause(): void {
+    const snapshot = this.arriving ?? this.arrived;
+    if (snapshot !== undefined) {
+      this.kept?.abort();
+      this.kept = snapshot;
+      this.keptFrom = this.target!.source;
+      if (snapshot === this.arrived) this.staged.releaseRestore();
+    }
     this.target = undefined;
     this.staged.clear();
-    this.arriving?.abort();
     this.arriving = undefined;
     this.arrived = undefined;
     this.early.clear();
+  }
+
+  /** Drops everything. */
+  drop(): void {
+    this.pause();
+    this.kept?.abort();
+    this.kept = undefined;
   }
 
   /** Stages from the own log on. Everything committed is in every log that may be chosen, and in this one. */
@@ -88,28 +110,39 @@ export class LogTransfer {
   }
 
   tick(now: Instant): void {
-    if (this.target !== undefined && this.pace.mayAskAgain(now)) this.ask(now);
+    if (this.target !== undefined) {
+      if (this.pace.mayAskAgain(now)) this.ask(now, true);
+    } else if (this.kept !== undefined && now.monotonicUs - this.pace.progressUs >= KEPT_US) {
+      this.drop();
+    }
   }
 
-  ask(now: Instant): void {
-    const { staged, arriving } = this;
-    const { source, view, logView } = this.target!;
-    this.pace.asked(now);
+  /** @param inVain nothing came for the last question in time */
+  ask(now: Instant, inVain = false): void {
+    const { arriving } = this;
     if (arriving === undefined) {
-      this.sender.fetch(source, view, logView, staged.endIndex, staged.endChainHi, staged.endChainLo);
+      this.series.begin(inVain, now);
+      this.pace.asked(now, this.series.waits);
+      this.askForEntries();
       return;
     }
+    this.pace.asked(now);
+    if (inVain) arriving.lost();
     arriving.asked = arriving.received;
     this.askForPieces(arriving);
+  }
+
+  /** Sends one question of the present series. */
+  private askForEntries(): void {
+    const { staged, series } = this;
+    const { source, view, logView } = this.target!;
+    this.sender.fetch(source, view, logView, staged.endIndex, staged.endChainHi, staged.endChainLo, series.number);
   }
 
   /** Asks for pieces before those that were asked for are here, so that there is always something on its way. */
   private askForPieces(arriving: ArrivingSnapshot): void {
     const { chunkBytes } = this.state.config.limits;
-    while (
-      arriving.asked < arriving.offered.length &&
-      arriving.asked - arriving.received < ANSWERS_AHEAD * chunkBytes
-    ) {
+    while (arriving.asked < arriving.offered.length && arriving.asked - arriving.received < arriving.ahead) {
       this.fetchPieces(arriving, arriving.asked, chunkBytes);
       arriving.asked += chunkBytes;
     }
@@ -141,10 +174,14 @@ export class LogTransfer {
     const at = Chunk.at;
     const base = readIndex(bytes, o + at.baseIndex);
     const before = staged.endIndex;
+    const isLast = bytes[o + at.more] === 0;
+    const isPresent = this.series.heard(bytes[o + at.series]!, state.config.timings.fetchTimeoutUs, now);
     if (base > before && base < target.lastIndex) {
       this.early.keep(base, bytes, o, Chunk.size + readU16(bytes, o + at.entries));
       if (this.early.isLost(before)) this.ask(now);
     }
+    // What it brings came already. It counts as an answer all the same.
+    if (base < before && isPresent && isLast) this.askForMoreEntries();
     if (!staged.endsWith(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) return;
     if (!this.stageEntries(target, bytes, o, now)) return;
     const { limits } = state.config;
@@ -155,16 +192,22 @@ export class LogTransfer {
     if (staged.endIndex === before) return;
     this.pace.progressed(now);
     if (staged.endIndex < target.lastIndex) {
+      this.pace.asked(now, this.series.waits);
+      if (isLast && isPresent) this.askForMoreEntries();
       const next = this.early.take(staged.endIndex);
       if (next !== undefined) this.takeChunk(next, 0, now);
-      // What follows was sent as well: it is asked for only when it does not come.
-      else if (bytes[o + at.more] === 1 || this.early.hasBeyond(staged.endIndex)) this.pace.asked(now);
-      else this.ask(now);
+      // From a source that knows no series. What follows may have been sent as well; then it is asked for only when it does
+      // not come.
+      else if (isLast && bytes[o + at.series] === 0 && !this.early.hasBeyond(staged.endIndex)) this.ask(now);
     } else if (staged.endsWith(target.lastIndex, target.chainHi, target.chainLo)) {
       this.listener.whole(now);
     } else {
       this.fail(`chain of ${target.lastIndex} is not the one asked for`);
     }
+  }
+
+  private askForMoreEntries(): void {
+    for (let count = this.series.answered(); count > 0; count--) this.askForEntries();
   }
 
   /** Stages the entries of a Chunk, up to the end of the target. False when the transfer was dropped. */
@@ -215,10 +258,21 @@ export class LogTransfer {
     this.early.clear();
     // A machine restores one snapshot at a time.
     this.staged.forgetRestore();
+    this.arrived?.abort();
     this.arriving?.abort();
-    this.arriving = new ArrivingSnapshot(offered, this.state.execution, this.hasher);
+    this.arriving = this.resumed(offered, from);
     this.pace.progressed(now);
-    this.ask(now);
+    if (this.arriving.isWhole) this.arrivedWhole(this.arriving, now);
+    else this.ask(now);
+  }
+
+  /** What there is of the snapshot that is offered. */
+  private resumed(offered: Offered, from: number): ArrivingSnapshot {
+    const { kept, state, hasher } = this;
+    this.kept = undefined;
+    if (kept?.isSame(offered) === true && from === this.keptFrom) return kept;
+    kept?.abort();
+    return new ArrivingSnapshot(offered, state.execution, hasher, state.config.limits.chunkBytes);
   }
 
   onSnapshotChunk(bytes: Uint8Array, o: number, from: number, now: Instant): void {
@@ -229,6 +283,7 @@ export class LogTransfer {
     if (offset > arriving.received && offset < arriving.offered.length) {
       this.early.keep(offset, bytes, o, SnapshotChunk.size + readU16(bytes, o + at.data));
       if (this.early.isLost(arriving.received)) {
+        arriving.lost();
         const missing = this.early.first() - arriving.received;
         this.fetchPieces(arriving, arriving.received, Math.min(missing, this.state.config.limits.chunkBytes));
       }
@@ -237,14 +292,18 @@ export class LogTransfer {
     this.pace.progressed(now);
     this.pace.asked(now);
     if (arriving.isWhole) {
-      this.arriving = undefined;
-      this.early.clear();
-      this.stageSnapshot(arriving, now);
+      this.arrivedWhole(arriving, now);
       return;
     }
     const next = this.early.take(arriving.received);
     if (next !== undefined) this.onSnapshotChunk(next, 0, from, now);
     else this.askForPieces(arriving);
+  }
+
+  private arrivedWhole(arriving: ArrivingSnapshot, now: Instant): void {
+    this.arriving = undefined;
+    this.early.clear();
+    this.stageSnapshot(arriving, now);
   }
 
   private stageSnapshot(arrived: ArrivingSnapshot, now: Instant): void {
@@ -262,7 +321,7 @@ export class LogTransfer {
       this.ask(now);
       return;
     }
-    this.arrived = offered;
+    this.arrived = arrived;
     const snapshot = decodeSnapshot(arrived.bytes);
     const fault =
       snapshot === undefined ||
@@ -288,8 +347,9 @@ export class LogTransfer {
    */
   refuseSnapshot(fault: string, now: Instant): void {
     const { state } = this;
-    const offered = this.arrived!;
+    const { offered } = this.arrived!;
     const { source } = this.target!;
+    this.arrived = undefined;
     this.unusable.impossible(source, offered);
     this.contradictions.impossible(source, `sends a snapshot of ${offered.index} that cannot be one: ${fault}`, now);
     state.transition(

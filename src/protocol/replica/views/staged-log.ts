@@ -44,6 +44,11 @@ export class StagedLog {
     this.restore = undefined;
   }
 
+  /** Another one has it now. */
+  releaseRestore(): void {
+    this.restore = undefined;
+  }
+
   /** Begins behind entry `index`, which the own log has under that chain. */
   beginBehind(index: number, chainHi: number, chainLo: number): void {
     this.clear();

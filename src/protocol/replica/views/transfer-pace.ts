@@ -14,6 +14,7 @@ export class TransferPace {
   /** Monotonic µs at which something last arrived. */
   progressUs = 0;
   private askedUs = 0;
+  private waits = 1;
   /** Sources in a row that were given up. */
   private failures = 0;
 
@@ -23,8 +24,10 @@ export class TransferPace {
     this.progressUs = now.monotonicUs;
   }
 
-  asked(now: Instant): void {
+  /** @param waits how many times `fetchTimeoutUs` the answer is waited for */
+  asked(now: Instant, waits = 1): void {
     this.askedUs = now.monotonicUs;
+    this.waits = waits;
   }
 
   succeeded(): void {
@@ -38,11 +41,11 @@ export class TransferPace {
 
   /** Monotonic µs at which the source is asked again. */
   get askAgainUs(): number {
-    return this.askedUs + this.timings.fetchTimeoutUs;
+    return this.askedUs + this.waits * this.timings.fetchTimeoutUs;
   }
 
   mayAskAgain(now: Instant): boolean {
-    return now.monotonicUs - this.askedUs >= this.timings.fetchTimeoutUs;
+    return now.monotonicUs >= this.askAgainUs;
   }
 
   /**
