@@ -123,6 +123,14 @@ export const ERRORS = {
   'kv-not-a-number': { category: 'caller', retryable: false },
   /** A key was to be held by a lease that has ended; nothing was changed. */
   'kv-lease-ended': { category: 'caller', retryable: false },
+  /** A lease, or what is held by it, cannot be relied on any more: it may end, has ended, or was released. */
+  'lease-lost': { category: 'environment', retryable: true },
+  /** The lock, the leadership or the permit is held by another one, and the time to wait is over. */
+  'lock-held': { category: 'environment', retryable: true },
+  /** A write was to be done only as long as a lock was held, and it is not; nothing was changed. */
+  fenced: { category: 'environment', retryable: false },
+  /** A semaphore is used with another number of permits. */
+  'semaphore-differs': { category: 'caller', retryable: false },
   /** A result is longer than the cluster's `resultBytes`. */
   'kv-result-too-large': { category: 'caller', retryable: false },
   /** A scan found only keys that have ended, more than it passes over. */

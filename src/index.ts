@@ -3,22 +3,26 @@ export { Client, type CallOptions, type ClientOptions } from './client/client.js
 export { ClientHost, type ClientHostEvents, type ClientHostOptions } from './client/client-host.js';
 export type { ClientStats } from './client/client-stats.js';
 export { KvClient, type Bytes, type ScanOptions, type ScanResult } from './client/kv-client.js';
-export {
-  StoreClient,
-  type DeleteOptions,
-  type PutHold,
-  type PutOptions,
-  type PutResult,
-  type RangeOptions,
-  type RangeResult,
-  type StoreCondition,
-  type StoreLease,
-  type StoreOperation,
-  type StoreOperationResult,
-  type StoreTransaction,
-  type StoreValue,
-  type TransactionResult,
-} from './client/store-client.js';
+export { StoreClient } from './client/store-client.js';
+export type {
+  DeleteOptions,
+  Fence,
+  PutHold,
+  PutOptions,
+  PutResult,
+  RangeOptions,
+  RangeResult,
+  StoreCondition,
+  StoreLease,
+  StoreOperation,
+  StoreOperationResult,
+  StoreTransaction,
+  StoreValue,
+  TransactionResult,
+} from './client/store-types.js';
+export type { Lease, LeaseOptions } from './client/lease.js';
+export type { Leader, Lock } from './client/lock.js';
+export type { LineKind, LineOptions } from './client/waiting-line.js';
 export type { StoreWatch, WatchOptions } from './client/store-watch.js';
 export { WatchCompactedError, type StoreChange } from './client/watch-reader.js';
 export type { KeyCondition, KeyState, StoreEntry } from './machine/store/codec.js';

@@ -1,62 +1,31 @@
 /**
- * `jitpaxos kv get|put|cas|del|incr|scan|txn`: the key-value store from the shell. Only values go to stdout. Exit code 1
+ * `jitpaxos kv get|put|cas|del|incr|scan|watch|txn`: the key-value store from the shell. Only values go to stdout. Exit code 1
  * means that the key does not exist, or that a compare-and-set or a transaction found something else.
  */
-import { Client } from '../client/client.js';
-import { KvClient } from '../client/kv-client.js';
-import {
-  StoreClient,
-  type StoreOperationResult,
-  type StoreTransaction,
-  type StoreValue,
-} from '../client/store-client.js';
-import { loadCluster } from '../host/cluster-config.js';
+import { KvClient, type ScanResult } from '../client/kv-client.js';
+import { StoreClient } from '../client/store-client.js';
+import type { StoreOperationResult, StoreTransaction, StoreValue } from '../client/store-types.js';
+import { JitPaxosError } from '../errors.js';
 import { isObject } from '../host/options.js';
 import { inLine } from '../host/printable.js';
 import { KV_SCAN_LIMIT_MAX } from '../machine/kv-codec.js';
 import { TTL_MS_MAX } from '../machine/store/layout.js';
 import { defineCommand, type Command, type Output } from '../console/command.js';
 import { CliError, Exit } from '../console/exit.js';
-import type { Flags } from '../console/flags.js';
-import { CLUSTER_FLAG, KEY_FILE_FLAG, keysOf } from '../console/settings.js';
-import { TRANSPORT_FLAGS, transportChoice } from '../console/transport-flags.js';
-import { warnWithoutKeys } from '../console/without-keys.js';
-
-const CONNECTION_FLAGS = {
-  cluster: CLUSTER_FLAG,
-  'key-file': { ...KEY_FILE_FLAG, alias: 'keys' },
-  timeout: { kind: 'duration', default: '5s', min: 1e6, max: 3600e9, help: 'how long to wait, including connecting' },
-  ...TRANSPORT_FLAGS,
-} as const satisfies Flags;
+import { connect, CONNECTION_FLAGS, timeoutMsOf, type Connection } from './connection.js';
 
 /** How a compare-and-set says that the key must be absent. */
 const ABSENT_WORD = '--absent';
-
-interface Connection {
-  readonly cluster: string;
-  readonly timeout: number;
-  readonly 'key-file': string | undefined;
-  readonly transport: string;
-  readonly idle: string | undefined;
-}
 
 async function withStore<T>(
   connection: Connection,
   output: Output,
   use: (kv: KvClient, store: StoreClient) => Promise<T>,
 ): Promise<T> {
-  warnWithoutKeys(output, loadCluster(connection.cluster));
   const startedMs = performance.now();
-  const timeoutMs = Math.ceil(connection.timeout / 1e6);
-  const client = await Client.connect({
-    cluster: connection.cluster,
-    ...keysOf(connection),
-    lanes: 1,
-    connectTimeout: timeoutMs,
-    ...transportChoice(connection),
-  });
+  const client = await connect(connection, output);
   try {
-    const leftMs = Math.max(1, timeoutMs - (performance.now() - startedMs));
+    const leftMs = Math.max(1, timeoutMsOf(connection) - (performance.now() - startedMs));
     const timed = {
       execute: (operation: Uint8Array) => client.execute(operation, { timeout: leftMs }),
       query: (operation: Uint8Array) => client.query(operation, { timeout: leftMs }),
@@ -65,6 +34,16 @@ async function withStore<T>(
     return await use(new KvClient(timed), new StoreClient(timed));
   } finally {
     await client.close();
+  }
+}
+
+/** As StoreClient sees it: what has ended is not there. Where the feature `store` is off, as KvClient does. */
+async function readBy<T>(store: () => Promise<T>, kv: () => Promise<T>): Promise<T> {
+  try {
+    return await store();
+  } catch (error) {
+    if (!(error instanceof JitPaxosError) || error.code !== 'result-unexpected') throw error;
+    return kv();
   }
 }
 
@@ -77,7 +56,12 @@ export const get: Command = defineCommand(
     examples: ['jitpaxos kv get greeting'],
   },
   async ({ values, positionals: [key] }, output) => {
-    const value = await withStore(values, output, (kv) => kv.get(key!));
+    const value = await withStore(values, output, (kv, store) =>
+      readBy(
+        async () => (await store.get(key!))?.value,
+        () => kv.get(key!),
+      ),
+    );
     if (output.json)
       printJson(output, 'get', key!, {
         found: value !== undefined,
@@ -199,8 +183,15 @@ export const scan: Command = defineCommand(
     examples: ['jitpaxos kv scan user/ user0 --limit 20'],
   },
   async ({ values, positionals: [from = '', to = ''] }, output) => {
-    const { entries, more } = await withStore(values, output, (kv) =>
-      kv.scan({ from, ...(to === '' ? {} : { to }), limit: values.limit }),
+    const range = { from, ...(to === '' ? {} : { to }), limit: values.limit };
+    const { entries, more } = await withStore(values, output, (kv, store) =>
+      readBy<ScanResult>(
+        async () => {
+          const { entries: found, next } = await store.scan(range);
+          return { entries: found, more: next !== undefined };
+        },
+        () => kv.scan(range),
+      ),
     );
     if (output.json) {
       const shown = entries.map(({ key, value }) => ({
@@ -213,6 +204,65 @@ export const scan: Command = defineCommand(
     for (const { key, value } of entries)
       output.line(`${inLine(textOf(key) ?? base64(key))}\t${textOf(value) ?? base64(value)}`);
     if (more) output.note('there are more; raise --limit, or continue from the last key');
+    return Exit.done;
+  },
+);
+
+export const watch: Command = defineCommand(
+  {
+    name: 'kv watch',
+    summary:
+      'Prints each change of a key that begins with PREFIX, until it is interrupted: kind (put, delete or expire), revision, key and, with --values, the value, separated by tabs. Needs the feature store.',
+    positionals: ['PREFIX'],
+    flags: {
+      ...CONNECTION_FLAGS,
+      from: { kind: 'count', min: 0, max: Number.MAX_SAFE_INTEGER, standard: 'now', help: 'after this revision' },
+      values: { kind: 'switch', help: 'show new values; one that was changed again since is left out' },
+      count: { kind: 'count', min: 1, max: Number.MAX_SAFE_INTEGER, help: 'end after this many changes' },
+    },
+    examples: ['jitpaxos kv watch jobs/', 'jitpaxos kv watch jobs/ --values --from 1042 --count 10'],
+  },
+  async ({ values, positionals: [prefix] }, output) => {
+    const client = await connect(values, output);
+    const stop = new AbortController();
+    const end = (): void => stop.abort();
+    process.once('SIGINT', end).once('SIGTERM', end);
+    try {
+      const store = new StoreClient(client);
+      let left = values.count ?? Infinity;
+      const from = values.from ?? (await store.scan({ limit: 1 })).revision;
+      const changes = store.watch(prefix!, { values: values.values, signal: stop.signal, from });
+      output.note(`watching from revision ${from}`);
+      for await (const { kind, revision, key, value } of changes) {
+        const name = textOf(key) ?? { base64: base64(key) };
+        if (output.json)
+          output.line(
+            JSON.stringify({
+              schema: 'jitpaxos.kv/1',
+              command: 'watch',
+              kind,
+              revision,
+              key: name,
+              ...(value === undefined ? {} : valueFields(value)),
+            }),
+          );
+        else
+          output.line(
+            [
+              kind,
+              revision,
+              inLine(typeof name === 'string' ? name : name.base64),
+              ...(value === undefined ? [] : [textOf(value) ?? base64(value)]),
+            ].join('\t'),
+          );
+        if (--left === 0) break;
+      }
+    } catch (error) {
+      if (!stop.signal.aborted) throw error;
+    } finally {
+      process.off('SIGINT', end).off('SIGTERM', end);
+      await client.close();
+    }
     return Exit.done;
   },
 );

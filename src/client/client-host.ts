@@ -95,6 +95,8 @@ const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
 const NAMES_MS = 1_000;
 const JUDGE_INTERVAL_MS = 250;
 const WATCH_INTERVAL_MS = 50;
+/** A replica's clock that is further than this from those of a majority is off, µs (`maxAheadNs`). */
+const OFF_US = 100_000;
 /** One or two sessions are refused if clocks differ; from this many in a row on, an operator should look. */
 const REFUSED_WARN = 4;
 
@@ -339,10 +341,36 @@ export class ClientHost {
     return this.loop.transport;
   }
 
-  /** The time that this client's clock would stamp an operation with, ms. */
+  /** The time that an operation would be stamped with, ms. */
   nowMs(): number {
+    return this.readingMs() + this.judge.correctionNs / 1e6;
+  }
+
+  /** This client's clock as it is read, ms. */
+  readingMs(): number {
     this.clock.writeHalves(this.reading, 0);
     return ((this.reading[0]! >>> 0) * 2 ** 32 + (this.reading[1]! >>> 0)) / 1e6;
+  }
+
+  /**
+   * How far the clock of a replica may be ahead of `readingMs`, ms: the furthest of those that were heard in the last two
+   * seconds, with half of the round trip. One that is off by more than 100 ms from a majority that agrees is left out: it
+   * does not stay primary. If none was heard: what this clock's source states as its error, twice. Undefined: it states
+   * none, or counts from this host's start.
+   */
+  aheadMs(): number | undefined {
+    const { core } = this.sessions;
+    const { offsets } = core.clock;
+    const agreed = core.majorityOfClocks(this.nowUs());
+    let aheadUs = -Infinity;
+    for (const { slot } of this.members.hosts) {
+      const offsetUs = offsets.offsetUs(slot);
+      if (Number.isNaN(offsetUs) || (agreed !== undefined && Math.abs(offsetUs - agreed[0]) > OFF_US)) continue;
+      aheadUs = Math.max(aheadUs, offsetUs + offsets.roundTripUs(slot) / 2);
+    }
+    if (aheadUs > -Infinity) return aheadUs / 1e3;
+    const { errorNs } = this.clock.quality;
+    return errorNs === null || this.clock.epoch === 'boot' ? undefined : (2 * errorNs) / 1e6;
   }
 
   /**

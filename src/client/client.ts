@@ -13,6 +13,7 @@ import { Outcome } from '../protocol/contract.js';
 import { ReplyStatus } from '../wire/messages.js';
 import { checkInteger, checkKeys, optionNames, show } from '../host/options.js';
 import { aborted, CLIENT_HOST_OPTION_NAMES, ClientHost, type ClientHostOptions } from './client-host.js';
+import type { LeaseClock } from './lease-clock.js';
 import type { WatchRequest } from './watch-reader.js';
 import { clientMetrics, DURATION_BOUNDS_US } from './client-metrics.js';
 import { clientStats, type ClientStats } from './client-stats.js';
@@ -81,15 +82,32 @@ class SignalCalls {
 }
 
 let hostOf: (client: Client) => ClientHost;
+let whenClosed: (client: Client, run: () => void) => void;
 
 /** Opens a watch of a client's: see StoreWatch. */
 export function watchOn(client: Client, request: WatchRequest): ReturnType<ClientHost['watch']> {
   return hostOf(client).watch(request);
 }
 
+/** The clocks by which a holder of this client's leases judges them: see lease.ts. */
+export function leaseClockOf(client: Client): LeaseClock {
+  const host = hostOf(client);
+  return {
+    monotonicMs: () => host.nowUs() / 1000,
+    wallMs: () => host.readingMs(),
+    aheadMs: () => host.aheadMs(),
+    after: (ms, run) => {
+      const timer = setTimeout(run, ms).unref();
+      return () => clearTimeout(timer);
+    },
+    whenClosed: (run) => whenClosed(client, run),
+  };
+}
+
 export class Client {
   static {
     hostOf = (client) => client.host;
+    whenClosed = (client, run) => void client.closeListeners.push(run);
   }
 
   /** By lane. */
@@ -107,6 +125,7 @@ export class Client {
   private waitingTimerUs = Infinity;
   private isClosed = false;
   private failure: unknown;
+  private readonly closeListeners: (() => void)[] = [];
   private host!: ClientHost;
 
   private constructor(
@@ -162,8 +181,8 @@ export class Client {
   }
 
   /**
-   * The time of this client's clock, ms: about the agreed time of an operation that is sent now. Ends of keys and leases
-   * are agreed times.
+   * About the agreed time of an operation that is sent now, ms: this client's clock, corrected by the replicas' clocks if
+   * these contradict it. Ends of keys and leases are agreed times.
    */
   agreedTime(): number {
     return this.host.nowMs();
@@ -402,6 +421,7 @@ export class Client {
 
   private endAll(why: string, cause?: unknown): void {
     clearTimeout(this.waitingTimer);
+    for (const run of this.closeListeners.splice(0)) run();
     for (const call of this.open) {
       if (call === undefined) continue;
       this.detach(call);

@@ -22,7 +22,6 @@ import {
   transactionBytes,
   type KeyCondition,
   type KeyState,
-  type StoreEntry,
   type StoreResults,
   type TransactionCondition,
   type TransactionOperation,
@@ -30,106 +29,37 @@ import {
 import { RENEWED_MAX, type StoreOperationName } from '../machine/store/layout.js';
 import { notUnderstood, resultTooLarge, storeFull, toBytes, type Bytes } from './bytes-or-text.js';
 import { encodeTick } from '../machine/store/codec.js';
-import { Client, type CallOptions } from './client.js';
+import { Client, leaseClockOf, type CallOptions } from './client.js';
+import { LeaseKeeper, type Lease, type LeaseOptions } from './lease.js';
+import { elect, leader, lock, observe, semaphore, type Leader, type Lock } from './lock.js';
 import { StoreWatch, type WatchOptions } from './store-watch.js';
-
-/** The value of a key, and what the store knows of it. */
-export interface StoreValue extends KeyState {
-  readonly value: Uint8Array;
-}
-
-/** Keys that are put with a lease end with it. */
-export interface StoreLease {
-  /** Never used again: who knows it knows this lease. */
-  readonly number: number;
-  /** How far a renewal moves its end, ms. */
-  readonly ttl: number;
-  /** Its end when it was granted, ms. */
-  readonly ends: number;
-}
-
-/** How long a key stays; default: for ever. At most one of the three. */
-export interface PutHold {
-  /** For this long, ms: 1 to 31,622,400,000 (366 days). */
-  readonly ttl?: number | undefined;
-  /** As long as this lease. */
-  readonly lease?: Pick<StoreLease, 'number'> | undefined;
-  /** As long as before. */
-  readonly keep?: boolean | undefined;
-}
-
-export interface PutOptions extends PutHold, CallOptions {
-  /** Changes nothing unless this holds. */
-  readonly if?: KeyCondition;
-}
-
-export interface DeleteOptions extends CallOptions {
-  /** Changes nothing unless this holds. */
-  readonly if?: KeyCondition;
-}
-
-/** `ok`: false if the condition did not hold. `revision`: the number of the store's last change. */
-export interface PutResult {
-  readonly ok: boolean;
-  readonly revision: number;
-  /** When the key ends, ms. Undefined: never, or nothing was put. */
-  readonly ends: number | undefined;
-}
-
-export interface RangeOptions {
-  /** Only keys that begin with this. Excludes `to`. */
-  readonly prefix?: Bytes;
-  /** First key, included. Default: the first one. */
-  readonly from?: Bytes;
-  /** Upper end, excluded. Default: no end. */
-  readonly to?: Bytes;
-  /** Most entries to return. Default 100. */
-  readonly limit?: number;
-}
-
-/** `next`: the range has further keys; continue with this as `from`. Each page is of its own revision. */
-export interface RangeResult {
-  readonly revision: number;
-  readonly entries: readonly StoreEntry[];
-  readonly next: Uint8Array | undefined;
-}
-
-/** One condition of a transaction; all have to hold. */
-export type StoreCondition = { readonly key: Bytes } & (KeyCondition | { readonly value: Bytes });
-export type StoreOperation =
-  | { readonly get: Bytes }
-  | ({ readonly put: Bytes; readonly value: Bytes } & PutHold)
-  | { readonly delete: Bytes }
-  | { readonly range: RangeOptions };
-
-/** At most 64 conditions, and 64 operations in each branch; a branch may change a key once. */
-export interface StoreTransaction {
-  readonly if?: readonly StoreCondition[];
-  /** Executed if all conditions hold. */
-  readonly do?: readonly StoreOperation[];
-  /** Executed otherwise. */
-  readonly else?: readonly StoreOperation[];
-}
-
-/** What one operation of a transaction gave. */
-export type StoreOperationResult =
-  | { readonly kind: 'get'; readonly found: StoreValue | undefined }
-  | { readonly kind: 'put'; readonly revision: number; readonly ends: number | undefined }
-  | { readonly kind: 'delete'; readonly deleted: boolean }
-  | ({ readonly kind: 'range' } & RangeResult);
-
-/** `ok`: whether all conditions held, so that the results are those of `do`. */
-export interface TransactionResult {
-  readonly ok: boolean;
-  readonly revision: number;
-  readonly results: readonly StoreOperationResult[];
-}
+import type {
+  StoreValue,
+  StoreLease,
+  PutOptions,
+  DeleteOptions,
+  PutResult,
+  RangeOptions,
+  RangeResult,
+  StoreCondition,
+  StoreOperation,
+  StoreOperationResult,
+  StoreTransaction,
+  TransactionResult,
+} from './store-types.js';
+import type { LineOptions } from './waiting-line.js';
 
 type Refused = 'bad-operation' | 'too-large' | 'full' | 'lease-ended';
 type Answered<Name extends StoreOperationName> = Exclude<StoreResults[Name], { status: Refused }>;
 
 const DEFAULT_LIMIT = Math.min(100, KV_SCAN_LIMIT_MAX);
-const TRANSACTION_PARTS = optionNames<StoreTransaction>({ if: true, do: true, else: true });
+const TRANSACTION_PARTS = optionNames<StoreTransaction>({ if: true, do: true, else: true, fence: true });
+const LEASE_OPTION_NAMES = optionNames<LeaseOptions & CallOptions>({
+  ttl: true,
+  margin: true,
+  signal: true,
+  timeout: true,
+});
 const READ_AGAIN = 'read fewer or smaller values at once, or raise the limit';
 
 /**
@@ -153,9 +83,20 @@ export class StoreClient {
     return result.status === 'ok' ? result.found : undefined;
   }
 
-  /** Also rejects with `kv-store-full`, and with `kv-lease-ended` if the lease is not there: nothing was changed. */
+  /**
+   * Also rejects with `kv-store-full`, with `kv-lease-ended` if the lease is not there, and with `fenced`: nothing was
+   * changed.
+   */
   async put(key: Bytes, value: Bytes, options: PutOptions = {}): Promise<PutResult> {
-    const { if: condition, ttl, lease, keep, ...call } = options;
+    const { if: condition, ttl, lease, keep, fence, ...call } = options;
+    if (fence !== undefined) {
+      const { ok, revision, results } = await this.transact(
+        { fence, if: conditionsOf(key, condition), do: [{ put: key, value, ttl, lease, keep }] },
+        call,
+      );
+      const [done] = results;
+      return { ok, revision, ends: done?.kind === 'put' ? done.ends : undefined };
+    }
     const hold = { ttl, lease: lease?.number, keep };
     const length = encodeWrite(this.scratch, 0, toBytes(key), toBytes(value), hold, condition);
     const result = decoded('write', await this.client.execute(this.scratch.subarray(0, length), call));
@@ -166,9 +107,14 @@ export class StoreClient {
     };
   }
 
-  /** False if the key was absent, or the condition did not hold. */
+  /** False if the key was absent, or the condition did not hold. Also rejects with `fenced`. */
   async delete(key: Bytes, options: DeleteOptions = {}): Promise<boolean> {
-    const { if: condition, ...call } = options;
+    const { if: condition, fence, ...call } = options;
+    if (fence !== undefined) {
+      const { results } = await this.transact({ fence, if: conditionsOf(key, condition), do: [{ delete: key }] }, call);
+      const [done] = results;
+      return done?.kind === 'delete' && done.deleted;
+    }
     const length = encodeRemove(this.scratch, 0, toBytes(key), condition);
     return decoded('remove', await this.client.execute(this.scratch.subarray(0, length), call)).status === 'ok';
   }
@@ -189,29 +135,99 @@ export class StoreClient {
 
   /**
    * Executes several operations as one: those of `do` if all conditions hold, otherwise those of `else`. All of them, or
-   * none. Also rejects with `kv-store-full`, `kv-lease-ended`, both without a change, and with `kv-result-too-large`,
-   * although its changes were made, if what it read does not fit.
+   * none. Also rejects with `kv-store-full`, `kv-lease-ended`, `fenced`, all without a change, and with
+   * `kv-result-too-large`, although its changes were made, if what it read does not fit.
    */
   async transact(transaction: StoreTransaction, options?: CallOptions): Promise<TransactionResult> {
     checkKeys('option-invalid', 'transact', transaction, TRANSACTION_PARTS);
+    const { fence } = transaction;
     const parts = {
       if: (transaction.if ?? []).map(conditionOf),
       do: (transaction.do ?? []).map(operationOf),
       else: (transaction.else ?? []).map(operationOf),
     };
+    if (fence !== undefined) {
+      if (parts.else.some((operation) => 'put' in operation || 'delete' in operation))
+        throw new JitPaxosError(
+          'option-invalid',
+          'transact: with a fence, `else` is executed also when the lock is lost, so it may only read; make the changes of `else` another transaction',
+        );
+      parts.if.push({ key: fence.key, revision: fence.token });
+      parts.else.push({ get: fence.key });
+    }
     const bytes = new Uint8Array(transactionBytes(parts));
     encodeTransaction(bytes, 0, parts);
     const result = decoded('transact', await this.client.execute(bytes, options));
     const branch = result.isDo ? parts.do : parts.else;
-    return {
-      ok: result.isDo,
-      revision: result.revision,
-      results: result.results.map((part, i) => resultOf(branch[i]!, part)),
-    };
+    const results = result.results.map((part, i) => resultOf(branch[i]!, part));
+    if (fence !== undefined && !result.isDo) {
+      const own = results.pop();
+      if (own?.kind !== 'get' || own.found?.revision !== fence.token)
+        throw new JitPaxosError(
+          'fenced',
+          `the lock with the token ${fence.token} is not held any more, and nothing was changed; stop what depends on it`,
+        );
+    }
+    return { ok: result.isDo, revision: result.revision, results };
   }
 
-  /** A lease from now on. Also rejects with `kv-store-full`. @param options `ttl` as in PutHold */
-  async lease({ ttl, ...call }: { readonly ttl: number } & CallOptions): Promise<StoreLease> {
+  /**
+   * A lease that renews itself until it is released or lost: docs/start/locks.md says what its holder may rely on. Needs a
+   * StoreClient that was made with a Client. Also rejects with `kv-store-full`, and with `lease-lost` if the grant took
+   * longer than the lease. Throws `option-invalid`.
+   */
+  async lease(options: LeaseOptions & CallOptions): Promise<Lease> {
+    checkKeys('option-invalid', 'lease', options, LEASE_OPTION_NAMES);
+    const { ttl, margin, ...call } = options;
+    return keeperOf(this, this.client).grant({ ttl, margin }, call);
+  }
+
+  /**
+   * Waits until no earlier holder is left, and holds the lock until it is released or lost. Those that wait are served in
+   * the order in which they came. Write with `fence: lock`. Also rejects with `option-invalid`, `kv-store-full`,
+   * `lease-lost`, with `lock-held` when the time to wait is over, and with `aborted`.
+   * @param name 1 to 1,006 bytes, none of them zero
+   */
+  lock(name: Bytes, options: LineOptions): Promise<Lock> {
+    return lock(this, name, options);
+  }
+
+  /**
+   * Waits until this candidate leads. Elections and locks of one name have nothing to do with each other. Rejects as `lock`
+   * does. @param value what `leader` and `leaders` tell others, up to 1,024 bytes
+   */
+  elect(name: Bytes, value: Bytes, options: LineOptions): Promise<Lock> {
+    return elect(this, name, value, options);
+  }
+
+  /** Who leads; undefined: nobody. Linearizable. */
+  leader(name: Bytes, options?: { readonly signal?: AbortSignal }): Promise<Leader | undefined> {
+    return leader(this, name, options);
+  }
+
+  /**
+   * Who leads now, then each that leads next; undefined while nobody does. One that led only briefly may be left out. Its
+   * `next` rejects as `scan` and `watch` do, but not with `watch-compacted`.
+   */
+  leaders(
+    name: Bytes,
+    options?: { readonly signal?: AbortSignal },
+  ): AsyncGenerator<Leader | undefined, void, undefined> {
+    return observe(this, name, options);
+  }
+
+  /**
+   * Waits for one of several permits. Rejects as `lock` does, and with `semaphore-differs` if others use the name with
+   * another number. @param permits 1 to 10,000, the same for all
+   */
+  semaphore(name: Bytes, permits: number, options: LineOptions): Promise<Lock> {
+    return semaphore(this, name, permits, options);
+  }
+
+  /**
+   * A lease from now on, which only `renew` renews. Also rejects with `kv-store-full`. @param options `ttl` as in PutHold
+   */
+  async grant({ ttl, ...call }: { readonly ttl: number } & CallOptions): Promise<StoreLease> {
     const length = encodeGrant(this.scratch, 0, ttl);
     const result = decoded('grant', await this.client.execute(this.scratch.subarray(0, length), call));
     return { number: result.lease, ttl, ends: result.ends };
@@ -320,6 +336,25 @@ function resultOf(operation: TransactionOperation, bytes: Uint8Array): StoreOper
   }
   const result = decoded('write', bytes);
   return { kind: 'put', revision: result.revision, ends: result.status === 'ok' ? result.ends : undefined };
+}
+
+const keepers = new WeakMap<object, LeaseKeeper>();
+
+/** All leases of a client are renewed together, whichever StoreClient granted them. */
+function keeperOf(store: StoreClient, client: object): LeaseKeeper {
+  let keeper = keepers.get(client);
+  if (keeper !== undefined) return keeper;
+  if (!(client instanceof Client))
+    throw new JitPaxosError(
+      'option-invalid',
+      'a lease that renews itself needs a Client; make the StoreClient with one',
+    );
+  keepers.set(client, (keeper = new LeaseKeeper(store, leaseClockOf(client))));
+  return keeper;
+}
+
+function conditionsOf(key: Bytes, condition: KeyCondition | undefined): StoreCondition[] {
+  return condition === undefined ? [] : [{ key, ...condition }];
 }
 
 function conditionOf(condition: StoreCondition): TransactionCondition {

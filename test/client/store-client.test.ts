@@ -126,7 +126,7 @@ t.test('the store over three replicas', async (t) => {
     }
     t.equal((await store.scan({ prefix: 'short' })).entries.length, 0);
 
-    const lease = await store.lease({ ttl: 3_600_000 });
+    const lease = await store.grant({ ttl: 3_600_000 });
     await store.put('held/1', 'v', { lease });
     await store.put('held/2', 'v', { lease });
     t.match(await store.get('held/1'), { lease: lease.number, ends: lease.ends });
@@ -140,7 +140,7 @@ t.test('the store over three replicas', async (t) => {
     t.equal(await store.revoke(lease), false);
     await t.rejects(store.put('held/1', 'v', { lease }), { code: 'kv-lease-ended', category: 'caller' });
     await t.rejects(store.transact({ do: [{ put: 'held/1', value: 'v', lease }] }), { code: 'kv-lease-ended' });
-    for (const ttl of [0, -5, 1e12]) await t.rejects(store.lease({ ttl }), { code: 'kv-limit' });
+    for (const ttl of [0, -5, 1e12]) await t.rejects(store.grant({ ttl }), { code: 'kv-limit' });
   });
 
   await t.test('the command', async (t) => {

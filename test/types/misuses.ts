@@ -88,6 +88,12 @@ export async function transactions(store: StoreClient): Promise<void> {
   await store.put('key', 'value', { lease: 5 });
   // @ts-expect-error: a time to live is given
   await store.lease({});
+  // @ts-expect-error: a lock has a time to live
+  await store.lock('name', {});
+  // @ts-expect-error: a lock, not its token
+  await store.put('key', 'value', { fence: 5 });
+  // @ts-expect-error: how many permits there are
+  await store.semaphore('name', { ttl: 10_000 });
   // @ts-expect-error: the branches are do and else
   await store.transact({ success: [] });
   // @ts-expect-error: a put has a value

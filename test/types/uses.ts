@@ -6,6 +6,7 @@ import {
   JitPaxosError,
   KvClient,
   StoreClient,
+  type Leader,
   type StoreValue,
   KvError,
   KvMachine,
@@ -65,9 +66,18 @@ export async function transactions(client: Client): Promise<void> {
   const { ok, ends } = await store.put('key', 'value', { ttl: 5_000, if: { absent: true }, timeout: 100 });
   holds<Same<typeof ok, boolean>>();
   holds<Same<typeof ends, number | undefined>>();
-  const lease = await store.lease({ ttl: 10_000 });
+  const granted = await store.grant({ ttl: 10_000 });
+  await store.put('key', 'value', { lease: granted });
+  await using lease = await store.lease({ ttl: 10_000, margin: 100, timeout: 500 });
+  holds<Same<typeof lease.signal, AbortSignal>>();
   await store.put('key', 'value', { lease });
-  const renewed = await store.renew([lease]);
+  await using lock = await store.lock('name', { ttl: 10_000, wait: 500, signal: lease.signal });
+  if (lock.isHeld()) await store.put('key', 'value', { fence: lock });
+  await store.delete('key', { fence: { key: lock.key, token: lock.token } });
+  await using permit = await store.semaphore('name', 3, { ttl: 10_000 });
+  permit.throwIfLost();
+  for await (const leader of store.leaders('name')) holds<Same<typeof leader, Leader | undefined>>();
+  const renewed = await store.renew([lease, granted]);
   holds<Same<typeof renewed, readonly (number | undefined)[]>>();
   const { results } = await store.transact({
     if: [

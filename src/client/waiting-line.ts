@@ -1,0 +1,291 @@
+/**
+ * The line before a lock, an election or a semaphore: who comes first, is served first, and nobody is woken in vain.
+ *
+ * Each that waits has a key of its own, held by a lease of its own: name ‖ 0 ‖ kind ‖ the lease's number, 16 hex digits.
+ * Its place is the revision of that key. Revisions only grow, so nobody comes before one that is there, and whoever is
+ * among the first `permits` stays there until its key goes. That revision is the token: those of successive holders
+ * grow, and as long as the key has it, its holder holds.
+ *
+ * With one permit, each waits for the key right before its own to go (no herd). With several, any key before it may be
+ * the one that counts, so each watches them all, and counts.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { JitPaxosError } from '../errors.js';
+import { show } from '../host/options.js';
+import { equalBytes } from '../machine/bytes.js';
+import { KV_KEY_BYTES_MAX } from '../machine/kv-layout.js';
+import type { StoreEntry } from '../machine/store/codec.js';
+import { toBytes, type Bytes } from './bytes-or-text.js';
+import type { CallOptions } from './client.js';
+import type { Lease, LeaseOptions } from './lease.js';
+import type {
+  RangeOptions,
+  RangeResult,
+  StoreOperationResult,
+  StoreTransaction,
+  TransactionResult,
+} from './store-types.js';
+import type { StoreWatch, WatchOptions } from './store-watch.js';
+
+export type LineKind = 'lock' | 'election' | 'semaphore';
+
+export interface LineOptions {
+  /** How long after its last renewal the place is lost, ms, as the `ttl` of a lease. */
+  readonly ttl: number;
+  /** How long before that it counts as lost, ms, as the `margin` of a lease. */
+  readonly margin?: number | undefined;
+  /** How long to wait, ms; 0: not at all. Default: for ever. */
+  readonly wait?: number | undefined;
+  /** Ends the wait. What is held is released with `release`. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What a line needs of StoreClient. */
+export interface LineStore {
+  lease(options: LeaseOptions & CallOptions): Promise<Lease>;
+  scan(options: RangeOptions & CallOptions): Promise<RangeResult>;
+  transact(transaction: StoreTransaction, options?: CallOptions): Promise<TransactionResult>;
+  watch(prefix: Bytes, options: WatchOptions): StoreWatch;
+}
+
+/** A place among the first ones. */
+export interface Place {
+  readonly lease: Lease;
+  readonly key: Uint8Array;
+  readonly token: number;
+}
+
+/** In a key, by kind. */
+const KIND_BYTES: Readonly<Record<LineKind, string>> = { lock: 'l', election: 'e', semaphore: 's' };
+const NUMBER_DIGITS = 16;
+/** Longest name, bytes. */
+export const NAME_BYTES_MAX = KV_KEY_BYTES_MAX - 2 - NUMBER_DIGITS;
+const PAGE = 1000;
+const FIRST_PAGE = 64;
+/** After this time the line is read again, whatever a watch told, ms. */
+const LOOK_MS = 10_000;
+/** How often the line is read where nobody serves a watch, ms, and half as much again by chance. */
+const POLL_MS = 500;
+/** After a call that failed, ms. */
+const AGAIN_MS = 100;
+/** The longest timer, ms. */
+const WAIT_MS_MAX = 2 ** 31 - 1;
+
+/** Begins the keys of a line. Throws JitPaxosError `option-invalid`, `text-ill-formed`. */
+export function prefixOf(kind: LineKind, name: Bytes): Uint8Array {
+  const bytes = toBytes(name);
+  if (bytes.length === 0 || bytes.length > NAME_BYTES_MAX || bytes.includes(0))
+    throw new JitPaxosError(
+      'option-invalid',
+      `the name ${typeof name === 'string' ? show(name) : ''} of a ${kind} has ${bytes.length} bytes${bytes.includes(0) ? ', one of them zero' : ''}; it has to have 1 to ${NAME_BYTES_MAX}, none of them zero`,
+    );
+  const prefix = new Uint8Array(bytes.length + 2);
+  prefix.set(bytes);
+  prefix[bytes.length + 1] = KIND_BYTES[kind].charCodeAt(0);
+  return prefix;
+}
+
+/** All of a line, in its order, and the revision of the store before which nothing of it was read. */
+export async function readLine(
+  store: LineStore,
+  prefix: Uint8Array,
+  options: { readonly signal?: AbortSignal } = {},
+): Promise<{ readonly revision: number; readonly entries: readonly StoreEntry[] }> {
+  const first = await store.scan({ prefix, limit: PAGE, ...options });
+  return { revision: first.revision, entries: await restOf(store, prefix, first.entries, first.next, options) };
+}
+
+async function restOf(
+  store: LineStore,
+  prefix: Uint8Array,
+  first: readonly StoreEntry[],
+  from: Uint8Array | undefined,
+  options: { readonly signal?: AbortSignal },
+): Promise<StoreEntry[]> {
+  const entries = [...first];
+  // A key keeps its revision and its place, so pages of several revisions leave out only those that came or went.
+  for (let next = from; next !== undefined; ) {
+    const page = await store.scan({ prefix, from: next, limit: PAGE, ...options });
+    entries.push(...page.entries);
+    next = page.next;
+  }
+  return entries.sort((a, b) => a.revision - b.revision);
+}
+
+/**
+ * Takes a place in a line and waits until it is among the first `permits`.
+ *
+ * Rejects as the calls of StoreClient do, and with `option-invalid`, `lock-held` when `wait` is over, `aborted`.
+ * @param value of its key, which all of the line see
+ * @param check called with all of the line that is seen; what it throws ends the wait
+ */
+export async function takePlace(
+  store: LineStore,
+  line: { readonly kind: LineKind; readonly name: Bytes; readonly permits: number; readonly value: Uint8Array },
+  { ttl, margin, wait = Infinity, signal }: LineOptions,
+  check?: (entries: readonly StoreEntry[]) => void,
+): Promise<Place> {
+  const prefix = prefixOf(line.kind, line.name);
+  if (!(typeof wait === 'number' && wait >= 0))
+    throw new JitPaxosError('option-invalid', `wait is ${show(wait)}; it has to be milliseconds from 0, or Infinity`);
+  const untilMs = performance.now() + wait;
+  for (;;) {
+    if (signal?.aborted === true) throw waitAborted(line.kind, signal);
+    const lease = await store
+      .lease({ ttl, ...(margin === undefined ? {} : { margin }), ...(signal === undefined ? {} : { signal }) })
+      .catch((error: unknown) => {
+        // A lease that was granted all the same ends by itself.
+        throw signal?.aborted === true ? waitAborted(line.kind, signal) : error;
+      });
+    try {
+      const place = await new Waiter(store, prefix, line, lease, check).wait(untilMs, signal);
+      // Lost meanwhile: another place, at the end.
+      if (place !== undefined) return place;
+    } catch (error) {
+      await lease.release();
+      throw error;
+    }
+  }
+}
+
+class Waiter {
+  private readonly key: Uint8Array;
+  /** Aborted when the wait is over, for whichever reason. */
+  private readonly over = new AbortController();
+
+  constructor(
+    private readonly store: LineStore,
+    private readonly prefix: Uint8Array,
+    private readonly line: { readonly kind: LineKind; readonly permits: number; readonly value: Uint8Array },
+    private readonly lease: Lease,
+    private readonly check: ((entries: readonly StoreEntry[]) => void) | undefined,
+  ) {
+    this.key = new Uint8Array(prefix.length + NUMBER_DIGITS);
+    this.key.set(prefix);
+    this.key.set(toBytes(lease.number.toString(16).padStart(NUMBER_DIGITS, '0')), prefix.length);
+  }
+
+  /** Undefined: the lease was lost. */
+  async wait(untilMs: number, signal: AbortSignal | undefined): Promise<Place | undefined> {
+    const { lease, over } = this;
+    const end = (): void => over.abort();
+    const leftMs = untilMs - performance.now();
+    // Not at all: what is found at once decides, however long that takes.
+    const timer = leftMs > 0 && leftMs < WAIT_MS_MAX ? setTimeout(end, leftMs) : undefined;
+    signal?.addEventListener('abort', end, { once: true });
+    lease.signal.addEventListener('abort', end, { once: true });
+    try {
+      if (signal?.aborted === true) end();
+      const token = await this.goThrough(untilMs);
+      if (token !== undefined && lease.isHeld()) return { lease, key: this.key, token };
+    } catch (error) {
+      if (!over.signal.aborted) throw error;
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', end);
+      lease.signal.removeEventListener('abort', end);
+      over.abort();
+    }
+    if (signal?.aborted === true) throw waitAborted(this.line.kind, signal);
+    if (performance.now() >= untilMs)
+      throw new JitPaxosError(
+        'lock-held',
+        `the ${this.line.kind} is held by another one, and the time to wait is over; wait longer, or try again`,
+      );
+    return undefined;
+  }
+
+  /** The token once it is among the first; undefined: it is not, and nobody waits. */
+  private async goThrough(untilMs: number): Promise<number | undefined> {
+    const entered = await this.again(() => this.enter());
+    const { token } = entered;
+    let { revision, entries } = entered;
+    for (;;) {
+      this.check?.(entries);
+      const before = entries.filter((entry) => entry.revision < token);
+      if (before.length < this.line.permits) return token;
+      if (performance.now() >= untilMs) return undefined;
+      if (await this.turn(before, revision)) return token;
+      ({ revision, entries } = await this.again(() => readLine(this.store, this.prefix, { signal: this.over.signal })));
+    }
+  }
+
+  /** Puts the key, and reads the line. Doing it again changes nothing. Rejects with `result-unexpected`. */
+  private async enter(): Promise<{ token: number; revision: number; entries: readonly StoreEntry[] }> {
+    const { key, prefix, lease, store } = this;
+    const range = { range: { prefix, limit: FIRST_PAGE } };
+    const { revision, results } = await store.transact(
+      {
+        if: [{ key, absent: true }],
+        do: [{ put: key, value: this.line.value, lease }, range],
+        else: [{ get: key }, range],
+      },
+      { signal: this.over.signal },
+    );
+    const [own, seen] = results as [StoreOperationResult, StoreOperationResult & { kind: 'range' }];
+    const token = own.kind === 'put' ? own.revision : own.kind === 'get' ? own.found?.revision : undefined;
+    if (token === undefined)
+      throw new JitPaxosError('result-unexpected', 'the store answered a put with something else');
+    return {
+      token,
+      revision,
+      entries: await restOf(store, prefix, seen.entries, seen.next, { signal: this.over.signal }),
+    };
+  }
+
+  /**
+   * Waits for something to change in the line.
+   * @param before those before this one, in their order; not fewer than `permits`
+   * @returns true: it is among the first now; false: the line has to be read
+   */
+  private async turn(before: readonly StoreEntry[], revision: number): Promise<boolean> {
+    const { permits } = this.line;
+    const last = before.at(-1)!;
+    const isAlone = permits === 1;
+    const watch = this.store.watch(isAlone ? last.key : this.prefix, { from: revision, signal: this.over.signal });
+    const look = setTimeout(() => void watch.return(), LOOK_MS);
+    let left = before.length;
+    try {
+      for await (const { kind, key } of watch) {
+        if (kind === 'put') continue;
+        if (isAlone ? !equalKeys(key, last.key) : !before.some((entry) => equalKeys(entry.key, key))) continue;
+        left--;
+        if (left < permits) return true;
+        // One in the middle went: there is another one right before this.
+        if (isAlone) return false;
+      }
+    } catch (error) {
+      const code = error instanceof JitPaxosError ? error.code : undefined;
+      if (this.over.signal.aborted || (code !== 'watch-refused' && code !== 'watch-compacted')) throw error;
+      if (code === 'watch-refused')
+        await sleep(POLL_MS * (1 + Math.random() / 2), undefined, { signal: this.over.signal });
+    } finally {
+      clearTimeout(look);
+    }
+    return false;
+  }
+
+  /** Calls again, while the lease is held, after an error that says nothing about the line. */
+  private async again<T>(call: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await call();
+      } catch (error) {
+        const mayRepeat =
+          error instanceof JitPaxosError &&
+          (error.retryable || error.code === 'outcome-unknown' || error.code === 'session-lost') &&
+          error.code !== 'kv-store-full';
+        if (this.over.signal.aborted || !mayRepeat) throw error;
+        await sleep(AGAIN_MS, undefined, { signal: this.over.signal });
+      }
+    }
+  }
+}
+
+function waitAborted(kind: LineKind, signal: AbortSignal): JitPaxosError {
+  return new JitPaxosError('aborted', `the AbortSignal was aborted: the wait for the ${kind} is over`, signal.reason);
+}
+
+function equalKeys(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && equalBytes(a, 0, b, 0, a.length);
+}

@@ -1,0 +1,236 @@
+/** Leases, locks, elections and semaphores over three replicas in this process. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { Client } from '../../src/client/client.js';
+import type { Lock } from '../../src/client/lock.js';
+import { StoreClient } from '../../src/client/store-client.js';
+import { NAME_BYTES_MAX } from '../../src/client/waiting-line.js';
+import type { ClusterConfig } from '../../src/host/cluster-config.js';
+import { silentLogger } from '../../src/host/logger.js';
+import { KvMachine } from '../../src/machine/kv.js';
+import type { Replica } from '../../src/server/replica.js';
+import { clusterConfig, startReplicas } from '../server/fixtures.js';
+
+/** Longer than a busy host stops this process. */
+const TTL = 60_000;
+const text = (bytes: Uint8Array | undefined): string | undefined =>
+  bytes === undefined ? undefined : Buffer.from(bytes).toString();
+
+interface Started {
+  readonly cluster: ClusterConfig;
+  readonly replicas: Replica[];
+  readonly stores: StoreClient[];
+  readonly clients: Client[];
+}
+
+async function started(t: Test, clients = 2, machine = (): KvMachine => new KvMachine()): Promise<Started> {
+  const cluster: ClusterConfig = { ...(await clusterConfig(3)), features: ['store'] };
+  const replicas = await startReplicas(cluster, machine);
+  const connected = await Promise.all(
+    Array.from({ length: clients }, () =>
+      Client.connect({ cluster, logger: silentLogger, timeout: 60_000, connectTimeout: 60_000 }),
+    ),
+  );
+  t.teardown(async () => {
+    for (const client of connected) await client.close();
+    for (const replica of replicas) await replica.close();
+  });
+  return { cluster, replicas, clients: connected, stores: connected.map((client) => new StoreClient(client)) };
+}
+
+t.test('a lease renews itself and holds its keys; released, they are gone', async (t) => {
+  const { stores, clients } = await started(t, 1);
+  const [store] = stores as [StoreClient];
+  {
+    await using lease = await store.lease({ ttl: 2_000 });
+    await store.put('held', 'v', { lease });
+    const first = lease.ends;
+    while (lease.ends === first && lease.isHeld()) await sleep(10);
+    t.ok(lease.ends > first, 'renewed');
+    t.ok(lease.end < lease.ends && lease.remaining > 0 && lease.remaining <= 1_800);
+    t.ok(Math.abs(clients[0]!.agreedTime() + lease.remaining - lease.end) < 1_000);
+    t.match(await store.get('held'), { lease: lease.number });
+  }
+  t.equal(await store.get('held'), undefined);
+  for (const ttl of [0, -1, 1.5, 1e12]) await t.rejects(store.lease({ ttl }), { code: 'kv-limit' });
+  await t.rejects(store.lease({ ttl: 10, margin: 5 }), { code: 'option-invalid' });
+  await t.rejects(store.lease({ ttl: 10, tll: 5 } as object as { ttl: number }), { code: 'option-invalid' });
+  const bare = new StoreClient({
+    execute: () => Promise.reject(new Error()),
+    query: () => Promise.reject(new Error()),
+    agreedTime: () => 0,
+  });
+  await t.rejects(bare.lease({ ttl: 10 }), { code: 'option-invalid' });
+});
+
+t.test('a lock: one holder, in the order in which they came, each with a larger token', async (t) => {
+  const { stores } = await started(t, 3);
+  const order: string[] = [];
+  let holders = 0;
+  const first = await stores[0]!.lock('jobs/leader', { ttl: TTL });
+  const waiting: Promise<Lock>[] = [];
+  for (let i = 0; i < 9; i++) {
+    waiting.push(
+      stores[i % 3]!.lock('jobs/leader', { ttl: TTL }).then((lock) => {
+        t.equal(++holders, 1);
+        order.push(`${i}`);
+        return lock;
+      }),
+    );
+    // The next one comes when this one is in the line.
+    while ((await stores[0]!.scan({ prefix: 'jobs/leader' })).entries.length < i + 2) await sleep(2);
+  }
+  // One in the middle goes; the one behind it does not come in its place.
+  await t.rejects(stores[1]!.lock('jobs/leader', { ttl: TTL, wait: 0 }), { code: 'lock-held', retryable: true });
+  await t.rejects(stores[1]!.lock('jobs/leader', { ttl: TTL, wait: 30 }), { code: 'lock-held' });
+  await t.rejects(stores[1]!.lock('jobs/leader', { ttl: TTL, signal: AbortSignal.timeout(30) }), { code: 'aborted' });
+  t.equal((await stores[0]!.scan({ prefix: 'jobs/leader' })).entries.length, 10, 'they left the line');
+  t.same(order, []);
+  await first.release();
+  let token = first.token;
+  for (const held of waiting) {
+    const lock = await held;
+    t.ok(lock.token > token);
+    t.ok(lock.isHeld());
+    token = lock.token;
+    holders--;
+    await lock.release();
+    t.equal(lock.isHeld(), false);
+  }
+  t.same(order, ['0', '1', '2', '3', '4', '5', '6', '7', '8']);
+  const other = await stores[0]!.lock('jobs', { ttl: TTL, wait: 0 });
+  await other.release();
+});
+
+t.test('the holder fails: the next one gets it when the lease has ended, and the first one is fenced', async (t) => {
+  const { stores, clients } = await started(t);
+  const [one, two] = stores as [StoreClient, StoreClient];
+  const stale = await one.lock('l', { ttl: 1_000 });
+  await one.put('guarded', 'first', { fence: stale });
+  const waiting = two.lock('l', { ttl: TTL });
+  // A holder whose bound is broken: it thinks that it holds for ever, and renews nothing.
+  const mistaken = { key: stale.key, token: stale.token };
+  await clients[0]!.close();
+  const next = await waiting;
+  t.equal(stale.isHeld(), false);
+  t.ok(next.token > mistaken.token);
+  await two.put('guarded', 'second', { fence: next });
+  let refused = 0;
+  for (let i = 0; i < 50; i++) {
+    const write =
+      i % 3 === 0
+        ? two.put('guarded', 'stale', { fence: mistaken })
+        : i % 3 === 1
+          ? two.delete('guarded', { fence: mistaken })
+          : two.transact({ fence: mistaken, do: [{ put: 'guarded', value: 'stale' }], else: [{ get: 'guarded' }] });
+    await t.rejects(write as Promise<unknown>, { code: 'fenced', category: 'environment', retryable: false });
+    refused++;
+  }
+  t.equal(refused, 50);
+  t.equal(text((await two.get('guarded'))!.value), 'second');
+  t.equal(
+    (await two.put('guarded', 'third', { fence: next, if: { absent: true } })).ok,
+    false,
+    'not fenced: it is there',
+  );
+  t.same(
+    await two
+      .transact({ fence: next, if: [{ key: 'no', present: true }], else: [{ get: 'no' }] })
+      .then(({ results }) => results),
+    [{ kind: 'get', found: undefined }],
+  );
+  await t.rejects(two.transact({ fence: next, else: [{ delete: 'guarded' }] }), { code: 'option-invalid' });
+  t.equal(await two.delete('guarded', { fence: next }), true);
+  await next.release();
+  await t.rejects(two.put('guarded', 'late', { fence: next }), { code: 'fenced' });
+});
+
+t.test('an election', async (t) => {
+  const { stores } = await started(t);
+  const [one, two] = stores as [StoreClient, StoreClient];
+  t.equal(await one.leader('e'), undefined);
+  const seen: (string | undefined)[] = [];
+  const observing = (async () => {
+    for await (const leader of two.leaders('e')) {
+      seen.push(text(leader?.value));
+      if (seen.length === 4) break;
+    }
+  })();
+  while (seen.length < 1) await sleep(2);
+  const first = await one.elect('e', 'one', { ttl: TTL });
+  t.match(await two.leader('e'), { token: first.token });
+  const second = two.elect('e', 'two', { ttl: TTL });
+  while (seen.length < 2) await sleep(2);
+  await first.release();
+  const leader = await second;
+  t.equal(text((await one.leader('e'))!.value), 'two');
+  while (seen.length < 3) await sleep(2);
+  await leader.release();
+  await observing;
+  t.same(seen, [undefined, 'one', 'two', undefined]);
+  await t.rejects(one.elect('e', 'v'.repeat(1025), { ttl: TTL }), { code: 'option-invalid' });
+});
+
+t.test('a semaphore', async (t) => {
+  const { stores } = await started(t);
+  let holders = 0;
+  let most = 0;
+  const work = async (store: StoreClient): Promise<void> => {
+    for (let i = 0; i < 5; i++) {
+      await using _permit = await store.semaphore('s', 3, { ttl: TTL });
+      most = Math.max(most, ++holders);
+      await sleep(5);
+      holders--;
+    }
+  };
+  await Promise.all(Array.from({ length: 8 }, (_, i) => work(stores[i % 2]!)));
+  t.equal(most, 3);
+  const permit = await stores[0]!.semaphore('s', 3, { ttl: TTL });
+  await t.rejects(stores[1]!.semaphore('s', 4, { ttl: TTL }), { code: 'semaphore-differs', category: 'caller' });
+  await permit.release();
+  for (const permits of [0, -1, 1.5, 10_001])
+    await t.rejects(stores[0]!.semaphore('s', permits, { ttl: TTL }), { code: 'option-invalid' });
+});
+
+t.test('names, and options', async (t) => {
+  const { stores } = await started(t, 1);
+  const [store] = stores as [StoreClient];
+  for (const name of ['', 'a\0b', 'a'.repeat(NAME_BYTES_MAX + 1)])
+    await t.rejects(store.lock(name, { ttl: TTL }), { code: 'option-invalid', message: /1 to 1006/ });
+  await t.rejects(store.lock('\ud800', { ttl: TTL }), { code: 'text-ill-formed' });
+  await t.rejects(store.lock('a', { ttl: 0 }), { code: 'kv-limit' });
+  await t.rejects(store.lock('a', { ttl: TTL, wait: -1 }), { code: 'option-invalid' });
+  await t.rejects(store.lock('a', { ttl: TTL, waits: 1 } as object as { ttl: number }), { code: 'option-invalid' });
+  await t.rejects(store.lock('a', { ttl: TTL, signal: AbortSignal.abort() }), { code: 'aborted' });
+  const longest = await store.lock('a'.repeat(NAME_BYTES_MAX), { ttl: TTL });
+  t.equal(longest.key.length, 1024);
+  await t.rejects(store.lock('a'.repeat(NAME_BYTES_MAX), { ttl: TTL, wait: 100 }), { code: 'lock-held' });
+  await longest.release();
+});
+
+t.test('replicas that keep no changes serve no watch: the line is read instead', async (t) => {
+  const { stores } = await started(t, 2, () => new KvMachine({ changes: 0 }));
+  const first = await stores[0]!.lock('l', { ttl: TTL });
+  const second = stores[1]!.lock('l', { ttl: TTL });
+  await sleep(20);
+  await first.release();
+  const lock = await second;
+  t.ok(lock.isHeld());
+  await lock.release();
+});
+
+t.test('a replica is stopped: who holds goes on, and who waits gets its turn', async (t) => {
+  const { stores, replicas, clients } = await started(t);
+  const [one, two] = stores as [StoreClient, StoreClient];
+  const held = await one.lock('l', { ttl: TTL });
+  const other = await one.lease({ ttl: TTL });
+  const waiting = two.lock('l', { ttl: TTL });
+  await sleep(50);
+  await replicas[clients[0]!.stats().view % 3]!.close();
+  await one.put('k', 'v', { fence: held, lease: other });
+  t.ok(held.isHeld() && other.isHeld());
+  await held.release();
+  const next = await waiting;
+  t.ok(next.isHeld());
+  await next.release();
+});
