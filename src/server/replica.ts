@@ -291,6 +291,7 @@ export class Replica {
         options.machine,
       );
       replica.run(restore);
+      if (!(storage instanceof DurableStorage)) await storage.settled();
       if (replica.failure !== undefined) throw replica.failure;
       sayPlace(place, id, cluster, logger);
       logger.info('replica.serving', {
@@ -539,6 +540,10 @@ export class Replica {
     const { storage, core, loop, logger, id } = this;
     if (!(storage instanceof DurableStorage)) {
       storage.persisted = (token) => core.persisted(token);
+      storage.events = {
+        persisted: (token) => loop.turn(() => core.persisted(token)),
+        failed: (error) => this.fail(error),
+      };
       return;
     }
     storage.events = {

@@ -77,10 +77,10 @@ t.test('an epoch of hosts that the log does not name is stored, with the address
   const state = { view: 5, logView: 5, incarnation: 1 };
   const read = async (): Promise<MemberList | undefined> => readMembers(files, { owner: CLUSTER, hash, directory });
   const first = HardStateFile.open(directory, owner, hash);
-  first.write({ ...state, members: encodeMembership(unnamed) });
+  await first.write({ ...state, members: encodeMembership(unnamed) });
   t.equal(await read(), undefined, 'not before an epoch is decided');
   const renewed = { ...unnamed, index: 10, started: 1, decided: 1 };
-  first.write({ ...state, view: EPOCH_VIEWS, members: encodeMembership(renewed) });
+  await first.write({ ...state, view: EPOCH_VIEWS, members: encodeMembership(renewed) });
   first.close();
   const list = (await read())!;
   const addresses = ({ hosts }: MemberList): string[] => hosts.map(({ address }) => address);
@@ -94,7 +94,7 @@ t.test('an epoch of hosts that the log does not name is stored, with the address
   t.equal(membersIndex(second.state?.members), 10);
   const [host, ...others] = renewed.hosts;
   const moved = { ...renewed, index: 11, hosts: [{ ...host!, identityHi: 1, address: 'three:3' }, ...others] };
-  second.write({ ...state, view: EPOCH_VIEWS, members: encodeMembership(moved) });
+  await second.write({ ...state, view: EPOCH_VIEWS, members: encodeMembership(moved) });
   second.close();
   t.strictSame(addresses((await read())!), ['three:3', 'two:2', 'host-2.invalid:1'], 'no two have one address');
 });

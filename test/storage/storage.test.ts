@@ -32,10 +32,10 @@ function directory(t: Test): string {
 }
 
 /** Content of the hard state file after `states` were written one after the other. */
-function imageAfter(t: Test, states: readonly HardState[]): Buffer {
+async function imageAfter(t: Test, states: readonly HardState[]): Promise<Buffer> {
   const path = directory(t);
   const file = HardStateFile.open(path, OWNER, hash);
-  for (const state of states) file.write(state);
+  for (const state of states) await file.write(state);
   file.close();
   return readFileSync(join(path, HARD_STATE_FILE));
 }
@@ -57,14 +57,14 @@ t.test('hard state', async (t) => {
     const first = HardStateFile.open(path, OWNER, hash);
     t.equal(first.state, undefined);
     t.same(readdirSync(path), [], 'opening creates nothing');
-    first.write(OLD);
+    await first.write(OLD);
     t.same(first.state, OLD);
-    first.write(NEW);
+    await first.write(NEW);
     first.close();
     first.close();
     const second = HardStateFile.open(path, OWNER, hash);
     t.same(second.state, NEW);
-    second.write(OLD);
+    await second.write(OLD);
     second.close();
     t.same(HardStateFile.open(path, OWNER, hash).state, OLD, 'newer is what was written later, not what is larger');
     t.same(readdirSync(path), [HARD_STATE_FILE]);
@@ -74,14 +74,14 @@ t.test('hard state', async (t) => {
     const path = directory(t);
     const first = HardStateFile.open(path, OWNER, hash);
     t.equal(first.identity, undefined, 'it is told when it is durable, not before');
-    first.write(OLD);
+    await first.write(OLD);
     const { identity } = first;
     t.match(identity, /^[0-9a-f]{16}$/);
-    first.write(NEW);
+    await first.write(NEW);
     first.close();
     const second = HardStateFile.open(path, OWNER, hash);
     t.equal(second.identity, identity, 'known before anything is written');
-    second.write(OLD);
+    await second.write(OLD);
     t.equal(second.identity, identity);
     second.close();
     const image = readFileSync(join(path, HARD_STATE_FILE));
@@ -89,7 +89,7 @@ t.test('hard state', async (t) => {
       t.equal(decodeHardState(image.subarray(slot, slot + SLOT_BYTES), OWNER, hash, path).identity, identity);
     const emptied = directory(t);
     const third = HardStateFile.open(emptied, OWNER, hash);
-    third.write(OLD);
+    await third.write(OLD);
     third.close();
     t.not(third.identity, identity, 'another directory has another one');
     t.equal(
@@ -102,7 +102,7 @@ t.test('hard state', async (t) => {
   await t.test(
     'a release without identities reads the file, and drops the identity; the next start draws one',
     async (t) => {
-      const image = imageAfter(t, [OLD]);
+      const image = await imageAfter(t, [OLD]);
       const path = directory(t);
       // What that release writes: the same record with zeros in the place of the identity.
       for (const slot of [0, SLOT_BYTES]) {
@@ -112,15 +112,15 @@ t.test('hard state', async (t) => {
       t.same(recover(path, image), OLD);
       const file = HardStateFile.open(path, OWNER, hash);
       t.equal(file.identity, undefined);
-      file.write(NEW);
+      await file.write(NEW);
       t.match(file.identity, /^[0-9a-f]{16}$/);
       file.close();
     },
   );
 
   await t.test('a crash at any byte of a write leaves the old state or the new one', async (t) => {
-    const before = imageAfter(t, [OLD]);
-    const after = imageAfter(t, [OLD, NEW]);
+    const before = await imageAfter(t, [OLD]);
+    const after = await imageAfter(t, [OLD, NEW]);
     const path = directory(t);
     // The write goes slot by slot: at each moment a prefix of the changed bytes is on disk.
     const changed: number[] = [];
@@ -143,7 +143,7 @@ t.test('hard state', async (t) => {
   });
 
   await t.test('a slot torn in any place, with anything in the rest', async (t) => {
-    const after = imageAfter(t, [OLD, NEW]);
+    const after = await imageAfter(t, [OLD, NEW]);
     const path = directory(t);
     const wrong: string[] = [];
     for (let torn = 0; torn < RECORD_BYTES; torn++) {
@@ -158,8 +158,8 @@ t.test('hard state', async (t) => {
   });
 
   await t.test('of two whole slots the newer counts, whichever it is', async (t) => {
-    const before = imageAfter(t, [OLD]);
-    const after = imageAfter(t, [OLD, NEW]);
+    const before = await imageAfter(t, [OLD]);
+    const after = await imageAfter(t, [OLD, NEW]);
     const path = directory(t);
     for (const newer of [0, SLOT_BYTES]) {
       const image = Buffer.from(before);
@@ -169,7 +169,7 @@ t.test('hard state', async (t) => {
   });
 
   await t.test('every flipped bit of a slot is noticed', async (t) => {
-    const image = imageAfter(t, [NEW]);
+    const image = await imageAfter(t, [NEW]);
     const path = directory(t);
     const lone = Buffer.from(image);
     lone.fill(0, SLOT_BYTES); // the second slot is gone, so the first has to answer alone
@@ -188,7 +188,7 @@ t.test('hard state', async (t) => {
 
   await t.test('no whole copy: refused, never a fresh start', async (t) => {
     const path = directory(t);
-    const image = imageAfter(t, [NEW]);
+    const image = await imageAfter(t, [NEW]);
     for (const [what, bytes] of [
       ['empty', Buffer.alloc(0)],
       ['zeros', Buffer.alloc(image.length)],
@@ -212,7 +212,7 @@ t.test('hard state', async (t) => {
 
   await t.test('of another replica, of another cluster, of another format', async (t) => {
     const path = directory(t);
-    const image = imageAfter(t, [NEW]);
+    const image = await imageAfter(t, [NEW]);
     t.throws(() => recover(path, image, { ...OWNER, replica: 1 }), {
       code: 'data-directory-foreign',
       message: /replica 2 .* not to replica 1/,
@@ -230,7 +230,7 @@ t.test('hard state', async (t) => {
     const path = directory(t);
     const file = HardStateFile.open(path, OWNER, hash);
     rmSync(path, { recursive: true });
-    t.throws(() => file.write(OLD), { code: 'storage-failed', category: 'environment' });
+    await t.rejects(file.write(OLD), { code: 'storage-failed', category: 'environment' });
     t.equal(file.state, undefined, 'what failed does not count');
   });
 
@@ -239,7 +239,7 @@ t.test('hard state', async (t) => {
     writeFileSync(join(path, `${HARD_STATE_FILE}.new`), 'half');
     const file = HardStateFile.open(path, OWNER, hash);
     t.equal(file.state, undefined);
-    file.write(OLD);
+    await file.write(OLD);
     file.close();
     t.same(HardStateFile.open(path, OWNER, hash).state, OLD);
   });
@@ -252,14 +252,14 @@ t.test('the replicas that a cluster was set up with', async (t) => {
   const state = { ...OLD, known: [4, 0, 7], lives: [-1, 0, 9] };
 
   /** Written with `before`, opened with `after`. */
-  function reopened(
+  async function reopened(
     path: string,
     before: readonly string[] | undefined,
     after: readonly string[] | undefined,
-  ): HardStateFile {
+  ): Promise<HardStateFile> {
     rmSync(join(path, HARD_STATE_FILE), { force: true });
     const file = HardStateFile.open(path, owned(before), hash);
-    file.write(state);
+    await file.write(state);
     file.close();
     return HardStateFile.open(path, owned(after), hash);
   }
@@ -267,10 +267,10 @@ t.test('the replicas that a cluster was set up with', async (t) => {
   await t.test('addresses and incarnations come back; a replica may move', async (t) => {
     const path = directory(t);
     for (const after of [three, ['a:1', 'moved:9', 'c:1'], ['x:1', 'y:1', 'z:1']]) {
-      const file = reopened(path, three, after);
+      const file = await reopened(path, three, after);
       t.same(file.state, { ...OLD, known: [4, 0, 7], lives: [-1, 0, 9] });
       t.same(file.addresses, three);
-      file.write(NEW);
+      await file.write(NEW);
       t.same(
         HardStateFile.open(path, owned(after), hash).addresses,
         after,
@@ -289,16 +289,20 @@ t.test('the replicas that a cluster was set up with', async (t) => {
       [['b:1', 'a:1', 'c:1'], /replica 0 the address b:1, which belonged to replica 1/],
       [['a:1', 'c:1', 'new:1'], /replica 1 the address c:1, which belonged to replica 2/],
     ] as const) {
-      t.throws(() => reopened(path, three, after), { code: 'cluster-file-changed', category: 'caller', message: what });
+      await t.rejects(reopened(path, three, after), {
+        code: 'cluster-file-changed',
+        category: 'caller',
+        message: what,
+      });
     }
   });
 
   await t.test('a directory of the release before takes them up, and that release reads this one', async (t) => {
     const path = directory(t);
-    const file = reopened(path, undefined, three);
+    const file = await reopened(path, undefined, three);
     t.equal(file.addresses, undefined);
     t.same(file.state, OLD, 'no incarnations');
-    file.write(state);
+    await file.write(state);
     file.close();
     const image = readFileSync(join(path, HARD_STATE_FILE));
     // What it reads: 64 bytes at the beginning of each slot, format 1.
@@ -313,7 +317,7 @@ t.test('the replicas that a cluster was set up with', async (t) => {
 
   await t.test('every flipped bit of them is noticed: the promises count, the rest is taken up anew', async (t) => {
     const path = directory(t);
-    reopened(path, three, three).close();
+    (await reopened(path, three, three)).close();
     const image = readFileSync(join(path, HARD_STATE_FILE));
     image.fill(0, SLOT_BYTES);
     const wrong: string[] = [];
@@ -332,7 +336,7 @@ t.test('the replicas that a cluster was set up with', async (t) => {
     const path = directory(t);
     const longest = Array.from({ length: 13 }, (_, id) => `${String(id).padStart(253, 'h')}:65535`);
     const cluster = loadCluster({ schema: 'jitpaxos.cluster/1', id: '0'.repeat(16), replicas: longest });
-    const file = reopened(path, cluster.replicas.map(addressText), longest);
+    const file = await reopened(path, cluster.replicas.map(addressText), longest);
     t.same(file.addresses, longest);
     file.close();
     t.throws(
@@ -353,32 +357,61 @@ t.test('memory storage', async (t) => {
     entryBytes: () => 0,
   });
 
-  await t.test('reports a batch once it is durable; the log counts as lost', async (t) => {
+  await t.test('reports a batch once it is durable, and not within persist; the log counts as lost', async (t) => {
     const path = directory(t);
     const storage = new MemoryStorage(HardStateFile.open(path, OWNER, hash));
     t.same(storage.recovered(), { hardState: undefined, log: undefined });
     t.equal(storage.keepsLog, false);
     const tokens: [number, HardState | undefined][] = [];
-    storage.persisted = (token) => {
-      const onDisk = HardStateFile.open(path, OWNER, hash);
-      tokens.push([token, onDisk.state]);
-      onDisk.close();
+    storage.events = {
+      persisted: (token) => {
+        const onDisk = HardStateFile.open(path, OWNER, hash);
+        tokens.push([token, onDisk.state]);
+        onDisk.close();
+      },
+      failed: (error) => t.fail(String(error)),
     };
     storage.persist(1, batch(OLD));
+    t.same(tokens, [], 'the turn goes on while the disk works');
+    storage.persist(2, batch({ ...OLD, incarnation: OLD.incarnation + 1 }));
+    storage.persist(3, batch(NEW));
+    await storage.settled();
+    t.same(
+      tokens,
+      [
+        [1, OLD],
+        [3, NEW],
+      ],
+      'what came while a write was under way is written at once',
+    );
+    storage.persist(4, batch(OLD));
+    await storage.close();
+    t.same(tokens.at(-1), [4, OLD], 'a close waits for the write');
+    t.same(new MemoryStorage(HardStateFile.open(path, OWNER, hash)).recovered(), { hardState: OLD, log: undefined });
+  });
+
+  await t.test('a disk that fails is said so once; nothing is reported as durable afterwards', async (t) => {
+    const path = directory(t);
+    const storage = new MemoryStorage(HardStateFile.open(path, OWNER, hash));
+    const heard: unknown[] = [];
+    storage.events = {
+      persisted: (token) => heard.push(token),
+      failed: (error) => heard.push((error as { code: string }).code),
+    };
+    storage.persist(1, batch(OLD));
+    rmSync(path, { recursive: true });
     storage.persist(2, batch(NEW));
-    t.same(tokens, [
-      [1, OLD],
-      [2, NEW],
-    ]);
-    storage.close();
-    t.same(new MemoryStorage(HardStateFile.open(path, OWNER, hash)).recovered(), { hardState: NEW, log: undefined });
+    await storage.settled();
+    storage.persist(3, batch(NEW));
+    await storage.close();
+    t.same(heard, ['storage-failed']);
   });
 
   await t.test('without a directory', async (t) => {
     const storage = new MemoryStorage(new VolatileHardState());
     storage.persist(1, batch(OLD));
     t.same(storage.recovered().hardState, OLD);
-    storage.close();
+    await storage.close();
   });
 });
 
