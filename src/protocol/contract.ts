@@ -147,6 +147,9 @@ export interface HardState {
 /**
  * Durable storage of one replica. `persist` is called at most once a turn. It must make everything of the batch durable
  * atomically, in the order of tokens, and then call `core.persisted(token)`, at once or later.
+ *
+ * A batch with the token of the batch before it changed nothing but the hard state, and no message waits for it. It may be
+ * written later, but before anything of a batch with a higher token that changes the hard state.
  */
 export interface Storage {
   /** True if the log itself is kept (modes `os` and `fsync`); `batch.entriesFrom…lastIndex` are then to be stored. */

@@ -104,9 +104,12 @@ export class SimulatedDisk implements Storage, EventHandler {
     return this.conditions.keepsLog;
   }
 
-  /** True if a restart that keeps the disk finds an installed log. */
+  /**
+   * True if a restart that keeps the disk finds an installed log. A disk that keeps none is not told of an installation: it
+   * only has the promise.
+   */
   get hasInstalledLog(): boolean {
-    return !this.logLost && this.installedView >= 0;
+    return !this.keepsLog || (!this.logLost && this.installedView >= 0);
   }
 
   setConditions(conditions: DiskConditions): void {

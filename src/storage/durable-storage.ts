@@ -5,6 +5,7 @@
  * - A batch is acknowledged (`persisted`) when all of it is on disk. First its frame is written, and in mode `fsync`
  *   synced. Then the hard state file is written, if the promises changed. Because of that order the log on disk is
  *   never older than a promise that anything relied on. A log that is older lacks its end, and counts as lost.
+ * - Members that no message depends on are written beside the log, and what is written later stands behind them.
  * - One write at a time. Batches that arrive meanwhile are merged and go with the next write.
  * - After a disk error, the failed write is not retried. Nothing more is acknowledged, and the files in use are
  *   abandoned. After a while the whole log, which the core has in memory, is written again, as a new generation in new
@@ -164,6 +165,12 @@ export class DurableStorage implements Storage {
   private hardStateSequence: number;
   private hardStateFormat: number;
   private storedHardState: HardState | undefined;
+  /** The last one that came, and its token. A batch with the token of the one before it changed what nothing waits for. */
+  private given: HardState | undefined;
+  private givenToken = 0;
+  /** Ends when the hard states that nothing waits for are on disk; the newest of them. */
+  private quiet: Promise<void> = Promise.resolve();
+  private newestQuiet: HardState | undefined;
   /** What the file `members` holds. */
   private storedMembers: Uint8Array | undefined;
   /** Of the directory. It is on disk once `storedHardState` is, or before. */
@@ -244,6 +251,11 @@ export class DurableStorage implements Storage {
     const onSnapshot = snapshot !== undefined && batch.entriesFrom <= snapshot.index + 1;
     if (snapshot !== undefined && !onSnapshot) this.cut = snapshot;
     pending.add(token, batch, onSnapshot ? snapshot.index : base, onSnapshot);
+    const { given } = this;
+    if (token !== this.givenToken && (given === undefined || !isSame(given, pending.hardState)))
+      pending.awaitsHardState = true;
+    this.given = pending.hardState;
+    this.givenToken = token;
     if (this.wantsAll) {
       invariant(onSnapshot || batch.entriesFrom <= base + 1, 'the first batch of a generation has the whole log');
       pending.reset = true;
@@ -261,6 +273,7 @@ export class DurableStorage implements Storage {
     this.closing = true;
     await this.idle;
     await this.background;
+    await this.quiet.catch(() => undefined);
     if (this.failure === undefined && this.segments !== undefined) {
       try {
         await this.writeEnd(this.segments);
@@ -303,6 +316,7 @@ export class DurableStorage implements Storage {
     const begins = this.segments === undefined;
     if (begins) {
       await this.background;
+      this.quiet = this.quiet.catch(() => undefined);
       this.segments = new Segments(
         options.files,
         {
@@ -316,7 +330,12 @@ export class DurableStorage implements Storage {
       );
       this.sequence = 0;
     }
-    await this.writeMembers(change.hardState.members);
+    const { hardState } = change;
+    const isAwaited = begins || change.awaitsHardState;
+    if (isAwaited) {
+      await this.quiet;
+      await this.writeMembers(hardState.members);
+    }
     if (change.snapshot !== undefined) await this.writeSnapshot(change.snapshot);
     const { segments } = this;
     await this.writeFrame(segments!, change, change.reset ? FRAME_RESET : 0, begins || options.mode === 'fsync');
@@ -324,8 +343,21 @@ export class DurableStorage implements Storage {
       await this.removeOthers(segments!.generation);
       this.wasDurable();
     }
-    await this.writeHardState(change.hardState);
+    if (isAwaited) await this.writeHardState(hardState);
+    else if (!isSame(this.storedHardState!, hardState)) this.writeQuietly(hardState);
     segments!.prepare();
+  }
+
+  /** Writes members that no message depends on, while the log continues. The next promise waits for it. */
+  private writeQuietly(hardState: HardState): void {
+    this.newestQuiet = hardState;
+    this.quiet = this.quiet.then(async () => {
+      if (hardState !== this.newestQuiet) return;
+      await this.writeMembers(hardState.members);
+      await this.writeHardState(hardState);
+    });
+    // An error of the disk fails the next write that waits for this one; the log will have met it before.
+    this.quiet.catch((error: unknown) => (isOfTheSystem(error) ? undefined : this.events!.broken(error)));
   }
 
   private async writeFrame(segments: Segments, change: PendingChange, flags: number, synced: boolean): Promise<void> {
@@ -518,6 +550,7 @@ export class DurableStorage implements Storage {
     this.reported = true;
     this.pending.clear();
     this.writing.clear();
+    await this.quiet.catch(() => undefined);
     await this.releaseFiles();
   }
 

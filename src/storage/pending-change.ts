@@ -21,6 +21,8 @@ export class PendingChange {
   entriesFrom = 1;
   committed = 0;
   hardState: HardState = { view: 0, logView: 0, incarnation: 0 };
+  /** Messages wait for the hard state, not only for the log. */
+  awaitsHardState = false;
   /** Earlier state does not count. */
   reset = false;
   /** The snapshot on which this change stands; it must be on disk first. */
@@ -30,6 +32,7 @@ export class PendingChange {
     this.token = 0;
     this.bodyBytes = 0;
     this.count = 0;
+    this.awaitsHardState = false;
     this.reset = false;
     this.snapshot = undefined;
   }
@@ -40,7 +43,9 @@ export class PendingChange {
    */
   add(token: number, batch: PersistBatch, base: number, onSnapshot: boolean): void {
     if (onSnapshot) {
+      const { awaitsHardState } = this;
       this.clear();
+      this.awaitsHardState = awaitsHardState;
       this.snapshot = batch.snapshot;
       this.reset = true;
     }

@@ -26,6 +26,8 @@ interface Kept {
 export class DurableOutbox implements Outbox {
   /** The present turn changed durable state that has no token yet. */
   dirty = false;
+  /** Something changed that is to be written, and that no message depends on. */
+  private quiet = false;
   /** The hard state is part of that change. */
   private hardStateDirty = false;
   private lastToken = 0;
@@ -55,6 +57,11 @@ export class DurableOutbox implements Outbox {
     return !this.dirty && this.durableToken === this.lastToken;
   }
 
+  /** The hard state is on the disk as it is, but for what nothing depends on. */
+  get hardStateIsDurable(): boolean {
+    return !this.hardStateDirty && this.hardStateToken <= this.durableToken;
+  }
+
   /** What was done so far is durable with this token. */
   get awaited(): number {
     return this.dirty ? this.lastToken + 1 : this.lastToken;
@@ -63,6 +70,16 @@ export class DurableOutbox implements Outbox {
   /** Everything up to `token` is durable. */
   isDurable(token: number): boolean {
     return token <= this.durableToken;
+  }
+
+  /** The turn has something to write. */
+  get wantsWrite(): boolean {
+    return this.dirty || this.quiet;
+  }
+
+  /** The hard state is to be written, and no message has to wait for it: a write that comes later has it as well. */
+  markQuiet(): void {
+    this.quiet = true;
   }
 
   /** The log changed in this turn. */
@@ -114,8 +131,10 @@ export class DurableOutbox implements Outbox {
     return this.inner.speaks?.(replica) ?? WIRE_VERSION;
   }
 
-  /** The token of the write that ends this turn. */
+  /** The token of the write that ends this turn. One that no message waits for has the token of the write before it. */
   nextToken(): number {
+    this.quiet = false;
+    if (!this.dirty) return this.lastToken;
     this.dirty = false;
     this.lastToken++;
     if (this.hardStateDirty) this.hardStateToken = this.lastToken;
@@ -143,9 +162,5 @@ export class DurableOutbox implements Outbox {
       this.kept.length === 0 || this.kept[0]!.token > this.durableToken,
       'messages leave in the order in which they were written, up to the first that still waits',
     );
-  }
-
-  private get hardStateIsDurable(): boolean {
-    return !this.hardStateDirty && this.hardStateToken <= this.durableToken;
   }
 }

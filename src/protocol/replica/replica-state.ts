@@ -404,13 +404,15 @@ export class ReplicaState {
       this.status !== ReplicaStatus.recovering || view > this.view || !this.views.isMember(view, this.id),
       'a replica that lost its log is no member again in the view that it may have acknowledged in',
     );
+    const isPromised = view === this.view;
     this.presentView = view;
     this.views.enter(view);
     this.presentLogView = view;
     this.presentSynced = this.log.lastIndex;
     this.others.noneLost();
     this.become(ReplicaStatus.normal);
-    this.markHardState();
+    // A log that a crash takes is of no view afterwards: then only the promise counts, which is durable or on its way.
+    if (this.storage.keepsLog || !isPromised) this.markHardState();
     invariant(this.committed <= this.synced, 'the log that starts a view holds what is committed here');
   }
 
@@ -523,15 +525,16 @@ export class ReplicaState {
     const members = decodeMembership(bytes, 0, bytes.length);
     if (members === undefined) this.counters[Counter.ignored]!++;
     // While nothing of this replica itself is known nothing is stored: what is durable says that there was a start.
-    else if (this.known.learn(members) && !this.starting) this.markHardState();
+    else if (this.known.learn(members) && !this.starting) this.out.markQuiet();
   }
 
   /**
    * Entries that were committed may have changed the members (C2: not before). A quorum of one has committed what is
-   * durable, and nothing else.
+   * durable, and nothing else. No message depends on their being durable: what names a view of their epoch is written
+   * later, or with them.
    */
   private followMembers(): void {
-    if (this.known.follow(!this.isPrimary || this.configuration.quorum > 1)) this.markHardState();
+    if (this.known.follow(!this.isPrimary || this.configuration.quorum > 1)) this.out.markQuiet();
   }
 
   /** See KnownMembers. */
@@ -643,12 +646,12 @@ export class ReplicaState {
   /** The storage made everything up to `token` durable. */
   persisted(token: number): void {
     this.out.persisted(token);
-    if (this.known.learnWritten()) this.markHardState();
+    if (this.known.learnWritten()) this.out.markQuiet();
   }
 
   /** Ends a turn: writes what changed in it. */
   persist(): void {
-    if (!this.out.dirty) return;
+    if (!this.out.wantsWrite) return;
     invariant(!this.starting, 'nothing is durable of a replica that does not know what it is');
     invariant(
       this.execution.stable.index <= this.committed && this.committed <= this.log.lastIndex,
