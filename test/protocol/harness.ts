@@ -177,6 +177,13 @@ export class Disk implements Storage {
     }
   }
 
+  /** The write that has waited longest becomes durable. */
+  releaseFirst(): void {
+    const { token, apply } = this.waiting.shift()!;
+    apply();
+    this.persisted(token);
+  }
+
   /** The directory is lost, and replaced by an empty one. */
   wipe(): void {
     this.forget();

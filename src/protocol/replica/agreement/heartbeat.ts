@@ -135,6 +135,16 @@ export class Heartbeat {
     return this.ackedSequence[replica]! > 0;
   }
 
+  /** At the primary: the sequence of the newest Sync. */
+  get sent(): number {
+    return this.sequence;
+  }
+
+  /** At the primary: replica `replica` has answered a Sync that was sent after the one with this sequence. */
+  hasAnsweredSince(replica: number, sequence: number): boolean {
+    return isNewer(this.ackedSequence[replica]!, sequence);
+  }
+
   /** At the primary: some replica has answered a Sync of this view. */
   heardAnyone(): boolean {
     return this.ackedSequence.some((sequence) => sequence > 0);

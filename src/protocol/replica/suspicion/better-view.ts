@@ -21,6 +21,11 @@ const CLOCK_CHANGES_MAX = 4;
 
 /** How often a primary looks whether the epoch that is decided can begin. */
 const EPOCH_CHECK_US = 20_000;
+/**
+ * How long a primary leaves the decision to sink in before it looks. Hosts hear of it by the Syncs that follow, and write
+ * down who the members are; a promise would wait for that, and while it does nothing commits.
+ */
+const SINK_US = 80_000;
 
 export class BetterView {
   readonly pleas: Pleas;
@@ -30,9 +35,13 @@ export class BetterView {
   reason: number = ViewReason.unknown;
   /** When to look again whether the decided epoch can begin. */
   private epochUs = -Infinity;
-  /** The epoch that was found decided, and when: only hosts that were heard since are there. */
+  /**
+   * The epoch that was found decided in a view, and the newest Sync then: a host that answers a later one knows of the
+   * decision.
+   */
   private decided = 0;
-  private decidedUs = -Infinity;
+  private decidedIn = -1;
+  private decidedSync = 0;
   private readonly clockChanges = new Experience(CLOCK_CHANGES_MAX);
 
   constructor(
@@ -78,20 +87,23 @@ export class BetterView {
   /** The first view of the decided epoch of which a quorum is there and lacks little; −1: there is none. Speed only. */
   private inNextEpoch(now: Instant): number {
     const { state, synchronization } = this;
-    const { present, newest } = state.views;
-    if (newest === present || now.monotonicUs < this.epochUs) return -1;
-    if (newest.epoch !== this.decided) {
-      this.decided = newest.epoch;
-      this.decidedUs = now.monotonicUs;
-    }
-    this.epochUs = now.monotonicUs + EPOCH_CHECK_US;
     const { heartbeat, commitIndex } = synchronization;
+    const { present, newest } = state.views;
+    if (newest === present) return -1;
+    if (newest.epoch !== this.decided || state.view !== this.decidedIn) {
+      this.decided = newest.epoch;
+      this.decidedIn = state.view;
+      this.decidedSync = heartbeat.sent;
+      this.epochUs = now.monotonicUs + SINK_US;
+    }
+    if (now.monotonicUs < this.epochUs) return -1;
+    this.epochUs = now.monotonicUs + EPOCH_CHECK_US;
     const own = 1 << state.id;
     let ready = own;
     for (let rest = heartbeat.answering(now) & ~own; rest !== 0; rest &= rest - 1) {
       const r = lowest(rest);
-      const wasHeardSince = heartbeat.wasHeard(r) && heartbeat.ackedUs[r]! > this.decidedUs;
-      if (wasHeardSince && commitIndex.matched[r]! >= state.committed - ENTRIES_BEHIND) ready |= 1 << r;
+      const hasHeard = heartbeat.hasAnsweredSince(r, this.decidedSync);
+      if (hasHeard && commitIndex.matched[r]! >= state.committed - ENTRIES_BEHIND) ready |= 1 << r;
     }
     return this.beginning(ready, state.id);
   }

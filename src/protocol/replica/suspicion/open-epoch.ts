@@ -8,6 +8,7 @@
  */
 import { ReplicaStatus } from '../../../wire/messages.js';
 import type { Instant } from '../../contract.js';
+import { SLOTS } from '../../configuration.js';
 import { count } from '../../masks.js';
 import type { ReplicaState } from '../replica-state.js';
 
@@ -46,14 +47,29 @@ export class OpenEpoch {
   }
 
   /**
-   * The smallest view of the decided epoch whose members are all `ready`, under `keep` if it can be. −1: there is none, or
-   * nothing was decided.
+   * The view of the decided epoch to begin with: its members are all `ready`. It stays under `keep` if it can be, otherwise
+   * under a member of the present view, which has the log; and has as many of those as can be. Who was no member has to
+   * fetch first, and has never taken a request. Of equal ones the smallest. −1: there is none, or nothing was decided.
    */
   view(ready: number, keep: number): number {
-    const { present, newest } = this.state.views;
+    const { state } = this;
+    const { present, newest } = state.views;
     if (newest === present) return -1;
-    const kept = ((newest.voters >>> keep) & 1) === 1 ? newest.next(newest.first - 1, ready, keep, 0) : -1;
-    return kept >= 0 ? kept : newest.next(newest.first - 1, ready, -1, ready);
+    const members = state.views.memberMask(state.view);
+    const end = Math.min(newest.first + newest.cycle - 1, newest.last);
+    let best = -1;
+    let least = Infinity;
+    for (let view = newest.first; view <= end; view++) {
+      const mask = newest.memberMask(view);
+      if ((mask & ~ready) !== 0) continue;
+      const primary = newest.primary(view);
+      const strange = primary === keep ? 0 : ((members >>> primary) & 1) === 1 ? 1 : 2;
+      const cost = SLOTS * strange + count(mask & ~members);
+      if (cost >= least) continue;
+      least = cost;
+      best = view;
+    }
+    return best;
   }
 
   /** It votes, and leads no view: a primary looks by itself. */

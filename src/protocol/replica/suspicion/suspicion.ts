@@ -119,6 +119,8 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
   tick(now: Instant): void {
     const { state } = this;
     if (state.removed) return;
+    // Before its promise is on the disk it has said nothing that others could answer.
+    if (state.status === ReplicaStatus.viewChange && !state.out.hardStateIsDurable) this.promisedUs = now.monotonicUs;
     this.patience.tick(now);
     this.round.tick(now);
     this.openEpoch.tick(now);
