@@ -8,7 +8,15 @@ import { VIEW_LEAP } from '../../src/protocol/replica/introduction.js';
 import { OtherReplicas } from '../../src/protocol/replica/others.js';
 import { Views } from '../../src/protocol/views.js';
 import { encodeOperation } from '../../src/protocol/membership/operations.js';
-import { Probe, ProbeReply, ReplicaCondition, ReplicaStatus, Request, RequestFlag } from '../../src/wire/messages.js';
+import {
+  Probe,
+  ProbeReply,
+  ReplicaCondition,
+  ReplicaStatus,
+  Request,
+  RequestFlag,
+  ViewChange,
+} from '../../src/wire/messages.js';
 import { Changing } from './changing.js';
 import { Cluster } from './harness.js';
 
@@ -102,6 +110,36 @@ t.test('a client crosses the end of epoch 0 when a replica there knows of no cha
     t.strictSame(client.asked, [0], 'and who names it is asked');
     client.core.takeFirstMembers(view, c.now);
     t.equal(client.core.view, knows ? 0 : view);
+  }
+  t.end();
+});
+
+t.test('a client whose cluster file names other first members gets no session beyond epoch 0 either', (t) => {
+  // Of three and of five replicas it has the same primary, and two of its three members for a quorum of three.
+  const view = 30 * Math.ceil(EPOCH_VIEWS / 30);
+  for (const isCompared of [true, false]) {
+    const c = new Cluster(5);
+    c.run(50_000);
+    for (const { id } of c.replicas) c.replica(id).receive(ViewChange, { view }, (id + 1) % 5);
+    c.run(500_000);
+    t.strictSame(
+      c.replicas.map(({ state }) => [state.logView, state.status]),
+      c.replicas.map(() => [view, ReplicaStatus.normal]),
+      'the cluster has crossed the end of epoch 0',
+    );
+    const client = c.client(1, {}, { replicas: 3 }, true);
+    if (!isCompared) client.core.lists.refuses = () => false;
+    client.register();
+    for (let i = 0; i < 100; i++) {
+      c.run(20_000);
+      // As its host does when a replica there knows of no change.
+      if (client.asked.splice(0).length > 0) client.core.takeFirstMembers(view, c.now);
+    }
+    t.equal(
+      client.core.registered,
+      !isCompared,
+      isCompared ? 'no session' : 'without the comparison, one of two answers',
+    );
   }
   t.end();
 });
