@@ -9,10 +9,20 @@
  */
 import { CounterMachine } from '../machine/counter.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type Limits, type Timings } from '../protocol/config.js';
-import { Instant, Outcome, type HardState, type Outbox, type Storage } from '../protocol/contract.js';
+import {
+  Instant,
+  Outcome,
+  type ClientEvents,
+  type HardState,
+  type Outbox,
+  type Storage,
+} from '../protocol/contract.js';
+import { Feature } from '../protocol/log/features.js';
+import { encodeMembership } from '../protocol/membership/membership.js';
+import { encodeOperation, type ConfigureOperation } from '../protocol/membership/operations.js';
 import { InvariantError } from '../protocol/invariant.js';
 import { begin } from '../wire/layout.js';
-import { ViewChange } from '../wire/messages.js';
+import { RequestFlag, ViewChange } from '../wire/messages.js';
 import { readIndex, writeI32 } from '../wire/u64.js';
 import { Checks } from './checks.js';
 import {
@@ -46,6 +56,8 @@ export interface Configuration {
   readonly timeouts?: { readonly budget: number; readonly endpoints: readonly number[] };
   /** Views that these replicas may be asked to promise, each once, in this order, at any moment. */
   readonly views?: readonly { readonly view: number; readonly replicas: readonly number[] }[];
+  /** The log has decided when the walk begins that these replicas are the voters of epoch 1, and all know it. */
+  readonly nextVoters?: readonly number[];
   /** Crashes, each followed by a start without the log. */
   readonly crashes?: { readonly budget: number; readonly replicas: readonly number[] };
 }
@@ -105,6 +117,8 @@ const STEP_US = DEFAULT_TIMINGS.suspectUs / 8;
  */
 const TIMINGS: Timings = { ...DEFAULT_TIMINGS, maxHoldNs: 0, orderHoldUs: 0, lateRepairUs: 0, slowAfterUs: 0 };
 const WALL_NS = 1_000_000;
+/** Timeouts of the primary until all know what is committed, at most. */
+const ROUNDS_MAX = 20;
 
 interface Message {
   readonly from: number;
@@ -240,7 +254,7 @@ function memoryOf(checks: Checks): unknown {
     pending,
     chosen,
   ]);
-  return [chains(checks.chosen), views];
+  return [chains(checks.chosen), views, checks.epochs.members?.index];
 }
 
 /** A cluster, its clients and its network, in one state. */
@@ -249,6 +263,10 @@ class World {
   private readonly checks: Checks;
   private readonly replicas: SimulatedReplicaCore[] = [];
   private readonly clients: SimulatedClientCore[] = [];
+  /** Replicas that the client which is called asks who the members are: it is told at once. */
+  private readonly asked: number[] = [];
+  /** Decides who the next voters are, before the walk begins. */
+  private operator: SimulatedClientCore | undefined;
   private readonly probes: MachineProbe[] = [];
   private readonly disks: (HardState | undefined)[];
   private readonly clocks: Instant[];
@@ -292,6 +310,7 @@ class World {
       this.timeout(0);
       this.settle();
     }
+    if (configuration.nextVoters !== undefined) this.decide(configuration.nextVoters);
     this.exploring = true;
     if (configuration.requests > 0) for (let index = 0; index < clients; index++) this.submit(index);
   }
@@ -422,6 +441,7 @@ class World {
       late: 'reject' as const,
       limits: LIMITS,
       timings: TIMINGS,
+      ...(configuration.nextVoters === undefined ? {} : { features: Feature.membership }),
     };
     const core = (this.options.createReplica ?? createShippedReplica)(
       config,
@@ -434,16 +454,23 @@ class World {
     this.replicas[id] = core;
     checks.started(id, core.state);
     core.start({ hardState: disks[id], log: undefined }, clocks[id]!);
-    checks.after(id, probe);
+    this.check(id);
   }
 
   private startClient(index: number): void {
-    const { replicas } = this.configuration;
-    const endpoint = replicas + index;
+    const endpoint = this.configuration.replicas + index;
     const events = {
       registered: (): void => {},
       completed: (_lane: number, outcome: number): void => this.completed(index, outcome),
+      unknownEpoch: (from: number): void => void this.asked.push(from),
     };
+    const core = this.createClient(index, events);
+    this.clients[index] = core;
+    core.register(this.clocks[endpoint]!);
+  }
+
+  private createClient(index: number, events: ClientEvents, flags = 0): SimulatedClientCore {
+    const { replicas } = this.configuration;
     const config = {
       replicas,
       lanes: 1,
@@ -452,12 +479,53 @@ class World {
       sessionLo: index + 1,
       nonceHi: 0,
       nonceLo: index + 1,
+      flags,
       limits: LIMITS,
       timings: DEFAULT_CLIENT_TIMINGS,
     };
-    const core = (this.options.createClient ?? createShippedClient)(config, this.outbox(endpoint), events);
-    this.clients[index] = core;
-    core.register(this.clocks[endpoint]!);
+    return (this.options.createClient ?? createShippedClient)(config, this.outbox(replicas + index), events);
+  }
+
+  /** An operator names all hosts, and has these decided as the voters of epoch 1. Then it is gone. */
+  private decide(ids: readonly number[]): void {
+    const { replicas, clients } = this.configuration;
+    const now = new Instant();
+    now.wallLo = 500 * WALL_NS;
+    this.clocks.push(now);
+    this.operator = this.createClient(
+      clients,
+      { registered: () => undefined, completed: () => undefined },
+      RequestFlag.configure,
+    );
+    this.operator.register(now);
+    this.settle();
+    const operations: ConfigureOperation[] = Array.from({ length: replicas }, (_, id) => ({
+      kind: 'name',
+      id,
+      identityHi: 1,
+      identityLo: id,
+      address: `host-${id}:1`,
+    }));
+    operations.push({ kind: 'change', from: 0, to: 1, ids });
+    for (const operation of operations) {
+      const bytes = encodeOperation(operation);
+      this.operator.submit(0, bytes, 0, bytes.length, Infinity, now);
+      this.settle();
+    }
+    const areTold = (): boolean => this.replicas.every(({ state }) => state.members.decided === 1);
+    for (let round = 0; round < ROUNDS_MAX && !areTold(); round++) {
+      const primary = this.clocks[0]!;
+      primary.monotonicUs += STEP_US;
+      this.replicas[0]!.tick(primary);
+      this.check(0);
+      this.replicas[0]!.flush(primary);
+      this.check(0);
+      this.settle();
+    }
+    this.operator = undefined;
+    this.clocks.pop();
+    if (!areTold() || this.replicas.some(({ state }) => state.view !== 0))
+      throw new Error('the walk begins when all know of the next epoch, and none has promised a view of it');
   }
 
   private outbox(from: number): Outbox {
@@ -484,13 +552,25 @@ class World {
     const now = this.clocks[to]!;
     const replica = this.replicas[to];
     if (replica === undefined) {
-      this.clients[to - this.configuration.replicas]!.receive(bytes, 0, bytes.length, from, now);
+      const client = this.clients[to - this.configuration.replicas] ?? this.operator!;
+      client.receive(bytes, 0, bytes.length, from, now);
+      this.tell(client, now);
       return;
     }
     replica.receive(bytes, 0, bytes.length, from, now);
-    this.checks.after(to, this.probes[to]!);
+    this.check(to);
     replica.flush(now);
-    this.checks.after(to, this.probes[to]!);
+    this.check(to);
+  }
+
+  private tell(client: SimulatedClientCore, now: Instant): void {
+    for (let of = this.asked.shift(); of !== undefined; of = this.asked.shift())
+      client.takeMembers(encodeMembership(this.replicas[of]!.state.members), now);
+  }
+
+  private check(replica: number): void {
+    this.checks.epochs.learn(this.replicas[replica]!.state.members);
+    this.checks.after(replica, this.probes[replica]!);
   }
 
   private timeout(endpoint: number): void {
@@ -503,9 +583,9 @@ class World {
     }
     const replica = this.replicas[endpoint];
     if (replica === undefined) return;
-    this.checks.after(endpoint, this.probes[endpoint]!);
+    this.check(endpoint);
     replica.flush(now);
-    this.checks.after(endpoint, this.probes[endpoint]!);
+    this.check(endpoint);
   }
 
   private askForView(view: number, replicas: readonly number[]): void {

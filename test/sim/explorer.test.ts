@@ -5,11 +5,15 @@
  */
 import t from 'tap';
 import { explore, type Configuration } from '../../src/sim/explorer.js';
+import { EPOCH_VIEWS } from '../../src/protocol/configuration.js';
 import { MUTATIONS, mutated, type Mutation } from './mutations.js';
 
 const CLIENT = 3;
 /** Its quorum, replicas 1 and 2, is asked for it. */
 const VIEW_1 = [{ view: 1, replicas: [1, 2] }];
+
+/** The same voters are decided for the next epoch, and the quorum of its first view, replicas 0 and 1, is asked for it. */
+const EPOCH_1 = { nextVoters: [0, 1, 2], views: [{ view: EPOCH_VIEWS, replicas: [0, 1] }] };
 
 const COMPLETE: readonly Configuration[] = [
   { name: 'one client, one request', replicas: 3, clients: 1, requests: 1 },
@@ -62,6 +66,7 @@ const COMPLETE: readonly Configuration[] = [
     views: VIEW_1,
     crashes: { budget: 1, replicas: [1] },
   },
+  { name: 'an epoch begins', replicas: 3, clients: 1, requests: 0, ...EPOCH_1 },
 ];
 
 const TWO_CLIENTS: Configuration = { name: 'two clients, one request each', replicas: 3, clients: 2, requests: 1 };
@@ -71,6 +76,15 @@ const VIEW_CHANGE: Configuration = {
   clients: 1,
   requests: 1,
   views: VIEW_1,
+};
+
+const EPOCH_CHANGE: Configuration = {
+  name: 'one client, one request, an epoch begins, a member loses its log',
+  replicas: 3,
+  clients: 1,
+  requests: 1,
+  ...EPOCH_1,
+  crashes: { budget: 1, replicas: [1] },
 };
 
 for (const configuration of COMPLETE) {
@@ -93,11 +107,15 @@ t.test('without loss, every order ends with the request committed', (t) => {
   t.end();
 });
 
-for (const configuration of [TWO_CLIENTS, VIEW_CHANGE]) {
+for (const [configuration, statesMax] of [
+  [TWO_CLIENTS, 1500],
+  [VIEW_CHANGE, 1500],
+  [EPOCH_CHANGE, 600],
+] as const) {
   t.test(`to a bound: ${configuration.name}`, (t) => {
-    const result = explore(configuration, { statesMax: 1500 });
+    const result = explore(configuration, { statesMax });
     t.equal(result.violation, undefined);
-    t.equal(result.states, 1500, `depth ${result.depth}`);
+    t.equal(result.states, statesMax, `depth ${result.depth}`);
     t.notOk(result.complete, 'a walk that was given up does not say that it is complete');
     t.end();
   });
