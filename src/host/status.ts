@@ -134,6 +134,18 @@ export interface ReplicaStatusReport {
   readonly statusRequests: { readonly answered: number; readonly refused: number };
   /** Questions for the list of members over the network, likewise. Absent: a replica of an earlier version. */
   readonly membersRequests?: { readonly answered: number; readonly refused: number };
+  /**
+   * Watches that are open; changes that were told to them, and times that one was refused or ended, since the process
+   * started: `behind` because its changes were no longer there, `forgotten` because its client was silent. Absent: a
+   * replica of an earlier version.
+   */
+  readonly watches?: {
+    readonly open: number;
+    readonly told: number;
+    readonly refused: number;
+    readonly behind: number;
+    readonly forgotten: number;
+  };
   /** CPU time of the whole process. */
   readonly cpuSeconds: { readonly user: number; readonly system: number };
   readonly eventLoop: { readonly stalls: number; readonly stallMaxUs: number };

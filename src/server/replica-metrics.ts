@@ -225,6 +225,21 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
       'Questions for the list of members received over the network, by outcome',
       byLabel('outcome', { ...report.membersRequests }),
     ),
+    ...watchMetrics(report),
+  ];
+}
+
+function watchMetrics({ watches }: ReplicaStatusReport): Family[] {
+  if (watches === undefined) return [];
+  const { open, told, refused, behind, forgotten } = watches;
+  return [
+    gauge(`${METRIC_PREFIX}watches`, 'Watches that are open', open),
+    counter(`${METRIC_PREFIX}watch_changes_total`, 'Changes told to watches', told),
+    counter(
+      `${METRIC_PREFIX}watches_ended_total`,
+      'Watches that were refused or ended: behind, because their changes were no longer kept; forgotten, because their client was silent; refused, for another reason',
+      byLabel('reason', { behind, forgotten, refused: refused - behind }),
+    ),
   ];
 }
 

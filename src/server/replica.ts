@@ -51,7 +51,7 @@ import { askerOf } from './members-rates.js';
 import { MembersService } from './members-service.js';
 import { statusReport } from './status-report.js';
 import { StatusService } from './status-service.js';
-import { WatchService } from './watches/watch-service.js';
+import { HURRY_US, WatchService } from './watches/watch-service.js';
 import { SlowSnapshots } from './slow-snapshots.js';
 import { transitionLogger, transitionState } from './transition-log.js';
 import { majorityLostText, protocolReport, type ReplicaStatusReport } from '../host/status.js';
@@ -152,6 +152,8 @@ export class Replica {
         serves: () => core.state.status === ReplicaStatus.normal,
         isInTouch: (now) => core.isInTouch(now, IN_TOUCH_US),
         isPrimary: () => core.state.isPrimary,
+        primary: () => core.state.primary,
+        hurry: (now) => core.hurry(now, HURRY_US),
         isProven: (endpoint, owner) => hasProven(loop.peers, this.keys?.ring, endpoint, owner),
       },
       loop.outbox,
@@ -340,6 +342,7 @@ export class Replica {
       openChange: this.openChange,
       statusRequests: this.statusService,
       membersRequests: this.membersService,
+      watches: this.watchService,
       startedAtMs: this.startedAtMs,
       running: this.running,
       twoLives: this.twoLives.mask,

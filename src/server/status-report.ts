@@ -44,6 +44,7 @@ export interface ReportedReplica {
   readonly openChange: OpenChange;
   readonly statusRequests: { readonly answered: number; readonly refused: number };
   readonly membersRequests: { readonly answered: number; readonly refused: number };
+  readonly watches: NonNullable<ReplicaStatusReport['watches']>;
   readonly startedAtMs: number;
   readonly running: boolean;
   /** Slots of hosts as which two processes speak. */
@@ -90,6 +91,13 @@ export function statusReport(of: ReportedReplica): ReplicaStatusReport {
     ...loopReport(loop, entries, of.id, of.ring?.report()),
     statusRequests: { answered: of.statusRequests.answered, refused: of.statusRequests.refused },
     membersRequests: { answered: of.membersRequests.answered, refused: of.membersRequests.refused },
+    watches: {
+      open: of.watches.open,
+      told: of.watches.told,
+      refused: of.watches.refused,
+      behind: of.watches.behind,
+      forgotten: of.watches.forgotten,
+    },
     cpuSeconds: { user: user / 1e6, system: system / 1e6 },
     uptimeSeconds: (performance.now() - of.startedAtMs) / 1000,
   };

@@ -398,6 +398,8 @@ export const WatchFlag = {
   anyone: 4,
   /** It is over: forget it. */
   end: 8,
+  /** From a replica's host to its primary's: clients watch here, so say at once what is committed. It opens no watch. */
+  hurry: 16,
 } as const;
 
 export const WatchLostReason = {

@@ -28,7 +28,7 @@ import type { KeyFile } from '../../src/host/key-file.js';
 import type { Random } from '../../src/sim/random.js';
 import { askerOf } from '../../src/server/members-rates.js';
 import { MembersService } from '../../src/server/members-service.js';
-import { WatchService } from '../../src/server/watches/watch-service.js';
+import { HURRY_US, WatchService } from '../../src/server/watches/watch-service.js';
 import { hasProven } from '../../src/server/status-rates.js';
 import { StatusService } from '../../src/server/status-service.js';
 import { ArrayPool } from '../../src/transport/array-pool.js';
@@ -525,6 +525,8 @@ export class FuzzCluster {
         serves: () => core.state.status === ReplicaStatus.normal,
         isInTouch: (now) => core.isInTouch(now, 500_000),
         isPrimary: () => core.state.isPrimary,
+        primary: () => core.state.primary,
+        hurry: (now) => core.hurry(now, HURRY_US),
         isProven: (endpoint, owner) => hasProven(host.peers, this.ring, endpoint, owner),
       },
       outbox,

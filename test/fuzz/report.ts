@@ -50,6 +50,7 @@ export const REPORT: ReplicaStatusReport = {
   drops: {},
   outboxDropped: 0,
   statusRequests: { answered: 0, refused: 0 },
+  watches: { open: 0, told: 0, refused: 0, behind: 0, forgotten: 0 },
   cpuSeconds: { user: 0, system: 0 },
   eventLoop: { stalls: 0, stallMaxUs: 0 },
   uptimeSeconds: 1,

@@ -57,6 +57,35 @@ t.test(
   },
 );
 
+t.test('at once when somebody waits for what is committed, but only if there is news, and not too often', (t) => {
+  const { c, alice } = scene();
+  const primary = c.replica(0);
+  const syncs = (): unknown[] =>
+    c.take({ message: Sync, to: 1 }).map(({ values }) => [values['lastIndex'], values['committedIndex']]);
+  c.run(6_000);
+  c.lose();
+  c.give(alice, Request, alice.request(30, 1, 'a'), 0);
+  t.strictSame(syncs(), [], 'nobody waits');
+  primary.core.hurry(c.now, 20_000);
+  c.pass(300);
+  primary.tick();
+  t.match(syncs(), [[3n, 2n]], 'what was appended');
+  c.pass(300);
+  primary.tick();
+  t.strictSame(syncs(), [], 'no news');
+  c.give(alice, Request, alice.request(31, 2, 'b'), 0);
+  c.give(alice, Request, alice.request(32, 3, 'c'), 0);
+  t.match(syncs(), [[4n, 2n]], 'the first one at once, the second one within 250 µs');
+  c.pass(250);
+  primary.tick();
+  t.match(syncs(), [[5n, 2n]]);
+  c.run(30_000);
+  c.lose();
+  c.give(alice, Request, alice.request(33, 4, 'd'), 0);
+  t.strictSame(syncs(), [], 'later nobody waits any more');
+  t.end();
+});
+
 t.test('at least every K entries under load', (t) => {
   const { c, alice } = scene({ timings: { syncEntries: 4 } });
   c.lose();

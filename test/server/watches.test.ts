@@ -74,6 +74,8 @@ class TestReplica {
   isPrimary = false;
   isProven = true;
   isInTouch = true;
+  primary = -1;
+  hurried = 0;
   service: WatchService;
   private executed = 0;
   private drawn = 1000;
@@ -94,6 +96,8 @@ class TestReplica {
         serves: () => this.serves,
         isInTouch: () => this.isInTouch,
         isPrimary: () => this.isPrimary,
+        primary: () => this.primary,
+        hurry: () => this.hurried++,
         isProven: () => this.isProven,
       },
       new TestOutbox(send),
@@ -418,6 +422,38 @@ t.test('who serves: not the primary, and none that does not hear it', (t) => {
   say(one, { id: 4 });
   t.equal(reasonOf(sent[1]!.bytes), WatchLostReason.behind);
   t.equal(replica.service.open, 0);
+  t.end();
+});
+
+t.test('while anybody watches, the primary is asked to say at once what is committed', (t) => {
+  const one = oneReplica();
+  const { replica, sent } = one;
+  replica.primary = 2;
+  replica.service.tick(instantAt(1000));
+  t.strictSame(sent, [], 'nobody watches');
+  const token = openWatch(one);
+  pushAll(one);
+  sent.length = 0;
+  for (let us = 2000; us < 1_002_000; us += 1000) replica.service.tick(instantAt(us));
+  t.strictSame(
+    sent.map(({ to, bytes }) => [to, bytes[Watch.at.flags]]),
+    [
+      [2, WatchFlag.hurry],
+      [2, WatchFlag.hurry],
+    ],
+    'twice a second',
+  );
+  const asked = sent[0]!.bytes;
+  say(one, { token, flags: WatchFlag.end });
+  sent.length = 0;
+  replica.service.onWatch(asked, 0, 1, instantAt(0), 0);
+  t.equal(replica.hurried, 1);
+  say(one, { flags: WatchFlag.hurry }, { from: 1 });
+  t.equal(replica.hurried, 2);
+  say(one, { flags: 0 }, { from: 1 });
+  t.strictSame([sent.length, replica.service.open], [0, 0], 'a host opens none');
+  say(one, { flags: WatchFlag.hurry });
+  t.equal(replica.hurried, 2, 'a client hurries nobody');
   t.end();
 });
 

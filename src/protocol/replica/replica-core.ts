@@ -180,6 +180,11 @@ export class ReplicaCore {
     return this.state.isPrimary ? !heartbeat.unheard : now.monotonicUs - heartbeat.primaryHeardUs <= withinUs;
   }
 
+  /** Somebody waits for what is committed: for `forUs` this replica, while it is the primary, says it at once. */
+  hurry(now: Instant, forUs: number): void {
+    this.synchronization.heartbeat.hurry(now.monotonicUs + forUs);
+  }
+
   /** Counters by index of COUNTER_NAMES. */
   get counters(): Float64Array {
     return this.state.counters;

@@ -15,13 +15,18 @@ export const FIRST_WINDOW_BYTES = 4096;
 const WINDOW_BYTES_MAX = 1 << 20;
 /** Repetitions without an acknowledgement, be they asked for or not. */
 export const REPETITIONS_MAX = 2;
-/** What is not acknowledged is sent again after this time; twice as long each time, until something is acknowledged. */
+/**
+ * What is not acknowledged is sent again after this time, or twice the time that acknowledgements took lately, on a busy
+ * host; after twice as long each time, until something is acknowledged.
+ */
 export const RESEND_US = 50_000;
+const RESEND_MAX_US = 1_000_000;
 
 /** `blocked`: it waits for an acknowledgement. `queued`: it has work to do. `waiting`: for a change of its keys. */
 export type WatchState = 'waiting' | 'queued' | 'blocked';
 
 interface Sent {
+  readonly atUs: number;
   readonly last: number;
   readonly bytes: number;
 }
@@ -42,11 +47,13 @@ export class OpenWatch implements Waiting {
   toldUs = -Infinity;
   repeatedUs = -Infinity;
   /** After this time without an acknowledgement it is told again. */
-  resendUs = RESEND_US;
+  private resendUs = RESEND_US;
   /** Comparisons with a key, in those of short ones. */
   readonly cost: number;
   /** Since when nothing was acknowledged, if something is to be. */
   private awaitingUs = DOUBLE_ZERO;
+  /** How long acknowledgements took lately. */
+  private tookUs = DOUBLE_ZERO;
   private allowed = FIRST_WINDOW_BYTES;
   private sent: Sent[] = [];
   private sentBytes = 0;
@@ -79,7 +86,7 @@ export class OpenWatch implements Waiting {
   /** Changes up to `last` were sent. */
   send(last: number, bytes: number, nowUs: number): void {
     if (this.sent.length === 0) this.awaitingUs = nowUs;
-    this.sent.push({ last, bytes });
+    this.sent.push({ last, bytes, atUs: nowUs });
     this.sentBytes += bytes;
   }
 
@@ -90,9 +97,10 @@ export class OpenWatch implements Waiting {
     const before = this.sentBytes;
     let count = 0;
     while (count < this.sent.length && this.sent[count]!.last <= after) this.sentBytes -= this.sent[count++]!.bytes;
+    if (count > 0) this.tookUs = Math.max(nowUs - this.sent[count - 1]!.atUs, (7 / 8) * this.tookUs);
     this.sent.splice(0, count);
     this.allowed = Math.min(WINDOW_BYTES_MAX, this.allowed + before - this.sentBytes);
-    this.resendUs = RESEND_US;
+    this.resendUs = Math.min(RESEND_MAX_US, Math.max(RESEND_US, 2 * this.tookUs));
     this.repetitions = 0;
   }
 

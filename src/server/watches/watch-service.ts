@@ -15,6 +15,7 @@ import { NO_OWNER } from '../../protocol/log/session-owner.js';
 import type { WatchableStore } from '../../machine/store/change-ring.js';
 import { KV_KEY_BYTES_MAX } from '../../machine/kv-layout.js';
 import { ENVELOPE_BYTES_MAX } from '../../wire/envelope.js';
+import { HOST_PLACES } from '../../wire/host-ids.js';
 import { begin } from '../../wire/layout.js';
 import { Changes, Watch, WatchFlag, WatchLost, WatchLostReason } from '../../wire/messages.js';
 import { readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
@@ -50,6 +51,9 @@ const ANSWER_US = 100_000;
 /** Watches are looked after in turns: this many at once, this often. */
 const CHECKED_AT_ONCE = 64;
 const CHECK_US = 1_000;
+/** The primary is asked this often to say at once what is committed, and does for a little longer. */
+const HURRY_EVERY_US = 500_000;
+export const HURRY_US = 1_200_000;
 /** The outbox had no room. */
 const STALLED_US = 1_000;
 /** Room for the longest key. */
@@ -67,6 +71,10 @@ export interface WatchedReplica {
   /** It has heard its primary lately, so it does not lag behind for long. */
   readonly isInTouch: (now: Instant) => boolean;
   readonly isPrimary: () => boolean;
+  /** The primary's place; −1: none is known. */
+  readonly primary: () => number;
+  /** Says at once what is committed, if this is the primary. */
+  readonly hurry: (now: Instant) => void;
   /** The endpoint has proven its address under a key of this owner. */
   readonly isProven: (endpoint: number, owner: number) => boolean;
 }
@@ -105,6 +113,7 @@ export class WatchService {
   private pushedTo = DOUBLE_ZERO;
   private stalledUntilUs = -Infinity;
   private checkedUs = -Infinity;
+  private hurriedUs = -Infinity;
   private cursor = 0;
 
   /** @param draw 32 random bits, not 0 */
@@ -133,6 +142,10 @@ export class WatchService {
    * @param owner of its key
    */
   onWatch(bytes: Uint8Array, o: number, from: number, now: Instant, owner: number): void {
+    if (from < HOST_PLACES) {
+      if ((bytes[o + Watch.at.flags]! & WatchFlag.hurry) !== 0) this.replica.hurry(now);
+      return;
+    }
     const { at } = Watch;
     const after = readIndex(bytes, o + at.after);
     const id = readI32(bytes, o + at.watch);
@@ -216,6 +229,7 @@ export class WatchService {
   tick(now: Instant): void {
     if (this.all.length === 0 || now.monotonicUs - this.checkedUs < CHECK_US) return;
     this.checkedUs = now.monotonicUs;
+    if (now.monotonicUs - this.hurriedUs >= HURRY_EVERY_US) this.hurry(now);
     for (let i = 0; i < CHECKED_AT_ONCE && this.all.length > 0; i++) {
       this.cursor = (this.cursor + 1) % this.all.length;
       this.check(this.all[this.cursor]!, now);
@@ -282,6 +296,26 @@ export class WatchService {
     if (owner.isReady || owner.queue.length === 0) return;
     owner.isReady = true;
     this.ready.push(owner);
+  }
+
+  /** The primary is to say at once what is committed: otherwise clients hear of it some milliseconds later. */
+  private hurry(now: Instant): void {
+    const { replica, outbox } = this;
+    this.hurriedUs = now.monotonicUs;
+    if (replica.isPrimary()) return replica.hurry(now);
+    const primary = replica.primary();
+    const o = primary < 0 ? -1 : outbox.reserve(primary, Watch.size);
+    if (o < 0) return;
+    const { bytes } = outbox;
+    begin(Watch, bytes, o);
+    writeI32(bytes, o + Watch.at.view, replica.view());
+    writeI32(bytes, o + Watch.at.watch, 0);
+    writeI32(bytes, o + Watch.at.token, 0);
+    bytes[o + Watch.at.flags] = WatchFlag.hurry;
+    writeI32(bytes, o + Watch.at.window, 0);
+    writeIndex(bytes, o + Watch.at.after, 0);
+    writeU16(bytes, o + Watch.at.prefixes, 0);
+    outbox.commit(Watch.size);
   }
 
   private check(watch: OpenWatch, now: Instant): void {

@@ -24,6 +24,9 @@ export interface SyncListener {
   answered(from: number, sequence: number, clockHi: number, clockLo: number, now: Instant): void;
 }
 
+/** Between two Syncs that a replica asked for, at least. */
+const EAGER_INTERVAL_US = 250;
+
 export class Heartbeat {
   /** Monotonic µs at which the primary was last heard in this view. */
   primaryHeardUs = 0;
@@ -41,6 +44,9 @@ export class Heartbeat {
   private readonly ackedSequence: Int32Array;
   private lastSyncUs = -Infinity;
   private lastSyncIndex = 0;
+  private lastSyncCommitted = 0;
+  /** Until then what is new is said at once, monotonic µs. */
+  private eagerUntilUs = -Infinity;
   private sequence = 0;
 
   constructor(
@@ -56,7 +62,7 @@ export class Heartbeat {
     this.primaryHeardUs = now.monotonicUs;
     this.ackedUs.fill(now.monotonicUs);
     this.lastSyncUs = -Infinity;
-    this.lastSyncIndex = 0;
+    this.lastSyncIndex = this.lastSyncCommitted = 0;
   }
 
   viewEnded(): void {
@@ -81,7 +87,21 @@ export class Heartbeat {
 
   /** At the primary: monotonic µs at which the next Sync is due. */
   get dueUs(): number {
-    return this.lastSyncUs + this.state.config.timings.syncIntervalUs;
+    const { syncIntervalUs } = this.state.config.timings;
+    return this.lastSyncUs + (this.isEager ? Math.min(EAGER_INTERVAL_US, syncIntervalUs) : syncIntervalUs);
+  }
+
+  /** Until then somebody waits for what is committed: what is new is said at once. Monotonic µs. */
+  hurry(untilUs: number): void {
+    this.eagerUntilUs = Math.max(this.eagerUntilUs, untilUs);
+  }
+
+  /** At the primary: somebody waits for what is committed, and something is new since the last Sync. */
+  get isEager(): boolean {
+    return (
+      this.eagerUntilUs > this.lastSyncUs &&
+      (this.state.log.lastIndex > this.lastSyncIndex || this.state.committed > this.lastSyncCommitted)
+    );
   }
 
   /** At the primary: `syncEntries` were appended since the last Sync, so the next one does not wait. */
@@ -94,6 +114,7 @@ export class Heartbeat {
     const { state } = this;
     this.lastSyncUs = now.monotonicUs;
     this.lastSyncIndex = state.log.lastIndex;
+    this.lastSyncCommitted = state.committed;
     if (this.unheard) return false;
     state.counters[Counter.syncs]!++;
     this.sequence = (this.sequence + 1) & 0x7fffffff || 1;

@@ -98,11 +98,15 @@ export class Synchronization {
     } else if (now.monotonicUs >= this.heartbeat.dueUs) this.sync(now);
   }
 
-  /** End of a turn at the primary: sends its order if members differ, and a Sync after every `syncEntries` entries. */
+  /**
+   * End of a turn at the primary: sends its order if members differ, and a Sync after every `syncEntries` entries, or at
+   * once if somebody waits for it.
+   */
   flush(now: Instant): void {
     const { state } = this;
     if (state.pushing) this.orderPush.flush(now);
-    if (state.isPrimary && this.heartbeat.isBehind) this.sync(now);
+    if (!state.isPrimary) return;
+    if (this.heartbeat.isBehind || (this.heartbeat.isEager && now.monotonicUs >= this.heartbeat.dueUs)) this.sync(now);
   }
 
   /** Primary: tells all replicas where the log ends and what is committed. */
