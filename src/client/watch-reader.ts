@@ -157,6 +157,7 @@ export class WatchReader {
       this.hasGap = true;
       return;
     }
+    if (end > start) this.isDue = true;
     if (last <= this.after) return;
     // A replica that keeps to the window does not come this far.
     if (this.buffered >= 2 * BUFFERED_BYTES_MAX) return;
@@ -176,7 +177,6 @@ export class WatchReader {
     }
     this.after = last;
     this.hasGap = false;
-    if (end > start) this.isDue = true;
   }
 
   /** Takes a WatchLost message that passed `validate`. */

@@ -58,7 +58,8 @@ export class ChangeRing {
   private numbers = new Float64Array(0);
   private halves = new Int32Array(0);
   private bytes = new Uint8Array(0);
-  private readonly complete = Float64Array.of(0);
+  /** `floor`, and the index of the entry that made the change with that revision. */
+  private readonly complete = Float64Array.of(0, 0);
   /** Slot of the oldest change. */
   private first = 0;
   private held = 0;
@@ -80,10 +81,19 @@ export class ChangeRing {
     return this.complete[0]!;
   }
 
+  /**
+   * Index of the entry at `floor`; 0: that of a snapshot. Above the committed index, the floor may be lowered by undoing,
+   * and then belongs to other changes (S: nobody has seen everything up to such a floor).
+   */
+  get floorIndex(): number {
+    return this.complete[1]!;
+  }
+
   /** Forgets everything: changes after this revision follow. */
   begin(revision: number): void {
     this.first = this.held = this.keyEnd = this.keyBytesHeld = 0;
     this.complete[0] = revision;
+    this.complete[1] = 0;
   }
 
   /** @param index of the entry that makes the change */
@@ -122,7 +132,9 @@ export class ChangeRing {
       this.keyEnd -= this.halves[HALVES * slot + TAKEN]!;
       if (this.keyEnd < 0) this.keyEnd += this.keyBytes;
     }
-    if (this.held === 0) this.complete[0] = Math.min(this.complete[0]!, revision);
+    if (this.held > 0) return;
+    this.complete[0] = Math.min(this.complete[0]!, revision);
+    this.complete[1] = Math.min(this.complete[1]!, index);
   }
 
   /** The first change after this revision, which is not below `floor`; `count` if there is none. */
@@ -135,6 +147,13 @@ export class ChangeRing {
       else high = middle;
     }
     return low;
+  }
+
+  /** The store's revision after the entry with this index; −1: that is no longer known. */
+  revisionAt(index: number): number {
+    const next = this.behind(index);
+    if (next > 0) return this.revisionOf(next - 1);
+    return this.floorIndex <= index ? this.floor : -1;
   }
 
   /** The first change of an entry behind `index`; `count` if there is none. */
@@ -194,6 +213,7 @@ export class ChangeRing {
   private drop(): void {
     const slot = this.first;
     this.complete[0] = this.numbers[COLUMNS * slot + REVISION]!;
+    this.complete[1] = this.numbers[COLUMNS * slot + INDEX]!;
     this.keyBytesHeld -= this.halves[HALVES * slot + TAKEN]!;
     this.first = slot + 1 === this.size ? 0 : slot + 1;
     this.held--;

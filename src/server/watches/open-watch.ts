@@ -90,8 +90,10 @@ export class OpenWatch implements Waiting {
     this.sentBytes += bytes;
   }
 
-  acknowledge(after: number, nowUs: number): void {
-    if (after <= this.acknowledged || after > this.told) return;
+  /** @param upTo as the client says. It may have more than it was told here: from another replica. */
+  acknowledge(upTo: number, nowUs: number): void {
+    const after = Math.min(upTo, this.told);
+    if (after <= this.acknowledged) return;
     this.acknowledged = after;
     this.awaitingUs = nowUs;
     const before = this.sentBytes;

@@ -177,7 +177,9 @@ export class WatchService {
     if (length === 0 || !this.openings.take(group, from, id, token))
       return this.challenge(from, id, this.openings.tokenFor(group, from, id));
     const prefixes = bytes.slice(o + Watch.size, o + Watch.size + length);
-    const watch = new OpenWatch(from, id, token, owner, group, prefixes, after);
+    // What is not committed has not been seen by anybody, whatever a client says.
+    const seen = Math.min(after, this.committedRevision);
+    const watch = new OpenWatch(from, id, token, owner, group, prefixes, seen);
     this.remember(watch);
     this.hear(watch, bytes, o, now);
   }
@@ -195,7 +197,7 @@ export class WatchService {
     watch.acknowledge(after, now.monotonicUs);
     // One that was overtaken by an acknowledgement asks for nothing any more.
     const isAgain =
-      (flags & WatchFlag.again) !== 0 && after === watch.acknowledged && now.monotonicUs - watch.repeatedUs >= AGAIN_US;
+      (flags & WatchFlag.again) !== 0 && after >= watch.acknowledged && now.monotonicUs - watch.repeatedUs >= AGAIN_US;
     if ((isAgain && watch.repeat(now.monotonicUs)) || now.monotonicUs - watch.toldUs >= ANSWER_US)
       watch.mustTell = true;
     this.enqueue(watch);
@@ -251,6 +253,8 @@ export class WatchService {
     this.pushedTo = committed;
     if (this.frontier < changes.floor) {
       for (const watch of this.all) this.wake(watch);
+      // S: a floor that may be undone is not what anybody has seen. Those who wait have lost changes nevertheless.
+      if (changes.floorIndex > committed) return void (this.isLagging = false);
       this.frontier = changes.floor;
     }
     const { key, wake } = this;
@@ -265,6 +269,11 @@ export class WatchService {
     }
     this.comparisons.left -= begun - left;
     this.isLagging = next < changes.count && changes.indexOf(next) <= committed;
+  }
+
+  /** The revision that is known here to be committed; −1: the changes that would tell are no longer there. */
+  private get committedRevision(): number {
+    return this.store?.changes.revisionAt(this.replica.committed()) ?? -1;
   }
 
   private get store(): WatchableStore | undefined {
@@ -348,7 +357,7 @@ export class WatchService {
     if (store === undefined) return WatchLostReason.notKept;
     if (replica.isPrimary() && (flags & WatchFlag.anyone) === 0) return WatchLostReason.primary;
     if (!replica.isInTouch(now)) return WatchLostReason.behind;
-    if (after < store.changes.floor) return WatchLostReason.compacted;
+    if (after < store.changes.floor || this.committedRevision < 0) return WatchLostReason.compacted;
     const isFull =
       this.all.length >= WATCHES_MAX ||
       (this.owners.get(group)?.places ?? 0) >= WATCHES_PER_OWNER_MAX ||
@@ -361,7 +370,10 @@ export class WatchService {
     const { replica, store } = this;
     watch.state = 'blocked';
     const reason = this.reasonToEnd(watch, now);
-    if (reason !== 0 || store === undefined) return this.end(watch, reason);
+    if (reason !== 0 || store === undefined) {
+      this.comparisons.left -= LEAST_COST;
+      return this.end(watch, reason);
+    }
     if (!replica.serves()) return this.stall(watch, now);
     const { changes } = store;
     const end = changes.after(this.frontier);
@@ -447,8 +459,7 @@ export class WatchService {
     const { store } = this;
     if (this.all.length === 0 && store !== undefined) {
       this.pushedTo = this.replica.committed();
-      const next = store.changes.behind(this.pushedTo);
-      this.frontier = next > 0 ? store.changes.revisionOf(next - 1) : store.changes.floor;
+      this.frontier = this.committedRevision;
       this.isLagging = false;
     }
     const watches = this.clients.get(watch.endpoint);
