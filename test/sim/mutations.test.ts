@@ -68,7 +68,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'no-at-most-once': { run: 0 },
   'admission-forgets-executed': { run: 0 },
   'member-restamps-register': { run: 46, faults: ['ambush', 'small-limits'] },
-  'primary-restamps-evicted': { run: 430, faults: ['ambush', 'small-limits'] },
+  'primary-restamps-evicted': { run: 508, faults: ['ambush', 'small-limits'] },
   'reconcile-without-comparing': { run: 3 },
   'replace-log-on-repair': { run: 0 },
   'splice-unfiltered-tail': { run: 0 },
