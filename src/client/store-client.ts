@@ -32,7 +32,7 @@ import { encodeTick } from '../machine/store/codec.js';
 import { Client, leaseClockOf, type CallOptions } from './client.js';
 import { LeaseKeeper, type Lease, type LeaseOptions } from './lease.js';
 import { elect, leader, lock, observe, semaphore, type Leader, type Lock } from './lock.js';
-import { StoreWatch, type WatchOptions } from './store-watch.js';
+import { StoreWatch, type Ticked, type WatchOptions } from './store-watch.js';
 import type {
   StoreValue,
   StoreLease,
@@ -47,7 +47,7 @@ import type {
   StoreTransaction,
   TransactionResult,
 } from './store-types.js';
-import type { LineOptions } from './waiting-line.js';
+import type { LineOptions, LineStore } from './waiting-line.js';
 
 type Refused = 'bad-operation' | 'too-large' | 'full' | 'lease-ended';
 type Answered<Name extends StoreOperationName> = Exclude<StoreResults[Name], { status: Refused }>;
@@ -189,7 +189,7 @@ export class StoreClient {
    * @param name 1 to 1,006 bytes, none of them zero
    */
   lock(name: Bytes, options: LineOptions): Promise<Lock> {
-    return lock(this, name, options);
+    return lock(this.line, name, options);
   }
 
   /**
@@ -197,12 +197,12 @@ export class StoreClient {
    * does. @param value what `leader` and `leaders` tell others, up to 1,024 bytes
    */
   elect(name: Bytes, value: Bytes, options: LineOptions): Promise<Lock> {
-    return elect(this, name, value, options);
+    return elect(this.line, name, value, options);
   }
 
   /** Who leads; undefined: nobody. Linearizable. */
   leader(name: Bytes, options?: { readonly signal?: AbortSignal }): Promise<Leader | undefined> {
-    return leader(this, name, options);
+    return leader(this.line, name, options);
   }
 
   /**
@@ -213,7 +213,7 @@ export class StoreClient {
     name: Bytes,
     options?: { readonly signal?: AbortSignal },
   ): AsyncGenerator<Leader | undefined, void, undefined> {
-    return observe(this, name, options);
+    return observe(this.line, name, options);
   }
 
   /**
@@ -221,7 +221,7 @@ export class StoreClient {
    * another number. @param permits 1 to 10,000, the same for all
    */
   semaphore(name: Bytes, permits: number, options: LineOptions): Promise<Lock> {
-    return semaphore(this, name, permits, options);
+    return semaphore(this.line, name, permits, options);
   }
 
   /**
@@ -267,17 +267,34 @@ export class StoreClient {
    * `client-closed`, and without `from` with the errors of `scan`. Throws `option-invalid`.
    */
   watch(prefix: Bytes | readonly Bytes[], options: WatchOptions = {}): StoreWatch {
+    return this.watchOf(prefix, options, false);
+  }
+
+  /** As locks, elections and semaphores see it. */
+  private get line(): LineStore {
+    return {
+      lease: (options) => this.lease(options),
+      scan: (options) => this.scan(options),
+      transact: (transaction, options) => this.transact(transaction, options),
+      watch: (prefix, options) => this.watch(prefix, options),
+      watchEnd: (prefix, options) => this.watchOf(prefix, options, true),
+    };
+  }
+
+  private watchOf(prefix: Bytes | readonly Bytes[], options: WatchOptions, isPrompt: boolean): StoreWatch {
     const { client } = this;
     if (!(client instanceof Client))
       throw new JitPaxosError('option-invalid', 'a watch needs a Client; make the StoreClient with one');
     const prefixes = (typeof prefix === 'string' || prefix instanceof Uint8Array ? [prefix] : prefix).map(toBytes);
-    return new StoreWatch(
-      client,
-      prefixes,
-      options,
-      async () => (await this.scan({ limit: 1 })).revision,
-      () => client.execute(this.scratch.subarray(0, encodeTick(this.scratch, 0))),
-    );
+    const tick = async (): Promise<Ticked> => {
+      const { now, nextEnd } = decoded(
+        'tick',
+        await client.execute(this.scratch.subarray(0, encodeTick(this.scratch, 0))),
+      );
+      return { now, nextEnd: nextEnd ?? 0 };
+    };
+    const present = async (): Promise<number> => (await this.scan({ limit: 1 })).revision;
+    return new StoreWatch(client, prefixes, options, present, tick, isPrompt);
   }
 
   /** Looks as if it had ended since the last operation: the log's time has to decide. */

@@ -23,6 +23,16 @@ const OPTION_NAMES = optionNames<WatchOptions>({ from: true, values: true, signa
 /** How long after the end of a key somebody asks for its removal: most of it by chance, so that not all do. */
 const TICK_MS = 2;
 const TICK_SPREAD_MS = 20;
+/** The same for a watch that waits for an end, and that few do. */
+const PROMPT_TICK_MS = 0.5;
+/** After a removal that failed. */
+const TICK_AGAIN_MS = 250;
+
+/** What the store says when it has removed what has ended: its time, and when the next key or lease ends; 0: none will. ms. */
+export interface Ticked {
+  readonly now: number;
+  readonly nextEnd: number;
+}
 
 interface Waiting {
   resolve(result: IteratorResult<StoreChange, undefined>): void;
@@ -45,13 +55,15 @@ export class StoreWatch implements AsyncIterableIterator<StoreChange, undefined>
    * Throws JitPaxosError `option-invalid`.
    * @param present the revision of the store
    * @param tick has the store remove what has ended
+   * @param isPrompt asks for the removal without a delay by chance
    */
   constructor(
     private readonly client: Client,
     prefixes: readonly Uint8Array[],
     options: WatchOptions,
     present: () => Promise<number>,
-    private readonly tick: () => Promise<unknown>,
+    private readonly tick: () => Promise<Ticked>,
+    private readonly isPrompt = false,
   ) {
     checkKeys('option-invalid', 'watch', options, OPTION_NAMES);
     const { from, values = false, signal } = options;
@@ -160,24 +172,30 @@ export class StoreWatch implements AsyncIterableIterator<StoreChange, undefined>
   }
 
   private armTick(): void {
-    const inMs = this.nextEnd - this.client.agreedTime() + TICK_MS + TICK_SPREAD_MS * Math.random();
-    this.tickTimer = setTimeout(() => void this.removeEnded(), Math.min(2 ** 31 - 1, Math.max(TICK_MS, inMs)));
+    this.tickIn(this.nextEnd - this.client.agreedTime());
+  }
+
+  private tickIn(ms: number): void {
+    const laterMs = this.isPrompt ? PROMPT_TICK_MS : TICK_MS + TICK_SPREAD_MS * Math.random();
+    clearTimeout(this.tickTimer);
+    this.tickTimer = setTimeout(() => void this.removeEnded(), Math.min(2 ** 31 - 1, Math.max(0, ms) + laterMs));
     this.tickTimer.unref();
   }
 
   private async removeEnded(): Promise<void> {
     if (this.nextEnd > this.client.agreedTime()) return this.armTick();
-    const before = this.nextEnd;
     this.isTicking = true;
+    let ticked: Ticked | undefined;
     try {
-      await this.tick();
+      ticked = await this.tick();
     } catch {
       // A client that may not write, or cannot now: others do, or it is tried again.
     }
     this.isTicking = false;
-    if (this.isOver || this.nextEnd === 0) return;
-    // Most likely the replica has not told yet what came of it.
-    if (this.nextEnd === before) this.tickTimer = setTimeout(() => this.armTick(), 250).unref();
-    else this.armTick();
+    if (this.isOver) return;
+    if (ticked === undefined) return this.tickIn(TICK_AGAIN_MS);
+    this.nextEnd = ticked.nextEnd;
+    // The log's time may be behind this client's clock: its own time says how long.
+    if (ticked.nextEnd > 0) this.tickIn(ticked.nextEnd - ticked.now);
   }
 }

@@ -6,8 +6,9 @@
  * among the first `permits` stays there until its key goes. That revision is the token: those of successive holders
  * grow, and as long as the key has it, its holder holds.
  *
- * With one permit, each waits for the key right before its own to go (no herd). With several, any key before it may be
- * the one that counts, so each watches them all, and counts.
+ * With one permit, each watches the two keys right before its own (no herd). When the first of them goes, it finds out
+ * whether the other one holds; so when that one goes, it knows that it is next, and needs no operation to be sure. With
+ * several permits, any key before it may be the one that counts, so each watches them all, and counts.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { JitPaxosError } from '../errors.js';
@@ -15,6 +16,7 @@ import { show } from '../host/options.js';
 import { equalBytes } from '../machine/bytes.js';
 import { KV_KEY_BYTES_MAX } from '../machine/kv-layout.js';
 import type { StoreEntry } from '../machine/store/codec.js';
+import { PREFIX_BYTES_MAX } from '../wire/watches.js';
 import { toBytes, type Bytes } from './bytes-or-text.js';
 import type { CallOptions } from './client.js';
 import type { Lease, LeaseOptions } from './lease.js';
@@ -25,7 +27,8 @@ import type {
   StoreTransaction,
   TransactionResult,
 } from './store-types.js';
-import type { StoreWatch, WatchOptions } from './store-watch.js';
+import type { WatchOptions } from './store-watch.js';
+import type { StoreChange } from './watch-reader.js';
 
 export type LineKind = 'lock' | 'election' | 'semaphore';
 
@@ -45,7 +48,9 @@ export interface LineStore {
   lease(options: LeaseOptions & CallOptions): Promise<Lease>;
   scan(options: RangeOptions & CallOptions): Promise<RangeResult>;
   transact(transaction: StoreTransaction, options?: CallOptions): Promise<TransactionResult>;
-  watch(prefix: Bytes, options: WatchOptions): StoreWatch;
+  watch(prefix: Bytes | readonly Bytes[], options: WatchOptions): AsyncIterableIterator<StoreChange>;
+  /** Asks at once for the removal of what has ended. */
+  watchEnd(prefix: Bytes | readonly Bytes[], options: WatchOptions): AsyncIterableIterator<StoreChange>;
 }
 
 /** A place among the first ones. */
@@ -139,8 +144,9 @@ export async function takePlace(
       });
     try {
       const place = await new Waiter(store, prefix, line, lease, check).wait(untilMs, signal);
-      // Lost meanwhile: another place, at the end.
       if (place !== undefined) return place;
+      // Lost meanwhile: another place, at the end. The old one must not stay in the line.
+      await lease.release();
     } catch (error) {
       await lease.release();
       throw error;
@@ -170,8 +176,14 @@ class Waiter {
     const { lease, over } = this;
     const end = (): void => over.abort();
     const leftMs = untilMs - performance.now();
+    // A timer may fire before `performance.now` has come that far.
+    let isTooLate = false;
+    const endWait = (): void => {
+      isTooLate = true;
+      end();
+    };
     // Not at all: what is found at once decides, however long that takes.
-    const timer = leftMs > 0 && leftMs < WAIT_MS_MAX ? setTimeout(end, leftMs) : undefined;
+    const timer = leftMs > 0 && leftMs < WAIT_MS_MAX ? setTimeout(endWait, leftMs) : undefined;
     signal?.addEventListener('abort', end, { once: true });
     lease.signal.addEventListener('abort', end, { once: true });
     try {
@@ -187,7 +199,7 @@ class Waiter {
       over.abort();
     }
     if (signal?.aborted === true) throw waitAborted(this.line.kind, signal);
-    if (performance.now() >= untilMs)
+    if (isTooLate || performance.now() >= untilMs)
       throw new JitPaxosError(
         'lock-held',
         `the ${this.line.kind} is held by another one, and the time to wait is over; wait longer, or try again`,
@@ -240,19 +252,24 @@ class Waiter {
    */
   private async turn(before: readonly StoreEntry[], revision: number): Promise<boolean> {
     const { permits } = this.line;
-    const last = before.at(-1)!;
-    const isAlone = permits === 1;
-    const watch = this.store.watch(isAlone ? last.key : this.prefix, { from: revision, signal: this.over.signal });
-    const look = setTimeout(() => void watch.return(), LOOK_MS);
+    const watched = permits === 1 ? lastOf(before) : before;
+    const options = { from: revision, signal: this.over.signal };
+    const watch =
+      permits === 1
+        ? this.store.watchEnd(
+            watched.map(({ key }) => key),
+            options,
+          )
+        : this.store.watch(this.prefix, options);
+    const look = setTimeout(() => void watch.return?.(), LOOK_MS);
     let left = before.length;
     try {
       for await (const { kind, key } of watch) {
-        if (kind === 'put') continue;
-        if (isAlone ? !equalKeys(key, last.key) : !before.some((entry) => equalKeys(entry.key, key))) continue;
+        if (kind === 'put' || !watched.some((entry) => equalKeys(entry.key, key))) continue;
         left--;
         if (left < permits) return true;
-        // One in the middle went: there is another one right before this.
-        if (isAlone) return false;
+        // Those before the watched ones may have gone as well.
+        if (watched.length < before.length) return false;
       }
     } catch (error) {
       const code = error instanceof JitPaxosError ? error.code : undefined;
@@ -280,6 +297,12 @@ class Waiter {
       }
     }
   }
+}
+
+/** The last two of a line; the last one, if two keys are too long for a watch. */
+function lastOf(before: readonly StoreEntry[]): readonly StoreEntry[] {
+  const two = before.slice(-2);
+  return two.length * two[0]!.key.length > PREFIX_BYTES_MAX ? two.slice(-1) : two;
 }
 
 function waitAborted(kind: LineKind, signal: AbortSignal): JitPaxosError {

@@ -4,7 +4,7 @@ import t, { type Test } from 'tap';
 import { Client } from '../../src/client/client.js';
 import type { Lock } from '../../src/client/lock.js';
 import { StoreClient } from '../../src/client/store-client.js';
-import { NAME_BYTES_MAX } from '../../src/client/waiting-line.js';
+import { NAME_BYTES_MAX, takePlace, type LineStore } from '../../src/client/waiting-line.js';
 import type { ClusterConfig } from '../../src/host/cluster-config.js';
 import { silentLogger } from '../../src/host/logger.js';
 import { KvMachine } from '../../src/machine/kv.js';
@@ -100,6 +100,104 @@ t.test('a lock: one holder, in the order in which they came, each with a larger 
   t.same(order, ['0', '1', '2', '3', '4', '5', '6', '7', '8']);
   const other = await stores[0]!.lock('jobs', { ttl: TTL, wait: 0 });
   await other.release();
+});
+
+t.test('the next one needs no operation to know that it holds the lock', async (t) => {
+  const { stores } = await started(t, 4);
+  let scans = 0;
+  for (const store of stores) {
+    const { scan } = store;
+    store.scan = (options) => {
+      scans++;
+      return scan.call(store, options);
+    };
+  }
+  const first = await stores[0]!.lock('next', { ttl: TTL });
+  const waiting: Promise<Lock>[] = [];
+  for (let i = 1; i <= 3; i++) {
+    waiting.push(stores[i]!.lock('next', { ttl: TTL }));
+    while ((await stores[0]!.scan({ prefix: 'next' })).entries.length < i + 1) await sleep(2);
+  }
+  scans = 0;
+  await first.release();
+  const second = await waiting[0]!;
+  await second.release();
+  const third = await waiting[1]!;
+  t.ok(scans <= 1, 'the last one has read the line, because it no longer knew who was before it');
+  while (scans < 1) await sleep(2);
+  await third.release();
+  const last = await waiting[2]!;
+  t.equal(scans, 1);
+  // One in the middle leaves the line: the one behind it does not come in its place.
+  const leaving = new AbortController();
+  const left = stores[0]!.lock('next', { ttl: TTL, signal: leaving.signal });
+  while ((await stores[0]!.scan({ prefix: 'next' })).entries.length < 2) await sleep(2);
+  let isIn = false;
+  const behind = stores[1]!.lock('next', { ttl: TTL }).finally(() => (isIn = true));
+  while ((await stores[0]!.scan({ prefix: 'next' })).entries.length < 3) await sleep(2);
+  leaving.abort();
+  await t.rejects(left, { code: 'aborted' });
+  while ((await stores[0]!.scan({ prefix: 'next' })).entries.length > 2) await sleep(2);
+  await sleep(50);
+  t.equal(isIn, false);
+  await last.release();
+  await (await behind).release();
+});
+
+t.test('a timer that fires before its time: the wait is over, and no place stays in the line', async (t) => {
+  let leases = 0;
+  let released = 0;
+  const held = { key: new Uint8Array(1), value: new Uint8Array(0), revision: 1, ends: undefined, lease: 1 };
+  const store = {
+    lease: async () => {
+      leases++;
+      return {
+        number: 7,
+        signal: new AbortController().signal,
+        isHeld: () => true,
+        release: async () => void released++,
+      };
+    },
+    transact: async () => ({
+      ok: true,
+      revision: 2,
+      results: [
+        { kind: 'put', revision: 2, ends: undefined },
+        { kind: 'range', revision: 2, entries: [held], next: undefined },
+      ],
+    }),
+    watchEnd: (_keys: unknown, { signal }: { readonly signal: AbortSignal }) => ({
+      [Symbol.asyncIterator]: () => ({
+        next: () => new Promise((_, reject) => signal.addEventListener('abort', () => reject(new Error('aborted')))),
+      }),
+      return: async () => ({ done: true }),
+    }),
+  };
+  const stopped = performance.now();
+  const { now } = performance;
+  performance.now = () => stopped;
+  try {
+    const place = takePlace(
+      store as unknown as LineStore,
+      { kind: 'lock', name: 'l', permits: 1, value: new Uint8Array(0) },
+      { ttl: TTL, wait: 5 },
+    );
+    await t.rejects(place, { code: 'lock-held' });
+  } finally {
+    performance.now = now;
+  }
+  t.same([leases, released], [1, 1]);
+});
+
+t.test('names so long that a watch has room for one of them only', async (t) => {
+  const { stores } = await started(t, 3);
+  const name = 'n'.repeat(NAME_BYTES_MAX);
+  const first = await stores[0]!.lock(name, { ttl: TTL });
+  const others = Promise.all([1, 2].map(async (i) => (await stores[i]!.lock(name, { ttl: TTL })).release()));
+  while ((await stores[0]!.scan({ prefix: name })).entries.length < 3) await sleep(2);
+  await first.release();
+  await others;
+  t.same((await stores[0]!.scan({ prefix: name })).entries, []);
 });
 
 t.test('the holder fails: the next one gets it when the lease has ended, and the first one is fenced', async (t) => {
