@@ -68,6 +68,10 @@ export class WatchReader {
   private id = 0;
   /** As the replica said; 0: it has said none. */
   private token = 0;
+  /** Watches that were sent: an older one that comes late counts for nothing. */
+  private count = 0;
+  /** Of the last Changes that came. */
+  private flight = 0;
   /** The replica has told something: it knows the prefixes. */
   private isOpen = false;
   private buffered = 0;
@@ -146,6 +150,7 @@ export class WatchReader {
     if (!isWellFormed(bytes, start, end, last)) return;
     this.heardUs = now.monotonicUs;
     this.isOpen = true;
+    this.flight = bytes[o + at.flight]!;
     this.tried.clear();
     if (bytes[o + at.primary] === 0) {
       this.anyone = false;
@@ -239,7 +244,7 @@ export class WatchReader {
     if (next === undefined) return this.endRound(now);
     this.place = next;
     this.id = this.draw();
-    this.token = 0;
+    this.token = this.flight = 0;
     this.isOpen = this.hasGap = false;
     this.primarySinceUs = Infinity;
     this.heardUs = now.monotonicUs;
@@ -297,6 +302,8 @@ export class WatchReader {
     writeI32(bytes, o + Watch.at.view, 0);
     writeI32(bytes, o + Watch.at.watch, this.id);
     writeI32(bytes, o + Watch.at.token, this.token);
+    writeI32(bytes, o + Watch.at.count, ++this.count);
+    bytes[o + Watch.at.flight] = this.flight;
     bytes[o + Watch.at.flags] = flags;
     writeI32(bytes, o + Watch.at.window, window);
     writeIndex(bytes, o + Watch.at.after, this.after);

@@ -343,22 +343,34 @@ export const Members = defineMessage(
  * Client → replica's host: tell me the changes of the store after revision `after` of keys that begin with one of
  * `prefixes` (each: length u16, then the bytes). It is sent again as a sign of life and, with a later `after`, as the
  * acknowledgement of what came. `watch`: drawn by the client for each replica that it asks. `token`: as the replica's last
- * WatchLost said; 0: it has said none. `flags`: see WatchFlag. `window`: bytes of Changes that may be on their way
- * unacknowledged. `prefixes` is empty once Changes came: the replica then knows them.
+ * WatchLost said; 0: it has said none. `count`: grows with each Watch of this watch; one with a count that came before is
+ * ignored. `flight`: that of the last Changes that came. `flags`: see WatchFlag. `window`: bytes of Changes that may be on
+ * their way unacknowledged. `prefixes` is empty once Changes came: the replica then knows them.
  */
 export const Watch = defineMessage(
   'Watch',
   38,
-  { view: 'u32', watch: 'u32', token: 'u32', flags: 'u8', window: 'u32', after: 'u64', prefixes: 'bin16' },
+  {
+    view: 'u32',
+    watch: 'u32',
+    token: 'u32',
+    count: 'u32',
+    flight: 'u8',
+    flags: 'u8',
+    window: 'u32',
+    after: 'u64',
+    prefixes: 'bin16',
+  },
   5,
 );
 
 /**
  * Answer to Watch, by the replica's host, now and whenever something is committed: all changes after revision `previous`
- * up to revision `last` of keys that were asked for. `primary`: 1 if the primary says so, which would rather not. `time`:
- * agreed time of the replica's last operation, `nextEnd`: when the next key or lease ends, ms; 0: none will. `changes`: for
- * each its kind u8 (0 put, 1 delete, 2 expire), revision u64, length of the key u16, of the value u16 (65,535: not given),
- * key, value.
+ * up to revision `last` of keys that were asked for. `primary`: 1 if the primary says so, which would rather not.
+ * `flight`: grows with each repetition; the next Watch says it, so that the replica knows what is acknowledged. `nextEnd`:
+ * when the next key or lease ends, agreed time in ms; 0: none will. It is a hint: a primary says it of what it has
+ * executed, which may be undone. `changes`: for each its kind u8 (0 put, 1 delete, 2 expire), revision u64, length of the
+ * key u16, of the value u16 (65,535: not given), key, value.
  */
 export const Changes = defineMessage(
   'Changes',
@@ -367,9 +379,9 @@ export const Changes = defineMessage(
     view: 'u32',
     watch: 'u32',
     primary: 'u8',
+    flight: 'u8',
     previous: 'u64',
     last: 'u64',
-    time: 'u64',
     nextEnd: 'u64',
     changes: 'bin16',
   },

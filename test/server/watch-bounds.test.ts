@@ -3,25 +3,33 @@ import t from 'tap';
 import { WatchReader } from '../../src/client/watch-reader.js';
 import { watchableOf } from '../../src/machine/kv.js';
 import {
-  AGAIN_US,
   BYTES_BURST,
   BYTES_PER_SECOND,
   COMPARISONS_BURST,
   COMPARISONS_PER_SECOND,
   FORGOTTEN_US,
   TURN_COMPARISONS,
+  TURN_MESSAGES,
   WATCHES_MAX,
   WATCHES_PER_CLIENT_MAX,
   WATCHES_PER_OWNER_MAX,
 } from '../../src/server/watches/watch-service.js';
-import { FIRST_WINDOW_BYTES, REPETITIONS_MAX, RESEND_US } from '../../src/server/watches/open-watch.js';
-import { PREFIXES_MAX } from '../../src/wire/watches.js';
+import {
+  AGAIN_US,
+  FIRST_WINDOW_BYTES,
+  OpenWatch,
+  REPETITIONS_MAX,
+  RESEND_US,
+  SENT_MAX,
+} from '../../src/server/watches/open-watch.js';
+import { CHANGE_BYTES, PREFIXES_MAX } from '../../src/wire/watches.js';
 import { Changes, typeOf, Watch, WatchFlag, WatchLost, WatchLostReason } from '../../src/wire/messages.js';
 import { readI32, readIndex } from '../../src/wire/u64.js';
 import {
   utf8,
   DATAGRAM_BYTES,
   TestOutbox,
+  TestReplica,
   instantAt,
   put,
   oneReplica,
@@ -106,7 +114,7 @@ t.test('a client may ask for a repetition every 20 ms, twice without an acknowle
     sent.length = 0;
     say(one, { token, after, flags: WatchFlag.again, prefixes: [] }, { us });
     pushAll(one, us);
-    return bytesOf(sent);
+    return bytesOf(sent.filter(({ bytes }) => bytes.length > Changes.size));
   };
   t.equal(again(1000), flight, 'at once');
   t.equal(again(1000 + AGAIN_US - 1), 0, 'too early');
@@ -115,7 +123,7 @@ t.test('a client may ask for a repetition every 20 ms, twice without an acknowle
   say(one, { token, after: 10, prefixes: [] }, { us: 50_000 });
   pushAll(one, 50_000);
   t.equal(again(60_000, 5), 0, 'what is acknowledged is not sent again');
-  t.ok(again(60_001, 10) > 0, 'after an acknowledgement it may ask again');
+  t.ok(again(120_000, 10) > 0, 'after an acknowledgement it may ask again');
   t.end();
 });
 
@@ -330,5 +338,213 @@ t.test('recorded Watches that are sent again: no more comes out than goes in', (
   t.equal(replica.service.open, 0);
   t.comment(`${bytesOf(sent)} bytes out ÷ ${bytesIn} bytes in; for one, ${worst.toFixed(2)} at most`);
   t.ok(worst < 1, 'each answer is shorter than its question');
+  t.end();
+});
+
+t.test('a long way to the client: nothing is sent twice, and the window grows', (t) => {
+  for (const roundTripMs of [2, 80, 150, 450]) {
+    const log: Uint8Array[] = [];
+    const CHANGES = 5000;
+    for (let i = 0; i < CHANGES; i++) log.push(put(`a${i}`.padEnd(100)));
+    let us = 0;
+    const onWay: { readonly dueUs: number; readonly to: number; readonly bytes: Uint8Array }[] = [];
+    const send = ({ to, bytes }: { to: number; bytes: Uint8Array }): void =>
+      void onWay.push({ dueUs: us + 500 * roundTripMs, to, bytes });
+    const replica = new TestReplica(log, 1 << 13, send);
+    replica.commit(CHANGES);
+    let told = 0;
+    const untaken: number[] = [];
+    const reader = new WatchReader(
+      {
+        prefixes: [utf8('a')],
+        values: false,
+        after: 1,
+        changed: (_, bytes) => {
+          told++;
+          untaken.push(bytes);
+        },
+        nextEnd: () => undefined,
+        failed: (error) => t.fail(error.message),
+      },
+      () => [0],
+      () => 1,
+      new TestOutbox(send),
+    );
+    let challenges = 0;
+    const out = Float64Array.of(0);
+    for (; told < CHANGES && us < 60e6; us += 500) {
+      const now = instantAt(us);
+      for (; onWay.length > 0 && onWay[0]!.dueUs <= us; ) {
+        const { to, bytes } = onWay.shift()!;
+        if (to === 0) replica.service.onWatch(bytes, 0, CLIENT, now, 0);
+        else if (typeOf(bytes, 0) === Changes.type) reader.onChanges(bytes, 0, 0, now);
+        else {
+          challenges++;
+          reader.onLost(bytes, 0, 0, now);
+        }
+        reader.endTurn(now);
+      }
+      if (us % 50_000 === 0) reader.tick(now);
+      replica.service.tick(now);
+      do {
+        replica.service.push(now);
+        out[0] = Infinity;
+        replica.service.wakeBefore(out);
+      } while (out[0]! <= us);
+      for (const bytes of untaken.splice(0)) reader.taken(bytes);
+    }
+    const { service } = replica;
+    t.comment(`${roundTripMs} ms: ${us / 1e3} ms, ${service.told} told, ${challenges} challenges`);
+    t.equal(told, CHANGES, `${roundTripMs} ms`);
+    t.equal(service.told, CHANGES, `${roundTripMs} ms: each once`);
+    t.equal(service.forgotten, 0);
+    t.ok(us < 16 * 1000 * (roundTripMs + 5), `${us / 1e3} ms`);
+  }
+  t.end();
+});
+
+t.test('a client that stands still for longer than acknowledgements take: what was sent before counts', (t) => {
+  const one = oneReplica(1 << 12);
+  const { replica, log, sent } = one;
+  for (let i = 0; i < 900; i++) log.push(put(`a${i}`.padEnd(100)));
+  replica.commit(900);
+  const token = openWatch(one);
+  pushAll(one);
+  const last = lastOf(sent[sent.length - 1]!);
+  t.ok(last > 10);
+  sent.length = 0;
+  replica.service.tick(instantAt(RESEND_US + 1000));
+  replica.service.push(instantAt(RESEND_US + 1000));
+  const from = sent.length;
+  say(one, { token, after: last, prefixes: [] }, { us: RESEND_US + 2000 });
+  pushAll(one, RESEND_US + 2000);
+  t.equal(previousOf(sent[from]!), last, 'it goes on behind what the client has, not behind what was repeated');
+  const again = sent.length;
+  replica.service.tick(instantAt(2 * RESEND_US));
+  for (let us = RESEND_US + 3000; us < 3 * RESEND_US; us += 1000) replica.service.tick(instantAt(us));
+  pushAll(one, 3 * RESEND_US);
+  t.equal(sent.length, again, 'and gives the client twice that time');
+  t.end();
+});
+
+t.test('messages on their way to one watch: those beyond 256 count as one', (t) => {
+  const watch = new OpenWatch(1, 1, 1, 1, 1, new Uint8Array([0, 0]), 0, 0);
+  watch.window = 2 ** 32 - 1;
+  let sentBytes = 0;
+  let most = 0;
+  for (let us = 1; us < 60_000; us++) {
+    if (watch.room > 0) {
+      watch.seen++;
+      watch.sentSeen(70, us);
+      sentBytes += 70;
+    } else watch.acknowledge(watch.acknowledged + 1, 0, us);
+    most = Math.max(most, watch.onWay);
+  }
+  t.equal(most, SENT_MAX);
+  t.ok(watch.acknowledged > SENT_MAX);
+  watch.acknowledge(watch.told, 0, 60_000);
+  t.equal(watch.onWay, 0);
+  t.equal(watch.room, Math.min(1 << 20, FIRST_WINDOW_BYTES + sentBytes), 'all bytes count, up to 1 MiB');
+  t.end();
+});
+
+t.test('a turn sends to few, whoever waits', (t) => {
+  const one = oneReplica();
+  const { replica, log, sent } = one;
+  const WATCHED = 600;
+  for (let i = 0; i < WATCHED; i++) openWatch(one, { prefixes: ['k'] }, { from: CLIENT + i, owner: i });
+  pushAll(one);
+  log.push(put('k1'));
+  replica.commit(1);
+  const told = new Set<number>();
+  for (let us = 20_000; told.size < WATCHED && us < 60_000; us += 10) {
+    sent.length = 0;
+    replica.service.push(instantAt(us));
+    t.ok(sent.length <= TURN_MESSAGES, `${sent.length} messages`);
+    for (const { to } of sent) told.add(to);
+  }
+  t.equal(told.size, WATCHED, 'all in the end');
+  t.end();
+});
+
+t.test('watches in whose prefixes every change lies do not keep changes from others', (t) => {
+  const one = oneReplica(1 << 15);
+  const { replica, log, sent } = one;
+  const long = 'k'.repeat(760);
+  // One owner: as many prefixes of a key that changes all the time as its watches can have, and nothing is acknowledged.
+  const nested: string[][] = [];
+  for (let length = 1; length <= long.length; ) {
+    const prefixes: string[] = [];
+    for (let total = 0; prefixes.length < PREFIXES_MAX && length <= long.length && total + length <= 1024; length++) {
+      prefixes.push(long.slice(0, length));
+      total += length;
+    }
+    nested.push(prefixes);
+  }
+  const open = (id: number, us: number): void => {
+    const after = log.length + 1;
+    openWatch(one, { id, after, window: 0, prefixes: nested[id]! }, { us, from: 200 + (id >> 6), owner: 1 });
+  };
+  for (let id = 0; id < nested.length && id < WATCHES_PER_OWNER_MAX; id++) open(id, 0);
+  const token = openWatch(one, { prefixes: ['other'] }, { owner: 2 });
+  pushAll(one);
+  const out = Float64Array.of(0);
+  const bornUs: number[] = [];
+  let worstUs = 0;
+  let told = 0;
+  for (let us = 100; us < 1_000_000; us += 100) {
+    if (us % 200 === 0) log.push(put(long));
+    if (us % 10_000 === 0) {
+      log.push(put('other'));
+      bornUs.push(us);
+    }
+    replica.commit(log.length);
+    replica.service.tick(instantAt(us));
+    for (let turns = 0; turns < 50; turns++) {
+      replica.service.push(instantAt(us));
+      out[0] = Infinity;
+      replica.service.wakeBefore(out);
+      if (out[0]! > us) break;
+    }
+    let last = 0;
+    for (const { to, bytes } of sent.splice(0)) {
+      if (to === CLIENT && bytes.length > Changes.size) {
+        last = readIndex(bytes, Changes.at.last);
+        const count = (bytes.length - Changes.size) / (CHANGE_BYTES + 'other'.length);
+        for (let i = 0; i < count; i++) worstUs = Math.max(worstUs, us - bornUs.shift()!);
+        told += count;
+      } else if (reasonOf(bytes) === WatchLostReason.compacted) open(readI32(bytes, WatchLost.at.watch), us);
+    }
+    if (last > 0) say(one, { token, after: last, prefixes: [] }, { us, owner: 2 });
+  }
+  t.comment(`${told} told, ${worstUs} µs at most`);
+  t.ok(told >= 95, `${told} of 99`);
+  t.ok(worstUs < 50_000, `${worstUs} µs`);
+  t.end();
+});
+
+t.test('a recorded Watch of a watch that is open changes nothing', (t) => {
+  const one = oneReplica();
+  const { replica, sent } = one;
+  const token = openWatch(one, { prefixes: ['quiet'] });
+  pushAll(one);
+  sent.length = 0;
+  const recorded = [
+    watchBytes({ token, flags: WatchFlag.again, prefixes: [] }),
+    watchBytes({ token, window: 0, prefixes: [] }),
+    watchBytes({ token, flags: WatchFlag.end, prefixes: [] }),
+  ];
+  say(one, { token, prefixes: [] });
+  pushAll(one);
+  sent.length = 0;
+  let us = 0;
+  for (; us < FORGOTTEN_US + 100_000; us += 5000) {
+    if (us % 500_000 === 0) for (const bytes of recorded) replica.service.onWatch(bytes, 0, CLIENT, instantAt(us), 0);
+    if (us === 0) t.equal(replica.service.open, 1, 'it is not ended');
+    replica.service.tick(instantAt(us));
+    pushAll(one, us);
+  }
+  t.equal(bytesOf(sent), 0, 'nothing is sent');
+  t.equal(replica.service.open, 0, 'and it is forgotten in time');
   t.end();
 });

@@ -145,12 +145,16 @@ export interface WatchFields {
   readonly token?: number;
   readonly after?: number;
   readonly flags?: number;
+  readonly flight?: number;
   readonly window?: number;
   readonly prefixes?: readonly string[];
 }
 
+let saidCount = 0;
+
+/** Each counts one more than the one before. */
 export function watchBytes(fields: WatchFields): Uint8Array {
-  const { id = 1, token = 0, after = 1, flags = 0, window = 1 << 16, prefixes = [''] } = fields;
+  const { id = 1, token = 0, after = 1, flags = 0, flight = 0, window = 1 << 16, prefixes = [''] } = fields;
   const encoded = Buffer.concat(
     prefixes.flatMap((prefix) => [Buffer.from([prefix.length >> 8, prefix.length & 0xff]), utf8(prefix)]),
   );
@@ -158,6 +162,8 @@ export function watchBytes(fields: WatchFields): Uint8Array {
   begin(Watch, bytes, 0);
   writeI32(bytes, Watch.at.watch, id);
   writeI32(bytes, Watch.at.token, token);
+  writeI32(bytes, Watch.at.count, ++saidCount);
+  bytes[Watch.at.flight] = flight;
   bytes[Watch.at.flags] = flags;
   writeI32(bytes, Watch.at.window, window);
   writeIndex(bytes, Watch.at.after, after);

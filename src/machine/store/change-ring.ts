@@ -20,8 +20,6 @@ export interface WatchableStore {
   readonly revision: number;
   /** The agreed time at which the next key or lease ends, ms; 0 if none will. */
   readonly nextEnd: number;
-  /** The agreed time of the last operation, ms. */
-  readonly nowMs: number;
   /** The entry id of a key that has not ended, or -1. */
   find(key: Uint8Array, offset: number, length: number): number;
   /** The number of the last change of an entry. */

@@ -64,8 +64,8 @@ export class Interests<Watch extends Waiting> {
   }
 
   /**
-   * Gives the watches that wait for changes of this key, some perhaps twice; they no longer wait.
-   * @returns nodes and watches that were looked at
+   * Gives the watches that wait for changes of this key, each once; they no longer wait.
+   * @returns nodes that were looked at, and prefixes of the watches that were found
    */
   take(key: Uint8Array, length: number, into: (watch: Watch) => void): number {
     let node = this.root;
@@ -73,22 +73,20 @@ export class Interests<Watch extends Waiting> {
     let at = 0;
     const { found } = this;
     for (;;) {
-      for (const interest of node.waiting) {
-        interest.position = -1;
-        found.push(interest.watch as Watch);
+      while (node.waiting.length > 0) {
+        const { watch } = node.waiting[node.waiting.length - 1]!;
+        // Also from the nodes that are still to come.
+        for (const interest of watch.interests) unlist(interest);
+        found.push(watch as Watch);
+        looked += watch.interests.length;
       }
-      node.waiting.length = 0;
       const next = at < length ? node.children.get(key[at]!) : undefined;
       if (next === undefined || at + next.label.length > length || !begins(next.label, key, at)) break;
       at += next.label.length;
       node = next;
       looked++;
     }
-    for (const watch of found) {
-      for (const interest of watch.interests) unlist(interest);
-      into(watch);
-    }
-    looked += found.length;
+    for (const watch of found) into(watch);
     found.length = 0;
     return looked;
   }

@@ -13,6 +13,7 @@ interface Opening {
   readonly endpoint: number;
   readonly id: number;
   readonly token: number;
+  readonly givenUs: number;
 }
 
 export class Openings {
@@ -23,7 +24,7 @@ export class Openings {
   constructor(private readonly draw: () => number) {}
 
   /** The token to give; the same as before if the client asks again. */
-  tokenFor(group: number, endpoint: number, id: number): number {
+  tokenFor(group: number, endpoint: number, id: number, nowUs: number): number {
     const openings = this.groups.get(group) ?? [];
     this.groups.delete(group);
     this.groups.set(group, openings);
@@ -32,18 +33,16 @@ export class Openings {
     if (given !== undefined) return given.token;
     if (openings.length === OPENINGS_PER_OWNER) openings.shift();
     const token = this.draw();
-    openings.push({ endpoint, id, token });
+    openings.push({ endpoint, id, token, givenUs: nowUs });
     return token;
   }
 
-  /** True if this token was given for this watch. It is then used up. */
-  take(group: number, endpoint: number, id: number, token: number): boolean {
+  /** When this token was given for this watch, µs; it is then used up. −1: it was not. */
+  take(group: number, endpoint: number, id: number, token: number): number {
     const openings = this.groups.get(group);
     const index =
       openings?.findIndex((opening) => opening.id === id && opening.endpoint === endpoint && opening.token === token) ??
       -1;
-    if (index < 0) return false;
-    openings!.splice(index, 1);
-    return true;
+    return index < 0 ? -1 : openings!.splice(index, 1)[0]!.givenUs;
   }
 }

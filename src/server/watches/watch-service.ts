@@ -36,18 +36,26 @@ export const COMPARISONS_PER_SECOND = 2_000_000;
 export const COMPARISONS_BURST = 20_000;
 export const BYTES_PER_SECOND = 32 * 1024 * 1024;
 export const BYTES_BURST = 256 * 1024;
-/** In one turn: comparisons to find out who is to be told, comparisons to tell them, and datagrams. */
+/**
+ * To find out who is to be told there is an allowance of its own, so that owners who are told much do not spend it. Once it
+ * is spent, all are woken, and each watch looks for itself, at the expense of its owner.
+ */
+const SEARCH_PER_SECOND = 1_000_000;
+const SEARCH_BURST = 20_000;
+/**
+ * In one turn: comparisons to find out who is to be told, comparisons to tell them, messages, and their bytes. The last
+ * piece of work may go beyond: by the watches that one change finds, by a message.
+ */
 export const TURN_COMPARISONS = 256;
+export const TURN_MESSAGES = 16;
 const TURN_DATAGRAMS = 4;
 /** After this many comparisons, or a datagram, it is the next owner's turn. */
 const QUANTUM = 64;
 /** What a watch costs that has its turn, in comparisons. */
 const LEAST_COST = 8;
 
-/** A client may ask for a repetition this often. */
-export const AGAIN_US = 20_000;
 /** A sign of life is answered if nothing was told for this long. */
-const ANSWER_US = 100_000;
+const ANSWER_US = 20_000;
 /** Watches are looked after in turns: this many at once, this often. */
 const CHECKED_AT_ONCE = 64;
 const CHECK_US = 1_000;
@@ -104,6 +112,7 @@ export class WatchService {
   private readonly interests = new Interests<OpenWatch>();
   private readonly openings: Openings;
   private readonly comparisons = new Allowance(COMPARISONS_PER_SECOND, COMPARISONS_BURST);
+  private readonly search = new Allowance(SEARCH_PER_SECOND, SEARCH_BURST);
   private readonly bytes = new Allowance(BYTES_PER_SECOND, BYTES_BURST);
   private readonly key = new Uint8Array(KV_KEY_BYTES_MAX);
   private readonly roomBytes: number;
@@ -115,6 +124,8 @@ export class WatchService {
   private checkedUs = -Infinity;
   private hurriedUs = -Infinity;
   private cursor = 0;
+  /** Sent in this turn. */
+  private turnMessages = 0;
 
   /** @param draw 32 random bits, not 0 */
   constructor(
@@ -174,12 +185,12 @@ export class WatchService {
     if (reason !== 0) return this.lose(from, id, reason);
     const length = readU16(bytes, o + at.prefixes);
     const token = readI32(bytes, o + at.token);
-    if (length === 0 || !this.openings.take(group, from, id, token))
-      return this.challenge(from, id, this.openings.tokenFor(group, from, id));
+    const givenUs = length === 0 ? -1 : this.openings.take(group, from, id, token);
+    if (givenUs < 0) return this.challenge(from, id, this.openings.tokenFor(group, from, id, now.monotonicUs));
     const prefixes = bytes.slice(o + Watch.size, o + Watch.size + length);
     // What is not committed has not been seen by anybody, whatever a client says.
     const seen = Math.min(after, this.committedRevision);
-    const watch = new OpenWatch(from, id, token, owner, group, prefixes, seen);
+    const watch = new OpenWatch(from, id, token, owner, group, prefixes, seen, now.monotonicUs - givenUs);
     this.remember(watch);
     this.hear(watch, bytes, o, now);
   }
@@ -189,15 +200,17 @@ export class WatchService {
     if (readI32(bytes, o + at.token) !== watch.token) return this.challenge(watch.endpoint, watch.id, watch.token);
     const flags = bytes[o + at.flags]!;
     const after = readIndex(bytes, o + at.after);
+    const count = readI32(bytes, o + at.count) >>> 0;
+    // Somebody recorded it, or a later one overtook it.
+    if (count <= watch.count || after < watch.acknowledged) return;
+    watch.count = count;
     if ((flags & WatchFlag.end) !== 0) return this.forget(watch);
     this.leaveWaiting(watch);
     watch.flags = flags;
     watch.window = readI32(bytes, o + at.window) >>> 0;
     watch.heardUs = now.monotonicUs;
-    watch.acknowledge(after, now.monotonicUs);
-    // One that was overtaken by an acknowledgement asks for nothing any more.
-    const isAgain =
-      (flags & WatchFlag.again) !== 0 && after >= watch.acknowledged && now.monotonicUs - watch.repeatedUs >= AGAIN_US;
+    watch.acknowledge(after, bytes[o + at.flight]!, now.monotonicUs);
+    const isAgain = (flags & WatchFlag.again) !== 0 && watch.mayRepeat(now.monotonicUs);
     if ((isAgain && watch.repeat(now.monotonicUs)) || now.monotonicUs - watch.toldUs >= ANSWER_US)
       watch.mustTell = true;
     this.enqueue(watch);
@@ -207,16 +220,19 @@ export class WatchService {
   push(now: Instant): void {
     if (this.all.length === 0) return;
     this.comparisons.refill(now.monotonicUs);
+    this.search.refill(now.monotonicUs);
     this.bytes.refill(now.monotonicUs);
     const committed = this.replica.committed();
     if (committed !== this.pushedTo || this.isLagging) this.advance(committed);
     if (now.monotonicUs < this.stalledUntilUs) return;
     const leastComparisons = this.comparisons.left - TURN_COMPARISONS;
     const leastBytes = this.bytes.left - TURN_DATAGRAMS * this.datagramBytes;
+    this.turnMessages = 0;
     while (
       this.ready.length > 0 &&
       this.comparisons.left > Math.max(0, leastComparisons) &&
       this.bytes.left > Math.max(0, leastBytes) &&
+      this.turnMessages < TURN_MESSAGES &&
       now.monotonicUs >= this.stalledUntilUs
     ) {
       const owner = this.ready.shift()!;
@@ -241,7 +257,9 @@ export class WatchService {
 
   /** Lowers `out[0]` to the time at which there is work again, monotonic µs. */
   wakeBefore(out: Float64Array): void {
-    if (this.all.length === 0 || (this.ready.length === 0 && !this.isLagging)) return;
+    if (this.all.length === 0) return;
+    if (this.isLagging) out[0] = Math.min(out[0]!, this.search.readyUs);
+    if (this.ready.length === 0) return;
     out[0] = Math.min(out[0]!, Math.max(this.comparisons.readyUs, this.bytes.readyUs, this.stalledUntilUs));
   }
 
@@ -252,23 +270,34 @@ export class WatchService {
     const { changes } = store;
     this.pushedTo = committed;
     if (this.frontier < changes.floor) {
-      for (const watch of this.all) this.wake(watch);
+      this.wakeAll();
       // S: a floor that may be undone is not what anybody has seen. Those who wait have lost changes nevertheless.
       if (changes.floorIndex > committed) return void (this.isLagging = false);
       this.frontier = changes.floor;
     }
     const { key, wake } = this;
+    const end = changes.behind(committed);
     let next = changes.after(this.frontier);
-    let left = Math.min(TURN_COMPARISONS, this.comparisons.left);
+    let left = Math.min(TURN_COMPARISONS, this.search.left);
     const begun = left;
-    for (; left > 0 && next < changes.count && changes.indexOf(next) <= committed; next++) {
+    for (; left > 0 && next < end; next++) {
       const length = changes.keyLength(next);
       changes.copyKey(next, key, 0);
       left -= this.interests.take(key, length, wake);
       this.frontier = changes.revisionOf(next);
     }
-    this.comparisons.left -= begun - left;
-    this.isLagging = next < changes.count && changes.indexOf(next) <= committed;
+    this.search.left -= begun - left;
+    this.isLagging = next < end;
+    if (!this.isLagging || begun <= 0 || this.search.left > 0) return;
+    this.wakeAll();
+    this.frontier = changes.revisionOf(end - 1);
+    this.isLagging = false;
+  }
+
+  /** Each looks for itself whether anything that it waits for was changed. */
+  private wakeAll(): void {
+    this.search.left -= this.all.length;
+    for (const watch of this.all) this.wake(watch);
   }
 
   /** The revision that is known here to be committed; −1: the changes that would tell are no longer there. */
@@ -320,6 +349,8 @@ export class WatchService {
     writeI32(bytes, o + Watch.at.view, replica.view());
     writeI32(bytes, o + Watch.at.watch, 0);
     writeI32(bytes, o + Watch.at.token, 0);
+    writeI32(bytes, o + Watch.at.count, 0);
+    bytes[o + Watch.at.flight] = 0;
     bytes[o + Watch.at.flags] = WatchFlag.hurry;
     writeI32(bytes, o + Watch.at.window, 0);
     writeIndex(bytes, o + Watch.at.after, 0);
@@ -441,17 +472,15 @@ export class WatchService {
     writeI32(bytes, o + Changes.at.view, replica.view());
     writeI32(bytes, o + Changes.at.watch, watch.id);
     bytes[o + Changes.at.primary] = replica.isPrimary() ? 1 : 0;
+    bytes[o + Changes.at.flight] = watch.flight;
     writeIndex(bytes, o + Changes.at.previous, watch.told);
     writeIndex(bytes, o + Changes.at.last, watch.seen);
-    writeIndex(bytes, o + Changes.at.time, store.nowMs);
     writeIndex(bytes, o + Changes.at.nextEnd, store.nextEnd);
     writeU16(bytes, o + Changes.at.changes, length - Changes.size);
     outbox.commit(length);
     this.bytes.left -= length;
-    if (!isEmpty) watch.send(watch.seen, length, now.monotonicUs);
-    watch.told = watch.seen;
-    watch.toldUs = now.monotonicUs;
-    watch.mustTell = false;
+    this.turnMessages++;
+    watch.sentSeen(isEmpty ? 0 : length, now.monotonicUs);
     return at;
   }
 
@@ -515,6 +544,7 @@ export class WatchService {
     writeI32(bytes, o + WatchLost.at.token, token);
     writeIndex(bytes, o + WatchLost.at.oldest, this.store?.changes.floor ?? 0);
     outbox.commit(WatchLost.size);
+    this.turnMessages++;
   }
 }
 
