@@ -101,16 +101,19 @@ const BROKEN: Readonly<Record<string, (s: ReturnType<typeof scene>) => void>> = 
   'the log that takes the place of another is whole': ({ member }) => {
     const { installation } = member.core['viewChanges'];
     installation['transfer'].staged.beginBehind(member.state.log.lastIndex, 1, 2);
-    installation['takeUp']({
-      view: 1,
-      logView: 0,
-      source: 0,
-      lastIndex: member.state.log.lastIndex,
-      chainHi: 3,
-      chainLo: 4,
-      committed: 0,
-      claims: [],
-    });
+    installation['takeUp'](
+      {
+        view: 1,
+        logView: 0,
+        source: 0,
+        lastIndex: member.state.log.lastIndex,
+        chainHi: 3,
+        chainLo: 4,
+        committed: 0,
+        claims: [],
+      },
+      Infinity,
+    );
   },
   'a log is cut only behind a snapshot of committed state': ({ member }) =>
     member.state['cut'](member.state.log.lastIndex),

@@ -12,6 +12,8 @@ import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 
 /** Most runs in which a rollback and an installation are looked for. */
 const FURTHER_SEEDS = 200;
+/** From here on one is soon found whose state is taken back in the middle of a snapshot. */
+const FURTHER_FROM = 201;
 
 /** What became of snapshots that were unfinished at the end of some turn. */
 interface Seen {
@@ -79,7 +81,11 @@ t.test('snapshots in pieces end in every way, and no rule breaks', (t) => {
       );
     }
   // A state that is taken back or replaced while a snapshot of it is taken is rare.
-  for (let seed = 1; seed <= FURTHER_SEEDS && (seen.rolledBack === 0 || seen.installed === 0); seed++) {
+  for (
+    let seed = FURTHER_FROM;
+    seed < FURTHER_FROM + FURTHER_SEEDS && (seen.rolledBack === 0 || seen.installed === 0);
+    seed++
+  ) {
     const { failure } = simulate({
       seed,
       replicas: 3,

@@ -64,6 +64,8 @@ export class Execution {
   committed = 0;
   /** A stable snapshot of what was executed here, not one from elsewhere; the code that compares it takes it away. */
   comparable: Snapshot | undefined;
+  /** While the log is less full than this, no snapshot is begun that is due. */
+  snapshotFill = 0;
   /** How often the state was replaced by another replica's. */
   installs = 0;
   /** Hears when the machine begins to give its whole state at once, and when that is over. */
@@ -189,7 +191,7 @@ export class Execution {
   /** Ends a turn: takes the snapshot after the last executed entry, if one is due. */
   takeDueSnapshot(): void {
     if (this.executed !== this.snapshotAt) return;
-    this.beginSnapshot();
+    if (this.snapshotFill === 0 || this.log.fill() >= this.snapshotFill) this.beginSnapshot();
     this.aim();
   }
 

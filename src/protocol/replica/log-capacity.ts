@@ -7,6 +7,9 @@
  * its cost, and at the latest at SNAPSHOT_FILL_MAX, because the rest has to be kept free. If the log is on disk, so is
  * each snapshot, and SNAPSHOT_FILL_MAX counts alone.
  *
+ * A replica that got its state from another one is in no haste: it has a snapshot, of that state. Until it has caught up it
+ * takes one at SNAPSHOT_FILL_MAX at the earliest (catch-up.ts), and has its time for the log.
+ *
  * A snapshot in pieces (snapshot-pace.ts) begins when it is due; at LAST_FILL it is finished, whatever that takes.
  *
  * Replicas take snapshots at indexes that all of them choose alike, so that they can be compared (state-digests.ts):
@@ -19,7 +22,7 @@ import type { Log } from '../log/log.js';
 
 const SNAPSHOT_TIMES = 4;
 const SNAPSHOT_FILL_MIN = 1 / 16;
-const SNAPSHOT_FILL_MAX = 0.5;
+export const SNAPSHOT_FILL_MAX = 0.5;
 /**
  * Entries that are kept in front of the snapshot for replicas that are a little behind: this part of what makes a
  * snapshot due, and less where one was due only at SNAPSHOT_FILL_MAX. A spare that is always handed a snapshot has no

@@ -595,7 +595,7 @@ export class ReplicaState {
       'a log is cut only behind a snapshot of committed state',
     );
     this.log.cut(index);
-    if (this.storage.keepsLog) this.out.markLog();
+    if (this.storage.keepsLog) this.markLogChanged();
   }
 
   // What a view leaves open. All of it is volatile, and decides only when something is sent.
@@ -640,7 +640,7 @@ export class ReplicaState {
   /** The last turn of a life: writes how far the log is committed by now, which by itself marks no turn. */
   markCommitted(): void {
     // A replica that was stopped while it asked who it is stores nothing: what is durable says that there was a start.
-    if (this.storage.keepsLog && !this.starting) this.out.markLog();
+    if (this.storage.keepsLog && !this.starting) this.markLogChanged();
   }
 
   /** The storage made everything up to `token` durable. */
@@ -669,7 +669,12 @@ export class ReplicaState {
   private markLog(from: number): void {
     if (!this.storage.keepsLog) return;
     this.batch.mark(from);
-    this.out.markLog();
+    this.markLogChanged();
+  }
+
+  /** A log that is taken up in slices is of no use before it is whole, and nothing waits for it until then. */
+  private markLogChanged(): void {
+    if (this.presentStatus !== ReplicaStatus.recovering) this.out.markLog();
   }
 
   /** Tells logs, traces and checks what happened. Off the fast path only. */

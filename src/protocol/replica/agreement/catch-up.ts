@@ -9,6 +9,7 @@
 import type { Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
 import { FetchSeries } from '../fetch-series.js';
+import { SNAPSHOT_FILL_MAX } from '../log-capacity.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { Sender } from '../replica-sender.js';
 import type { TransferSender } from '../transfer-sender.js';
@@ -53,6 +54,7 @@ export class CatchUp {
     this.behindIndex = 0;
     this.doubtUs = Infinity;
     this.orderHeardUs = -Infinity;
+    this.state.execution.snapshotFill = 0;
     this.state.forgetDifference();
   }
 
@@ -90,6 +92,7 @@ export class CatchUp {
   /** The primary's log ends at `lastIndex` and is committed up to `committed`. */
   hear(lastIndex: number, committed: number, now: Instant): void {
     const { state } = this;
+    if (committed <= state.synced) state.execution.snapshotFill = 0;
     if (!state.isMember) {
       if (committed > state.synced) this.fetch(now);
     } else if (lastIndex > state.log.lastIndex) {
@@ -207,6 +210,7 @@ export class CatchUp {
     this.fetching = false;
     this.fetchFailures = 0;
     this.giver = giver;
+    this.state.execution.snapshotFill = SNAPSHOT_FILL_MAX;
   }
 
   /** A Chunk of the entries behind `base` is part of the answers that are awaited from `from`, and not the next one. */

@@ -105,6 +105,7 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
   wakeBefore(out: Float64Array): void {
     const { state } = this;
     if (state.removed) return;
+    out[0] = Math.min(out[0]!, this.viewChanges.installation.nextSliceAtUs);
     if (this.probing) {
       out[0] = Math.min(out[0]!, this.round.sentUs + this.patience.windowUs());
       return;

@@ -8,6 +8,9 @@
  * the primary's. Until it has all of it, its own log stays as it is, because its vote still stands for that one if the view
  * does not start. So the other log is staged apart (log-transfer.ts), and takes effect in one step, when its last chain is
  * the one that was asked for.
+ *
+ * A replica that lost its log has none that a vote could stand for, and serves nothing. It takes up a staged log in slices,
+ * one a turn, committed entries first, so that it answers probes and its operator meanwhile.
  */
 import { ReplicaStatus, SnapshotOffer } from '../../../wire/messages.js';
 import { readI32 } from '../../../wire/u64.js';
@@ -15,6 +18,7 @@ import type { Hasher, Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
 import type { Contradictions } from '../contradictions.js';
 import { invariant } from '../../invariant.js';
+import { SNAPSHOT_FILL_MAX } from '../log-capacity.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { TransferSender } from '../transfer-sender.js';
 import { readOffer, type Offered } from './arriving-snapshot.js';
@@ -24,8 +28,16 @@ import type { Claim } from './votes.js';
 /** A snapshot that is offered in a running view is committed there, so nothing has to be claimed of it. */
 const NO_CLAIMS: readonly Claim[] = [];
 
+/** A slice has about as many bytes of entries as this many answers of a transfer. */
+const SLICE_ANSWERS = 4;
+/** Between two slices, µs: the host looks for messages. */
+const BETWEEN_SLICES_US = 1;
+
 export class Installation implements TransferListener {
   private readonly transfer: LogTransfer;
+  /** Staged entries that were taken up; −1: they are not being taken up. */
+  private taken = -1;
+  private nextSliceUs = 0;
 
   /**
    * @param installed called when the target's log is in place; if it came behind a snapshot, the last argument is true
@@ -56,8 +68,14 @@ export class Installation implements TransferListener {
     return this.target === undefined ? Infinity : this.transfer.pace.askAgainUs;
   }
 
+  /** Monotonic µs at which the next slice is taken up. */
+  get nextSliceAtUs(): number {
+    return this.taken < 0 ? Infinity : this.nextSliceUs;
+  }
+
   tick(now: Instant): void {
-    this.transfer.tick(now);
+    if (this.taken < 0) this.transfer.tick(now);
+    else if (now.monotonicUs >= this.nextSliceUs) this.takeUpMore(now);
   }
 
   forgive(gapUs: number): void {
@@ -76,6 +94,7 @@ export class Installation implements TransferListener {
 
   /** Gives up the transfer. The next one may go on with its snapshot. */
   abandon(): void {
+    this.taken = -1;
     this.transfer.pause();
   }
 
@@ -84,6 +103,7 @@ export class Installation implements TransferListener {
     const { state, transfer } = this;
     const { log } = state;
     invariant(!state.isPrimary, 'the primary of a running view takes up no other log');
+    this.taken = -1;
     transfer.begin(target, now);
     state.transition(
       'install',
@@ -99,7 +119,7 @@ export class Installation implements TransferListener {
           return;
       }
       transfer.staged.beginBehind(target.lastIndex, target.chainHi, target.chainLo);
-      this.whole(now);
+      transfer.whole(now);
       return;
     }
     transfer.stageBehindCommitted();
@@ -154,7 +174,7 @@ export class Installation implements TransferListener {
     return false;
   }
 
-  /** Puts the staged log in place of the own one, unless it contradicts what is committed here. */
+  /** Begins to put the staged log in place of the own one, unless it contradicts what is committed here. */
   whole(now: Instant): void {
     const { state, transfer } = this;
     const target = this.target!;
@@ -181,9 +201,39 @@ export class Installation implements TransferListener {
       transfer.refuseSnapshot(fault, now);
       return;
     }
-    this.takeUp(target);
+    if (snapshot !== undefined) {
+      transfer.tookSnapshot();
+      // Until it has caught up (catch-up.ts).
+      state.execution.snapshotFill = SNAPSHOT_FILL_MAX;
+    }
+    this.taken = 0;
+    if (snapshot === undefined || !this.isInSlices) this.takeUpMore(now);
+    else this.wait(now);
+  }
+
+  /** The own log is no replica's vote. */
+  private get isInSlices(): boolean {
+    return this.state.status === ReplicaStatus.recovering;
+  }
+
+  private takeUpMore(now: Instant): void {
+    const { state, transfer } = this;
+    const target = this.target!;
+    const slice = SLICE_ANSWERS * state.config.limits.chunkBytes;
+    if (!this.takeUp(target, this.isInSlices ? slice : Infinity)) {
+      this.wait(now);
+      return;
+    }
+    const isBehindSnapshot = transfer.staged.snapshot !== undefined;
+    this.taken = -1;
     transfer.drop();
-    this.installed(target, now, snapshot !== undefined);
+    this.installed(target, now, isBehindSnapshot);
+  }
+
+  /** The next slice has its own turn. */
+  private wait(now: Instant): void {
+    this.transfer.pace.progressed(now);
+    this.nextSliceUs = now.monotonicUs + BETWEEN_SLICES_US;
   }
 
   /**
@@ -192,21 +242,24 @@ export class Installation implements TransferListener {
    */
   private contradiction(target: Target): string | undefined {
     const { committed, log } = this.state;
-    const { snapshot, entries, baseIndex } = this.transfer.staged;
+    const { staged } = this.transfer;
+    const { snapshot, baseIndex } = staged;
     if (target.lastIndex < committed)
       return `has a log of ${target.lastIndex} entries for a view that has to hold the ${committed} entries committed here`;
     if (snapshot !== undefined && snapshot.index < committed)
       return `sends the snapshot of ${snapshot.index}, and ${committed} entries are committed here`;
-    for (let i = 0, index = baseIndex + 1; index <= committed && i < entries.length; i++, index++) {
-      const entry = entries[i]!;
-      if (log.has(index) && !log.equalsEntry(index, entry, 0, entry.length))
+    for (let i = 0, index = baseIndex + 1; index <= committed && i < staged.length; i++, index++) {
+      if (log.has(index) && !log.equalsEntry(index, staged.blockOf(i), staged.offsetOf(i), staged.lengthOf(i)))
         return `sends another entry ${index} than the one that is committed here`;
     }
     return undefined;
   }
 
-  /** Replaces the own entries that differ from the staged ones, and those behind. */
-  private takeUp(target: Target): void {
+  /**
+   * Replaces the own entries that differ from the staged ones, and those behind. False when more is left than this many
+   * bytes: then what was taken up is committed as far as that is known, and executed.
+   */
+  private takeUp(target: Target, sliceBytes: number): boolean {
     const { state } = this;
     const { log } = state;
     const { staged } = this.transfer;
@@ -216,23 +269,13 @@ export class Installation implements TransferListener {
       staged.endsWith(target.lastIndex, target.chainHi, target.chainLo),
       'the log that takes the place of another is whole',
     );
-    let index = staged.baseIndex;
-    for (const entry of staged.entries) {
-      // Entries that were committed meanwhile are the same, and may be cut already.
-      if (index < state.committed || (log.has(index + 1) && log.equalsEntry(index + 1, entry, 0, entry.length))) {
-        index++;
-        continue;
-      }
-      state.truncate(index);
-      if (!state.appendStored(entry, 0, entry.length)) {
-        // What is committed goes behind a snapshot. The rest stands in the source's log, whose base is committed too, so it
-        // fits.
-        state.commitTo(Math.min(target.committed, index));
-        state.makeRoom();
-        invariant(state.appendStored(entry, 0, entry.length), 'a staged log fits the log that it is installed in');
-      }
-      state.counters[Counter.entries_fetched]!++;
-      index++;
+    for (let left = sliceBytes; this.taken < staged.length && left > 0; this.taken++) {
+      left -= staged.lengthOf(this.taken);
+      this.takeUpEntry(target, this.taken);
+    }
+    if (this.taken < staged.length) {
+      state.commitTo(Math.min(target.committed, staged.baseIndex + this.taken));
+      return false;
     }
     state.truncate(target.lastIndex);
     invariant(
@@ -243,5 +286,28 @@ export class Installation implements TransferListener {
       state.committed >= committedBefore && state.committed <= log.lastIndex,
       'the installed log holds every entry that was committed here',
     );
+    return true;
+  }
+
+  /** Staged entry `i`. */
+  private takeUpEntry({ committed }: Target, i: number): void {
+    const { state } = this;
+    const { log } = state;
+    const { staged } = this.transfer;
+    const index = staged.baseIndex + i;
+    const bytes = staged.blockOf(i);
+    const offset = staged.offsetOf(i);
+    const length = staged.lengthOf(i);
+    // Entries that were committed meanwhile are the same, and may be cut already.
+    if (index < state.committed || (log.has(index + 1) && log.equalsEntry(index + 1, bytes, offset, length))) return;
+    state.truncate(index);
+    if (!state.appendStored(bytes, offset, length)) {
+      // What is committed goes behind a snapshot. The rest stands in the source's log, whose base is committed too, so it
+      // fits.
+      state.commitTo(Math.min(committed, index));
+      state.makeRoom();
+      invariant(state.appendStored(bytes, offset, length), 'a staged log fits the log that it is installed in');
+    }
+    state.counters[Counter.entries_fetched]!++;
   }
 }

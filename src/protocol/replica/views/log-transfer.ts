@@ -42,7 +42,7 @@ export interface Target {
 export interface TransferListener {
   /** The staged part ends elsewhere now. False when it must not go on: the transfer was dropped. */
   staged(now: Instant): boolean;
-  /** The target is staged, up to its last chain. */
+  /** The target is staged, up to its last chain. Nothing more is asked for. */
   whole(now: Instant): void;
 }
 
@@ -59,6 +59,8 @@ export class LogTransfer {
   /** The snapshot of a transfer that was given up, or what had come of it, and its source, which may be asked again. */
   private kept: ArrivingSnapshot | undefined;
   private keptFrom = -1;
+  /** Everything has come. */
+  private isStaged = false;
 
   constructor(
     private readonly state: ReplicaState,
@@ -89,6 +91,7 @@ export class LogTransfer {
       if (snapshot === this.arrived) this.staged.releaseRestore();
     }
     this.target = undefined;
+    this.isStaged = false;
     this.staged.clear();
     this.arriving = undefined;
     this.arrived = undefined;
@@ -110,6 +113,7 @@ export class LogTransfer {
   }
 
   tick(now: Instant): void {
+    if (this.isStaged) return;
     if (this.target !== undefined) {
       if (this.pace.mayAskAgain(now)) this.ask(now, true);
     } else if (this.kept !== undefined && now.monotonicUs - this.pace.progressUs >= KEPT_US) {
@@ -164,7 +168,7 @@ export class LogTransfer {
     const at = Chunk.at;
     if (!this.isMine(readI32(bytes, o + at.view), readI32(bytes, o + at.logView), from)) return false;
     // Entries before the snapshot that arrives are of no use, and those behind it are asked for later.
-    if (this.arriving === undefined) this.takeChunk(bytes, o, now);
+    if (this.arriving === undefined && !this.isStaged) this.takeChunk(bytes, o, now);
     return true;
   }
 
@@ -200,7 +204,7 @@ export class LogTransfer {
       // not come.
       else if (isLast && bytes[o + at.series] === 0 && !this.early.hasBeyond(staged.endIndex)) this.ask(now);
     } else if (staged.endsWith(target.lastIndex, target.chainHi, target.chainLo)) {
-      this.listener.whole(now);
+      this.whole(now);
     } else {
       this.fail(`chain of ${target.lastIndex} is not the one asked for`);
     }
@@ -236,6 +240,19 @@ export class LogTransfer {
     return true;
   }
 
+  /** All of the target is staged. */
+  whole(now: Instant): void {
+    this.isStaged = true;
+    this.early.clear();
+    this.listener.whole(now);
+  }
+
+  /** The staged snapshot is installed: its bytes are of no use to a transfer any more. */
+  tookSnapshot(): void {
+    this.arrived = undefined;
+    this.staged.releaseRestore();
+  }
+
   private fail(why: string): void {
     this.state.transition('install-failed', why);
     this.drop();
@@ -244,7 +261,7 @@ export class LogTransfer {
   /** The source no longer has the entries: its snapshot comes first. */
   onSnapshotOffer(bytes: Uint8Array, o: number, from: number, offered: Offered, now: Instant): void {
     const at = SnapshotOffer.at;
-    if (!this.isMine(readI32(bytes, o + at.view), readI32(bytes, o + at.logView), from)) return;
+    if (this.isStaged || !this.isMine(readI32(bytes, o + at.view), readI32(bytes, o + at.logView), from)) return;
     const target = this.target!;
     const { index, chainHi, chainLo } = offered;
     if (index <= this.staged.endIndex || !isTransferable(offered)) return;
@@ -337,7 +354,7 @@ export class LogTransfer {
     }
     this.staged.beginBehindSnapshot({ ...snapshot, digest }, arrived.restore);
     if (!this.listener.staged(now)) return;
-    if (snapshot.index === lastIndex) this.listener.whole(now);
+    if (snapshot.index === lastIndex) this.whole(now);
     else this.ask(now);
   }
 
@@ -350,6 +367,7 @@ export class LogTransfer {
     const { offered } = this.arrived!;
     const { source } = this.target!;
     this.arrived = undefined;
+    this.isStaged = false;
     this.unusable.impossible(source, offered);
     this.contradictions.impossible(source, `sends a snapshot of ${offered.index} that cannot be one: ${fault}`, now);
     state.transition(

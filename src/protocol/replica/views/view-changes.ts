@@ -159,6 +159,8 @@ export class ViewChanges {
     )
       return true;
     if (lastIndex < state.committed) {
+      // An older Sync of the view whose log was being taken up.
+      if (state.status === ReplicaStatus.recovering) return true;
       this.contradictions.impossible(
         from,
         `starts view ${view} with a log of ${lastIndex} entries, and ${state.committed} are committed here`,
