@@ -386,10 +386,16 @@ t.test('what is exported is used elsewhere; a type may only be part of what is',
 });
 
 /**
- * Where the wall clock is read: to show a time to people, as the clock that `realtime-js` is, and to compare it with the
- * timestamps of a backup. It is set at times; a duration by it may take an hour, or none.
+ * Where the wall clock is read: to show a time to people, as the clock that `realtime-js` is, to compare it with the
+ * timestamps of a backup, and to notice that the host was suspended. It is set at times; a duration by it may take an hour, or none.
  */
-const WALL_CLOCK = ['cli/backup.ts', 'cli/main.ts', 'clock/javascript-clock.ts', 'host/logger.ts'];
+const WALL_CLOCK = [
+  'cli/backup.ts',
+  'cli/main.ts',
+  'client/lease-clock.ts',
+  'clock/javascript-clock.ts',
+  'host/logger.ts',
+];
 
 t.test('no duration is measured by the wall clock', (t) => {
   const readers = sources

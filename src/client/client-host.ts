@@ -15,6 +15,7 @@ import { NO_OWNER, ownedSessionLo } from '../protocol/log/session-owner.js';
 import { ClientSessions } from '../protocol/client/client-sessions.js';
 import { ClockJudge, type ClientClockReport } from './clock-judge.js';
 import { Diagnosis } from './diagnosis.js';
+import { SuspensionWatch, systemMs } from './lease-clock.js';
 import { WatchReader, type WatchRequest } from './watch-reader.js';
 import { FollowedMembers } from './followed-members.js';
 import { AddressBook } from '../host/address-book.js';
@@ -121,6 +122,10 @@ export class ClientHost {
   readonly diagnosis: Diagnosis;
   private readonly members: FollowedMembers;
   private readonly watches = new Set<WatchReader>();
+  private readonly suspensions = new SuspensionWatch({
+    monotonicMs: () => performance.now(),
+    dateMs: systemMs,
+  });
   private watchTimer: NodeJS.Timeout | undefined;
   /** The first session is being registered. */
   private connecting = true;
@@ -150,6 +155,7 @@ export class ClientHost {
     this.diagnosis = new Diagnosis(cluster, loop, this.sessions, this.members, logger);
     this.judgeTimer = setInterval(() => {
       this.judge.judge();
+      this.suspensions.look();
       this.diagnosis.look(this.nowUs());
       if (!this.connecting) this.diagnosis.sayLists();
     }, JUDGE_INTERVAL_MS);
@@ -353,24 +359,39 @@ export class ClientHost {
   }
 
   /**
-   * How far the clock of a replica may be ahead of `readingMs`, ms: the furthest of those that were heard in the last two
-   * seconds, with half of the round trip. One that is off by more than 100 ms from a majority that agrees is left out: it
-   * does not stay primary. If none was heard: what this clock's source states as its error, twice. Undefined: it states
-   * none, or counts from this host's start.
+   * How far the clock of a replica may be ahead of `readingMs`, ms, as the replies of the last two seconds tell: the
+   * furthest replica counts, with half of the round trip. One that is off by more than 100 ms from a majority that agrees
+   * is left out: it does not stay primary. Undefined: none was heard.
+   * @param baseMs `readingMs` less the monotonic clock now: replies from before the clock was set back are corrected
    */
-  aheadMs(): number | undefined {
+  heardAheadMs(baseMs: number): number | undefined {
     const { core } = this.sessions;
     const { offsets } = core.clock;
-    const agreed = core.majorityOfClocks(this.nowUs());
+    const baseUs = baseMs * 1e3;
+    const agreed = core.majorityOfClocks(this.nowUs(), baseUs);
     let aheadUs = -Infinity;
     for (const { slot } of this.members.hosts) {
-      const offsetUs = offsets.offsetUs(slot);
+      const offsetUs = offsets.offsetByUs(slot, baseUs);
       if (Number.isNaN(offsetUs) || (agreed !== undefined && Math.abs(offsetUs - agreed[0]) > OFF_US)) continue;
       aheadUs = Math.max(aheadUs, offsetUs + offsets.roundTripUs(slot) / 2);
     }
-    if (aheadUs > -Infinity) return aheadUs / 1e3;
+    return aheadUs > -Infinity ? aheadUs / 1e3 : undefined;
+  }
+
+  /** What this clock's source states as its error, twice, ms. Undefined: it states none, or counts from the host's start. */
+  statedAheadMs(): number | undefined {
     const { errorNs } = this.clock.quality;
     return errorNs === null || this.clock.epoch === 'boot' ? undefined : (2 * errorNs) / 1e6;
+  }
+
+  /** LeaseClock.suspendedMs. */
+  suspendedMs(): number {
+    return this.suspensions.look();
+  }
+
+  /** Stamps from now on as the replies that were heard tell, without waiting for the next regular judgement. */
+  judgeClock(): void {
+    this.judge.judge();
   }
 
   /**

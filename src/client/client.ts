@@ -13,7 +13,7 @@ import { Outcome } from '../protocol/contract.js';
 import { ReplyStatus } from '../wire/messages.js';
 import { checkInteger, checkKeys, optionNames, show } from '../host/options.js';
 import { aborted, CLIENT_HOST_OPTION_NAMES, ClientHost, type ClientHostOptions } from './client-host.js';
-import type { LeaseClock } from './lease-clock.js';
+import { systemMs, type LeaseClock } from './lease-clock.js';
 import type { WatchRequest } from './watch-reader.js';
 import { clientMetrics, DURATION_BOUNDS_US } from './client-metrics.js';
 import { clientStats, type ClientStats } from './client-stats.js';
@@ -95,7 +95,11 @@ export function leaseClockOf(client: Client): LeaseClock {
   return {
     monotonicMs: () => host.nowUs() / 1000,
     wallMs: () => host.readingMs(),
-    aheadMs: () => host.aheadMs(),
+    dateMs: systemMs,
+    heardAheadMs: (baseMs) => host.heardAheadMs(baseMs),
+    statedAheadMs: () => host.statedAheadMs(),
+    suspendedMs: () => host.suspendedMs(),
+    correct: () => host.judgeClock(),
     after: (ms, run) => {
       const timer = setTimeout(run, ms).unref();
       return () => clearTimeout(timer);
@@ -107,7 +111,10 @@ export function leaseClockOf(client: Client): LeaseClock {
 export class Client {
   static {
     hostOf = (client) => client.host;
-    whenClosed = (client, run) => void client.closeListeners.push(run);
+    whenClosed = (client, run) => {
+      if (client.isClosed || client.failure !== undefined) run();
+      else client.closeListeners.push(run);
+    };
   }
 
   /** By lane. */

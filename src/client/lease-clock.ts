@@ -1,29 +1,82 @@
 /** What a holder of a lease knows of time: see lease.ts. */
 export interface LeaseClock {
-  /** ms; goes on while the process is stopped. */
+  /** ms; goes on while the process is stopped, but not while the host is suspended. */
   monotonicMs(): number;
   /** This host's clock as it is read, ms. */
   wallMs(): number;
-  /** How far the clock of a replica may be ahead of `wallMs` now, ms. Undefined: nothing tells. */
-  aheadMs(): number | undefined;
+  /** The system's clock, ms: it goes on while the host is suspended, also where `wallMs` does not. */
+  dateMs(): number;
+  /**
+   * How far the clock of a replica may be ahead of `wallMs` now, ms, as recent replies tell. Undefined: none was heard.
+   * @param baseMs `wallMs` less `monotonicMs` now: a reply from before the host's clock was set back is corrected by it
+   */
+  heardAheadMs(baseMs: number): number | undefined;
+  /** The same as the clock's source states it. Undefined: it states nothing. */
+  statedAheadMs(): number | undefined;
+  /**
+   * When a suspension of the host, or a step forward of the system's clock, was noticed last, monotonic ms; −Infinity:
+   * never. Replies from before it do not tell how far a replica's clock is ahead since.
+   */
+  suspendedMs(): number;
+  /** Stamps the next operations as the replies tell, if these contradict the host's clock. */
+  correct(): void;
   /** Calls `run` once, about `ms` from now, unless the returned function is called before. */
   after(ms: number, run: () => void): () => void;
-  /** Calls `run` when the client is closed, or has failed. After that the clocks cannot be read. */
+  /** Calls `run` when the client is closed, or has failed; at once if it is. After that the clocks cannot be read. */
   whenClosed(run: () => void): void;
 }
 
-/** A reading that took longer is repeated: the process was stopped between the clocks. */
-const PAIR_MS = 0.5;
-const PAIR_TRIES = 4;
+export interface LeaseInstant {
+  readonly monotonicMs: number;
+  readonly wallMs: number;
+  readonly dateMs: number;
+}
 
-/** Both clocks, read as close to each other as it can be done. */
-export function readBoth(clock: LeaseClock): { readonly monotonicMs: number; readonly wallMs: number } {
+/** The system's clock, ms. Only here: it can be set, and is used beside two others. */
+export function systemMs(): number {
+  return Date.now();
+}
+
+/** A reading that took longer is repeated: the process was stopped between the clocks. */
+const READING_MS = 0.5;
+const READING_TRIES = 4;
+
+/** All clocks, read as close to each other as it can be done. */
+export function readClocks(clock: LeaseClock): LeaseInstant {
   let before = clock.monotonicMs();
   for (let tries = 1; ; tries++) {
     const wallMs = clock.wallMs();
+    const dateMs = clock.dateMs();
     const after = clock.monotonicMs();
     // The later one: a lease ends earlier by it.
-    if (after - before <= PAIR_MS || tries === PAIR_TRIES) return { monotonicMs: after, wallMs };
+    if (after - before <= READING_MS || tries === READING_TRIES) return { monotonicMs: after, wallMs, dateMs };
     before = after;
+  }
+}
+
+/** The system's clock went on by this much more than the monotonic one, or was set, ms; and what their drift explains. */
+const SUSPENDED_MS = 2;
+const DRIFT = 0.001;
+
+/** Notices that the host was suspended, from the two clocks of which one stands still meanwhile. */
+export class SuspensionWatch {
+  private monotonicMs: number;
+  private dateMs: number;
+  private lastMs = -Infinity;
+
+  constructor(private readonly clock: Pick<LeaseClock, 'monotonicMs' | 'dateMs'>) {
+    this.monotonicMs = clock.monotonicMs();
+    this.dateMs = clock.dateMs();
+  }
+
+  /** To be called often. When a suspension was noticed last, monotonic ms. */
+  look(): number {
+    const dateMs = this.clock.dateMs();
+    const monotonicMs = this.clock.monotonicMs();
+    const passedMs = monotonicMs - this.monotonicMs;
+    if (dateMs - this.dateMs - passedMs > SUSPENDED_MS + DRIFT * passedMs) this.lastMs = monotonicMs;
+    this.dateMs = dateMs;
+    this.monotonicMs = monotonicMs;
+    return this.lastMs;
   }
 }

@@ -6,13 +6,14 @@
  * half a round trip. Where none was heard, its own clock's stated error counts twice, once for them. Where nothing is
  * known, nothing is held.
  *
- * The rule: a lease is held only before both of two instants. By the host's clock: the agreed end, less how far a replica
- * may be ahead, what a timestamp may be ahead of a clock, and the margin. By the monotonic clock: as long after the
- * answer as that leaves, but never longer than `ttl` after the request was sent. A clock that is set back, a process that
- * was stopped and a host that was suspended can only make it end earlier.
+ * The rule: a lease is held only before the earliest of three instants. By the host's clock: the agreed end, less how far
+ * a replica may be ahead, what a timestamp may be ahead of a clock, and the margin. By the monotonic clock: as long after
+ * the answer as that leaves, but never longer than `ttl` after the request was sent. By the system's clock: the same time
+ * span, because the others may stand still while the host is suspended. A clock that is set, a process that was stopped
+ * and a host that was suspended can only make it end earlier.
  */
 import { JitPaxosError } from '../errors.js';
-import { readBoth, type LeaseClock } from './lease-clock.js';
+import { readClocks, type LeaseClock, type LeaseInstant } from './lease-clock.js';
 
 export interface LeaseOptions {
   /** How far a renewal moves the end, ms: 1 to 31,622,400,000 (366 days). */
@@ -26,25 +27,26 @@ export interface LeaseOptions {
 
 /** What the keeper needs of the store. */
 export interface LeaseStore {
-  grant(options: { readonly ttl: number; readonly signal?: AbortSignal; readonly timeout?: number }): Promise<{
+  grant(options: { readonly ttl: number } & GrantCall): Promise<{
     readonly number: number;
     readonly ends: number;
   }>;
-  renew(
-    leases: readonly { readonly number: number }[],
-    options?: { readonly timeout?: number },
-  ): Promise<readonly (number | undefined)[]>;
+  renew(leases: readonly { readonly number: number }[], options?: GrantCall): Promise<readonly (number | undefined)[]>;
   revoke(lease: { readonly number: number }, options?: { readonly timeout?: number }): Promise<boolean>;
+  /** By place: whether its key is there with the revision `token`. */
+  present(places: readonly LeasePlace[], options: { readonly timeout: number }): Promise<readonly boolean[]>;
+}
+
+/** A key that has to stay as it is: without it, others hold what the lease was granted for. */
+export interface LeasePlace {
+  readonly key: Uint8Array;
+  readonly token: number;
 }
 
 /** A primary may append what is ahead of its clock by this, ms (NEVER_HELD_NS of hold-back.ts). */
 const STAMP_AHEAD_MS = 0.25;
 /** Two clocks that are slewed towards each other, or apart: twice 500 ppm. */
 const DRIFT = 0.001;
-/** A host's clock that fell back against the monotonic one by more than this, and what drift explains, was set, ms. */
-const STEP_MS = 1;
-/** How long after that the replicas' clocks may have been compared with the clock as it was before, ms. */
-const STEP_REMEMBERED_MS = 2_500;
 /** The part of `ttl` after which it is renewed, and that of a renewal that comes with another's. */
 const RENEW_PART = 1 / 3;
 const TOGETHER_PART = 1 / 6;
@@ -54,11 +56,27 @@ const AGAIN_MS_MAX = 1_000;
 const MARGIN_PART = 0.1;
 const MARGIN_MS_MAX = 500;
 const TIMER_MS_MAX = 2 ** 31 - 1;
-/** A grant whose end cannot be judged is renewed again and again for this part of `ttl`, with a pause, ms. */
+/** How long after a suspension what replies tell may be from before it, ms. */
+const SUSPENDED_MS = 2_500;
+/** While a lease is held its clocks are looked at this often, ms: the monotonic one may have stood still. */
+const LOOK_MS = 1_000;
+/** A grant whose end cannot be judged is renewed again for this part of `ttl`, at most this long, with growing pauses, ms. */
 const FIRST_PART = 0.5;
+const FIRST_MS_MAX = 5_000;
 const FIRST_PAUSE_MS = 2;
+const FIRST_PAUSE_MS_MAX = 250;
+/** A grant that took less than this part of `ttl` and has ended was stamped by a clock that is behind. */
+const BEHIND_PART = 0.25;
+/** How long a revocation is tried, ms. */
+const REVOKE_MS_MIN = 100;
+const REVOKE_MS_MAX = 5_000;
 /** How long what was known of the replicas' clocks is used, if no reply tells more, ms. */
 const REMEMBERED_MS = 30_000;
+
+interface GrantCall {
+  readonly signal?: AbortSignal;
+  readonly timeout?: number;
+}
 
 /** Made by StoreClient.lease. */
 export class Lease implements AsyncDisposable {
@@ -66,9 +84,13 @@ export class Lease implements AsyncDisposable {
   dueMs = 0;
   /** @internal */
   isRenewing = false;
+  /** @internal Looked at with each renewal. */
+  place: LeasePlace | undefined;
+  private isReleased = false;
   private readonly controller = new AbortController();
   private endMonotonicMs = -Infinity;
   private endWallMs = -Infinity;
+  private endDateMs = -Infinity;
   private lastEnds: number;
   private lastEnd = 0;
 
@@ -106,13 +128,13 @@ export class Lease implements AsyncDisposable {
 
   /** How much longer it is held if no renewal succeeds, ms; 0: it is not. */
   get remaining(): number {
-    return this.isHeld() ? Math.max(0, Math.min(this.monotonicLeft(), this.wallLeft())) : 0;
+    return this.isHeld() ? Math.max(0, Math.min(this.monotonicLeft(), this.wallLeft(), this.dateLeft())) : 0;
   }
 
   /** Whether it is certainly still there, by this host's clocks at this moment. Sends nothing. Once false, always false. */
   isHeld(): boolean {
     if (this.signal.aborted) return false;
-    if (this.monotonicLeft() > 0 && this.wallLeft() > 0) return true;
+    if (this.monotonicLeft() > 0 && this.wallLeft() > 0 && this.dateLeft() > 0) return true;
     this.lose(
       this.monotonicLeft() > 0
         ? "its end has come by this host's clock, which was set, or the host was suspended"
@@ -127,14 +149,16 @@ export class Lease implements AsyncDisposable {
   }
 
   /**
-   * Ends the lease, and with it its keys. `signal` fires at once. If the cluster cannot be reached, the lease ends by
-   * itself, at `ends`. Releasing again does nothing.
+   * Ends the lease, and with it its keys, also if it is lost already. `signal` fires at once. If the cluster does not answer
+   * within what is left of the lease, at most 5 seconds, this resolves, and the lease ends by itself, at `ends`. Releasing
+   * again does nothing.
    */
   async release(): Promise<void> {
-    if (!this.keeper.forget(this)) return;
-    const wasHeld = this.isHeld();
-    this.controller.abort(leaseLost(this.number, 'it was released', 'take another one'));
-    if (wasHeld) await this.keeper.revoke(this);
+    if (this.isReleased) return;
+    this.isReleased = true;
+    if (this.isHeld()) this.controller.abort(leaseLost(this.number, 'it was released', 'take another one'));
+    this.keeper.forget(this);
+    await this.keeper.revoke(this);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -142,8 +166,9 @@ export class Lease implements AsyncDisposable {
   }
 
   /** @internal */
-  extend(ends: number, end: number, endMonotonicMs: number, endWallMs: number): void {
+  extend(ends: number, end: number, endMonotonicMs: number, endWallMs: number, endDateMs: number): void {
     this.lastEnds = ends;
+    this.endDateMs = endDateMs;
     this.lastEnd = end;
     this.endMonotonicMs = endMonotonicMs;
     this.endWallMs = endWallMs;
@@ -170,6 +195,10 @@ export class Lease implements AsyncDisposable {
   private wallLeft(): number {
     return this.endWallMs - this.keeper.clock.wallMs();
   }
+
+  private dateLeft(): number {
+    return this.endDateMs - this.keeper.clock.dateMs();
+  }
 }
 
 function leaseLost(number: number, why: string, next: string): JitPaxosError {
@@ -181,58 +210,94 @@ export class LeaseKeeper {
   private readonly leases = new Set<Lease>();
   private cancelTimer: (() => void) | undefined;
   private armedForMs = Infinity;
-  /** The host's clock less the monotonic one, and when they were read; how long a step back is remembered. */
-  private lastPair: { readonly monotonicMs: number; readonly wallMs: number };
-  private steppedUntilMs = -Infinity;
   /** What was known last of the replicas' clocks. */
-  private known: { readonly atMs: number; readonly aheadMs: number } | undefined;
+  private heard: { readonly atMs: number; readonly aheadMs: number; readonly baseMs: number } | undefined;
   private isClosed = false;
 
   constructor(
     private readonly store: LeaseStore,
     readonly clock: LeaseClock,
   ) {
-    this.lastPair = readBoth(clock);
     clock.whenClosed(() => this.close());
   }
 
-  /** Rejects as the store's grant does, with `option-invalid`, and with `lease-lost` if it takes longer than the lease. */
+  /**
+   * Rejects as the store's grant does, with `option-invalid`, `aborted`, `client-closed`, and with `lease-lost` if it takes
+   * longer than the lease, or the clocks do not tell until when it holds.
+   */
   async grant(
     { ttl, margin = Math.min(MARGIN_PART * ttl, MARGIN_MS_MAX) }: LeaseOptions,
-    call: { readonly signal?: AbortSignal; readonly timeout?: number },
+    call: GrantCall,
   ): Promise<Lease> {
     if (!(margin >= 0 && margin < ttl / 2) && ttl > 0)
       throw new JitPaxosError(
         'option-invalid',
         `a lease: margin is ${margin}; it has to be a number of milliseconds from 0 to below half of ttl, which is ${ttl}`,
       );
-    let sentMs = this.clock.monotonicMs();
-    const { number, ends } = await this.store.grant({ ...call, ttl });
-    const lease = new Lease(this, number, ttl, margin, ends);
-    let isJudged = this.extend(lease, ends, sentMs);
-    const untilMs = sentMs + FIRST_PART * ttl;
-    while (!isJudged && this.clock.monotonicMs() < untilMs && !this.isClosed) {
-      await new Promise<void>((resolve) => this.clock.after(FIRST_PAUSE_MS, resolve));
-      sentMs = this.clock.monotonicMs();
-      const [renewed] = await this.store.renew([lease], { timeout: Math.max(1, ttl) });
-      if (renewed === undefined) break;
-      isJudged = this.extend(lease, renewed, sentMs);
+    let tried = await this.tryGrant(ttl, margin, call);
+    if (isBehind(tried)) {
+      // The answers told by how much: once more, stamped by that.
+      this.clock.correct();
+      tried = await this.tryGrant(ttl, margin, call);
     }
+    const { lease, sentMs } = tried;
+    if (!tried.isHeld) throw whyNotHeld(tried, this.isClosed);
     this.leases.add(lease);
-    if (this.isClosed) this.close();
-    if (!lease.isHeld()) {
-      void this.revoke(lease);
-      throw leaseLost(
-        number,
-        isJudged
-          ? `the grant took longer than its ttl of ${ttl} ms allows`
-          : "how far the replicas' clocks are ahead of this host's is not known",
-        isJudged ? 'use a longer ttl' : 'see jitpaxos doctor about the clocks',
-      );
-    }
     lease.dueMs = sentMs + RENEW_PART * ttl;
     this.arm();
     return lease;
+  }
+
+  /** One grant, renewed until its end can be judged. What is not held is revoked. */
+  private async tryGrant(ttl: number, margin: number, call: GrantCall): Promise<Grant> {
+    const startedMs = this.clock.monotonicMs();
+    const { number, ends } = await this.store.grant({ ...call, ttl });
+    const lease = new Lease(this, number, ttl, margin, ends);
+    const tookMs = this.clock.monotonicMs() - startedMs;
+    let sentMs: number | undefined;
+    try {
+      if (!this.isClosed)
+        sentMs = this.extend(lease, ends, startedMs) ? startedMs : await this.judge(lease, startedMs, call);
+    } catch (error) {
+      void this.revoke(lease);
+      throw error;
+    }
+    const isHeld = sentMs !== undefined && !this.isClosed && lease.isHeld();
+    if (!isHeld) void this.revoke(lease);
+    return { lease, sentMs: sentMs ?? startedMs, tookMs, isJudged: sentMs !== undefined, isHeld };
+  }
+
+  /** Renews until replies tell until when the lease holds: when that renewal was sent. Undefined: they do not. */
+  private async judge(
+    lease: Lease,
+    startedMs: number,
+    { signal, timeout = Infinity }: GrantCall,
+  ): Promise<number | undefined> {
+    const untilMs = startedMs + Math.min(FIRST_PART * lease.ttl, FIRST_MS_MAX, timeout);
+    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(FIRST_PAUSE_MS_MAX, 2 * pauseMs)) {
+      await this.pause(pauseMs, signal);
+      if (signal?.aborted === true)
+        throw new JitPaxosError('aborted', 'the AbortSignal was aborted: the lease is given up', signal.reason);
+      if (this.isClosed) return undefined;
+      const sentMs = this.clock.monotonicMs();
+      if (sentMs >= untilMs) return undefined;
+      const call = { timeout: Math.max(1, Math.ceil(untilMs - sentMs)), ...(signal === undefined ? {} : { signal }) };
+      const [ends] = await this.store.renew([lease], call);
+      if (ends === undefined || this.isClosed) return undefined;
+      if (this.extend(lease, ends, sentMs)) return sentMs;
+    }
+  }
+
+  private pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve) => {
+      const over = (): void => {
+        cancel();
+        signal?.removeEventListener('abort', over);
+        resolve();
+      };
+      const cancel = this.clock.after(ms, over);
+      signal?.addEventListener('abort', over, { once: true });
+    });
   }
 
   /** False if it was forgotten already. */
@@ -242,8 +307,10 @@ export class LeaseKeeper {
 
   /** Never rejects: what is not revoked ends by itself. */
   async revoke(lease: Lease): Promise<void> {
+    if (this.isClosed) return;
+    const leftMs = lease.lostAtMs === -Infinity ? lease.ttl : lease.lostAtMs + lease.margin - this.clock.monotonicMs();
     try {
-      await this.store.revoke(lease, { timeout: Math.min(TIMER_MS_MAX, Math.max(1, lease.ttl)) });
+      await this.store.revoke(lease, { timeout: Math.min(REVOKE_MS_MAX, Math.max(REVOKE_MS_MIN, Math.ceil(leftMs))) });
     } catch {
       // It ends by itself.
     }
@@ -251,8 +318,9 @@ export class LeaseKeeper {
 
   /** A request that was sent at `sentMs` was answered with this end. False: nothing tells until when it holds. */
   private extend(lease: Lease, ends: number, sentMs: number): boolean {
-    const { monotonicMs, wallMs } = this.readClocks();
-    const aheadMs = this.aheadMs(monotonicMs);
+    const now = readClocks(this.clock);
+    const { monotonicMs, wallMs } = now;
+    const aheadMs = this.aheadMs(now);
     if (aheadMs === undefined) return false;
     const endWallMs = ends - aheadMs - STAMP_AHEAD_MS - lease.margin;
     const endMonotonicMs = Math.min(
@@ -260,37 +328,37 @@ export class LeaseKeeper {
       monotonicMs + (endWallMs - wallMs) * (1 - DRIFT),
     );
     const earlierMs = Math.max(0, endWallMs - wallMs - (endMonotonicMs - monotonicMs));
-    lease.extend(ends, ends - STAMP_AHEAD_MS - lease.margin - earlierMs, endMonotonicMs, endWallMs);
+    // The system's clock is read in whole ms.
+    const endDateMs = now.dateMs + 1 + (endMonotonicMs - monotonicMs);
+    lease.extend(ends, ends - STAMP_AHEAD_MS - lease.margin - earlierMs, endMonotonicMs, endWallMs, endDateMs);
     return true;
   }
 
-  private aheadMs(monotonicMs: number): number | undefined {
-    if (monotonicMs < this.steppedUntilMs) {
-      this.known = undefined;
+  /** How far a replica's clock may be ahead of this host's. Undefined: nothing tells. */
+  private aheadMs({ monotonicMs, wallMs }: LeaseInstant): number | undefined {
+    const suspendedMs = this.clock.suspendedMs();
+    if (monotonicMs < suspendedMs + SUSPENDED_MS) {
+      this.heard = undefined;
       return undefined;
     }
-    const aheadMs = this.clock.aheadMs();
-    if (aheadMs !== undefined) this.known = { atMs: monotonicMs, aheadMs };
-    const { known } = this;
-    if (known === undefined || monotonicMs - known.atMs > REMEMBERED_MS) return undefined;
-    return known.aheadMs + DRIFT * (monotonicMs - known.atMs);
+    const baseMs = wallMs - monotonicMs;
+    const heardMs = this.clock.heardAheadMs(baseMs);
+    if (heardMs !== undefined) {
+      this.heard = { atMs: monotonicMs, aheadMs: heardMs, baseMs };
+      return heardMs;
+    }
+    const statedMs = this.clock.statedAheadMs();
+    const { heard } = this;
+    if (heard === undefined || heard.atMs < suspendedMs || monotonicMs - heard.atMs > REMEMBERED_MS) return statedMs;
+    // As ClockOffsets.offsetByUs: a step back is made good, one that looks like a step forward may be a suspension.
+    const rememberedMs = heard.aheadMs + Math.max(0, heard.baseMs - baseMs) + DRIFT * (monotonicMs - heard.atMs);
+    return Math.max(rememberedMs, statedMs ?? -Infinity);
   }
 
   private close(): void {
     this.isClosed = true;
     this.cancelTimer?.();
     for (const lease of [...this.leases]) lease.lose('its client was closed');
-  }
-
-  /** The clocks; notes whether the host's was set back since they were read last. */
-  private readClocks(): { readonly monotonicMs: number; readonly wallMs: number } {
-    const now = readBoth(this.clock);
-    const { lastPair } = this;
-    const backMs = now.monotonicMs - lastPair.monotonicMs - (now.wallMs - lastPair.wallMs);
-    if (backMs > STEP_MS + DRIFT * (now.monotonicMs - lastPair.monotonicMs))
-      this.steppedUntilMs = now.monotonicMs + STEP_REMEMBERED_MS;
-    this.lastPair = now;
-    return now;
   }
 
   private arm(): void {
@@ -302,7 +370,7 @@ export class LeaseKeeper {
     this.cancelTimer =
       next === Infinity
         ? undefined
-        : this.clock.after(Math.min(TIMER_MS_MAX, Math.max(0, next - this.clock.monotonicMs())), () => {
+        : this.clock.after(Math.min(LOOK_MS, Math.max(0, next - this.clock.monotonicMs())), () => {
             this.armedForMs = Infinity;
             this.work();
           });
@@ -327,6 +395,7 @@ export class LeaseKeeper {
       lease.isRenewing = true;
       timeout = Math.min(timeout, Math.max(1, RENEW_PART * lease.ttl));
     }
+    void this.look(batch, timeout);
     const sentMs = this.clock.monotonicMs();
     let ends: readonly (number | undefined)[] | undefined;
     try {
@@ -351,4 +420,53 @@ export class LeaseKeeper {
     }
     this.arm();
   }
+
+  /** Whether the keys that leases stand for are still there: somebody may have deleted one, and then others hold it. */
+  private async look(batch: readonly Lease[], timeout: number): Promise<void> {
+    const leases = batch.filter(({ place }) => place !== undefined);
+    if (leases.length === 0) return;
+    let present: readonly boolean[];
+    try {
+      present = await this.store.present(
+        leases.map(({ place }) => place!),
+        { timeout },
+      );
+    } catch {
+      return; // The next renewal looks again.
+    }
+    for (const [i, lease] of leases.entries())
+      if (present[i] === false) lease.lose('the key of its place was deleted or replaced');
+  }
+}
+
+interface Grant {
+  readonly lease: Lease;
+  /** When the request was sent whose answer tells until when it holds, monotonic ms. */
+  readonly sentMs: number;
+  readonly tookMs: number;
+  readonly isJudged: boolean;
+  readonly isHeld: boolean;
+}
+
+/** It was answered quickly, and yet it has ended. */
+function isBehind({ isHeld, isJudged, tookMs, lease }: Grant): boolean {
+  return !isHeld && isJudged && tookMs < BEHIND_PART * lease.ttl;
+}
+
+function whyNotHeld(grant: Grant, isClosed: boolean): JitPaxosError {
+  const { number, ttl } = grant.lease;
+  if (isClosed) return new JitPaxosError('client-closed', 'the client was closed; connect a new one');
+  if (!grant.isJudged)
+    return leaseLost(
+      number,
+      "how far the replicas' clocks are ahead of this host's is not known",
+      'see jitpaxos doctor about the clocks',
+    );
+  if (isBehind(grant))
+    return leaseLost(
+      number,
+      `the grant was answered within ${Math.ceil(grant.tookMs)} ms, and yet it had ended: this host's clock is behind the replicas' by most of the ttl of ${ttl} ms, or more`,
+      'set the clock of this host (see jitpaxos doctor), or use a longer ttl',
+    );
+  return leaseLost(number, `the grant took longer than its ttl of ${ttl} ms allows`, 'use a longer ttl');
 }

@@ -39,6 +39,7 @@ export class Lock implements AsyncDisposable, Fence {
     this.key = place.key;
     this.token = place.token;
     this.lease = place.lease;
+    this.lease.place = place;
   }
 
   /** Fires when it is lost, before another one can hold it, or was released: see Lease.signal. */

@@ -30,7 +30,7 @@ import { RENEWED_MAX, type StoreOperationName } from '../machine/store/layout.js
 import { notUnderstood, resultTooLarge, storeFull, toBytes, type Bytes } from './bytes-or-text.js';
 import { encodeTick } from '../machine/store/codec.js';
 import { Client, leaseClockOf, type CallOptions } from './client.js';
-import { LeaseKeeper, type Lease, type LeaseOptions } from './lease.js';
+import { LeaseKeeper, type Lease, type LeaseOptions, type LeasePlace, type LeaseStore } from './lease.js';
 import { elect, leader, lock, observe, semaphore, type Leader, type Lock } from './lock.js';
 import { StoreWatch, type Ticked, type WatchOptions } from './store-watch.js';
 import type {
@@ -366,8 +366,34 @@ function keeperOf(store: StoreClient, client: object): LeaseKeeper {
       'option-invalid',
       'a lease that renews itself needs a Client; make the StoreClient with one',
     );
-  keepers.set(client, (keeper = new LeaseKeeper(store, leaseClockOf(client))));
+  const leases: LeaseStore = {
+    grant: (options) => store.grant(options),
+    renew: (numbers, options) => store.renew(numbers, options),
+    revoke: (lease, options) => store.revoke(lease, options),
+    present: (places, options) => present(store, places, options),
+  };
+  keepers.set(client, (keeper = new LeaseKeeper(leases, leaseClockOf(client))));
   return keeper;
+}
+
+/** Keys of locks that are compared in one operation: their bytes fit into it. */
+const PLACES = 16;
+
+async function present(
+  store: StoreClient,
+  places: readonly LeasePlace[],
+  call: { readonly timeout: number },
+): Promise<boolean[]> {
+  const found: boolean[] = [];
+  for (let from = 0; from < places.length; from += PLACES) {
+    const some = places.slice(from, from + PLACES);
+    // A single one is read, which needs no entry of the log.
+    const areAll =
+      some.length > 1 &&
+      (await store.transact({ if: some.map(({ key, token }) => ({ key, revision: token })) }, call)).ok;
+    for (const { key, token } of some) found.push(areAll || (await store.get(key, call))?.revision === token);
+  }
+  return found;
 }
 
 function conditionsOf(key: Bytes, condition: KeyCondition | undefined): StoreCondition[] {

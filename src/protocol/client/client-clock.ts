@@ -29,11 +29,14 @@ export class ClientClock {
    */
   private readonly stampedUs: Float64Array;
   private readonly stampAheadNs: Float64Array;
+  /** Our clock less the monotonic one at that time, µs. */
+  private readonly basesUs: Float64Array;
 
   constructor(slots: number, replicas: number, aheadNs: number, correctionNs: number) {
     this.offsets = new ClockOffsets(replicas);
     this.stampedUs = new Float64Array(slots);
     this.stampAheadNs = new Float64Array(slots);
+    this.basesUs = new Float64Array(slots);
     this.aheadNs = aheadNs;
     this.correctionNs = correctionNs;
   }
@@ -64,6 +67,7 @@ export class ClientClock {
   stamped(slot: number, hi: number, lo: number, now: Instant): void {
     this.stampedUs[slot] = now.monotonicUs;
     this.stampAheadNs[slot] = differenceU64(hi, lo, now.wallHi, now.wallLo);
+    this.basesUs[slot] = ((now.wallHi >>> 0) * TWO_32 + (now.wallLo >>> 0)) / 1000 - now.monotonicUs;
   }
 
   /**
@@ -76,6 +80,7 @@ export class ClientClock {
       slackUs + this.stampAheadNs[slot]! / 1000,
       now.monotonicUs - this.stampedUs[slot]!,
       now.monotonicUs,
+      this.basesUs[slot]!,
     );
   }
 

@@ -176,8 +176,8 @@ export class ClientCore {
   }
 
   /** What the clocks of a majority of the voters say of this one (ClockOffsets.majority). Allocates. */
-  majorityOfClocks(nowUs: number): readonly [offsetUs: number, uncertaintyUs: number] | undefined {
-    return this.clock.offsets.majority(this.views.present.voters, nowUs);
+  majorityOfClocks(nowUs: number, baseUs?: number): readonly [offsetUs: number, uncertaintyUs: number] | undefined {
+    return this.clock.offsets.majority(this.views.present.voters, nowUs, baseUs);
   }
 
   /**
