@@ -1,0 +1,350 @@
+/**
+ * Locks and leases between real processes, over three replicas on loopback:
+ *
+ *   npm run bench:locks -- [--only handover,killed,torment,failover,renewals] [--count 2000] [--kills 100] [--json]
+ *
+ * Everything is judged by the monotonic clock of the host, which all processes share. `torment` stops holders for up to
+ * twice their lease, kills them, and kills primaries, while they take turns. It does not step clocks: the processes share
+ * that of the host.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client } from '../src/client/client.js';
+import { StoreClient } from '../src/client/store-client.js';
+import { CliError } from '../src/console/exit.js';
+import { silentLogger } from '../src/host/logger.js';
+import type { ReplicaStatusReport } from '../src/host/status.js';
+import { version } from '../src/host/version.js';
+import { hostInfo } from '../src/measure/load/bench-report.js';
+import { seededRandom } from '../src/measure/load/random.js';
+import { LocalCluster } from '../src/measure/local-cluster.js';
+import { Views } from '../src/protocol/views.js';
+import { goalsTable, judged, type RowResult } from './goals/row.js';
+import { nowNs, type HolderReport, type HolderSetup } from './locks/holder.js';
+import { Holder } from './locks/processes.js';
+import { Records } from './locks/records.js';
+import { namesOf, program } from './program.js';
+
+const REPLICAS = 3;
+/** Long enough that no lease of a living holder ends on a busy host. */
+const LONG_TTL_MS = 10_000;
+const KILLED_TTL_MS = 1_000;
+const TORMENT_TTL_MS = 400;
+const HOLD_MS = 8;
+const WARMUP = 20;
+const RETURNS_MS = 500;
+const STUCK_MS = 60_000;
+const LEASES_TOGETHER = 1000;
+const RENEW_EVERY_MS = 10_000;
+
+interface Effort {
+  readonly count: number;
+  readonly kills: number;
+  readonly failovers: number;
+  readonly leases: number;
+  readonly random: () => number;
+  readonly note: (text: string) => void;
+}
+
+interface Row {
+  readonly name: string;
+  readonly measure: (cluster: LocalCluster, effort: Effort) => Promise<RowResult>;
+}
+
+const ROWS: readonly Row[] = [
+  { name: 'handover', measure: handOver },
+  { name: 'killed', measure: killed },
+  { name: 'torment', measure: torment },
+  { name: 'failover', measure: failover },
+  { name: 'renewals', measure: renewals },
+];
+
+await program(
+  {
+    name: 'npm run bench:locks --',
+    summary:
+      'Locks and leases between processes: hand-over, killed holders, overlaps, fail-overs, the cost of renewals.',
+    positionals: [],
+    flags: {
+      only: {
+        kind: 'text',
+        value: 'ROW,…',
+        standard: 'all, one after the other',
+        help: `only these: ${ROWS.map(({ name }) => name).join(', ')}`,
+      },
+      count: { kind: 'count', default: '2000', min: 30, max: 1e6, help: 'hand-overs, of handover and of torment' },
+      kills: { kind: 'count', default: '100', min: 1, max: 10_000, help: 'holders killed' },
+      failovers: { kind: 'count', default: '200', min: 1, max: 10_000, help: 'primaries killed while a lease is held' },
+      leases: { kind: 'count', default: '100000', min: 1, max: 1e6, help: 'leases renewed every 10 s' },
+      seed: { kind: 'count', default: '1', max: 0x7fffffff, help: 'seed of what is killed and stopped, and when' },
+      strict: { kind: 'switch', help: 'exit with 4 when a goal is missed' },
+    },
+    examples: ['npm run bench:locks', 'npm run bench:locks -- --only handover --count 500'],
+  },
+  async ({ only, count, kills, failovers, leases, seed, strict }, output) => {
+    const startedMs = performance.now();
+    const chosen = only === undefined ? ROWS : namesOf('--only', only, ROWS);
+    const random = seededRandom(seed);
+    const rows: RowResult[] = [];
+    for (const { name, measure } of chosen) {
+      output.note(`${name} (--seed ${seed})`);
+      await using cluster = await LocalCluster.start({
+        replicas: REPLICAS,
+        machine: 'kv',
+        transport: 'auto',
+        durability: 'memory',
+        features: ['store'],
+      });
+      rows.push(await measure(cluster, { count, kills, failovers, leases, random, note: (text) => output.note(text) }));
+    }
+    const result = {
+      schema: 'jitpaxos.bench-locks/1',
+      rows,
+      missed: rows.filter(({ holds }) => !holds).map(({ name }) => name),
+      seed,
+      seconds: (performance.now() - startedMs) / 1000,
+      host: hostInfo(),
+      version: version(),
+    };
+    output.line(output.json ? JSON.stringify(result) : goalsTable(rows, result.seconds));
+    if (strict && result.missed.length > 0)
+      throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
+  },
+);
+
+function quantile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.floor(share * (sorted.length - 1))] ?? NaN;
+}
+
+/** Resolves when `isDone`. Throws CliError if `progress` does not grow for a minute. */
+async function until(isDone: () => boolean, progress: () => number): Promise<void> {
+  let [last, atMs] = [progress(), performance.now()];
+  while (!isDone()) {
+    await sleep(5);
+    if (progress() !== last) [last, atMs] = [progress(), performance.now()];
+    else if (performance.now() - atMs > STUCK_MS)
+      throw new CliError('assertion-failed', `nobody got the lock for ${STUCK_MS / 1000} s, after ${last} hand-overs`);
+  }
+}
+
+function setupOf(cluster: LocalCluster, ttlMs: number, holdMs: number): HolderSetup {
+  return { cluster: cluster.clusterFile, transport: 'auto', name: 'lock', ttlMs, holdMs };
+}
+
+function endAll(holders: Iterable<Holder>): void {
+  for (const holder of holders) holder.signal('SIGKILL');
+}
+
+async function handOver(cluster: LocalCluster, { count }: Effort): Promise<RowResult> {
+  const records = new Records();
+  const setup = setupOf(cluster, LONG_TTL_MS, HOLD_MS);
+  const holders = [0, 1].map(() => new Holder(setup, (report) => records.note(report)));
+  try {
+    await until(
+      () => records.count >= count + WARMUP,
+      () => records.count,
+    );
+  } finally {
+    endAll(holders);
+  }
+  const { handOverMs, operationMs } = records.judge();
+  const p50Ms = quantile(handOverMs.slice(WARMUP), 0.5);
+  const operationP50Ms = quantile(operationMs.slice(WARMUP), 0.5);
+  return judged({
+    name: 'handover',
+    what: `clean hand-over between two processes, p50 of ${handOverMs.length} ÷ p50 of a fenced write`,
+    goal: '≤ 4',
+    measured: `${(p50Ms / operationP50Ms).toFixed(2)} (${p50Ms.toFixed(2)} ms ÷ ${operationP50Ms.toFixed(2)} ms)`,
+    figures: [{ value: p50Ms / operationP50Ms, atMost: 4 }],
+    values: { p50Ms, operationP50Ms, p99Ms: quantile(handOverMs, 0.99) },
+  });
+}
+
+async function killed(cluster: LocalCluster, { kills, random }: Effort): Promise<RowResult> {
+  const setup = setupOf(cluster, KILLED_TTL_MS, 1e9);
+  let taken: { readonly firstNs: number; readonly by: Holder } | undefined;
+  let times = 0;
+  const heard = (report: HolderReport, by: Holder): void => {
+    if (report.kind !== 'taken') return;
+    taken = { firstNs: report.firstNs, by };
+    times++;
+  };
+  const holders = new Set([0, 1, 2].map(() => new Holder(setup, heard)));
+  const lateMs: number[] = [];
+  try {
+    await Promise.all([...holders].map((holder) => holder.waitReady()));
+    for (let i = 0; i < kills; i++) {
+      await until(
+        () => times > i,
+        () => times,
+      );
+      const { by } = taken!;
+      // A holder that is killed is followed by one that has waited.
+      const added = new Holder(setup, heard);
+      holders.add(added);
+      await added.waitReady();
+      await sleep(KILLED_TTL_MS / 2 + (random() * KILLED_TTL_MS) / 3);
+      const killedNs = nowNs();
+      holders.delete(by);
+      by.signal('SIGKILL');
+      await until(
+        () => times > i + 1,
+        () => times,
+      );
+      lateMs.push((taken!.firstNs - killedNs) / 1e6 - KILLED_TTL_MS);
+    }
+  } finally {
+    endAll(holders);
+  }
+  const p99Ms = quantile(lateMs, 0.99);
+  return judged({
+    name: 'killed',
+    what: `a holder is killed: until the next one holds, less the ttl of ${KILLED_TTL_MS} ms, p99 of ${lateMs.length}`,
+    goal: '≤ 2 ms and the clock bound',
+    measured: `${p99Ms.toFixed(1)} ms`,
+    figures: [{ value: p99Ms, atMost: 2 }],
+    values: { p50Ms: quantile(lateMs, 0.5), p99Ms, maxMs: quantile(lateMs, 1) },
+    note: 'all processes share one clock, so its bound is 0',
+  });
+}
+
+/** Kills the primary, and brings it back. */
+async function failOver(cluster: LocalCluster): Promise<void> {
+  const { view } = await present(cluster);
+  const primary = new Views(REPLICAS).primary(view);
+  cluster.replicas[primary]!.kill('SIGKILL');
+  await sleep(RETURNS_MS);
+  await cluster.spawn(primary).waitReady();
+}
+
+async function present(cluster: LocalCluster): Promise<{ readonly view: number; readonly cpuUs: number }> {
+  const answers = await cluster.ask('stats');
+  const view = Math.max(...answers.map((answer) => (answer?.status as ReplicaStatusReport | undefined)?.view ?? 0));
+  return { view, cpuUs: (answers[new Views(REPLICAS).primary(view)]?.cpuSeconds ?? NaN) * 1e6 };
+}
+
+async function torment(cluster: LocalCluster, { count, random, note }: Effort): Promise<RowResult> {
+  const records = new Records();
+  const setup = setupOf(cluster, TORMENT_TTL_MS, HOLD_MS / 2);
+  let last: Holder | undefined;
+  const heard = (report: HolderReport, by: Holder): void => {
+    records.note(report);
+    if (report.kind === 'taken') last = by;
+  };
+  const holders = new Set([0, 1, 2, 3].map(() => new Holder(setup, heard)));
+  const counts = { stops: 0, kills: 0, failovers: 0 };
+  let isOver = false;
+  const tormenting = (async () => {
+    await Promise.all([...holders].map((holder) => holder.waitReady()));
+    while (!isOver) {
+      await sleep(100 + 400 * random());
+      const all = [...holders];
+      const victim =
+        random() < 0.7 && last !== undefined && holders.has(last) ? last : all[Math.floor(random() * all.length)]!;
+      const which = random();
+      if (which < 0.75) {
+        counts.stops++;
+        victim.signal('SIGSTOP');
+        await sleep(2 * TORMENT_TTL_MS * random());
+        victim.signal('SIGCONT');
+      } else if (which < 0.9) {
+        counts.kills++;
+        holders.delete(victim);
+        victim.signal('SIGKILL');
+        const added = new Holder(setup, heard);
+        holders.add(added);
+        await added.waitReady();
+      } else {
+        counts.failovers++;
+        await failOver(cluster);
+      }
+    }
+  })();
+  try {
+    await Promise.race([
+      tormenting,
+      until(
+        () => records.count >= count,
+        () => records.count,
+      ),
+    ]);
+  } finally {
+    isOver = true;
+    await tormenting.catch(() => undefined);
+    endAll(holders);
+  }
+  const { overlaps, fenced, staleExecuted } = records.judge();
+  note(
+    `${counts.stops} stops, ${counts.kills} kills of holders, ${counts.failovers} of primaries; ${fenced} writes fenced`,
+  );
+  return judged({
+    name: 'torment',
+    what: `overlapping holds in ${records.count} hand-overs with ${counts.stops} stops, ${counts.kills} kills and ${counts.failovers} fail-overs; stale writes that were executed`,
+    goal: '0; 0',
+    measured: `${overlaps}; ${staleExecuted} (${fenced} fenced)`,
+    figures: [
+      { value: overlaps, atMost: 0 },
+      { value: staleExecuted, atMost: 0 },
+    ],
+    values: { handOvers: records.count, overlaps, fenced, staleExecuted, ...counts },
+  });
+}
+
+async function failover(cluster: LocalCluster, { failovers, note }: Effort): Promise<RowResult> {
+  await using client = await Client.connect({ cluster: cluster.clusterFile, logger: silentLogger, timeout: 10_000 });
+  const store = new StoreClient(client);
+  const held = await Promise.all(Array.from({ length: 10 }, (_, i) => store.lock(`held/${i}`, { ttl: LONG_TTL_MS })));
+  let lost = 0;
+  for (let i = 0; i < failovers; i++) {
+    await failOver(cluster);
+    for (const [at, lock] of held.entries()) {
+      if (lock.isHeld()) continue;
+      lost++;
+      held[at] = await store.lock(`held/${at}`, { ttl: LONG_TTL_MS });
+    }
+    if ((i + 1) % 20 === 0) note(`${i + 1} fail-overs, ${lost} leases lost`);
+  }
+  return judged({
+    name: 'failover',
+    what: `leases of ${LONG_TTL_MS / 1000} s that a living holder lost in ${failovers} fail-overs, of ${held.length}`,
+    goal: '0',
+    measured: String(lost),
+    figures: [{ value: lost, atMost: 0 }],
+    values: { failovers, lost },
+  });
+}
+
+async function renewals(cluster: LocalCluster, { leases }: Effort): Promise<RowResult> {
+  await using client = await Client.connect({ cluster: cluster.clusterFile, logger: silentLogger, timeout: 10_000 });
+  const store = new StoreClient(client);
+  const all: { readonly number: number }[] = [];
+  while (all.length < leases)
+    all.push(
+      ...(await Promise.all(
+        Array.from({ length: Math.min(200, leases - all.length) }, () => store.grant({ ttl: 3_600_000 })),
+      )),
+    );
+  const batches = Math.ceil(leases / LEASES_TOGETHER);
+  const share = async (renewing: boolean): Promise<number> => {
+    const before = await present(cluster);
+    const beganMs = performance.now();
+    for (let i = 0; i < batches; i++) {
+      await sleep(Math.max(0, beganMs + (i * RENEW_EVERY_MS) / batches - performance.now()));
+      const batch = all.slice(i * LEASES_TOGETHER, (i + 1) * LEASES_TOGETHER);
+      if (renewing && (await store.renew(batch)).includes(undefined))
+        throw new CliError('assertion-failed', 'a lease was not there any more');
+    }
+    await sleep(Math.max(0, beganMs + RENEW_EVERY_MS - performance.now()));
+    return ((await present(cluster)).cpuUs - before.cpuUs) / 1000 / (performance.now() - beganMs);
+  };
+  const idle = await share(false);
+  const busy = await share(true);
+  return judged({
+    name: 'renewals',
+    what: `${leases} leases renewed every 10 s, ${LEASES_TOGETHER} in an operation: share of a processor at the primary, less that without`,
+    goal: '≤ 5 %',
+    measured: `${((busy - idle) * 100).toFixed(2)} % (${(idle * 100).toFixed(2)} % without)`,
+    figures: [{ value: busy - idle, atMost: 0.05 }],
+    values: { idle, busy, leases },
+  });
+}
