@@ -93,6 +93,7 @@ function membersOf(declaration) {
   if (!ts.isClassDeclaration(declaration) && !ts.isInterfaceDeclaration(declaration)) return undefined;
   return declaration.members.filter(
     (member) =>
+      !ts.isClassStaticBlockDeclaration(member) &&
       !(ts.getCombinedModifierFlags(member) & (ts.ModifierFlags.Private | ts.ModifierFlags.Protected)) &&
       !(member.name !== undefined && ts.isPrivateIdentifier(member.name)),
   );
