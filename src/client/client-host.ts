@@ -468,8 +468,11 @@ export class ClientHost {
 
   /** Open lanes are not completed. */
   async close(): Promise<void> {
+    const hasWatches = this.watches.size > 0;
     for (const watch of this.watches)
       watch.fail(new JitPaxosError('client-closed', 'the client was closed; connect a new one, and watch again'));
+    // The replicas hear of it now, and not when they miss a sign of life.
+    if (hasWatches) this.loop.endTurn();
     this.isClosed = true;
     clearInterval(this.judgeTimer);
     await this.loop.close();

@@ -67,7 +67,7 @@ import { WITHOUT_KEYS_EVENT, WITHOUT_KEYS_REMEDY, withoutKeysWarning } from '../
 const SILENCE_US = 1_000_000;
 /** After a longer time without a tick, a core assumes that its host stalled, and suspects nobody. */
 const TICK_INTERVAL_US = 5_000;
-/** A replica that has not heard its primary for longer serves no watches. */
+/** A replica that has not heard its primary for longer, or lacks what this one said to be committed, serves no watches. */
 const IN_TOUCH_US = 500_000;
 /** Ticks so far apart mean that this process stood still. */
 const STALL_US = 50_000;
@@ -610,7 +610,11 @@ export class Replica {
     if (this.running) this.logger.info('replica.closing', { replica: this.id, ...transitionState(this.core) });
     this.running = false;
     // An open turn has changed the log in memory. It ends here, so that the storage has one consistent state.
-    if (this.failure === undefined) this.loop.turn((now) => this.core.finish(now));
+    if (this.failure === undefined)
+      this.loop.turn((now) => {
+        this.watchService.close();
+        this.core.finish(now);
+      });
     const steps = [
       () => this.loop.close(),
       () => this.storage.close(),

@@ -15,7 +15,7 @@ async function started(
   t: Test,
   features: readonly string[],
   machine = (): KvMachine => new KvMachine(),
-): Promise<{ client: Client; store: StoreClient; replicas: Replica[] }> {
+): Promise<{ client: Client; cluster: ClusterConfig; store: StoreClient; replicas: Replica[] }> {
   const cluster = { ...(await clusterConfig(3)), features: [...features] } as ClusterConfig;
   const replicas = await startReplicas(cluster, machine);
   const client = await Client.connect({ cluster, logger: silentLogger, timeout: 60_000, connectTimeout: 60_000 });
@@ -23,7 +23,7 @@ async function started(
     await client.close();
     for (const replica of replicas) await replica.close();
   });
-  return { client, store: new StoreClient(client), replicas };
+  return { client, cluster, store: new StoreClient(client), replicas };
 }
 
 t.test('changes from a revision, with values, and from the call on', async (t) => {
@@ -74,6 +74,33 @@ t.test('a replica that is stopped: another one goes on, and nothing is missing',
   const open = watches[0]!.next();
   await client.close();
   await t.rejects(open, { code: 'client-closed' });
+});
+
+t.test('a client that closes, and a replica that does, tell the other end', async (t) => {
+  const { store, replicas, cluster } = await started(t, ['store']);
+  const begun = await store.put('begin', '');
+  const other = await Client.connect({ cluster, logger: silentLogger });
+  const open = (): number => replicas.reduce((sum, replica) => sum + replica.status().watches!.open, 0);
+  const until = async (count: number): Promise<void> => {
+    while (open() !== count) await new Promise((resolve) => setTimeout(resolve, 20));
+  };
+  const forgotten = (): number => replicas.reduce((sum, replica) => sum + replica.status().watches!.forgotten, 0);
+  const watch = new StoreClient(other).watch('k', { from: begun.revision });
+  const next = watch.next();
+  await until(1);
+  await other.close();
+  await t.rejects(next, { code: 'client-closed' });
+  await until(0);
+  t.equal(forgotten(), 0, 'no replica had to notice');
+
+  const mine = store.watch('k', { from: begun.revision });
+  await until(1);
+  const at = replicas.findIndex((replica) => replica.status().watches!.open > 0);
+  const asked = replicas.map((replica) => replica.status().watches!.refused);
+  await replicas[at]!.close();
+  t.equal(replicas[at]!.status().watches!.refused, asked[at]! + 1, 'it tells its watch');
+  await store.put('k', 'x');
+  t.match(await mine.next(), { value: { kind: 'put' } }, 'another one goes on');
 });
 
 t.test('bad input, a signal, and replicas that keep nothing', async (t) => {

@@ -571,6 +571,33 @@ t.test('a spare executes what it fetched at once, not at the next Sync; and no m
   t.end();
 });
 
+t.test('a replica that hears its primary and does not get what is committed is out of touch', (t) => {
+  const WITHIN_US = 500_000;
+  const { c, alice } = scene();
+  const isInTouch = (): boolean => c.replica(2).core.isInTouch(c.now, WITHIN_US);
+  t.ok(isInTouch());
+  c.loses = ({ to, message }) => to === 2 && message.type !== Sync.type;
+  let serial = 0;
+  const more = (): void => {
+    serial++;
+    c.give(alice, Request, alice.request(1_000_000 * serial, serial, 'x'), 0, 1);
+    c.run(100_000);
+  };
+  const { committed } = c.replica(2).state;
+  for (let i = 0; i < 4; i++) more();
+  t.ok(c.replica(0).state.committed > committed);
+  t.equal(c.replica(2).state.committed, committed);
+  t.ok(isInTouch(), 'for some time that happens');
+  for (let i = 0; i < 3; i++) more();
+  t.notOk(isInTouch(), 'longer it does not');
+  t.ok(c.replica(1).core.isInTouch(c.now, WITHIN_US));
+  c.loses = () => false;
+  c.run(200_000);
+  t.equal(c.replica(2).state.committed, c.replica(0).state.committed);
+  t.ok(isInTouch(), 'it has caught up');
+  t.end();
+});
+
 t.test('when that member does not answer, a spare asks the primary', (t) => {
   const { c, alice } = scene();
   c.give(alice, Request, alice.request(100, 1, 'a'), 0, 1);

@@ -174,10 +174,14 @@ export class ReplicaCore {
     return this.synchronization.commitIndex.matched[slot]!;
   }
 
-  /** Whether it has heard its primary within `withinUs`; at the primary: whether enough others answer it. */
+  /**
+   * Whether it has heard its primary within `withinUs`, and got what this one said to be committed before that; at the
+   * primary: whether enough others answer it.
+   */
   isInTouch(now: Instant, withinUs: number): boolean {
     const { heartbeat } = this.synchronization;
-    return this.state.isPrimary ? !heartbeat.unheard : now.monotonicUs - heartbeat.primaryHeardUs <= withinUs;
+    if (this.state.isPrimary) return !heartbeat.unheard;
+    return now.monotonicUs - heartbeat.primaryHeardUs <= withinUs && heartbeat.laggingUs(now) <= withinUs;
   }
 
   /** Somebody waits for what is committed: for `forUs` this replica, while it is the primary, says it at once. */

@@ -255,6 +255,11 @@ export class WatchService {
     }
   }
 
+  /** The replica stops: clients need not wait until they notice. */
+  close(): void {
+    for (const watch of [...this.all]) this.end(watch, WatchLostReason.behind);
+  }
+
   /** Lowers `out[0]` to the time at which there is work again, monotonic µs. */
   wakeBefore(out: Float64Array): void {
     if (this.all.length === 0) return;

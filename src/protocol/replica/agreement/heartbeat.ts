@@ -48,6 +48,9 @@ export class Heartbeat {
   /** Until then what is new is said at once, monotonic µs. */
   private eagerUntilUs = -Infinity;
   private sequence = 0;
+  /** The primary said that entries up to here are committed while this replica lacked some; and when it said so. */
+  private promisedIndex = 0;
+  private promisedUs = -Infinity;
 
   constructor(
     private readonly state: ReplicaState,
@@ -81,6 +84,7 @@ export class Heartbeat {
   /** The host was stalled for `gapUs`: silence in that time says nothing about others. */
   forgive(gapUs: number): void {
     this.primaryHeardUs += gapUs;
+    this.promisedUs += gapUs;
     for (let r = 0; r < this.ackedUs.length; r++) this.ackedUs[r]! += gapUs;
     this.listener.forgive(gapUs);
   }
@@ -144,6 +148,19 @@ export class Heartbeat {
   primaryAnswered(now: Instant): void {
     this.primaryLives(now);
     this.state.forgetSyncs();
+  }
+
+  /** The primary said that entries up to `index` are committed. This replica knows by now what it can. */
+  committedHeard(index: number, now: Instant): void {
+    const { committed } = this.state;
+    if (committed < this.promisedIndex || index <= committed) return;
+    this.promisedIndex = index;
+    this.promisedUs = now.monotonicUs;
+  }
+
+  /** For how long this replica has known that it lacks committed entries that it still lacks, µs; 0: it lacks none. */
+  laggingUs(now: Instant): number {
+    return this.state.committed >= this.promisedIndex ? 0 : now.monotonicUs - this.promisedUs;
   }
 
   private primaryLives(now: Instant): void {

@@ -217,6 +217,7 @@ export class Synchronization {
     this.repair.outOfStep.tick(now);
     this.commitIndex.hear(committed);
     this.catchUp.hear(lastIndex, committed, now);
+    this.heartbeat.committedHeard(committed, now);
     this.sender.syncAck(from, now);
   }
 
