@@ -3,7 +3,7 @@
  * command; 128 and the signal's number if a signal ended it.
  *
  * The command has a process group of its own. If the lock is lost the group gets SIGTERM, before another holder can have
- * the lock, and SIGKILL after `--grace`. Signals that this process gets are passed on.
+ * the lock, and SIGKILL after `--grace`, which is before that, too. Signals that this process gets are passed on.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { constants } from 'node:os';
@@ -17,6 +17,11 @@ import { connect, CONNECTION_FLAGS } from './connection.js';
 const PASSED_ON = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR2'] as const;
 /** Own lanes: a renewal does not wait behind the calls of a wait. */
 const LANES = 4;
+
+const GRACE_MS = 500;
+const GRACE_PART_MAX = 0.4;
+/** How long before its end the lock counts as lost, in graces: SIGKILL comes before another one can hold it. */
+const MARGIN = 1.1;
 
 export const lock: Command = defineCommand(
   {
@@ -36,15 +41,19 @@ export const lock: Command = defineCommand(
       wait: { kind: 'duration', min: 0, standard: 'for ever', help: 'how long to wait for the lock; 0s: not at all' },
       grace: {
         kind: 'duration',
-        default: '5s',
+        standard: 'a tenth of --ttl, at most 500ms',
         min: 0,
         max: 3600e9,
-        help: 'from SIGTERM to SIGKILL, if the lock is lost',
+        help: 'from SIGTERM to SIGKILL, if the lock is lost; SIGTERM comes that much before the lock can end; at most two fifths of --ttl',
       },
     },
     examples: ['jitpaxos lock backup -- ./backup.sh --full', 'jitpaxos lock migrate --wait 0s -- npm run migrate'],
   },
   async ({ values, positionals: [name, file, ...args] }, output) => {
+    const ttlMs = Math.round(values.ttl / 1e6);
+    const graceMs = values.grace === undefined ? Math.min(GRACE_MS, ttlMs / 10) : values.grace / 1e6;
+    if (graceMs > GRACE_PART_MAX * ttlMs)
+      throw new CliError('argument-invalid', '--grace is longer than two fifths of --ttl; raise --ttl');
     const client = await connect(values, output, LANES);
     const stop = new AbortController();
     let child: ChildProcess | undefined;
@@ -60,7 +69,7 @@ export const lock: Command = defineCommand(
       const waitMs = values.wait === undefined ? {} : { wait: values.wait / 1e6 };
       let held: Lock;
       try {
-        held = await store.lock(name!, { ttl: Math.round(values.ttl / 1e6), ...waitMs, signal: stop.signal });
+        held = await store.lock(name!, { ttl: ttlMs, margin: MARGIN * graceMs, ...waitMs, signal: stop.signal });
       } catch (error) {
         if (stoppedBy !== undefined) return 128 + constants.signals[stoppedBy];
         throw error;
@@ -78,7 +87,9 @@ export const lock: Command = defineCommand(
           },
         });
         child = spawned;
-        const code = await ended(spawned, held, values.grace / 1e6);
+        const code = await ended(spawned, held, graceMs);
+        // From now on a signal ends this process, also while it waits for the cluster.
+        for (const signal of PASSED_ON) process.off(signal, passOn);
         const lost = held.signal.aborted ? (held.signal.reason as Error) : undefined;
         if (output.json)
           output.line(

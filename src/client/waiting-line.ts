@@ -73,6 +73,8 @@ const LOOK_MS = 10_000;
 const POLL_MS = 500;
 /** After a call that failed, ms. */
 const AGAIN_MS = 100;
+/** How long a call that rejects waits for its place to be gone, ms. */
+const LEAVE_MS = 250;
 /** The longest timer, ms. */
 const WAIT_MS_MAX = 2 ** 31 - 1;
 
@@ -134,24 +136,81 @@ export async function takePlace(
   if (!(typeof wait === 'number' && wait >= 0))
     throw new JitPaxosError('option-invalid', `wait is ${show(wait)}; it has to be milliseconds from 0, or Infinity`);
   const untilMs = performance.now() + wait;
-  for (;;) {
+  if (wait === 0) {
+    // Without a place, nobody who comes meanwhile is behind this one.
     if (signal?.aborted === true) throw waitAborted(line.kind, signal);
-    const lease = await store
-      .lease({ ttl, ...(margin === undefined ? {} : { margin }), ...(signal === undefined ? {} : { signal }) })
-      .catch((error: unknown) => {
-        // A lease that was granted all the same ends by itself.
-        throw signal?.aborted === true ? waitAborted(line.kind, signal) : error;
-      });
+    const { entries } = await readLine(store, prefix, signal === undefined ? {} : { signal });
+    check?.(entries);
+    if (entries.length >= line.permits) throw timeIsOver(line.kind);
+  }
+  for (;;) {
+    const lease = await grant(store, line.kind, { ttl, margin, wait, signal }, untilMs);
     try {
       const place = await new Waiter(store, prefix, line, lease, check).wait(untilMs, signal);
       if (place !== undefined) return place;
-      // Lost meanwhile: another place, at the end. The old one must not stay in the line.
-      await lease.release();
     } catch (error) {
-      await lease.release();
+      // Where the cluster answers, the place is gone when this rejects. Where it does not, nobody waits for that.
+      await Promise.race([lease.release(), sleep(LEAVE_MS)]);
       throw error;
     }
+    // Lost meanwhile: another place, at the end. The old one must not stay in the line.
+    void lease.release();
   }
+}
+
+/** The lease of a place. The time to wait and the signal bound it, too. */
+async function grant(
+  store: LineStore,
+  kind: LineKind,
+  { ttl, margin, wait, signal }: LineOptions,
+  untilMs: number,
+): Promise<Lease> {
+  if (signal?.aborted === true) throw waitAborted(kind, signal);
+  const over = new AbortController();
+  const end = (): void => over.abort();
+  const leftMs = untilMs - performance.now();
+  if (wait !== 0 && leftMs <= 0) throw timeIsOver(kind);
+  const timer = wait !== 0 && leftMs < WAIT_MS_MAX ? setTimeout(end, leftMs) : undefined;
+  signal?.addEventListener('abort', end, { once: true });
+  const options = { ttl, ...(margin === undefined ? {} : { margin }), signal: over.signal };
+  try {
+    return await (wait === 0 ? store.lease(options) : again(() => store.lease(options), over.signal));
+  } catch (error) {
+    // A lease that was granted all the same ends by itself.
+    if (isAborted(signal)) throw waitAborted(kind, signal);
+    throw over.signal.aborted ? timeIsOver(kind) : error;
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', end);
+  }
+}
+
+/** Calls again after an error that says nothing about the line. */
+async function again<T>(call: () => Promise<T>, over: AbortSignal): Promise<T> {
+  for (;;) {
+    try {
+      return await call();
+    } catch (error) {
+      const mayRepeat =
+        error instanceof JitPaxosError &&
+        (error.retryable || error.code === 'outcome-unknown' || error.code === 'session-lost') &&
+        error.code !== 'kv-store-full' &&
+        error.code !== 'lease-lost';
+      if (over.aborted || !mayRepeat) throw error;
+      await sleep(AGAIN_MS, undefined, { signal: over });
+    }
+  }
+}
+
+function isAborted(signal: AbortSignal | undefined): signal is AbortSignal {
+  return signal?.aborted === true;
+}
+
+function timeIsOver(kind: LineKind): JitPaxosError {
+  return new JitPaxosError(
+    'lock-held',
+    `the ${kind} is held by another one, or the cluster does not answer, and the time to wait is over; wait longer, or try again`,
+  );
 }
 
 class Waiter {
@@ -199,17 +258,13 @@ class Waiter {
       over.abort();
     }
     if (signal?.aborted === true) throw waitAborted(this.line.kind, signal);
-    if (isTooLate || performance.now() >= untilMs)
-      throw new JitPaxosError(
-        'lock-held',
-        `the ${this.line.kind} is held by another one, and the time to wait is over; wait longer, or try again`,
-      );
+    if (isTooLate || performance.now() >= untilMs) throw timeIsOver(this.line.kind);
     return undefined;
   }
 
   /** The token once it is among the first; undefined: it is not, and nobody waits. */
   private async goThrough(untilMs: number): Promise<number | undefined> {
-    const entered = await this.again(() => this.enter());
+    const entered = await again(() => this.enter(), this.over.signal);
     const { token } = entered;
     let { revision, entries } = entered;
     for (;;) {
@@ -218,7 +273,10 @@ class Waiter {
       if (before.length < this.line.permits) return token;
       if (performance.now() >= untilMs) return undefined;
       if (await this.turn(before, revision)) return token;
-      ({ revision, entries } = await this.again(() => readLine(this.store, this.prefix, { signal: this.over.signal })));
+      ({ revision, entries } = await again(
+        () => readLine(this.store, this.prefix, { signal: this.over.signal }),
+        this.over.signal,
+      ));
     }
   }
 
@@ -280,22 +338,6 @@ class Waiter {
       clearTimeout(look);
     }
     return false;
-  }
-
-  /** Calls again, while the lease is held, after an error that says nothing about the line. */
-  private async again<T>(call: () => Promise<T>): Promise<T> {
-    for (;;) {
-      try {
-        return await call();
-      } catch (error) {
-        const mayRepeat =
-          error instanceof JitPaxosError &&
-          (error.retryable || error.code === 'outcome-unknown' || error.code === 'session-lost') &&
-          error.code !== 'kv-store-full';
-        if (this.over.signal.aborted || !mayRepeat) throw error;
-        await sleep(AGAIN_MS, undefined, { signal: this.over.signal });
-      }
-    }
   }
 }
 

@@ -332,3 +332,26 @@ t.test('a replica is stopped: who holds goes on, and who waits gets its turn', a
   t.ok(next.isHeld());
   await next.release();
 });
+
+t.test('the cluster is down: wait and signal end a wait, and release ends', async (t) => {
+  const { stores, replicas } = await started(t);
+  const [one, two] = stores as [StoreClient, StoreClient];
+  const held = await one.lock('l', { ttl: TTL });
+  const controller = new AbortController();
+  const outcomes = [
+    two.lock('l', { ttl: TTL, signal: controller.signal }),
+    two.lock('l', { ttl: TTL, wait: 1_000 }),
+  ].map((waiting) => waiting.catch((error: unknown) => error));
+  while ((await one.scan({ prefix: 'l\0' })).entries.length < 2) await sleep(2);
+  for (const replica of replicas) await replica.close();
+  const fresh = two.lock('m', { ttl: TTL, wait: 500 }).catch((error: unknown) => error);
+  controller.abort();
+  // Without bounds of their own these would take the client's minute, or the lease's.
+  let isOver = false;
+  const late = sleep(40_000, undefined, { ref: false }).then(() => (isOver = true));
+  await Promise.race([Promise.all([...outcomes, fresh, held.release()]), late]);
+  t.notOk(isOver);
+  t.match(await Promise.race([outcomes[0], late]), { code: 'aborted' });
+  t.match(await Promise.race([outcomes[1], late]), { code: 'lock-held' });
+  t.match(await Promise.race([fresh, late]), { code: 'lock-held' });
+});
