@@ -5,7 +5,8 @@
  * - A batch is acknowledged (`persisted`) when all of it is on disk. First its frame is written, and in mode `fsync`
  *   synced. Then the hard state file is written, if the promises changed. Because of that order the log on disk is
  *   never older than a promise that anything relied on. A log that is older lacks its end, and counts as lost.
- * - Members that no message depends on are written beside the log, and what is written later stands behind them.
+ * - Members that no message depends on are written beside the log. The next promise waits until they are on disk. If
+ *   their write fails, the next write of any kind fails with that error.
  * - One write at a time. Batches that arrive meanwhile are merged and go with the next write.
  * - After a disk error, the failed write is not retried. Nothing more is acknowledged, and the files in use are
  *   abandoned. After a while the whole log, which the core has in memory, is written again, as a new generation in new
@@ -168,9 +169,12 @@ export class DurableStorage implements Storage {
   /** The last one that came, and its token. A batch with the token of the one before it changed what nothing waits for. */
   private given: HardState | undefined;
   private givenToken = 0;
-  /** Ends when the hard states that nothing waits for are on disk; the newest of them. */
+  /** Ends when the hard states that nothing waits for are on disk. One is written at a time, and one waits: the newest. */
   private quiet: Promise<void> = Promise.resolve();
   private newestQuiet: HardState | undefined;
+  private isQuietRunning = false;
+  /** The disk refused one of them. The next write waits for `quiet`, and so fails as well. */
+  private hasQuietFailed = false;
   /** What the file `members` holds. */
   private storedMembers: Uint8Array | undefined;
   /** Of the directory. It is on disk once `storedHardState` is, or before. */
@@ -317,6 +321,7 @@ export class DurableStorage implements Storage {
     if (begins) {
       await this.background;
       this.quiet = this.quiet.catch(() => undefined);
+      this.hasQuietFailed = false;
       this.segments = new Segments(
         options.files,
         {
@@ -331,7 +336,7 @@ export class DurableStorage implements Storage {
       this.sequence = 0;
     }
     const { hardState } = change;
-    const isAwaited = begins || change.awaitsHardState;
+    const isAwaited = begins || change.awaitsHardState || this.hasQuietFailed;
     if (isAwaited) {
       await this.quiet;
       await this.writeMembers(hardState.members);
@@ -348,16 +353,29 @@ export class DurableStorage implements Storage {
     segments!.prepare();
   }
 
-  /** Writes members that no message depends on, while the log continues. The next promise waits for it. */
+  /** Writes members that no message depends on, while the log continues. */
   private writeQuietly(hardState: HardState): void {
     this.newestQuiet = hardState;
-    this.quiet = this.quiet.then(async () => {
-      if (hardState !== this.newestQuiet) return;
-      await this.writeMembers(hardState.members);
-      await this.writeHardState(hardState);
+    if (this.isQuietRunning) return;
+    this.isQuietRunning = true;
+    this.quiet = this.runQuietly();
+    this.quiet.catch((error: unknown) => {
+      this.hasQuietFailed = true;
+      if (!isOfTheSystem(error)) this.events!.broken(error);
     });
-    // An error of the disk fails the next write that waits for this one; the log will have met it before.
-    this.quiet.catch((error: unknown) => (isOfTheSystem(error) ? undefined : this.events!.broken(error)));
+  }
+
+  private async runQuietly(): Promise<void> {
+    try {
+      for (let state = this.newestQuiet; state !== undefined; state = this.newestQuiet) {
+        this.newestQuiet = undefined;
+        await this.writeMembers(state.members);
+        await this.writeHardState(state);
+      }
+    } finally {
+      this.newestQuiet = undefined;
+      this.isQuietRunning = false;
+    }
   }
 
   private async writeFrame(segments: Segments, change: PendingChange, flags: number, synced: boolean): Promise<void> {
