@@ -18,8 +18,11 @@ const FIRST_BYTES = 1 << 16;
  * is copied this way, and a source that lies makes others reserve addresses, not memory.
  */
 const GROWTH = 64;
-/** Most answers that are on their way at once: as many as came without a loss allow. */
-const ANSWERS_AHEAD_MAX = 32;
+/**
+ * Most bytes that are asked for at once, however long an answer is. They share the receive buffer with the messages of the
+ * running view, and the default one of Linux is 208 KiB, of which the kernel's own bookkeeping takes a part.
+ */
+const AHEAD_BYTES_MAX = 128 * 1024;
 
 /** What a source says of its snapshot. */
 export interface Offered {
@@ -53,8 +56,12 @@ export class ArrivingSnapshot {
   received = 0;
   /** Bytes up to here were asked for. */
   asked = 0;
-  /** Bytes that may be asked for beyond those that have come: more with each piece, half as many after a loss. */
+  /**
+   * Bytes that may be asked for beyond those that have come: `aheadMax` at first, half as many after a loss, and then more
+   * with each piece.
+   */
   ahead: number;
+  private readonly aheadMax: number;
   bytes: Uint8Array;
   /** Has what has come of the machine's part; undefined: no such part is known yet, or the machine restores at once. */
   restore: RestoreInPieces | undefined;
@@ -71,7 +78,8 @@ export class ArrivingSnapshot {
     private readonly hasher: Hasher,
     private readonly chunkBytes: number,
   ) {
-    this.ahead = ANSWERS_AHEAD * chunkBytes;
+    this.aheadMax = Math.min(ANSWERS_AHEAD * chunkBytes, AHEAD_BYTES_MAX);
+    this.ahead = this.aheadMax;
     this.bytes = new Uint8Array(Math.min(offered.length, FIRST_BYTES));
     this.hash = offered.length > execution.pieceBytes ? hasher.begin?.() : undefined;
   }
@@ -119,7 +127,7 @@ export class ArrivingSnapshot {
     this.bytes.set(bytes.subarray(o + SnapshotChunk.size, o + SnapshotChunk.size + length), this.received);
     this.hash?.update(this.bytes, this.received, length);
     this.received = end;
-    this.ahead = Math.min(ANSWERS_AHEAD_MAX * this.chunkBytes, this.ahead + length);
+    this.ahead = Math.min(this.aheadMax, this.ahead + length);
     this.restoreMore();
     return true;
   }
@@ -151,7 +159,7 @@ export class ArrivingSnapshot {
 
   /** A piece did not come. */
   lost(): void {
-    this.ahead = Math.max(ANSWERS_AHEAD * this.chunkBytes, this.ahead / 2);
+    this.ahead = Math.max(this.chunkBytes, this.ahead / 2);
   }
 
   /** The rest is not wanted. */
