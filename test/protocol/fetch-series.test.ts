@@ -132,6 +132,58 @@ for (const [who, loses] of [
   });
 }
 
+t.test('restarts in a row take no timer, though the source remembers the series of the lives before', (t) => {
+  const c = farBehind();
+  const series: unknown[] = [];
+  for (let life = 1; life <= 4; life++) {
+    c.replica(2).crash();
+    c.replica(2).start(true);
+    const before = c.history.length;
+    const count = rounds(c, 500, has(c, 2));
+    t.ok(count < 120, `life ${life}: ${count} times half a millisecond, of 2000 until the timer`);
+    series.push(...new Set(sent(c, before, 'Fetch', ({ from }) => from === 2).map(({ values }) => values['series'])));
+  }
+  t.equal(new Set(series).size, series.length, `series ${series.join(', ')}`);
+  t.end();
+});
+
+for (const loses of [false, true])
+  for (const [what, isRepeated] of [
+    ['each Chunk', ({ message }: Packet): boolean => message === Chunk],
+    ['each datagram', (): boolean => true],
+  ] as const)
+    t.test(
+      `no more is on its way if the network repeats ${what}${loses ? ', to a replica without a log' : ''}`,
+      (t) => {
+        const c = farBehind();
+        if (loses) {
+          c.replica(2).crash();
+          c.replica(2).start(true);
+        }
+        let most = 0;
+        let questions = 0;
+        const before = c.history.length;
+        const done = has(c, 2);
+        for (let count = 0; count < 200 && !done(); count++) {
+          c.pass(500);
+          const packets = c.take();
+          // An answer of several Chunks ends with one that says so.
+          const answers = packets.filter(
+            ({ message, to, values }) => message === Chunk && to === 2 && values['more'] === 0,
+          );
+          most = Math.max(most, answers.length);
+          questions = Math.max(questions, packets.filter(({ message }) => message === Fetch).length);
+          for (const packet of packets) for (let k = isRepeated(packet) ? 2 : 1; k > 0; k--) c.arrive(packet);
+        }
+        t.ok(done(), 'it caught up before the time was up');
+        t.ok(most <= 8, `${most} answers at once`);
+        t.ok(questions <= 16, `${questions} questions at once, of which each answer brings forth at most two`);
+        const answers = entriesIn(sent(c, before, 'Chunk', ({ to }) => to === 2)) / CHUNK_BYTES;
+        t.ok(answers < 60, `${answers} answers, of which 31 are needed`);
+        t.end();
+      },
+    );
+
 t.test('a snapshot goes on where it stopped when its source is silent for a while', (t) => {
   const c = farBehind({ limits: { logEntries: 64, logBytes: 1 << 16 }, timings: { fetchTimeoutUs: 10_000 } });
   const before = c.history.length;

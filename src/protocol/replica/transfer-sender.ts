@@ -10,6 +10,7 @@ import { copyBytes } from '../../wire/copy.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES_MAX } from '../../wire/envelope.js';
 import { writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
 import { invariant } from '../invariant.js';
+import { Jitter } from '../jitter.js';
 import { ENTRY_HEADER_BYTES } from '../log/entry.js';
 import { SNAPSHOT_BYTES_MAX } from '../log/snapshots.js';
 import type { Snapshot } from '../contract.js';
@@ -17,10 +18,27 @@ import { MessageWriter } from './message-writer.js';
 
 /** Answers of a transfer that are on their way at once: 128 KiB of default size, which any socket has room for. */
 export const ANSWERS_AHEAD = 8;
+/** A series of Fetches has a number from 1 to this; after the last comes the first. */
+export const SERIES_NUMBERS = 255;
+/** Distinguishes the draw of the first series from others of the same seed. */
+const SERIES_SEED = 0x1f3d5b79;
 
 export class TransferSender extends MessageWriter {
   /** Index of the snapshot that was last found to be too long. */
   private tooLong = -1;
+  /** The number of the last series; 0: none yet. */
+  private series = 0;
+
+  /**
+   * The number of a new series of Fetches. A source remembers the last one, and would answer a second series of the same
+   * number from where the first one ended. So all that fetch share one count, and each life begins elsewhere.
+   */
+  nextSeries(): number {
+    if (this.series === 0)
+      this.series = 1 + Math.floor(new Jitter(this.state.config.seed ^ SERIES_SEED).next() * SERIES_NUMBERS);
+    else this.series = (this.series % SERIES_NUMBERS) + 1;
+    return this.series;
+  }
 
   /**
    * Asks for the entries behind `baseIndex`.

@@ -187,7 +187,7 @@ export class CatchUp {
     }
     this.fetchBase = state.synced;
     this.fetchSource = source;
-    this.series.begin(inVain, now);
+    this.series.begin(this.transfers.nextSeries(), inVain, now);
     this.ask();
   }
 
@@ -255,13 +255,13 @@ export class CatchUp {
       // Without progress (a full log) the next Sync tries again, not this answer.
       this.fetching = false;
     } else if (!more) {
-      this.askForMore(isPresent, series, now);
+      this.askForMore(base, isPresent, series, now);
     }
   }
 
-  private askForMore(isPresent: boolean, series: number, now: Instant): void {
+  private askForMore(base: number, isPresent: boolean, series: number, now: Instant): void {
     if (isPresent) {
-      for (let count = this.series.answered(); count > 0; count--) this.ask();
+      for (let count = this.series.answered(base); count > 0; count--) this.ask();
     } else if (series === 0) {
       // From one that knows no series, or pushes: nothing else is on its way.
       this.fetching = false;

@@ -56,10 +56,11 @@ export class Serving {
       this.contradictions.correct(from, base, now);
       return;
     }
-    state.counters[Counter.fetches_answered]!++;
-    this.served.askedForEntries(from, base, now);
     const series = bytes[o + at.series]!;
     const beginning = this.series.beginning(from, series, base, limit);
+    if (beginning < 0) return;
+    state.counters[Counter.fetches_answered]!++;
+    this.served.askedForEntries(from, base, now);
     const end = this.transfers.chunks(from, beginning, limit, readU16(bytes, o + at.room), series);
     this.series.answered(from, series, end);
     if (state.isPrimary && state.views.isMember(state.view, from)) this.orderPush.needed(limit, now);

@@ -20,7 +20,7 @@ import { TransferPace } from './transfer-pace.js';
 import { UnusableSnapshots } from './unusable-snapshots.js';
 import type { Claim } from './votes.js';
 
-/** How long the snapshot of a transfer that was given up is kept, from its last piece on, monotonic µs. */
+/** How long the snapshot of a transfer that was given up is kept, from what last came on, monotonic µs. */
 const KEPT_US = 5_000_000;
 
 /** The log to bring here. */
@@ -59,6 +59,8 @@ export class LogTransfer {
   /** The snapshot of a transfer that was given up, or what had come of it, and its source, which may be asked again. */
   private kept: ArrivingSnapshot | undefined;
   private keptFrom = -1;
+  /** When something of that transfer last came, monotonic µs. */
+  private keptUs = 0;
   /** Everything has come. */
   private isStaged = false;
 
@@ -88,6 +90,7 @@ export class LogTransfer {
       this.kept?.abort();
       this.kept = snapshot;
       this.keptFrom = this.target!.source;
+      this.keptUs = this.pace.progressUs;
       if (snapshot === this.arrived) this.staged.releaseRestore();
     }
     this.target = undefined;
@@ -101,6 +104,10 @@ export class LogTransfer {
   /** Drops everything. */
   drop(): void {
     this.pause();
+    this.dropKept();
+  }
+
+  private dropKept(): void {
     this.kept?.abort();
     this.kept = undefined;
   }
@@ -113,19 +120,16 @@ export class LogTransfer {
   }
 
   tick(now: Instant): void {
-    if (this.isStaged) return;
-    if (this.target !== undefined) {
-      if (this.pace.mayAskAgain(now)) this.ask(now, true);
-    } else if (this.kept !== undefined && now.monotonicUs - this.pace.progressUs >= KEPT_US) {
-      this.drop();
-    }
+    if (this.kept !== undefined && now.monotonicUs - this.keptUs >= KEPT_US) this.dropKept();
+    if (this.isStaged || this.target === undefined) return;
+    if (this.pace.mayAskAgain(now)) this.ask(now, true);
   }
 
   /** @param inVain nothing came for the last question in time */
   ask(now: Instant, inVain = false): void {
     const { arriving } = this;
     if (arriving === undefined) {
-      this.series.begin(inVain, now);
+      this.series.begin(this.sender.nextSeries(), inVain, now);
       this.pace.asked(now, this.series.waits);
       this.askForEntries();
       return;
@@ -185,7 +189,7 @@ export class LogTransfer {
       if (this.early.isLost(before)) this.ask(now);
     }
     // What it brings came already. It counts as an answer all the same.
-    if (base < before && isPresent && isLast) this.askForMoreEntries();
+    if (base < before && isPresent && isLast) this.askForMoreEntries(base);
     if (!staged.endsWith(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) return;
     if (!this.stageEntries(target, bytes, o, now)) return;
     const { limits } = state.config;
@@ -197,7 +201,7 @@ export class LogTransfer {
     this.pace.progressed(now);
     if (staged.endIndex < target.lastIndex) {
       this.pace.asked(now, this.series.waits);
-      if (isLast && isPresent) this.askForMoreEntries();
+      if (isLast && isPresent) this.askForMoreEntries(base);
       const next = this.early.take(staged.endIndex);
       if (next !== undefined) this.takeChunk(next, 0, now);
       // From a source that knows no series. What follows may have been sent as well; then it is asked for only when it does
@@ -210,8 +214,8 @@ export class LogTransfer {
     }
   }
 
-  private askForMoreEntries(): void {
-    for (let count = this.series.answered(); count > 0; count--) this.askForEntries();
+  private askForMoreEntries(base: number): void {
+    for (let count = this.series.answered(base); count > 0; count--) this.askForEntries();
   }
 
   /** Stages the entries of a Chunk, up to the end of the target. False when the transfer was dropped. */
