@@ -256,7 +256,8 @@ export class DurableStorage implements Storage {
     if (snapshot !== undefined && !onSnapshot) this.cut = snapshot;
     pending.add(token, batch, onSnapshot ? snapshot.index : base, onSnapshot);
     const { given } = this;
-    if (token !== this.givenToken && (given === undefined || !isSame(given, pending.hardState)))
+    // Members alone are awaited by nothing (C2): a frame that names a view of their epoch has another view or logView.
+    if (token !== this.givenToken && (given === undefined || !isSameButMembers(given, pending.hardState)))
       pending.awaitsHardState = true;
     this.given = pending.hardState;
     this.givenToken = token;
@@ -589,13 +590,16 @@ export class DurableStorage implements Storage {
 }
 
 function isSame(a: HardState, b: HardState): boolean {
+  return isSameButMembers(a, b) && membersIndex(a.members) === membersIndex(b.members);
+}
+
+function isSameButMembers(a: HardState, b: HardState): boolean {
   return (
     a.view === b.view &&
     a.logView === b.logView &&
     a.incarnation === b.incarnation &&
     isSameList(a.known, b.known) &&
-    isSameList(a.lives, b.lives) &&
-    membersIndex(a.members) === membersIndex(b.members)
+    isSameList(a.lives, b.lives)
   );
 }
 

@@ -243,3 +243,21 @@ t.test('while the disk hangs, one list is being written and the newest waits', a
   const { hardState } = (await Life.open(disk, new Random(SEED))).storage.recovered();
   t.equal(membersIndex(hardState?.members), 490);
 });
+
+t.test('an entry that came in the same turn as members is acknowledged while the disk hangs', async (t) => {
+  const { life } = await begun();
+  let release!: () => void;
+  life.files.hold = new Promise((resolve) => (release = resolve));
+  life.hardState = { ...life.hardState, members: membersAt(1) };
+  life.write();
+  await turns(20);
+  t.equal(life.files.listsBegun, 1, 'the members are being written');
+  t.equal(life.durable, life.token);
+  life.hardState = { ...life.hardState, view: EPOCH_VIEWS };
+  life.write();
+  await turns(20);
+  t.equal(life.durable, life.token - 1, 'a promise of their epoch waits for them');
+  release();
+  await turns(30);
+  t.equal(life.durable, life.token);
+});
