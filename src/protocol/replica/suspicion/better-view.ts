@@ -36,8 +36,8 @@ export class BetterView {
   /** When to look again whether the decided epoch can begin. */
   private epochUs = -Infinity;
   /**
-   * The epoch that was found decided in a view, and the newest Sync then: a host that answers a later one knows of the
-   * decision.
+   * The epoch that was found decided in a view, and the newest Sync then. A host that answers a later one has been
+   * told that the decision is committed. If it lacks the entry, it learns who the members are when it fetches the entry.
    */
   private decided = 0;
   private decidedIn = -1;

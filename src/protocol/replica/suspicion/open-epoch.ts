@@ -2,9 +2,9 @@
  * When the epoch that is decided is asked for, and which view of it. May be changed freely: until it begins the old epoch
  * serves, and it begins by the rules in views/.
  *
- * The primary asks for it as soon as a quorum of it is alive and lacks little, because it hears all hosts anyway. A primary
- * that does not hear them must not hold the change up. So after a second the other voters look as well, one after another,
- * by a round of probes.
+ * The primary hears all hosts anyway. It gives them a moment to write down who the members are. Then it asks for the epoch
+ * as soon as a quorum of it is alive and lacks little. A primary that does not hear them must not hold the change up. So
+ * after a second the other voters look as well, one after another, by a round of probes.
  */
 import { ReplicaStatus } from '../../../wire/messages.js';
 import type { Instant } from '../../contract.js';
