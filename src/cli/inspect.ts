@@ -158,6 +158,9 @@ export function noDataDirectory(directory: string, why: string): CliError {
 function linesOf(found: Inspection, frames: boolean, colours: boolean): string[] {
   const { hardState, log, segments, snapshots, damage, torn, others } = found;
   const dim = (text: string): string => paint(colours, Colour.dim, text);
+  // The directory does not tell which durability it was used with, and a log in memory is of no view on the disk.
+  const hasNoLog = segments.length === 0 && log.found !== 'whole' && damage.length === 0;
+  const logView = hardState === null || hardState.logView < 0 ? '– (lost)' : viewText(hardState.logView);
   const lines = table([
     [
       dim('replica'),
@@ -168,15 +171,17 @@ function linesOf(found: Inspection, frames: boolean, colours: boolean): string[]
       dim('promises'),
       hardState === null
         ? 'none'
-        : `view ${viewText(hardState.view)}, log of view ${hardState.logView < 0 ? '– (lost)' : viewText(hardState.logView)}, incarnation ${hardState.incarnation}`,
+        : `view ${viewText(hardState.view)}${hasNoLog ? '' : `, log of view ${logView}`}, incarnation ${hardState.incarnation}`,
     ],
     [
       dim('log'),
       log.found === 'whole'
         ? `entries ${log.baseIndex! + 1} to ${log.lastIndex}, ${log.entryBytes} bytes, committed up to ${log.committed}${log.clean === true ? ', ends with a clean stop' : ''}`
-        : log.found === 'lost'
-          ? `lost: ${log.why}`
-          : 'none',
+        : hasNoLog
+          ? 'none in the directory: durability memory keeps it in memory, and one of os or fsync would be lost'
+          : log.found === 'lost'
+            ? `lost: ${log.why}`
+            : 'none',
     ],
     ...(found.chain === null
       ? []

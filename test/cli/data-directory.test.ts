@@ -24,6 +24,7 @@ import { Replica } from '../../src/server/replica.js';
 import { decodeBackup, encodeBackup, restoreBackup } from '../../src/storage/backup.js';
 import { DirectoryFiles } from '../../src/storage/files.js';
 import type { Inspection } from '../../src/storage/inspection.js';
+import { HardStateFile } from '../../src/storage/hard-state.js';
 import { jitpaxos } from '../cluster/processes.js';
 
 const KEYS = 40;
@@ -343,4 +344,16 @@ t.test('inspect, backup, restore', async (t) => {
       await Promise.all(replicas.map((replica) => replica.close()));
     }
   });
+});
+
+t.test('inspect does not call the log of a replica of durability memory lost', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-inspect-memory-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const owner = { clusterHi: 1, clusterLo: 2, replica: 0 };
+  const file = HardStateFile.open(directory, owner, hash);
+  await file.write({ view: 3, logView: -1, incarnation: 2 });
+  file.close();
+  const { stdout } = await jitpaxos(['inspect', directory]);
+  t.match(stdout, /promises +view 3, incarnation 2\n/);
+  t.match(stdout, /log +none in the directory: durability memory keeps it in memory/);
 });
