@@ -18,7 +18,7 @@ const KNOWN: Readonly<Record<string, readonly [seed: number, replicas: number]>>
   'slot-voter': [74, 3],
   counter: [120, 1],
   rejoin: [23, 3],
-  emptyvote: [1, 1],
+  emptyvote: [44, 3],
   spare: [1, 3],
   reuseid: [1, 3],
   anyhost: [20, 2],

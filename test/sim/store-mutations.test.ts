@@ -10,7 +10,7 @@ import { STORE_MUTATIONS, STORE_RUN } from './store-mutations.js';
 const KNOWN: Readonly<Record<string, number>> = {
   'expire-by-local-clock': 2,
   'read-by-local-clock': 2,
-  'undo-forgets-an-index': 31,
+  'undo-forgets-an-index': 124,
   'renewal-replayed': 2,
   'execute-other-bytes': 2,
 };
