@@ -329,7 +329,8 @@ export class Checks {
   }
 
   private judgeSyncAck(record: ViewRecord, replica: number, index: number): void {
-    const state = this.states[replica]!;
+    // Undefined: it has stopped since it said so.
+    const state = this.states[replica];
     const mirror = this.mirrors[replica]!;
     if (index > Math.max(record.length, 0))
       throw new Violation(
@@ -337,7 +338,7 @@ export class Checks {
         `replica ${replica} matches view ${record.view} up to ${index}, beyond what its primary has said (${record.length})`,
       );
     if (
-      state.view === record.view &&
+      state?.view === record.view &&
       state.status === ReplicaStatus.normal &&
       (index > mirror.last || mirror.path[index] !== record.path[index])
     ) {
