@@ -2,7 +2,7 @@
  * Tells clients what changes in the store, for a replica, beside its core. Wire: Watch, Changes, WatchLost.
  *
  * Rules: only changes of committed entries are told (S); each Changes continues where the one before ended, so that a
- * client sees a gap; a primary serves only clients that nobody else serves. Only an endpoint that has proven its address,
+ * client sees a gap; a primary serves only clients that say that nobody else does. Only an endpoint that has proven its address,
  * and has said the token that it was given for this watch, is told anything; how much: open-watch.ts.
  *
  * What watches cost is bounded, over all of them: comparisons and bytes by time and in each turn. Owners take turns, and
@@ -76,7 +76,7 @@ export interface WatchedReplica {
   readonly view: () => number;
   /** It takes part in a view. */
   readonly serves: () => boolean;
-  /** It has heard its primary lately, so it does not lag behind for long. */
+  /** It has heard its primary lately, and follows it: it does not lag behind for long. */
   readonly isInTouch: (now: Instant) => boolean;
   readonly isPrimary: () => boolean;
   /** The primary's place; −1: none is known. */
