@@ -20,7 +20,6 @@ import { Client } from '../src/client/client.js';
 import { KvClient } from '../src/client/kv-client.js';
 import { MembersClient } from '../src/client/members-client.js';
 import { StatusClient } from '../src/client/status-client.js';
-import { CliError } from '../src/console/exit.js';
 import { formatCount, formatDuration } from '../src/console/units.js';
 import type { ReplicaStatusReport } from '../src/host/status.js';
 import { version } from '../src/host/version.js';
@@ -30,7 +29,7 @@ import { median } from '../src/measure/compare/rounds.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
 import { addKey, type Attack, Attacker } from './attacker.js';
 import { clientSeal, LONG_KEY, sealed, writeRead } from './datagrams.js';
-import { judged, type RowResult } from './goals/row.js';
+import { checkMissed, judged, type RowResult } from './goals/row.js';
 import { HonestLoad } from './honest-load.js';
 import type { NoiseResult, NoiseSetup } from './noise.js';
 import { paced } from './pace.js';
@@ -588,8 +587,7 @@ await program(
         }),
       );
     else output.line(tableOf(rows, results, rate, rounds));
-    if (strict && missed.length > 0)
-      throw new CliError('assertion-failed', `missed: ${missed.join(', ')}; see the table`);
+    checkMissed(missed, strict);
   },
 );
 

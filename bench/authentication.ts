@@ -17,7 +17,7 @@ import { version } from '../src/host/version.js';
 import { DEFAULT_DATAGRAM_BYTES } from '../src/wire/envelope.js';
 import { PREVIOUS_WIRE_VERSION } from '../src/wire/versions.js';
 import { envelopeCosts, envelopeRow, envelopeTable } from './envelope-cost.js';
-import { goalsTable, judged, type RowResult } from './goals/row.js';
+import { checkMissed, goalsTable, judged, type RowResult } from './goals/row.js';
 import type { Output } from '../src/console/command.js';
 import { program } from './program.js';
 
@@ -107,8 +107,7 @@ await program(
       if (!chain) output.line(`${envelopeTable(costs)}\n`);
       output.line(goalsTable(rows, result.seconds));
     }
-    if (strict && result.missed.length > 0)
-      throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
+    checkMissed(result.missed, strict);
   },
 );
 

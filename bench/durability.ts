@@ -16,14 +16,13 @@ import { OurCluster } from '../src/measure/compare/cluster.js';
 import type { Contestant, Measured, Timing } from '../src/measure/compare/contestant.js';
 import { median, mediansOf, ratioOf, runRounds } from '../src/measure/compare/rounds.js';
 import type { Point } from '../src/measure/compare/shape.js';
-import { CliError } from '../src/console/exit.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
 import { formatCount, formatDuration } from '../src/console/units.js';
 import { Histogram } from '../src/metrics/histogram.js';
 import { ENTRY_HEADER_BYTES } from '../src/protocol/log/entry.js';
 import { version } from '../src/host/version.js';
 import { ENTRY_LENGTH_BYTES, FRAME_HEADER_BYTES, toSector } from '../src/storage/log-format.js';
-import { goalsTable, judged, type RowResult } from './goals/row.js';
+import { checkMissed, goalsTable, judged, type RowResult } from './goals/row.js';
 import { program } from './program.js';
 
 const OPERATION_BYTES = 64;
@@ -171,8 +170,7 @@ await program(
       version: version(),
     };
     output.line(output.json ? JSON.stringify(result) : goalsTable(rows, result.seconds));
-    if (strict && result.missed.length > 0)
-      throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
+    checkMissed(result.missed, strict);
   },
 );
 

@@ -22,7 +22,7 @@ import { hostInfo } from '../src/measure/load/bench-report.js';
 import { seededRandom } from '../src/measure/load/random.js';
 import type { LocalClusterOptions } from '../src/measure/local-cluster.js';
 import { checkHistory, explain } from '../src/sim/linearizability.js';
-import { goalsTable, judged, type RowResult } from './goals/row.js';
+import { checkMissed, goalsTable, judged, type RowResult } from './goals/row.js';
 import {
   CHANGES,
   isPlanned,
@@ -170,8 +170,7 @@ await program(
     );
     if (changed !== undefined && changed.history !== 'linearizable')
       throw new CliError('read-back-differs', `the history is not linearizable (--seed ${seed}): ${changed.explained}`);
-    if (strict && result.missed.length > 0)
-      throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
+    checkMissed(result.missed, strict);
   },
 );
 

@@ -18,7 +18,7 @@ import { formatCount, formatDuration } from '../src/console/units.js';
 import { Histogram } from '../src/metrics/histogram.js';
 import type { ReplicaStatusReport } from '../src/host/status.js';
 import { version } from '../src/host/version.js';
-import { goalsTable, judged, type RowResult } from './goals/row.js';
+import { checkMissed, goalsTable, judged, type RowResult } from './goals/row.js';
 import { program } from './program.js';
 import { residentBytes } from './resident.js';
 import type { SoakClientSetup, SoakInterval } from './soak-client.js';
@@ -233,8 +233,7 @@ await program(
             ),
           ].join('\n'),
     );
-    if (strict && result.missed.length > 0)
-      throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
+    checkMissed(result.missed, strict);
   },
 );
 

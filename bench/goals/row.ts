@@ -1,4 +1,5 @@
 /** A row of the table of goals: what it requires, what was measured, whether it holds. */
+import { CliError } from '../../src/console/exit.js';
 import type { Timing } from '../../src/measure/compare/contestant.js';
 import { hostInfo } from '../../src/measure/load/bench-report.js';
 
@@ -44,6 +45,12 @@ export interface Effort {
 export interface RowGroup {
   readonly names: readonly string[];
   measure(effort: Effort): Promise<RowResult[]>;
+}
+
+/** Ends a bench. Throws CliError `assertion-failed` if it is strict and a goal was missed. @param missed names of rows */
+export function checkMissed(missed: readonly string[], strict: boolean): void {
+  if (strict && missed.length > 0)
+    throw new CliError('assertion-failed', `missed: ${missed.join(', ')}; see the table`);
 }
 
 /** The rows as a Markdown table. */
