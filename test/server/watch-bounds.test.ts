@@ -427,6 +427,57 @@ t.test('a client that stands still for longer than acknowledgements take: what w
   t.end();
 });
 
+t.test('a repetition begins with 4 KiB; if nothing was lost, the window is then as large as before', (t) => {
+  const nextFlight = (isLost: boolean, isAsked: boolean): number => {
+    const one = oneReplica(1 << 14);
+    const { replica, log, sent } = one;
+    for (let i = 0; i < 9000; i++) log.push(put(`a${i}`.padEnd(100)));
+    replica.commit(9000);
+    const token = openWatch(one, { window: 1 << 20 });
+    let us = 0;
+    let last = 1;
+    const acknowledge = (flight: number, flags = 0): void => {
+      say(one, { token, after: last, flight, flags, window: 1 << 20, prefixes: [] }, { us });
+      sent.length = 0;
+      pushAll(one, us);
+    };
+    pushAll(one);
+    for (let i = 0; i < 5; i++) {
+      us += 1000;
+      last = lastOf(sent[sent.length - 1]!);
+      acknowledge(0);
+    }
+    const before = bytesOf(sent);
+    t.ok(before > 16 * FIRST_WINDOW_BYTES, `the window was ${before} bytes`);
+    const flew = lastOf(sent[sent.length - 1]!);
+    sent.length = 0;
+    if (isAsked) acknowledge(0, WatchFlag.again);
+    else {
+      // This long, nobody is heard.
+      us += 2 * RESEND_US;
+      replica.service.tick(instantAt(us));
+      pushAll(one, us);
+    }
+    const repeated = bytesOf(sent);
+    t.ok(repeated > 0 && repeated < FIRST_WINDOW_BYTES + DATAGRAM_BYTES, `${repeated} bytes were repeated`);
+    last = isLost ? lastOf(sent[sent.length - 1]!) : flew;
+    us += 1000;
+    acknowledge(isLost ? 1 : 0);
+    return bytesOf(sent) / before;
+  };
+  const needless = nextFlight(false, false);
+  t.ok(needless >= 1, `the answer to what was sent before: ${needless} of the window`);
+  for (const [isLost, isAsked] of [
+    [true, false],
+    [true, true],
+    [false, true],
+  ] as const) {
+    const share = nextFlight(isLost, isAsked);
+    t.ok(share < 0.5, `${isLost ? 'lost' : 'there'}, ${isAsked ? 'asked for' : 'late'}: ${share} of the window`);
+  }
+  t.end();
+});
+
 t.test('messages on their way to one watch: those beyond 256 count as one', (t) => {
   const watch = new OpenWatch(1, 1, 1, 1, 1, new Uint8Array([0, 0]), 0, 0);
   watch.window = 2 ** 32 - 1;

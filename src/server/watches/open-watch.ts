@@ -2,7 +2,8 @@
  * One watch at a replica: how far its client is, and how much may be on its way to it.
  *
  * The rule: until the client acknowledges something, at most 4 KiB are on their way. The window then grows by what is
- * acknowledged, up to what the client says. After two repetitions without an acknowledgement nothing more is sent.
+ * acknowledged, up to what the client says. After two repetitions without an acknowledgement nothing more is sent. Each
+ * begins with 4 KiB again; if it turns out that nothing was lost, the window is as large as before.
  */
 import { DOUBLE_ZERO } from '../../protocol/double-zero.js';
 import { readU16 } from '../../wire/u64.js';
@@ -68,6 +69,8 @@ export class OpenWatch implements Waiting {
   /** How long acknowledgements took recently. */
   private tookUs = DOUBLE_ZERO;
   private allowed = FIRST_WINDOW_BYTES;
+  /** What was allowed before a repetition that the client did not ask for: perhaps it, or this host, only stood still. */
+  private allowedBefore = 0;
   private sent: Sent[] = [];
   private sentBytes = 0;
   private repetitions = 0;
@@ -139,10 +142,13 @@ export class OpenWatch implements Waiting {
     const before = this.sentBytes;
     let count = 0;
     while (count < sent.length && sent[count]!.last <= after) this.sentBytes -= sent[count++]!.bytes;
-    if (flight !== this.flight) this.measure(nowUs - this.earlierUs);
-    else if (count > 0) this.measure(nowUs - sent[count - 1]!.atUs);
+    if (flight !== this.flight) {
+      this.measure(nowUs - this.earlierUs);
+      this.allowed = Math.max(this.allowed, this.allowedBefore);
+    } else if (count > 0) this.measure(nowUs - sent[count - 1]!.atUs);
     sent.splice(0, count);
     this.allowed = Math.min(WINDOW_BYTES_MAX, this.allowed + before - this.sentBytes);
+    this.allowedBefore = 0;
     this.adjustResend();
     this.repetitions = 0;
   }
@@ -157,9 +163,13 @@ export class OpenWatch implements Waiting {
     return nowUs - this.repeatedUs >= Math.max(AGAIN_US, this.tookUs);
   }
 
-  /** Goes on behind what the client has. False if it has been repeated too often. */
-  repeat(nowUs: number): boolean {
+  /**
+   * Goes on behind what the client has. False if it has been repeated too often.
+   * @param isAsked the client misses something, so it was lost
+   */
+  repeat(isAsked: boolean, nowUs: number): boolean {
     if (this.repetitions === REPETITIONS_MAX) return false;
+    this.allowedBefore = isAsked ? 0 : Math.max(this.allowedBefore, this.allowed);
     this.repetitions++;
     this.resendUs *= 2;
     this.flight = (this.flight + 1) & 0xff;

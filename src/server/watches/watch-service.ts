@@ -211,7 +211,7 @@ export class WatchService {
     watch.heardUs = now.monotonicUs;
     watch.acknowledge(after, bytes[o + at.flight]!, now.monotonicUs);
     const isAgain = (flags & WatchFlag.again) !== 0 && watch.mayRepeat(now.monotonicUs);
-    if ((isAgain && watch.repeat(now.monotonicUs)) || now.monotonicUs - watch.toldUs >= ANSWER_US)
+    if ((isAgain && watch.repeat(true, now.monotonicUs)) || now.monotonicUs - watch.toldUs >= ANSWER_US)
       watch.mustTell = true;
     this.enqueue(watch);
   }
@@ -370,7 +370,7 @@ export class WatchService {
       now.monotonicUs - watch.heardUs > FORGOTTEN_US || !this.replica.isProven(watch.endpoint, watch.owner);
     if (!isGone && !watch.isLate(now.monotonicUs)) return;
     this.leaveWaiting(watch);
-    if (isGone || !watch.repeat(now.monotonicUs)) {
+    if (isGone || !watch.repeat(false, now.monotonicUs)) {
       this.forgotten++;
       return this.forget(watch);
     }
