@@ -398,7 +398,7 @@ export class ClientHost {
    * Opens a watch, which ends when it fails or is closed, or with this client: it then fails with `client-closed`. Throws
    * that if the client is closed already.
    */
-  watch(request: WatchRequest): { taken(bytes: number): void; close(): void } {
+  watch(request: WatchRequest): { taken(bytes: number): void; ask(): void; close(): void } {
     if (this.isClosed) throw new JitPaxosError('client-closed', 'the client is closed; connect a new one');
     const { loop, watches } = this;
     const reader = new WatchReader(
@@ -423,6 +423,7 @@ export class ClientHost {
       taken: (bytes) => {
         if (reader.taken(bytes)) loop.enter();
       },
+      ask: () => loop.turn((now) => reader.ask(now)),
       close: () => {
         if (!watches.has(reader)) return;
         this.forgetWatch(reader);

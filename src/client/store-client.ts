@@ -32,7 +32,8 @@ import { encodeTick } from '../machine/store/codec.js';
 import { Client, leaseClockOf, type CallOptions } from './client.js';
 import { LeaseKeeper, type Lease, type LeaseOptions, type LeasePlace, type LeaseStore } from './lease.js';
 import { elect, leader, lock, observe, semaphore, type Leader, type Lock } from './lock.js';
-import { StoreWatch, type Ticked, type WatchOptions } from './store-watch.js';
+import { endTickerOf, type Ticked } from './end-ticker.js';
+import { StoreWatch, type WatchOptions } from './store-watch.js';
 import type {
   StoreValue,
   StoreLease,
@@ -294,7 +295,7 @@ export class StoreClient {
       return { now, nextEnd: nextEnd ?? 0 };
     };
     const present = async (): Promise<number> => (await this.scan({ limit: 1 })).revision;
-    return new StoreWatch(client, prefixes, options, present, tick, isPrompt);
+    return new StoreWatch(client, prefixes, options, present, endTickerOf(client, tick), isPrompt);
   }
 
   /** Looks as if it had ended since the last operation: the log's time has to decide. */

@@ -8,6 +8,7 @@ import { JitPaxosError } from '../errors.js';
 import { checkInteger, checkKeys, optionNames } from '../host/options.js';
 import { PREFIX_BYTES_MAX, PREFIXES_MAX } from '../wire/watches.js';
 import { watchOn, type Client } from './client.js';
+import type { EndTicker, EndWatch } from './end-ticker.js';
 import type { StoreChange } from './watch-reader.js';
 
 export interface WatchOptions {
@@ -20,20 +21,6 @@ export interface WatchOptions {
 }
 
 const OPTION_NAMES = optionNames<WatchOptions>({ from: true, values: true, signal: true });
-/** How long after the end of a key somebody asks for its removal: most of it by chance, so that not all do. */
-const TICK_MS = 2;
-const TICK_SPREAD_MS = 20;
-/** The same for a watch that waits for an end, and that few do. */
-const PROMPT_TICK_MS = 0.5;
-/** After a removal that failed. */
-const TICK_AGAIN_MS = 250;
-
-/** What the store says when it has removed what has ended: its time, and when the next key or lease ends; 0: none will. ms. */
-export interface Ticked {
-  readonly now: number;
-  readonly nextEnd: number;
-}
-
 interface Waiting {
   resolve(result: IteratorResult<StoreChange, undefined>): void;
   reject(error: unknown): void;
@@ -46,24 +33,22 @@ export class StoreWatch implements AsyncIterableIterator<StoreChange, undefined>
   private source: ReturnType<typeof watchOn> | undefined;
   private isOver = false;
   private error: JitPaxosError | Error | undefined;
-  private nextEnd = 0;
-  private tickTimer: NodeJS.Timeout | undefined;
-  private isTicking = false;
+  private readonly ends: EndWatch;
   private readonly signal: AbortSignal | undefined;
 
   /**
    * Throws JitPaxosError `option-invalid`.
    * @param present the revision of the store
-   * @param tick has the store remove what has ended
+   * @param ticker has the store remove what has ended
    * @param isPrompt asks for the removal without a delay by chance
    */
   constructor(
-    private readonly client: Client,
+    client: Client,
     prefixes: readonly Uint8Array[],
     options: WatchOptions,
     present: () => Promise<number>,
-    private readonly tick: () => Promise<Ticked>,
-    private readonly isPrompt = false,
+    private readonly ticker: EndTicker,
+    isPrompt = false,
   ) {
     checkKeys('option-invalid', 'watch', options, OPTION_NAMES);
     const { from, values = false, signal } = options;
@@ -74,6 +59,7 @@ export class StoreWatch implements AsyncIterableIterator<StoreChange, undefined>
         'option-invalid',
         `a watch has 1 to ${PREFIXES_MAX} prefixes of ${PREFIX_BYTES_MAX} bytes together, not ${prefixes.length} of ${total}; use several watches`,
       );
+    this.ends = { isPrompt, ask: () => this.source?.ask() };
     this.signal = signal;
     if (signal?.aborted === true) this.onAbort();
     signal?.addEventListener('abort', this.onAbort, { once: true });
@@ -84,9 +70,10 @@ export class StoreWatch implements AsyncIterableIterator<StoreChange, undefined>
         values,
         after,
         changed: (change, bytes) => this.changed(change, bytes),
-        nextEnd: (ms) => this.endsNext(ms),
+        nextEnd: (ms, last) => ticker.heard(this.ends, last, ms),
         failed: (error) => this.fail(error),
       });
+      ticker.join(this.ends);
     };
     if (from !== undefined) open(from);
     else
@@ -158,44 +145,8 @@ export class StoreWatch implements AsyncIterableIterator<StoreChange, undefined>
   private end(): void {
     if (this.isOver) return;
     this.isOver = true;
-    clearTimeout(this.tickTimer);
+    this.ticker.leave(this.ends);
     this.signal?.removeEventListener('abort', this.onAbort);
     this.source?.close();
-  }
-
-  /** What has ended is removed by the next operation; where nobody else sends one, a watch does. */
-  private endsNext(ms: number): void {
-    if (ms === this.nextEnd) return;
-    this.nextEnd = ms;
-    clearTimeout(this.tickTimer);
-    if (ms > 0 && !this.isTicking) this.armTick();
-  }
-
-  private armTick(): void {
-    this.tickIn(this.nextEnd - this.client.agreedTime());
-  }
-
-  private tickIn(ms: number): void {
-    const laterMs = this.isPrompt ? PROMPT_TICK_MS : TICK_MS + TICK_SPREAD_MS * Math.random();
-    clearTimeout(this.tickTimer);
-    this.tickTimer = setTimeout(() => void this.removeEnded(), Math.min(2 ** 31 - 1, Math.max(0, ms) + laterMs));
-    this.tickTimer.unref();
-  }
-
-  private async removeEnded(): Promise<void> {
-    if (this.nextEnd > this.client.agreedTime()) return this.armTick();
-    this.isTicking = true;
-    let ticked: Ticked | undefined;
-    try {
-      ticked = await this.tick();
-    } catch {
-      // A client that may not write, or cannot now: others do, or it is tried again.
-    }
-    this.isTicking = false;
-    if (this.isOver) return;
-    if (ticked === undefined) return this.tickIn(TICK_AGAIN_MS);
-    this.nextEnd = ticked.nextEnd;
-    // The log's time may be behind this client's clock: its own time says how long.
-    if (ticked.nextEnd > 0) this.tickIn(ticked.nextEnd - ticked.now);
   }
 }

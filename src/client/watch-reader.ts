@@ -54,8 +54,8 @@ export interface WatchRequest {
   readonly after: number;
   /** @param bytes that it counts for until it is `taken` */
   readonly changed: (change: StoreChange, bytes: number) => void;
-  /** When the next key or lease ends, agreed time in ms; 0: none will. */
-  readonly nextEnd: (ms: number) => void;
+  /** When the next key or lease ends, agreed time in ms; 0: none will. @param last the replica has told all up to it */
+  readonly nextEnd: (ms: number, last: number) => void;
   /** It is over: `watch-compacted`, `watch-refused`, `client-closed`. */
   readonly failed: (error: JitPaxosError) => void;
 }
@@ -157,7 +157,7 @@ export class WatchReader {
       this.primaryUs = PRIMARY_US;
       this.primarySinceUs = Infinity;
     } else if (this.primarySinceUs === Infinity) this.primarySinceUs = now.monotonicUs;
-    this.request.nextEnd(nextEnd);
+    this.request.nextEnd(nextEnd, last);
     if (previous > this.after) {
       this.hasGap = true;
       return;
@@ -200,6 +200,13 @@ export class WatchReader {
     if (!this.isFull || this.buffered > BUFFERED_BYTES_MAX / 2) return false;
     this.isFull = false;
     return (this.isDue = true);
+  }
+
+  /** The replica is to say how far it is, which it does unless it told something just before. */
+  ask(now: Instant): void {
+    if (this.isOver || !this.isOpen) return;
+    this.isDue = true;
+    this.endTurn(now);
   }
 
   /** The replica need not wait for another sign of life. */

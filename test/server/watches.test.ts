@@ -252,6 +252,56 @@ t.test('a client that has more than its replica: it is told what it lacks, and n
   t.end();
 });
 
+t.test('a reader that asks is answered: how far the store is, and when the next key ends', (t) => {
+  const one = oneReplica();
+  const { replica, log, sent } = one;
+  log.push(put('a'));
+  replica.commit(1);
+  const heard: number[][] = [];
+  let us = 0;
+  const reader: WatchReader = new WatchReader(
+    {
+      prefixes: [utf8('b')],
+      values: false,
+      after: 1,
+      changed: () => t.fail('nothing changed'),
+      nextEnd: (ms, last) => heard.push([ms, last]),
+      failed: (error) => t.fail(error.message),
+    },
+    () => [0],
+    () => 1,
+    new TestOutbox(({ bytes }) => replica.service.onWatch(bytes, 0, CLIENT, instantAt(us), 0)),
+  );
+  const exchange = (): void => {
+    pushAll(one, us);
+    for (const { bytes } of sent.splice(0)) {
+      if (typeOf(bytes, 0) === Changes.type) reader.onChanges(bytes, 0, 0, instantAt(us));
+      else reader.onLost(bytes, 0, 0, instantAt(us));
+    }
+    reader.endTurn(instantAt(us));
+  };
+  reader.ask(instantAt(us));
+  t.strictSame(heard, [], 'before it is open, it asks nobody');
+  reader.tick(instantAt(us));
+  for (let i = 0; i < 4; i++) exchange();
+  t.strictSame(heard, [[0, 2]]);
+  us = 30_000;
+  exchange();
+  t.equal(heard.length, 1, 'nothing is told by itself');
+  log.push(put('c', 'x', 5000));
+  replica.commit(2);
+  reader.ask(instantAt(us));
+  exchange();
+  t.match(heard[1], [Number, 3]);
+  t.ok(heard[1]![0]! > 5000, `the end of a key that it does not watch: ${heard[1]![0]}`);
+  reader.close();
+  heard.length = 0;
+  reader.ask(instantAt(60_000));
+  exchange();
+  t.strictSame(heard, [], 'one that is over does not ask');
+  t.end();
+});
+
 t.test('a new store, from revision 0: its first change', (t) => {
   const one = oneReplica();
   const { replica, log, sent } = one;

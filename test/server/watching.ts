@@ -106,8 +106,9 @@ export class TestReplica {
   }
 }
 
-export function put(key: string, value = 'x'): Uint8Array {
-  return scratch.slice(0, encodeWrite(scratch, 0, utf8(key), utf8(value), {}, undefined));
+/** @param ttl ms; undefined: it does not end */
+export function put(key: string, value = 'x', ttl?: number): Uint8Array {
+  return scratch.slice(0, encodeWrite(scratch, 0, utf8(key), utf8(value), { ttl }, undefined));
 }
 
 export function remove(key: string): Uint8Array {
