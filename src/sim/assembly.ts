@@ -386,6 +386,7 @@ export class Assembly implements Parts {
       hasher,
       plan.disk,
       `replica ${id}`,
+      new Random(this.seed).fork(`writes of ${id} that nothing waits for`),
       this.beginnings.asks ? this.replicas : 0,
     );
     const { late, ...timings } = plan.contention;

@@ -17,6 +17,7 @@ export const INVARIANTS = {
   'hash-collision': 'one chain value stands for one log',
   'client-result': 'what a client was told is committed is in the committed chain',
   'promise-kept': 'durable view, logView and incarnation never go back',
+  'members-first': 'no promise is durable of an epoch that the members on the disk do not decide',
   linearizable: 'the history that clients saw is linearizable',
   'snapshots-equal': 'machines that executed the same prefix have the same state',
   contradiction:

@@ -13,6 +13,7 @@ const KNOWN: Readonly<Record<string, readonly [seed: number, replicas: number]>>
   fewold: [1, 3],
   anyvoter: [1, 1],
   oldacks: [1, 3],
+  append: [1, 3],
   epochvolatile: [16, 5],
   nocatchup: [1, 1],
   'slot-voter': [74, 3],

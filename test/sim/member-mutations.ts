@@ -1,11 +1,12 @@
 /**
  * Rules of epochs, broken one at a time as in mutations.ts: those of the model of a cluster whose voters change
  * (model/reconfig), under its names, as far as a run can show them. The rules of one epoch that hold across epochs as well
- * are broken by mutations.ts: `MEMBER_FAULTS` finds them here. Two that hardly any run shows have scripts: `append` in
- * test/protocol/who-fails-when.test.ts, `overflow` in test/protocol/epochs.test.ts.
+ * are broken by mutations.ts: `MEMBER_FAULTS` finds them here. `overflow`, which hardly any run shows, has a script in
+ * test/protocol/epochs.test.ts.
  */
 import { Configuration, EPOCH_VIEWS } from '../../src/protocol/configuration.js';
 import type { HardState } from '../../src/protocol/contract.js';
+import { configurationsOf } from '../../src/protocol/membership/configurations.js';
 import { count } from '../../src/protocol/masks.js';
 import type { ListedHost } from '../../src/protocol/membership/membership.js';
 import type { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
@@ -81,6 +82,30 @@ function forgetEpoch(core: ReplicaCore): void {
       return logView >= 0 && epochOf(view) > epochOf(logView) ? { ...hardState, view: logView } : hardState;
     },
   });
+}
+
+/**
+ * A change that was executed counts at once, committed or not. What is stored are the members that are committed. The
+ * primary does not leave the decision to sink in first, which is a matter of speed, and hides the broken rule.
+ */
+function actWhenAppended(core: ReplicaCore): void {
+  const { state } = core;
+  const known = state['known'];
+  const { follow } = known;
+  known.follow = (isCommitted) => {
+    const { membership } = state.execution;
+    if (membership.index > known.present.index) state.views.learn(configurationsOf(membership));
+    return follow.call(known, isCommitted);
+  };
+  const better = core['suspicion']['better'];
+  const inNextEpoch = better['inNextEpoch'];
+  better['inNextEpoch'] = (now) => {
+    better['decided'] = state.views.newest.epoch;
+    better['decidedIn'] = state.view;
+    better['decidedSync'] = -1;
+    better['epochUs'] = now.monotonicUs;
+    return inNextEpoch.call(better, now);
+  };
 }
 
 function joinWithoutLog(core: ReplicaCore): void {
@@ -191,6 +216,11 @@ export const MEMBER_MUTATIONS: readonly Mutation[] = [
     name: 'oldacks',
     breaks: 'a voter that voted for a view of the next epoch acknowledges in the old one',
     replica: voteWithoutPromise,
+  },
+  {
+    name: 'append',
+    breaks: 'an epoch may begin when its entry is executed, not committed (C2)',
+    replica: actWhenAppended,
   },
   {
     name: 'epochvolatile',

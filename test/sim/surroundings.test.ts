@@ -2,7 +2,9 @@
  * The simulated surroundings one by one: chance, time, clocks, network, outbox, disk, plan. Each test prints its seed.
  */
 import t from 'tap';
+import { EPOCH_VIEWS } from '../../src/protocol/configuration.js';
 import { Instant, type PersistBatch } from '../../src/protocol/contract.js';
+import { decodeMembership, encodeMembership, firstMembership } from '../../src/protocol/membership/membership.js';
 import { NEVER_SET, SimulatedClock } from '../../src/sim/clock.js';
 import { SimulatedDisk, type DiskConditions } from '../../src/sim/disk.js';
 import { EventQueue } from '../../src/sim/event-queue.js';
@@ -451,9 +453,10 @@ function batch(view: number, entriesFrom: number, lastIndex: number, mark: numbe
 function disk(
   conditions: DiskConditions,
   seed: number,
+  known = 0,
 ): { queue: EventQueue; made: SimulatedDisk; persisted: number[] } {
   const queue = new EventQueue();
-  const made = new SimulatedDisk(queue, new Random(seed), hasher, conditions, 'replica 0');
+  const made = new SimulatedDisk(queue, new Random(seed), hasher, conditions, 'replica 0', new Random(seed + 1), known);
   const persisted: number[] = [];
   made.onPersisted = (token) => persisted.push(token);
   return { queue, made, persisted };
@@ -512,6 +515,70 @@ t.test(
     t.end();
   },
 );
+
+/** The members once epoch `epoch` began. */
+function membersOf(epoch: number): Uint8Array {
+  const { hosts, ...first } = firstMembership(3);
+  const named = hosts.map((host) => ({ ...host, identityHi: 1, identityLo: 1, address: `h${host.id}:1` }));
+  return encodeMembership({ ...first, index: 10 * epoch, started: epoch, decided: epoch, hosts: named });
+}
+
+t.test('disk: members that nothing waits for may be lost beside a newer log, never beside a promise of theirs', (t) => {
+  const seen = { kept: 0, lost: 0, unknown: 0, beyond: 0 };
+  for (let seed = SEED; seed < SEED + 400; seed++) {
+    const random = new Random(seed);
+    const { queue, made, persisted } = disk({ keepsLog: true, latencyUs: random.pick([0, 50]), hiccup: 0 }, seed, 3);
+    let [token, view, epoch, index] = [0, 0, 0, 0];
+    const promised: { readonly token: number; readonly view: number }[] = [];
+    const persist = (isQuiet: boolean): void => {
+      if (!isQuiet) {
+        token++;
+        index++;
+      }
+      const made1 = batch(view, isQuiet ? index + 1 : index, index, 1);
+      const about = { known: [1, 1, epoch], lives: [1, 1, 1], ...(epoch > 0 ? { members: membersOf(epoch) } : {}) };
+      made.persist(token, { ...made1, hardState: { ...made1.hardState, ...about } });
+    };
+    persist(false);
+    for (let step = 0; step < 12; step++) {
+      const kind = random.pick(['members', 'promise', 'both', 'entry'] as const);
+      if (kind === 'members' || kind === 'both') epoch++;
+      if (kind === 'promise' || kind === 'both') view = Math.max(view + 1, epoch * EPOCH_VIEWS);
+      persist(kind === 'members');
+      promised.push({ token, view });
+      while (queue.step(queue.nowUs + random.below(200)));
+    }
+    const acknowledged = persisted.at(-1) ?? 0;
+    made.crash('kept');
+    const { hardState, log } = made.recover();
+    const members = hardState?.members;
+    const found = members === undefined ? 0 : decodeMembership(members, 0, members.length)!.started;
+    const least = Math.max(0, ...promised.filter((one) => one.token <= acknowledged).map((one) => one.view));
+    if ((hardState?.view ?? 0) < least) t.fail(`seed ${seed}: view ${least} was promised, ${hardState?.view} came back`);
+    if (Math.floor((hardState?.view ?? 0) / EPOCH_VIEWS) > found)
+      t.fail(`seed ${seed}: view ${hardState?.view} beside the members of epoch ${found}`);
+    if (hardState?.known !== undefined && hardState.known[2] !== found)
+      t.fail(`seed ${seed}: incarnations of epoch ${hardState.known[2]} beside the members of epoch ${found}`);
+    seen[found === epoch ? 'kept' : 'lost']++;
+    if (hardState?.known === undefined) seen.unknown++;
+    if (found < epoch && [...(log?.entries ?? [])].length === index) seen.beyond++;
+  }
+  t.comment(JSON.stringify(seen));
+  for (const [what, times] of Object.entries(seen)) t.ok(times > 10, `${what}: ${times} times`);
+  t.end();
+});
+
+t.test('disk: a promise of an epoch that the members on the disk do not decide is a violation', (t) => {
+  const { made } = disk({ keepsLog: true, latencyUs: 0, hiccup: 0 }, SEED);
+  const promise = batch(EPOCH_VIEWS, 1, 1, 1);
+  t.throws(() => made.persist(1, promise), /members-first/);
+  const other = disk({ keepsLog: false, latencyUs: 0, hiccup: 0 }, SEED).made;
+  other.persist(1, { ...promise, hardState: { ...promise.hardState, members: membersOf(1) } });
+  t.equal(other.recover().hardState!.view, EPOCH_VIEWS);
+  other['members'] = undefined;
+  t.throws(() => other.recover(), /members-first/);
+  t.end();
+});
 
 t.test('disk: a lost log stays lost until something is written; snapshots replace what they cover', (t) => {
   const { made } = disk({ keepsLog: true, latencyUs: 0, hiccup: 0 }, SEED);
