@@ -1,5 +1,5 @@
 /**
- * For each mutation of test/sim/mutations.ts and store-mutations.ts, finds the first run of the simulator that notices it.
+ * For each mutation of test/sim/mutations.ts, view-mutations.ts and store-mutations.ts, finds the first run of the simulator that notices it.
  *
  *   node scripts/find-mutations.mjs [--runs 400] [--faults a,b,…] [--features 0] [--pieces 20000] [--undo 65536] [name…] after `npm run build`
  *
@@ -12,7 +12,8 @@ import { parseArgs } from 'node:util';
 import { KIND_FAULTS } from '../dist/src/sim/faults.js';
 import { simulate } from '../dist/src/sim/simulation.js';
 import { usesStore } from '../dist/src/sim/assembly.js';
-import { MUTATIONS as CORE_MUTATIONS, mutated, runOf, TICKS } from '../dist/test/sim/mutations.js';
+import { mutated, runOf, TICKS } from '../dist/test/sim/mutation.js';
+import { MUTATIONS as CORE_MUTATIONS } from '../dist/test/sim/mutations.js';
 import { STORE_MUTATIONS, STORE_RUN } from '../dist/test/sim/store-mutations.js';
 
 const MUTATIONS = [...CORE_MUTATIONS, ...STORE_MUTATIONS];

@@ -7,7 +7,7 @@ import { Entry } from '../../src/protocol/log/entry.js';
 import { NO_RESULT } from '../../src/protocol/replica/message-writer.js';
 import { ArrivedRequest } from '../../src/protocol/replica/arrived-request.js';
 import { ReplicaStatus, Request } from '../../src/wire/messages.js';
-import { force } from '../sim/mutations.js';
+import { force } from '../sim/mutation.js';
 import { Cluster, type TestReplica } from './harness.js';
 
 const now = new Instant();

@@ -6,7 +6,8 @@
 import t from 'tap';
 import { explore, type Configuration } from '../../src/sim/explorer.js';
 import { EPOCH_VIEWS } from '../../src/protocol/configuration.js';
-import { MUTATIONS, mutated, type Mutation } from './mutations.js';
+import { mutated, type Mutation } from './mutation.js';
+import { MUTATIONS } from './mutations.js';
 
 const CLIENT = 3;
 /** Its quorum, replicas 1 and 2, is asked for it. */

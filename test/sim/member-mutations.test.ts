@@ -4,7 +4,7 @@ import t from 'tap';
 import type { FaultName } from '../../src/sim/faults.js';
 import { simulate } from '../../src/sim/simulation.js';
 import { MEMBER_FAULTS, MEMBER_MUTATIONS } from './member-mutations.js';
-import { mutated } from './mutations.js';
+import { mutated } from './mutation.js';
 
 /** A run that noticed it. */
 const KNOWN: Readonly<Record<string, readonly [seed: number, replicas: number]>> = {

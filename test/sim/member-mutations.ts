@@ -13,7 +13,8 @@ import type { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import type { FaultName } from '../../src/sim/faults.js';
 import { ReplicaStatus, Sync } from '../../src/wire/messages.js';
 import { readI32 } from '../../src/wire/u64.js';
-import { force, MUTATIONS, type Mutation } from './mutations.js';
+import { force, type Mutation } from './mutation.js';
+import { MUTATIONS } from './mutations.js';
 
 /** Faults of the runs in which these mutations are looked for. */
 export const MEMBER_FAULTS: readonly FaultName[] = [

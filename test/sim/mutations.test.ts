@@ -9,7 +9,8 @@ import type { Pieces } from '../../src/protocol/config.js';
 import { KIND_FAULTS, type FaultName } from '../../src/sim/faults.js';
 import type { SimulationFailure } from '../../src/sim/result.js';
 import { simulate } from '../../src/sim/simulation.js';
-import { MUTATIONS, mutated, runOf, TICKS, type Mutation } from './mutations.js';
+import { mutated, runOf, TICKS, type Mutation } from './mutation.js';
+import { MUTATIONS } from './mutations.js';
 
 interface Known {
   /** Number of the run (`runOf`). */

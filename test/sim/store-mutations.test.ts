@@ -3,7 +3,7 @@
 import t from 'tap';
 import { usesStore } from '../../src/sim/assembly.js';
 import { simulate } from '../../src/sim/simulation.js';
-import { mutated, runOf } from './mutations.js';
+import { mutated, runOf } from './mutation.js';
 import { STORE_MUTATIONS, STORE_RUN } from './store-mutations.js';
 
 /** A run (`runOf`) that noticed it, found by scripts/find-mutations.mjs. */

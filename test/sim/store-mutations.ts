@@ -11,7 +11,7 @@ import { MachineProbe } from '../../src/sim/machine-probe.js';
 import type { SimulationOptions } from '../../src/sim/assembly.js';
 import { Request, typeOf } from '../../src/wire/messages.js';
 import { readIndex, readU16 } from '../../src/wire/u64.js';
-import { TICKS, type Mutation } from './mutations.js';
+import { TICKS, type Mutation } from './mutation.js';
 
 /** The runs in which these mutations are looked for. */
 export const STORE_RUN: Omit<SimulationOptions, 'seed' | 'replicas'> = {

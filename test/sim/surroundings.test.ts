@@ -554,7 +554,8 @@ t.test('disk: members that nothing waits for may be lost beside a newer log, nev
     const members = hardState?.members;
     const found = members === undefined ? 0 : decodeMembership(members, 0, members.length)!.started;
     const least = Math.max(0, ...promised.filter((one) => one.token <= acknowledged).map((one) => one.view));
-    if ((hardState?.view ?? 0) < least) t.fail(`seed ${seed}: view ${least} was promised, ${hardState?.view} came back`);
+    if ((hardState?.view ?? 0) < least)
+      t.fail(`seed ${seed}: view ${least} was promised, ${hardState?.view} came back`);
     if (Math.floor((hardState?.view ?? 0) / EPOCH_VIEWS) > found)
       t.fail(`seed ${seed}: view ${hardState?.view} beside the members of epoch ${found}`);
     if (hardState?.known !== undefined && hardState.known[2] !== found)

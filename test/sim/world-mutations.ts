@@ -7,7 +7,7 @@ import type { Chain } from '../../src/protocol/contract.js';
 import type { FaultName } from '../../src/sim/faults.js';
 import type { InvariantName } from '../../src/sim/violation.js';
 import { createShippedReplica, type CreateReplica } from '../../src/sim/cores.js';
-import { force } from './mutations.js';
+import { force } from './mutation.js';
 import { Plea, Reconcile, RejectReason, Request } from '../../src/wire/messages.js';
 import { readI32, writeI32 } from '../../src/wire/u64.js';
 
