@@ -39,7 +39,7 @@ const BROKEN: Readonly<Record<string, (s: ReturnType<typeof scene>) => void>> = 
     member.core['synchronization']['sender'].order(0, 0, 1),
   'a vote is cast by a replica that promised a view and has an older log': ({ member }) =>
     member.core['synchronization']['sender'].vote(0),
-  'only entries that stand in the log are sent': ({ primary }) =>
+  'only entries that are here are sent': ({ primary }) =>
     primary.core['serving']['transfers'].chunks(2, 0, primary.state.log.lastIndex + 1, 1000, 0),
   'beyond what is committed, others get entries only of a log that cannot change in its view': ({ spare }) => {
     spare.state.committed = 0;

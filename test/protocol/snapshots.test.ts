@@ -265,13 +265,14 @@ t.test('what is impossible is named', (t) => {
 });
 
 /** Three replicas; 40 entries, of which the logs hold the last few. Where `away`, it heard nothing of them. */
-function scene(away?: number): Cluster {
+/** @param entries more than are retained for one that got a snapshot before: the rest of it comes as a snapshot, too */
+function scene(away?: number, entries = 40): Cluster {
   const c = new Cluster(3, { limits: { logEntries: 16 } });
   const alice = c.hand();
   c.give(alice, Request, alice.registration(10), 0, 1);
   c.run(6000);
   if (away !== undefined) c.isolate(away);
-  for (let i = 1; i <= 40; i++) {
+  for (let i = 1; i <= entries; i++) {
     c.give(alice, Request, alice.request(30 + i, i, `${i}`), 0, 1);
     c.run(3000);
   }
@@ -315,7 +316,7 @@ const SPOILT: [string, RegExp, (bytes: Uint8Array) => void][] = [
 
 for (const [what, fault, change] of SPOILT) {
   t.test(`a spare that lags takes the snapshot of another replica: ${what}`, (t) => {
-    const c = scene(2);
+    const c = scene(2, 120);
     const before = journal(c, 2);
     spoil(c, 1, change); // a spare asks the member first
     c.heal();

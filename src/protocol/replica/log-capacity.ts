@@ -32,11 +32,17 @@ const KEPT_PART = 0.5;
 const KEPT_PART_AT_MOST_FILL = 0.125;
 /**
  * Above this fill the log is no longer kept for replicas that lag: they get the snapshot. Of what is kept for those that
- * fetch it (served.ts), the part before goes first.
+ * fetch it (served.ts), the part before goes first; the rest is retained apart (retained-log.ts).
  */
 const CUT_FILL = 0.75;
-/** Up to this fill, the snapshot that one replica fetches is offered to others as well (served.ts). */
+/**
+ * From this fill on, entries that a replica will ask for which fetches this one's state are copied, before they are cut
+ * (retained-log.ts). Up to the same fill of that copy, the snapshot that one replica fetches is offered to others as well
+ * (served.ts).
+ */
 export const SHARED_FILL = 0.5;
+/** Most that is retained for transfers, in entries and bytes, as a multiple of what the log holds. */
+export const RETAINED_TIMES = 4;
 /** Part of the pitch at whose multiples a snapshot is taken that the log cannot wait for. */
 const HASTE = 1 / 8;
 /** From this fill on, any snapshot that makes any room is taken. */

@@ -30,12 +30,13 @@ import { DurableBatch } from './durable-batch.js';
 import { DurableOutbox } from './durable-outbox.js';
 import { Execution } from '../log/execution.js';
 import { invariant } from '../invariant.js';
-import { LogCapacity } from './log-capacity.js';
+import { LogCapacity, RETAINED_TIMES, SHARED_FILL } from './log-capacity.js';
 import type { Entry } from '../log/entry.js';
 import { decodeMembership, encodeMembership, firstMembership, type Membership } from '../membership/membership.js';
 import { FeatureUnknownError, unknownIn } from '../log/features.js';
 import { appendEntry, Log } from '../log/log.js';
 import { REGISTER_BYTES, type SessionBounds } from '../log/sessions.js';
+import { RetainedLog } from '../log/retained-log.js';
 import { featuresIn, installBase, snapshotFault } from '../log/snapshots.js';
 import { TailIndex } from '../log/tail-index.js';
 import { Hosts } from './hosts.js';
@@ -60,6 +61,9 @@ export const NO_LOG = -1;
 const SLACK_BOUNDS_US = [
   -10_000, -1_000, -300, -100, -30, 0, 10, 20, 30, 50, 75, 100, 200, 300, 1_000, 3_000, 10_000, 100_000,
 ];
+
+/** About as many bytes of entries are copied at once for transfers, while there is time. */
+const RETAINED_PIECE_BYTES = 1 << 16;
 
 export class ReplicaState {
   /** This replica's slot: its bit in masks, and its place in tables. */
@@ -92,6 +96,8 @@ export class ReplicaState {
   committed = 0;
   /** Every replica that was heard recently has the log up to here; the entries behind may still be asked for. */
   neededFrom = Infinity;
+  /** Entries that were cut, and that a replica will ask for which fetches this one's state. */
+  readonly retained: RetainedLog;
   /** Some replica fetches this one's state, and will ask for the entries behind this. */
   private fetchedFrom = Infinity;
 
@@ -138,6 +144,7 @@ export class ReplicaState {
     this.others = new OtherReplicas(config.id, this.views);
     this.hosts.onOther((slot) => this.others.forget(slot));
     this.log = new Log(limits.logEntries, limits.logBytes, Math.max(limits.operationBytes, REGISTER_BYTES), chain);
+    this.retained = new RetainedLog(RETAINED_TIMES * limits.logBytes, RETAINED_TIMES * limits.logEntries);
     this.tail = new TailIndex(this.log);
     this.execution = new Execution(
       this.log,
@@ -509,6 +516,7 @@ export class ReplicaState {
     const fault = this.execution.install(snapshot, restore);
     if (fault !== undefined) return fault;
     this.isEcho = true;
+    this.retained.clear();
     installBase(snapshot, this.log);
     this.committed = snapshot.index;
     this.presentSynced = snapshot.index;
@@ -555,6 +563,7 @@ export class ReplicaState {
 
   /** Keeps the log within its capacity: takes snapshots that are due, and cuts behind them. */
   bound(): void {
+    if (this.fetchedFrom !== Infinity && this.log.fill() >= SHARED_FILL) this.retain(RETAINED_PIECE_BYTES);
     this.cut(this.capacity.bound(this.committed, this.neededFrom, this.fetchedFrom));
   }
 
@@ -576,6 +585,28 @@ export class ReplicaState {
   /** Entries behind `index` will be asked for by a replica that fetches this one's state; Infinity: by none. */
   keepForTransfers(index: number): void {
     this.fetchedFrom = index;
+    if (index === Infinity) this.retained.clear();
+    else this.retained.forgetTo(index);
+  }
+
+  /** Entries behind this index can be given to others. */
+  get givenFrom(): number {
+    const { log, retained } = this;
+    return retained.isActive ? Math.min(retained.baseIndex, log.baseIndex) : log.baseIndex;
+  }
+
+  /** Copies some of the entries that a replica will ask for and that may soon be cut. */
+  private retain(bytes: number): void {
+    const { retained, log } = this;
+    if (!retained.isActive) {
+      if (this.fetchedFrom < log.baseIndex || this.fetchedFrom > this.committed) return;
+      retained.begin(log, this.fetchedFrom);
+    }
+    if (!retained.follow(log, this.committed, bytes))
+      this.transition(
+        'transfer-too-long',
+        `the entries since ${this.fetchedFrom} are more than are kept for a transfer`,
+      );
   }
 
   /**
@@ -594,6 +625,7 @@ export class ReplicaState {
       index <= this.execution.stable.index && this.execution.stable.index <= this.committed,
       'a log is cut only behind a snapshot of committed state',
     );
+    if (index > this.fetchedFrom) this.retain(Infinity);
     this.log.cut(index);
     if (this.storage.keepsLog) this.markLogChanged();
   }

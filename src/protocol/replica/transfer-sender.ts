@@ -12,6 +12,7 @@ import { writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
 import { invariant } from '../invariant.js';
 import { Jitter } from '../jitter.js';
 import { ENTRY_HEADER_BYTES } from '../log/entry.js';
+import type { Log } from '../log/log.js';
 import { SNAPSHOT_BYTES_MAX } from '../log/snapshots.js';
 import type { Snapshot } from '../contract.js';
 import { MessageWriter } from './message-writer.js';
@@ -22,6 +23,9 @@ export const ANSWERS_AHEAD = 8;
 export const SERIES_NUMBERS = 255;
 /** Distinguishes the draw of the first series from others of the same seed. */
 const SERIES_SEED = 0x1f3d5b79;
+
+/** Where the entries that are sent are read: the log, or what is retained of it. */
+type Entries = Pick<Log, 'operationLength' | 'chainHi' | 'chainLo' | 'writeEntry'>;
 
 export class TransferSender extends MessageWriter {
   /** Index of the snapshot that was last found to be too long. */
@@ -69,32 +73,34 @@ export class TransferSender extends MessageWriter {
   }
 
   /**
-   * Sends the entries behind `base`, none behind `limit`, in Chunks that fit a datagram each; an entry that is longer than a
+   * Sends the entries behind `base`, which are in the log or retained, none behind `limit`, in Chunks that fit a datagram each; an entry that is longer than a
    * datagram travels alone. The first Chunk is always sent, with at least one entry if there is one; further ones while
    * `room` lasts. Returns the index of the last entry that was sent; `base` if none was.
    * @param series of the question; 0: nobody asked
    */
   chunks(to: number, base: number, limit: number, room: number, series: number): number {
-    const { log, status, isPrimary, committed } = this.state;
-    invariant(base >= log.baseIndex && limit <= log.lastIndex, 'only entries that stand in the log are sent');
+    const { log, retained, status, isPrimary, committed } = this.state;
+    invariant(base >= this.state.givenFrom && limit <= log.lastIndex, 'only entries that are here are sent');
     invariant(
       limit <= committed || isPrimary || status === wire.ReplicaStatus.viewChange,
       'beyond what is committed, others get entries only of a log that cannot change in its view',
     );
     const longest = this.transferBytes(wire.Chunk.size);
     let left = Math.min(room, this.state.config.limits.chunkBytes);
+    const source = base < log.baseIndex ? retained : log;
+    const end = source === log ? limit : Math.min(limit, retained.endIndex);
     for (let from = base; ; ) {
       let length = 0;
       let last = from;
-      while (last < limit) {
-        const entry = 2 + (ENTRY_HEADER_BYTES + log.operationLength(last + 1));
+      while (last < end) {
+        const entry = 2 + (ENTRY_HEADER_BYTES + source.operationLength(last + 1));
         if (last > from && length + entry > (from === base ? longest : Math.min(longest, left))) break;
         length += entry;
         last++;
       }
       left -= length;
-      const more = last < limit && left >= 2 + (ENTRY_HEADER_BYTES + log.operationLength(last + 1));
-      if (!this.chunk(to, from, last, limit, length, more, series)) return from;
+      const more = last < end && left >= 2 + (ENTRY_HEADER_BYTES + source.operationLength(last + 1));
+      if (!this.chunk(source, to, from, last, limit, length, more, series)) return from;
       if (!more) return last;
       from = last;
     }
@@ -102,6 +108,7 @@ export class TransferSender extends MessageWriter {
 
   /** False when there was no room. */
   private chunk(
+    source: Entries,
     to: number,
     base: number,
     last: number,
@@ -110,13 +117,14 @@ export class TransferSender extends MessageWriter {
     more: boolean,
     series: number,
   ): boolean {
-    const { log } = this.state;
     const o = this.open(wire.Chunk, to, length);
     if (o < 0) return false;
     const bytes = this.state.out.bytes;
     const at = wire.Chunk.at;
     writeI32(bytes, o + at.logView, this.state.logView);
-    this.indexAndChain(bytes, o + at.baseIndex, o + at.baseChain, base);
+    writeIndex(bytes, o + at.baseIndex, base);
+    writeI32(bytes, o + at.baseChain, source.chainHi(base));
+    writeI32(bytes, o + at.baseChain + 4, source.chainLo(base));
     this.indexAndChain(bytes, o + at.lastIndex, o + at.lastChain, limit);
     bytes[o + at.more] = more ? 1 : 0;
     bytes[o + at.series] = series;
@@ -124,8 +132,8 @@ export class TransferSender extends MessageWriter {
     let offset = o + wire.Chunk.size;
     const target = this.outWords();
     for (let index = base + 1; index <= last; index++) {
-      writeU16(bytes, offset, log.operationLength(index));
-      offset += 2 + log.writeEntry(index, target, offset + 2);
+      writeU16(bytes, offset, source.operationLength(index));
+      offset += 2 + source.writeEntry(index, target, offset + 2);
     }
     this.state.out.commit(wire.Chunk.size + length);
     return true;

@@ -47,12 +47,14 @@ export class Serving {
     if (readI32(bytes, o + at.view) !== state.view || readI32(bytes, o + at.logView) !== state.logView) return;
     const limit = state.status === ReplicaStatus.viewChange || state.isPrimary ? log.lastIndex : state.committed;
     const base = readIndex(bytes, o + at.baseIndex);
-    if (base < log.baseIndex) {
+    if (base < state.givenFrom) {
       this.offerSnapshot(from);
       return;
     }
     if (base > limit) return;
-    if (!log.matches(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) {
+    const chainHi = readI32(bytes, o + at.baseChain);
+    const chainLo = readI32(bytes, o + at.baseChain + 4);
+    if (!(base < log.baseIndex ? state.retained : log).matches(base, chainHi, chainLo)) {
       this.contradictions.correct(from, base, now);
       return;
     }

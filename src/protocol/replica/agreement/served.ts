@@ -3,13 +3,13 @@
  * its place, and the entries behind it. Without this, a transfer that takes longer than the time between two snapshots
  * begins anew each time, and never ends under load. May be changed freely: what is given is committed.
  *
- * Kept is one snapshot besides the stable one, as long as a replica that fetches it comes further every KEPT_US, and as
- * long as the log reaches back to it. That ends when the log is three quarters full (log-capacity.ts): who is not done by
- * then begins with the stable snapshot. A replica that began anew comes further too, and one that has asked for the last
- * piece has RESTORED_US to restore it.
+ * Kept is one snapshot besides the stable one, as long as a replica that fetches it comes further every KEPT_US, and the
+ * entries behind it. They stay in the log until it is three quarters full, and are retained apart then (retained-log.ts),
+ * RETAINED_TIMES as many as the log holds: who is not done by then begins with the stable snapshot. A replica that began
+ * anew comes further too, and one that has asked for the last piece has RESTORED_US to restore it.
  *
- * Because only one is kept, it is offered to others as well, until the log is half full: later there may be too little
- * time left for it.
+ * Because only one is kept, it is offered to others as well, until half of what can be retained is in use: later there may
+ * be too little time left for it.
  */
 import { SLOTS } from '../../configuration.js';
 import type { Instant, Snapshot } from '../../contract.js';
@@ -33,6 +33,8 @@ export class Served {
   private readonly untilUs = new Float64Array(SLOTS).fill(Infinity);
   /** The earliest of these. */
   private nextUs = Infinity;
+  /** The lowest of `behind`. */
+  private lowest = Infinity;
 
   constructor(private readonly state: ReplicaState) {
     state.hosts.onOther((slot) => {
@@ -53,10 +55,10 @@ export class Served {
   /** The snapshot to offer: to a replica that is fetching one, the same; to others too, while there is time for it. */
   offerFor(slot: number): Snapshot {
     const { fetched, state } = this;
-    const { log, execution } = state;
+    const { execution, retained } = state;
     if (fetched === undefined) return execution.stable;
     if (this.behind[slot] === fetched.index) return fetched;
-    return fetched.index >= log.baseIndex && log.fill() < SHARED_FILL ? fetched : execution.stable;
+    return fetched.index >= state.givenFrom && retained.fill < SHARED_FILL ? fetched : execution.stable;
   }
 
   /** Replica `slot` asks for the bytes of `snapshot` from `offset` to `end`. */
@@ -93,9 +95,9 @@ export class Served {
       for (let slot = 0; slot < SLOTS; slot++) if (now.monotonicUs >= this.untilUs[slot]!) this.end(slot);
       this.look();
     }
-    // What follows it is gone, so it is of no use.
-    if (this.fetched !== undefined && this.fetched.index < this.state.log.baseIndex) {
-      for (let slot = 0; slot < SLOTS; slot++) if (this.behind[slot] === this.fetched.index) this.end(slot);
+    // What they will ask for is gone.
+    if (this.lowest < this.state.givenFrom) {
+      for (let slot = 0; slot < SLOTS; slot++) if (this.behind[slot]! < this.state.givenFrom) this.end(slot);
       this.look();
     }
   }
@@ -106,16 +108,16 @@ export class Served {
   }
 
   private look(): void {
-    let lowest = Infinity;
+    this.lowest = Infinity;
     let isFetched = false;
     this.nextUs = Infinity;
     for (let slot = 0; slot < SLOTS; slot++) {
       const index = this.behind[slot]!;
-      if (index < lowest) lowest = index;
+      if (index < this.lowest) this.lowest = index;
       if (index === this.fetched?.index) isFetched = true;
       if (this.untilUs[slot]! < this.nextUs) this.nextUs = this.untilUs[slot]!;
     }
     if (!isFetched) this.fetched = undefined;
-    this.state.keepForTransfers(lowest);
+    this.state.keepForTransfers(this.lowest);
   }
 }
