@@ -1,7 +1,6 @@
 // Entries and snapshots come with several answers on their way at once. View 0 of three: primary 0, member 1, spare 2.
 import t from 'tap';
 import { Chunk, Fetch, Request, SnapshotChunk } from '../../src/wire/messages.js';
-import { ArrivingSnapshot } from '../../src/protocol/replica/views/arriving-snapshot.js';
 import { Cluster, type ClusterOptions, type JournalMachine, type Packet } from './harness.js';
 
 const ENTRIES = 400;
@@ -222,31 +221,3 @@ t.test('a snapshot goes on where it stopped when its source is silent for a whil
   t.strictSame(journal(c, 2), journal(c, 0));
   t.end();
 });
-
-for (const chunkBytes of [500, 16 * 1024, 59_000])
-  t.test(
-    `at most 128 KiB of a snapshot are asked for at once, and fewer after a loss: answers of ${chunkBytes}`,
-    (t) => {
-      const most = Math.min(8 * chunkBytes, 128 * 1024);
-      const offered = { index: 1, chainHi: 0, chainLo: 0, digestHi: 0, digestLo: 0, length: 1 << 20 };
-      const execution = { beginRestore: () => undefined, pieceBytes: Infinity };
-      const arriving = new ArrivingSnapshot(offered, execution, { hash64: () => {} }, chunkBytes);
-      const piece = new Uint8Array(SnapshotChunk.size + 400);
-      new DataView(piece.buffer).setUint16(SnapshotChunk.at.data, 400);
-      const pieces = (count: number): void => {
-        for (; count > 0; count--) {
-          new DataView(piece.buffer).setInt32(SnapshotChunk.at.offset, arriving.received);
-          t.ok(arriving.take(piece, 0));
-        }
-      };
-      pieces(3);
-      t.equal(arriving.ahead, most);
-      arriving.lost();
-      t.equal(arriving.ahead, Math.max(chunkBytes, most / 2));
-      for (let count = 0; count < 10; count++) arriving.lost();
-      t.equal(arriving.ahead, chunkBytes, 'one answer is always asked for');
-      pieces(1);
-      t.equal(arriving.ahead, Math.min(most, chunkBytes + 400));
-      t.end();
-    },
-  );

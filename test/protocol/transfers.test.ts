@@ -2,11 +2,16 @@
 import t from 'tap';
 import { Chunk, Fetch, Request, SnapshotChunk, SnapshotFetch, SnapshotOffer } from '../../src/wire/messages.js';
 import { KEPT_US, RESTORED_US } from '../../src/protocol/replica/agreement/served.js';
-import { SHARED_FILL } from '../../src/protocol/replica/log-capacity.js';
+import { RETAINED_TIMES, SHARED_FILL } from '../../src/protocol/replica/log-capacity.js';
 import { ANSWERS_AHEAD } from '../../src/protocol/replica/transfer-sender.js';
-import { Cluster, type HandClient, type JournalMachine } from './harness.js';
+import { seededRandom } from '../../src/measure/load/random.js';
+import { Cluster, type HandClient, type JournalMachine, type Packet } from './harness.js';
 
 const journal = (c: Cluster, id: number): string[] => (c.replica(id).machine as JournalMachine).journal;
+
+const LOG_ENTRIES = 64;
+const PIECE = 200;
+const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 
 interface Scene {
   readonly c: Cluster;
@@ -21,7 +26,7 @@ interface Scene {
  */
 function longState(source: number): Scene {
   const c = new Cluster(3, {
-    limits: { logEntries: 64, chunkBytes: 200 },
+    limits: { logEntries: LOG_ENTRIES, chunkBytes: 200 },
     datagramBytes: 256,
     timings: { fetchTimeoutUs: 1_000_000 },
   });
@@ -92,19 +97,121 @@ for (const [source, who] of [
     },
   );
 
+for (const [rate, percent] of [
+  [2, 0],
+  [4, 0],
+  [1, 1],
+  [2, 1],
+] as const)
+  t.test(
+    `one snapshot is enough with ${rate} entries for every four pieces, and ${percent} % of all messages lost`,
+    (t) => {
+      const { c, append } = longState(1);
+      const spare = c.replica(2);
+      const before = c.history.length;
+      const random = seededRandom(SEED);
+      c.loses = ({ from, to }) => (from === 2 || to === 2) && random() * 100 < percent;
+      for (let i = 0; i < 400 && spare.counter('snapshots_installed') === 0; i++) {
+        for (let entry = 0; entry < rate; entry++) append();
+        bring(c, 4);
+      }
+      const fetched = new Set(
+        c.history
+          .slice(before)
+          .filter(({ message, from }) => message.type === SnapshotFetch.type && from === 2)
+          .map(({ values }) => values['index']),
+      );
+      t.equal(spare.counter('snapshots_installed'), 1, `seed ${SEED}`);
+      t.equal(fetched.size, 1, `of ${[...fetched].join(', ')} were asked for, seed ${SEED}`);
+      c.heal();
+      c.run(3_000_000);
+      t.equal(spare.counter('snapshots_installed'), 1, 'the entries behind it were there');
+      t.strictSame(journal(c, 2), journal(c, 1));
+      t.end();
+    },
+  );
+
+t.test('when the source dies, another one that has the same snapshot goes on with it', (t) => {
+  const { c, append } = longState(0);
+  const asked = (since: number, to: number): Packet[] =>
+    c.history
+      .slice(since)
+      .filter((packet) => packet.message.type === SnapshotFetch.type && packet.from === 2 && packet.to === to);
+  const index = Number(asked(0, 0).at(-1)!.values['index']);
+  // A member is behind the primary.
+  for (let i = 0; i < 20 && stable(c, 1) < index; i++) append();
+  t.equal(stable(c, 1), index);
+  for (let i = 0; i < 4; i++) {
+    bring(c, 4);
+    c.settle({ where: ({ message }) => message.type !== SnapshotChunk.type });
+  }
+  c.lose({ message: SnapshotChunk });
+  c.replica(0).crash();
+  const before = c.history.length;
+  c.run(3_000_000);
+  const offsets = asked(before, 1).map(({ values }) => Number(values['offset']));
+  t.ok(offsets.length > 0, 'the other one is asked');
+  t.ok(Math.min(...offsets) > 4 * PIECE, `from ${Math.min(...offsets)} on`);
+  t.equal(c.replica(2).counter('snapshots_installed'), 1);
+  t.equal(c.replica(2).state.execution.stable.index, index);
+  t.strictSame(journal(c, 2), journal(c, 1));
+  t.end();
+});
+
+for (const source of [0, 1])
+  t.test(`a transfer ends with the snapshot that it began with, though the log was cut beyond it: ${source}`, (t) => {
+    const { c, append } = longState(source);
+    const spare = c.replica(2);
+    const { state } = c.replica(source);
+    const before = c.history.length;
+    const index = Number(c.inFlight.find(({ message }) => message.type === SnapshotChunk.type)!.values['index']);
+    for (let i = 0; i < 200 && state.log.baseIndex <= index + LOG_ENTRIES; i++) {
+      append();
+      if (i % 16 === 0) bring(c, 1);
+    }
+    t.ok(state.log.baseIndex > index + LOG_ENTRIES, 'the log has none of the entries that it had');
+    t.equal(spare.counter('snapshots_installed'), 0);
+    c.settle();
+    t.equal(spare.counter('snapshots_installed'), 1);
+    t.equal(spare.state.execution.stable.index, index, 'it is the one that it began with');
+    append();
+    c.run(100_000);
+    t.equal(spare.counter('snapshots_installed'), 1, 'the entries behind it were there');
+    t.strictSame(journal(c, 2), journal(c, source));
+    const chunks = c.history.slice(before).filter(({ message, to }) => message.type === Chunk.type && to === 2);
+    t.ok(
+      chunks.some(({ values }) => Number(values['baseIndex']) < state.log.baseIndex),
+      'entries were given that the log does not have any more',
+    );
+    c.run(KEPT_US + 1_000_000);
+    t.equal(state.givenFrom, state.log.baseIndex, 'nothing is kept when it is over');
+    t.end();
+  });
+
 t.test(
-  'what is kept for a transfer is given up when the log is three quarters full; the newest is offered then',
+  'what is kept for a transfer is given up when it is several times what the log holds; the newest is offered',
   (t) => {
     const { c, append } = longState(1);
     const begun = c.take({ message: SnapshotChunk });
     t.ok(begun.length > 0, 'it is being fetched');
     const index = Number(begun[0]!.values['index']);
-    const { log } = c.replica(1).state;
-    for (let i = 0; i < 200 && log.baseIndex <= index; i++) append();
-    t.ok(log.baseIndex > index, 'entries behind it are cut');
+    const { state } = c.replica(1);
+    const { values } = c.history
+      .filter(({ message, from }) => message.type === SnapshotFetch.type && from === 2)
+      .at(-1)!;
+    let most = 0;
+    let offset = 0;
+    for (let i = 0; i < 600 && state.givenFrom <= index; i++) {
+      append();
+      // It comes further, and slowly.
+      c.replica(1).receive(SnapshotFetch, { ...values, offset: ++offset, room: 1 }, 2);
+      most = Math.max(most, state.committed - index);
+    }
+    t.ok(state.givenFrom > index, 'entries behind it are gone');
+    t.ok(most > RETAINED_TIMES * LOG_ENTRIES, `${most} were kept`);
+    t.ok(most <= (RETAINED_TIMES + 1) * LOG_ENTRIES, `${most} were kept`);
     append();
     for (const packet of begun) c.arrive(packet);
-    for (let i = 0; i < 100; i++) bring(c, Infinity);
     c.settle();
     c.run(100_000);
     t.equal(c.replica(2).counter('snapshots_installed'), 1);
@@ -135,8 +242,6 @@ t.test('nothing is kept for a replica that comes no further', (t) => {
   t.ok(source.state.log.baseIndex > index, 'the entries are cut as well');
   t.end();
 });
-
-const PIECE = 200;
 
 /** Spare 2 has begun to fetch a snapshot from member 1, and does no more than the test says. A newer snapshot is there. */
 function handDriven() {
@@ -238,10 +343,10 @@ t.test('one that has asked for the last piece and asks for nothing more is given
 
 t.test('a second one is offered the snapshot that is kept, until there is too little time left for it', (t) => {
   const { append, ask, offered, index, state } = handDriven();
-  t.ok(state.log.fill() < SHARED_FILL);
-  t.equal(offered(0), index, 'while the log is less than half full');
+  t.ok(state.retained.fill < SHARED_FILL);
+  t.equal(offered(0), index, 'while less than half of that is used');
   let offset = 0;
-  while (state.log.fill() < SHARED_FILL) {
+  for (let i = 0; i < 1_000 && state.retained.fill < SHARED_FILL; i++) {
     append();
     ask((offset += 1));
   }

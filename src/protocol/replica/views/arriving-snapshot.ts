@@ -9,7 +9,6 @@ import { readI32, readIndex, readU16 } from '../../../wire/u64.js';
 import type { Hasher, HashInParts } from '../../contract.js';
 import type { Execution } from '../../log/execution.js';
 import { machineRefuses, machineStart, SNAPSHOT_BYTES_MAX } from '../../log/snapshots.js';
-import { ANSWERS_AHEAD } from '../transfer-sender.js';
 
 /** Room for a snapshot that begins to arrive. What an offer says is no reason to allocate gigabytes. */
 const FIRST_BYTES = 1 << 16;
@@ -18,12 +17,6 @@ const FIRST_BYTES = 1 << 16;
  * is copied this way, and a source that lies makes others reserve addresses, not memory.
  */
 const GROWTH = 64;
-/**
- * Most bytes that are asked for at once, however long an answer is. They share the receive buffer with the messages of the
- * running view, and the default one of Linux is 208 KiB, of which the kernel's own bookkeeping takes a part.
- */
-const AHEAD_BYTES_MAX = 128 * 1024;
-
 /** What a source says of its snapshot. */
 export interface Offered {
   readonly index: number;
@@ -54,14 +47,6 @@ export function isTransferable({ length }: Offered): boolean {
 export class ArrivingSnapshot {
   /** Bytes that have come. */
   received = 0;
-  /** Bytes up to here were asked for. */
-  asked = 0;
-  /**
-   * Bytes that may be asked for beyond those that have come: `aheadMax` at first, half as many after a loss, and then more
-   * with each piece.
-   */
-  ahead: number;
-  private readonly aheadMax: number;
   bytes: Uint8Array;
   /** Has what has come of the machine's part; undefined: no such part is known yet, or the machine restores at once. */
   restore: RestoreInPieces | undefined;
@@ -76,10 +61,7 @@ export class ArrivingSnapshot {
     readonly offered: Offered,
     private readonly execution: Pick<Execution, 'beginRestore' | 'pieceBytes'>,
     private readonly hasher: Hasher,
-    private readonly chunkBytes: number,
   ) {
-    this.aheadMax = Math.min(ANSWERS_AHEAD * chunkBytes, AHEAD_BYTES_MAX);
-    this.ahead = this.aheadMax;
     this.bytes = new Uint8Array(Math.min(offered.length, FIRST_BYTES));
     this.hash = offered.length > execution.pieceBytes ? hasher.begin?.() : undefined;
   }
@@ -127,7 +109,6 @@ export class ArrivingSnapshot {
     this.bytes.set(bytes.subarray(o + SnapshotChunk.size, o + SnapshotChunk.size + length), this.received);
     this.hash?.update(this.bytes, this.received, length);
     this.received = end;
-    this.ahead = Math.min(this.aheadMax, this.ahead + length);
     this.restoreMore();
     return true;
   }
@@ -155,11 +136,6 @@ export class ArrivingSnapshot {
     if (this.hash === undefined) this.hasher.hash64(this.bytes, 0, this.bytes.length, digest, 0);
     else this.hash.digest(digest, 0);
     return readI32(digest, 0) === this.offered.digestHi && readI32(digest, 4) === this.offered.digestLo;
-  }
-
-  /** A piece did not come. */
-  lost(): void {
-    this.ahead = Math.max(this.chunkBytes, this.ahead / 2);
   }
 
   /** The rest is not wanted. */

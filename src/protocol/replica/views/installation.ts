@@ -84,12 +84,20 @@ export class Installation implements TransferListener {
 
   /** The source has brought nothing for so long that it is given up. */
   isSourceGivenUp(now: Instant): boolean {
-    return this.transfer.pace.gaveUp(now);
+    if (!this.transfer.pace.gaveUp(now)) return false;
+    if (!this.transfer.hasCome) this.transfer.unusable.silence();
+    return true;
   }
 
-  /** Whom to ask for the log of the view that `primary` leads. */
-  sourceFor(primary: number): number {
-    return this.transfer.unusable.sourceFor(primary);
+  /** Whom to ask for the log of `view`, which `primary` leads. */
+  sourceFor(primary: number, view: number): number {
+    const { state } = this;
+    const { views } = state;
+    const { unusable } = this.transfer;
+    // A member is waited for, and needs all of the log at once.
+    if (state.status !== ReplicaStatus.recovering || views.isMember(view, state.id)) return unusable.sourceFor(primary);
+    const members = views.memberMask(view);
+    return unusable.sourceBeside(primary, (views.of(view)?.voters ?? 0) & ~members, members);
   }
 
   /** Gives up the transfer. The next one may go on with its snapshot. */

@@ -10,11 +10,13 @@ import type { Hasher, Instant } from '../../contract.js';
 import type { Contradictions } from '../contradictions.js';
 import { ENTRY_HEADER_BYTES } from '../../log/entry.js';
 import { decodeSnapshot, snapshotFault } from '../../log/snapshots.js';
+import { RETAINED_TIMES } from '../log-capacity.js';
 import { EarlyMessages } from '../early-messages.js';
 import { FetchSeries } from '../fetch-series.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { TransferSender } from '../transfer-sender.js';
 import { ArrivingSnapshot, isTransferable, type Offered } from './arriving-snapshot.js';
+import { PieceWindow } from './piece-window.js';
 import { StagedLog } from './staged-log.js';
 import { TransferPace } from './transfer-pace.js';
 import { UnusableSnapshots } from './unusable-snapshots.js';
@@ -53,14 +55,18 @@ export class LogTransfer {
   readonly unusable: UnusableSnapshots;
   private readonly early = new EarlyMessages();
   private readonly series = new FetchSeries();
+  private readonly pieces: PieceWindow;
   private arriving: ArrivingSnapshot | undefined;
   /** The staged snapshot. */
   private arrived: ArrivingSnapshot | undefined;
-  /** The snapshot of a transfer that was given up, or what had come of it, and its source, which may be asked again. */
+  /** The snapshot of a transfer that was given up, or what had come of it: another source may offer the same. */
   private kept: ArrivingSnapshot | undefined;
-  private keptFrom = -1;
   /** When something of that transfer last came, monotonic µs. */
   private keptUs = 0;
+  /** The source of the last target. */
+  private asked = -1;
+  /** Something of the target has come. */
+  hasCome = false;
   /** Everything has come. */
   private isStaged = false;
 
@@ -72,24 +78,28 @@ export class LogTransfer {
     private readonly listener: TransferListener,
   ) {
     this.staged = new StagedLog(state.log, state.chain);
-    this.pace = new TransferPace(state.config.timings);
+    const { limits, timings } = state.config;
+    this.pace = new TransferPace(timings);
+    this.pieces = new PieceWindow(limits.chunkBytes, timings.fetchTimeoutUs);
     this.unusable = new UnusableSnapshots(state.id, state.hosts);
   }
 
   begin(target: Target, now: Instant): void {
     this.pause();
+    if (target.source !== this.asked) this.pieces.forget();
+    this.asked = target.source;
     this.target = target;
     this.series.forget();
+    this.hasCome = false;
     this.pace.progressed(now);
   }
 
-  /** Drops what was staged, but for the snapshot: if the same source offers it again, it goes on where it stopped. */
+  /** Drops what was staged, but for the snapshot: if it is offered again, byte for byte, it goes on where it stopped. */
   pause(): void {
     const snapshot = this.arriving ?? this.arrived;
     if (snapshot !== undefined) {
       this.kept?.abort();
       this.kept = snapshot;
-      this.keptFrom = this.target!.source;
       this.keptUs = this.pace.progressUs;
       if (snapshot === this.arrived) this.staged.releaseRestore();
     }
@@ -134,10 +144,8 @@ export class LogTransfer {
       this.askForEntries();
       return;
     }
-    this.pace.asked(now);
-    if (inVain) arriving.lost();
-    arriving.asked = arriving.received;
-    this.askForPieces(arriving);
+    if (inVain) this.pieces.late(arriving.received);
+    this.askForPieces(arriving, now);
   }
 
   /** Sends one question of the present series. */
@@ -148,12 +156,13 @@ export class LogTransfer {
   }
 
   /** Asks for pieces before those that were asked for are here, so that there is always something on its way. */
-  private askForPieces(arriving: ArrivingSnapshot): void {
-    const { chunkBytes } = this.state.config.limits;
-    while (arriving.asked < arriving.offered.length && arriving.asked - arriving.received < arriving.ahead) {
-      this.fetchPieces(arriving, arriving.asked, chunkBytes);
-      arriving.asked += chunkBytes;
+  private askForPieces(arriving: ArrivingSnapshot, now: Instant): void {
+    const { pieces } = this;
+    while (pieces.mayAsk(arriving.received, arriving.offered.length)) {
+      this.fetchPieces(arriving, pieces.asked, this.state.config.limits.chunkBytes);
+      pieces.asks(now);
     }
+    this.pace.asked(now, pieces.waits, pieces.usualWaits);
   }
 
   private fetchPieces({ offered }: ArrivingSnapshot, offset: number, room: number): void {
@@ -198,7 +207,7 @@ export class LogTransfer {
       return;
     }
     if (staged.endIndex === before) return;
-    this.pace.progressed(now);
+    this.progressed(now);
     if (staged.endIndex < target.lastIndex) {
       this.pace.asked(now, this.series.waits);
       if (isLast && isPresent) this.askForMoreEntries(base);
@@ -212,6 +221,11 @@ export class LogTransfer {
     } else {
       this.fail(`chain of ${target.lastIndex} is not the one asked for`);
     }
+  }
+
+  private progressed(now: Instant): void {
+    this.hasCome = true;
+    this.pace.progressed(now);
   }
 
   private askForMoreEntries(base: number): void {
@@ -237,7 +251,7 @@ export class LogTransfer {
         this.fail(`entry ${entry} is not in key order`);
         return false;
       }
-      staged.stage(bytes, offset, length);
+      staged.stage(bytes, offset, length, target.committed);
       if (!this.listener.staged(now)) return false;
       offset += length;
     }
@@ -269,6 +283,8 @@ export class LogTransfer {
     const target = this.target!;
     const { index, chainHi, chainLo } = offered;
     if (index <= this.staged.endIndex || !isTransferable(offered)) return;
+    // The source is so far behind that what follows its snapshot could not be staged: it brings nothing.
+    if (target.lastIndex - index > (1 + RETAINED_TIMES) * this.state.config.limits.logEntries) return;
     if (index > target.lastIndex) {
       // A log that a vote stands for is frozen. One of the view itself went on, and was cut beyond what was asked for:
       // what the snapshot covers is committed in that view, so it is as good a log to join with, and the only one left.
@@ -281,19 +297,20 @@ export class LogTransfer {
     this.staged.forgetRestore();
     this.arrived?.abort();
     this.arriving?.abort();
-    this.arriving = this.resumed(offered, from);
+    this.arriving = this.resumed(offered);
+    this.pieces.begin(this.arriving.received, this.state.isMember);
     this.pace.progressed(now);
     if (this.arriving.isWhole) this.arrivedWhole(this.arriving, now);
     else this.ask(now);
   }
 
   /** What there is of the snapshot that is offered. */
-  private resumed(offered: Offered, from: number): ArrivingSnapshot {
+  private resumed(offered: Offered): ArrivingSnapshot {
     const { kept, state, hasher } = this;
     this.kept = undefined;
-    if (kept?.isSame(offered) === true && from === this.keptFrom) return kept;
+    if (kept?.isSame(offered) === true) return kept;
     kept?.abort();
-    return new ArrivingSnapshot(offered, state.execution, hasher, state.config.limits.chunkBytes);
+    return new ArrivingSnapshot(offered, state.execution, hasher);
   }
 
   onSnapshotChunk(bytes: Uint8Array, o: number, from: number, now: Instant): void {
@@ -304,21 +321,21 @@ export class LogTransfer {
     if (offset > arriving.received && offset < arriving.offered.length) {
       this.early.keep(offset, bytes, o, SnapshotChunk.size + readU16(bytes, o + at.data));
       if (this.early.isLost(arriving.received)) {
-        arriving.lost();
+        this.pieces.lost(arriving.received);
         const missing = this.early.first() - arriving.received;
         this.fetchPieces(arriving, arriving.received, Math.min(missing, this.state.config.limits.chunkBytes));
       }
     }
     if (!arriving.take(bytes, o)) return;
-    this.pace.progressed(now);
-    this.pace.asked(now);
+    this.pieces.took(arriving.received - offset, arriving.received, arriving.isWhole, now);
+    this.progressed(now);
     if (arriving.isWhole) {
       this.arrivedWhole(arriving, now);
       return;
     }
     const next = this.early.take(arriving.received);
     if (next !== undefined) this.onSnapshotChunk(next, 0, from, now);
-    else this.askForPieces(arriving);
+    else this.askForPieces(arriving, now);
   }
 
   private arrivedWhole(arriving: ArrivingSnapshot, now: Instant): void {

@@ -9,6 +9,7 @@ import type { Hasher, Snapshot } from '../../contract.js';
 import { entryFollows, keyFollows, type Log } from '../../log/log.js';
 import { followsSnapshot } from '../../log/snapshots.js';
 import { ENTRY_HEADER_BYTES } from '../../log/entry.js';
+import { RETAINED_TIMES } from '../log-capacity.js';
 
 /** Entries are kept together in blocks, each longer than the one before up to this: an array an entry is much garbage. */
 const BLOCK_BYTES = 1 << 18;
@@ -32,6 +33,9 @@ export class StagedLog {
   /** Of each entry: its block, and where it begins and ends there. */
   private places: number[] = [];
   private bytes = 0;
+  /** The same of the entries that are not known to be committed. */
+  private openBytes = 0;
+  private openLength = 0;
   private longestOperation = 0;
   private readonly digest = new Uint8Array(8);
 
@@ -46,6 +50,8 @@ export class StagedLog {
     this.filled = 0;
     this.places = [];
     this.bytes = 0;
+    this.openBytes = 0;
+    this.openLength = 0;
     this.longestOperation = 0;
     this.snapshot = undefined;
     this.forgetRestore();
@@ -90,9 +96,16 @@ export class StagedLog {
     return this.baseIndex < this.log.baseIndex || entryFollows(this.log, this.baseIndex, bytes, offset);
   }
 
-  /** Keeps an entry in wire form, and extends the chain over it. */
-  stage(bytes: Uint8Array, offset: number, length: number): void {
+  /**
+   * Keeps an entry in wire form, and extends the chain over it.
+   * @param committed entries up to here are known to be committed
+   */
+  stage(bytes: Uint8Array, offset: number, length: number, committed: number): void {
     const recordBytes = 8 + length;
+    if (this.endIndex >= committed) {
+      this.openBytes += recordBytes;
+      this.openLength++;
+    }
     if (this.filled + recordBytes > (this.blocks[this.blocks.length - 1]?.length ?? 0)) {
       const last = this.blocks[this.blocks.length - 1];
       const roomy = last === undefined ? FIRST_BLOCK_BYTES : Math.min(BLOCK_BYTES, 4 * last.length);
@@ -128,8 +141,17 @@ export class StagedLog {
     return this.places[3 * i + 2]! - this.places[3 * i + 1]!;
   }
 
-  /** A log of these limits has room for it. */
+  /**
+   * A log of these limits can take it up: what is not known to be committed has to fit it at once, the rest goes behind
+   * snapshots. There is no more of that than a source gives (log-capacity.ts).
+   */
   fits(operationBytes: number, logBytes: number, logEntries: number): boolean {
-    return this.longestOperation <= operationBytes && this.bytes <= logBytes && this.length <= logEntries;
+    return (
+      this.longestOperation <= operationBytes &&
+      this.openBytes <= logBytes &&
+      this.openLength <= logEntries &&
+      this.bytes <= (1 + RETAINED_TIMES) * logBytes &&
+      this.length <= (1 + RETAINED_TIMES) * logEntries
+    );
   }
 }

@@ -15,6 +15,7 @@ export class TransferPace {
   progressUs = 0;
   private askedUs = 0;
   private waits = 1;
+  private usual = 1;
   /** Sources in a row that were given up. */
   private failures = 0;
 
@@ -24,10 +25,14 @@ export class TransferPace {
     this.progressUs = now.monotonicUs;
   }
 
-  /** @param waits how many times `fetchTimeoutUs` the answer is waited for */
-  asked(now: Instant, waits = 1): void {
+  /**
+   * @param waits how many times `fetchTimeoutUs` the answer is waited for
+   * @param usual how many times an answer usually takes, at least 1: a source that takes long is given up later
+   */
+  asked(now: Instant, waits = 1, usual = 1): void {
     this.askedUs = now.monotonicUs;
     this.waits = waits;
+    this.usual = usual;
   }
 
   succeeded(): void {
@@ -53,7 +58,7 @@ export class TransferPace {
    * for twice as long.
    */
   gaveUp(now: Instant): boolean {
-    const waitUs = SOURCE_TIMEOUTS * 2 ** this.failures * this.timings.fetchTimeoutUs;
+    const waitUs = SOURCE_TIMEOUTS * 2 ** this.failures * this.usual * this.timings.fetchTimeoutUs;
     if (now.monotonicUs - this.progressUs < waitUs) return false;
     this.failures = Math.min(this.failures + 1, FAILURES_MAX);
     return true;

@@ -1,7 +1,8 @@
 /**
- * Snapshots that were of no use, by the replica that offered them, and whom to ask instead. May be changed freely: it decides
- * only who is asked. The source may have a better one later.
+ * Snapshots that were of no use, by the replica that offered them, and whom to ask for a log. May be changed freely: it
+ * decides only who is asked. The source may have a better one later.
  */
+import { lowest } from '../../masks.js';
 import type { Hosts } from '../hosts.js';
 import type { Offered } from './arriving-snapshot.js';
 
@@ -18,6 +19,8 @@ export class UnusableSnapshots {
   private readonly last = new Map<number, Unusable>();
   /** How often another replica than a primary was to be asked. */
   private turns = 0;
+  /** Sources in a row that brought nothing. */
+  private silent = 0;
 
   constructor(
     private readonly id: number,
@@ -49,6 +52,26 @@ export class UnusableSnapshots {
       (r) => r !== this.id && this.hosts.has(r) && (r === primary || !this.isSpoilt(r)),
     );
     return sources[this.turns++ % sources.length]!;
+  }
+
+  /**
+   * Whom a replica asks that only needs what is committed: spares and then members, which have more time than the primary,
+   * as long as they bring something, and then the primary.
+   * @param spares of the view, a mask
+   * @param members of the view, a mask
+   */
+  sourceBeside(primary: number, spares: number, members: number): number {
+    const others: number[] = [];
+    for (let rest = spares & ~(1 << this.id); rest !== 0; rest &= rest - 1) others.push(lowest(rest));
+    for (let rest = members & ~(1 << primary); rest !== 0; rest &= rest - 1) others.push(lowest(rest));
+    const usable = others.filter((r) => this.hosts.has(r) && !this.isSpoilt(r));
+    const turn = this.silent % (usable.length + 1);
+    return turn < usable.length ? usable[turn]! : this.sourceFor(primary);
+  }
+
+  /** The source that was asked last brought nothing. */
+  silence(): void {
+    this.silent++;
   }
 
   private isSpoilt(replica: number): boolean {

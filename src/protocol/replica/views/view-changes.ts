@@ -172,7 +172,7 @@ export class ViewChanges {
       {
         view,
         logView: view,
-        source: this.installation.sourceFor(from),
+        source: this.installation.sourceFor(from, view),
         lastIndex,
         chainHi: readI32(bytes, o + at.lastChain),
         chainLo: readI32(bytes, o + at.lastChain + 4),
