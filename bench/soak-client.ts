@@ -1,12 +1,17 @@
 /**
  * The client of bench:soak: a closed loop over the slot interface until its stdin ends; it reports once per interval.
- * Speaks as src/measure/compare/line-child.ts says, with a line of SoakInterval for each interval.
+ * Speaks as src/measure/compare/line-child.ts says, with a line of SoakInterval for each interval, and of TaggedSecond for
+ * each second if a histogram log is written.
  */
 import { ClientHost } from '../src/client/client-host.js';
 import { clientStats } from '../src/client/client-stats.js';
 import { countsOf, differenceOf } from '../src/measure/load/counts.js';
 import type { ClientCounts } from '../src/measure/load/messages.js';
+import { SecondRecorder } from '../src/measure/load/second-recorder.js';
+import type { SecondBase, TaggedSecond } from '../src/measure/load/wall-seconds.js';
+import type { OperationOutcome } from '../src/measure/hlog/log-format.js';
 import { SlotOperations } from '../src/measure/compare/slot-operations.js';
+import { hostMonotonicNs } from '../src/clock/monotonic.js';
 import { openClock } from '../src/clock/open.js';
 import { Histogram, type HistogramData } from '../src/metrics/histogram.js';
 import { Outcome } from '../src/protocol/contract.js';
@@ -21,6 +26,10 @@ export interface SoakClientSetup {
   readonly bytes: number;
   readonly warmupMs: number;
   readonly intervalMs: number;
+  /** Intervals to report. */
+  readonly intervals: number;
+  /** For a histogram log: the seconds to report; absent: none is written. */
+  readonly seconds?: SecondBase;
 }
 
 export interface SoakInterval {
@@ -34,6 +43,8 @@ export interface SoakInterval {
 const TIMEOUT_US = 10e6;
 /** If operations fail at once, the closed loop pauses so that it does not become a busy one. */
 const PAUSE_AFTER_FAILURE_MS = 2;
+/** A second without operations must end too. */
+const LOOK_MS = 250;
 
 // Positions in `numbers`, an array because a field that holds a double would be boxed on some writes.
 const NOW_NS = 0;
@@ -51,6 +62,7 @@ class SoakClient {
   private readonly operations: SlotOperations;
   private host!: ClientHost;
   private counted!: ClientCounts;
+  private seconds: SecondRecorder | undefined;
 
   private constructor(setup: SoakClientSetup) {
     this.sentNs = new Float64Array(setup.open);
@@ -88,6 +100,19 @@ class SoakClient {
     this.counted = this.counts();
   }
 
+  /** Reports every second from now on. */
+  reportSeconds(base: SecondBase): void {
+    this.seconds = new SecondRecorder(base, ['write'], print);
+    this.seconds.begin(hostMonotonicNs());
+    setInterval(() => this.seconds!.advance(hostMonotonicNs()), LOOK_MS);
+  }
+
+  /** Reports the part of a second that has not been reported. */
+  endSeconds(): void {
+    this.seconds?.end(hostMonotonicNs());
+    this.seconds = undefined;
+  }
+
   /** What was measured since the last call, or `begin`. */
   take(): SoakInterval {
     const { numbers } = this;
@@ -118,15 +143,22 @@ class SoakClient {
     this.readNow();
     if (outcome !== Outcome.committed || status !== ReplyStatus.ok) {
       numbers[FAILED]! += 1;
+      this.recordSecond(lane, outcome === Outcome.refused ? 'failed' : 'unknown');
       setTimeout(() => this.submitAgain(lane), PAUSE_AFTER_FAILURE_MS);
       return;
     }
     const nowNs = numbers[NOW_NS]!;
     this.histogram.record(nowNs - this.sentNs[lane]!);
+    this.recordSecond(lane, 'ok');
     if (nowNs - numbers[LAST_COMMIT_NS]! > numbers[LONGEST_PAUSE_NS]!)
       numbers[LONGEST_PAUSE_NS] = nowNs - numbers[LAST_COMMIT_NS]!;
     numbers[LAST_COMMIT_NS] = nowNs;
     this.submit(lane);
+  }
+
+  private recordSecond(lane: number, outcome: OperationOutcome): void {
+    const nowNs = this.numbers[NOW_NS]!;
+    this.seconds?.record('write', outcome, nowNs - this.sentNs[lane]!, nowNs);
   }
 
   private submitAgain(lane: number): void {
@@ -149,6 +181,10 @@ class SoakClient {
   }
 }
 
+function print(value: SoakInterval | TaggedSecond): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}
+
 function fail(error: unknown): never {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
   process.exit(1);
@@ -160,7 +196,16 @@ async function main(setup: SoakClientSetup): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, setup.warmupMs));
   process.stdin.once('data', () => {
     client.begin();
-    setInterval(() => process.stdout.write(`${JSON.stringify(client.take())}\n`), setup.intervalMs);
+    if (setup.seconds !== undefined) client.reportSeconds(setup.seconds);
+    let left = setup.intervals;
+    const reports = setInterval(() => {
+      left -= 1;
+      if (left === 0) {
+        clearInterval(reports);
+        client.endSeconds();
+      }
+      print(client.take());
+    }, setup.intervalMs);
   });
   process.stdin.once('end', () => process.exit());
   process.stdout.write('ready {}\n');

@@ -10,8 +10,11 @@
  */
 import { fileURLToPath } from 'node:url';
 import { Children, LineChild } from '../src/measure/compare/line-child.js';
+import { checkWritable } from '../src/console/output-file.js';
 import { CliError } from '../src/console/exit.js';
 import { addCounts, NO_COUNTS } from '../src/measure/load/counts.js';
+import { currentSecond, wallClockMs, type TaggedSecond } from '../src/measure/load/wall-seconds.js';
+import { HlogWriter, newRunId } from '../src/measure/hlog/log-writer.js';
 import { LocalCluster } from '../src/measure/local-cluster.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
 import { formatCount, formatDuration } from '../src/console/units.js';
@@ -119,11 +122,20 @@ await program(
         help: 'auto: native where the addon is',
       },
       keys: { kind: 'switch', help: 'the cluster authenticates its datagrams' },
+      hlog: {
+        kind: 'text',
+        value: 'FILE',
+        help: 'write a histogram of every second by outcome, as a log of HdrHistogram',
+      },
       strict: { kind: 'switch', help: 'exit with 4 when there was a false alarm' },
     },
     examples: ['npm run bench:soak', 'npm run bench:soak -- --duration 90s --every 10s --json'],
   },
-  async ({ duration, every, warmup, replicas, open, size, machine, durability, transport, keys, strict }, output) => {
+  async (
+    { duration, every, warmup, replicas, open, size, machine, durability, transport, keys, hlog, strict },
+    output,
+  ) => {
+    checkWritable('hlog', hlog);
     if (replicas % 2 === 0) throw new CliError('flag-invalid', `--replicas is an odd number, not ${replicas}`);
     const intervals = Math.ceil(duration / every);
     await using cluster = await LocalCluster.start({
@@ -142,10 +154,39 @@ await program(
       bytes: size,
       warmupMs: warmup / 1e6,
       intervalMs: every / 1e6,
+      intervals,
+      ...(hlog === undefined ? {} : { seconds: currentSecond() }),
     };
     const client = children.add(LineChild.start(process.execPath, [CLIENT, JSON.stringify(setup)], 'the client'));
     await client.ready();
     const first = await sample(cluster, client.pid);
+    using log =
+      hlog === undefined
+        ? undefined
+        : HlogWriter.open(
+            hlog,
+            newRunId(),
+            {
+              command: 'soak',
+              version: version(),
+              commandLine: `npm run bench:soak -- ${process.argv.slice(2).join(' ')}`.trim(),
+              host: hostInfo(),
+              replicas,
+              machine,
+              mix: { write: 1 },
+              opBytes: size,
+              opBytesMax: size,
+              authenticated: keys,
+              clients: 1,
+              lanes: open,
+              rates: [],
+              arrivals: null,
+              seed: null,
+              keys: null,
+              distribution: null,
+            },
+            wallClockMs(),
+          );
     client.go();
     const startedMs = performance.now();
     const total = new Histogram();
@@ -156,7 +197,7 @@ await program(
     const told: object[] = [];
     const resident: (readonly (number | null)[])[] = [];
     for (let number = 1; number <= intervals; number++) {
-      const interval = await client.result<SoakInterval>(every / 1e6);
+      const interval = await nextInterval(client, every / 1e6, log);
       const present = await sample(cluster, client.pid);
       const histogram = Histogram.fromData(interval.histogram);
       total.merge(histogram);
@@ -233,9 +274,26 @@ await program(
             ),
           ].join('\n'),
     );
+    log?.end({
+      partial: null,
+      shortfall: null,
+      transport: transport === 'auto' ? null : transport,
+      durability,
+      seconds,
+      failed: counts.failed,
+    });
     checkMissed(result.missed, strict);
   },
 );
+
+/** The next interval of the client. Seconds that come before it go to the log. */
+async function nextInterval(client: LineChild, afterMs: number, log: HlogWriter | undefined): Promise<SoakInterval> {
+  for (;;) {
+    const said = await client.result<SoakInterval | TaggedSecond>(afterMs);
+    if (!('tags' in said)) return said;
+    log?.add(0, said);
+  }
+}
 
 function alarmsRow(name: string, what: string, happened: number, started: number): RowResult {
   return judged({

@@ -12,13 +12,16 @@ const SUB = 1 << SUB_BITS;
 const SHIFTS = 35;
 const BUCKETS = (SHIFTS + 2) * SUB;
 
+/** Number of buckets. */
+export const HISTOGRAM_BUCKETS: number = BUCKETS;
+
 /**
  * In HdrHistogram's terms: the first bucket is linear; each further one covers twice as much with half as many new
  * sub-buckets.
  */
 export const HISTOGRAM_SHAPE = { buckets: SHIFTS + 1, subBuckets: 2 * SUB } as const;
 
-/** Values at or above this (73 minutes) are counted in the last bucket; `max` stays exact. */
+/** Values at or above this (146 minutes) are counted in the last bucket; `max` stays exact. */
 export const HISTOGRAM_LIMIT_NS = 2 ** (SHIFTS + SUB_BITS + 1);
 
 // Positions in `totals`, an array because a field that holds a double would be boxed on every write.
@@ -175,12 +178,14 @@ function bucketOf(value: number): number {
   return ((shift + 16) << SUB_BITS) + (upper >>> shift);
 }
 
-function lowestOf(index: number): number {
+/** The smallest value that bucket `index` counts, ns. */
+export function lowestOf(index: number): number {
   if (index < 2 * SUB) return index;
   const shift = (index >>> SUB_BITS) - 1;
   return (index - (shift << SUB_BITS)) * 2 ** shift;
 }
 
-function highestOf(index: number): number {
+/** The largest value that bucket `index` counts, ns; the last bucket counts larger ones too. */
+export function highestOf(index: number): number {
   return index < 2 * SUB ? index : lowestOf(index + 1) - 1;
 }

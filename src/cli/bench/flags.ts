@@ -54,6 +54,11 @@ export const OPERATION_FLAGS = {
 export const OUTPUT_FLAGS = {
   history: { kind: 'text', value: 'FILE', help: 'write every operation for a checker (kv)' },
   hgrm: { kind: 'text', value: 'FILE', help: 'write the percentiles in the format of HdrHistogram' },
+  hlog: {
+    kind: 'text',
+    value: 'FILE',
+    help: 'write a histogram of every second by operation and outcome, as a log of HdrHistogram; bench merge adds several',
+  },
   report: { kind: 'text', value: 'FILE', help: 'write the report as one HTML file' },
 } as const satisfies Flags;
 

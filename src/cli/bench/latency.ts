@@ -12,6 +12,8 @@ import { BENCH_PREFIX, BenchKeys } from '../../measure/load/bench-keys.js';
 import { HistoryParts } from '../../measure/load/history-parts.js';
 import { mergeHistories } from '../../measure/load/history-writer.js';
 import { Interruption } from '../../measure/load/interruption.js';
+import type { RunSettings } from '../../measure/hlog/log-format.js';
+import { HlogWriter, newRunId } from '../../measure/hlog/log-writer.js';
 import { LocalCluster } from '../../measure/local-cluster.js';
 import { setWorkerKeys } from '../../console/settings.js';
 import type { Mix, ReplicaAnswer, Workload } from '../../measure/load/messages.js';
@@ -34,6 +36,7 @@ import { benchPage } from '../../measure/report/bench-page.js';
 import { transportChoice, type TransportChoice } from '../../console/transport-flags.js';
 import { formatCount } from '../../console/units.js';
 import { warnWithoutKeys } from '../../console/without-keys.js';
+import { endLog, secondsFor } from './log.js';
 import {
   assertFlag,
   checkHistoryFlag,
@@ -45,6 +48,7 @@ import {
   TARGET_FLAGS,
 } from './flags.js';
 import { version } from '../../host/version.js';
+import { wallClockMs } from '../../measure/load/wall-seconds.js';
 
 /** A tenth of the operations, so that small runs stay small, but no more than the compiler needs. */
 const WARMUP_SHARE = 0.1;
@@ -65,6 +69,9 @@ interface Plan extends TransportChoice {
   readonly timeoutMs: number;
   readonly clusterFile: string;
   readonly history: string | undefined;
+  readonly hlog: string | undefined;
+  /** Names the run. */
+  readonly run: string;
   readonly keyPrefix: string;
   /** Keep a time line: the clients then report while they measure. */
   readonly timeline: boolean;
@@ -108,7 +115,7 @@ export const benchLatency = defineCommand(
     const assertions = values.assert.map(parseAssertion);
     const { clients, lanes, size, keys, seed, ops: operations } = values;
     const warmup = values.warmup ?? Math.min(WARMUP_MAX, Math.ceil(operations * WARMUP_SHARE));
-    for (const flag of ['report', 'hgrm', 'history'] as const) checkWritable(flag, values[flag]);
+    for (const flag of ['report', 'hgrm', 'hlog', 'history'] as const) checkWritable(flag, values[flag]);
     const plan = {
       clients,
       lanes,
@@ -122,6 +129,8 @@ export const benchLatency = defineCommand(
       ...choice,
       timeoutMs: values.timeout / 1e6,
       history: values.history,
+      hlog: values.hlog,
+      run: newRunId(),
       timeline: values.report !== undefined,
       keyPrefix: `${BENCH_PREFIX}${values.history === undefined ? 'key-' : `h${randomBytes(4).toString('hex')}-`}`,
     } as const; // a history starts with absent keys
@@ -129,6 +138,7 @@ export const benchLatency = defineCommand(
     using interruption = new Interruption();
     let report: BenchReport;
     let load: LoadResult;
+    let hlogError: unknown;
     if (values.cluster === undefined) {
       await using cluster = await LocalCluster.start({
         replicas: values.local ?? 3,
@@ -136,7 +146,12 @@ export const benchLatency = defineCommand(
         ...choice,
         durability: values.durability,
       });
-      [report, load] = await measure({ ...plan, clusterFile: cluster.clusterFile }, cluster, interruption, output);
+      [report, load, hlogError] = await measure(
+        { ...plan, clusterFile: cluster.clusterFile },
+        cluster,
+        interruption,
+        output,
+      );
     } else {
       const written =
         machine === 'kv' && Object.keys(mix).some((operation) => operation !== 'read')
@@ -144,7 +159,12 @@ export const benchLatency = defineCommand(
           : undefined;
       if (written !== undefined) output.note(written.announcement);
       try {
-        [report, load] = await measure({ ...plan, clusterFile: values.cluster }, undefined, interruption, output);
+        [report, load, hlogError] = await measure(
+          { ...plan, clusterFile: values.cluster },
+          undefined,
+          interruption,
+          output,
+        );
       } catch (error) {
         if (written !== undefined) output.note(written.abandoned);
         throw error;
@@ -155,6 +175,7 @@ export const benchLatency = defineCommand(
     output.line(output.json ? JSON.stringify(report) : tableOf(report));
     writeOutput('hgrm', values.hgrm, () => formatHgrm(load.histogram));
     writeOutput('report', values.report, () => benchPage(report));
+    if (hlogError !== undefined) throw hlogError;
     if (typeof report.partial === 'string')
       throw new CliError('interrupted', `${report.partial}; what is printed was measured until then`);
     checkAssertions(assertions, report);
@@ -167,18 +188,29 @@ async function measure(
   local: LocalCluster | undefined,
   interruption: Interruption,
   output: Output,
-): Promise<[BenchReport, LoadResult]> {
+): Promise<[BenchReport, LoadResult, hlogError: unknown]> {
   const { clients, lanes } = plan;
   using parts = plan.history === undefined ? undefined : new HistoryParts();
   const timeline = plan.timeline ? new Timeline(INTERVAL_MS) : undefined;
   let startedMs = NaN;
+  const { replicas, authentication } = loadCluster(plan.clusterFile);
   warnWithoutKeys(output, loadCluster(plan.clusterFile));
+  using log =
+    plan.hlog === undefined
+      ? undefined
+      : HlogWriter.open(
+          plan.hlog,
+          plan.run,
+          runSettings(plan, replicas.length, authentication === 'keys'),
+          wallClockMs(),
+        );
   const workers = await Workers.start({
     count: clients,
     cluster: plan.clusterFile,
     transport: plan.transport,
     idle: plan.idle,
     workload: (index) => workloadOf(plan, index),
+    seconds: secondsFor(log),
     ...(parts === undefined ? {} : { history: (index: number) => parts.path(index) }),
     ...(timeline === undefined
       ? {}
@@ -190,6 +222,7 @@ async function measure(
   try {
     const before = await local?.ask('meter-start');
     startedMs = performance.now();
+    const startedAtMs = wallClockMs();
     output.note(
       `latency: ${formatCount(plan.operations)} operations, ${clients} client${clients === 1 ? '' : 's'} × ${lanes} open`,
     );
@@ -200,7 +233,6 @@ async function measure(
     const after = await local?.ask('meter-stop');
     const facts = local === undefined ? await factsOf(plan.clusterFile) : undefined;
     if (parts !== undefined) mergeHistories(parts.paths(clients), plan.history!);
-    const { replicas, authentication } = loadCluster(plan.clusterFile);
     const operations = load.histogram.count;
     const [first] = load.workers;
     const report: BenchReport = {
@@ -209,6 +241,8 @@ async function measure(
       partial: interruption.stopped
         ? `interrupted after ${formatCount(operations + load.counts.failed)} of ${formatCount(plan.operations)} operations`
         : null,
+      run: plan.run,
+      startedAtMs,
       replicas: replicas.length,
       transport: first!.transport,
       idle: first!.idle,
@@ -264,10 +298,33 @@ async function measure(
               .map((interval) => ({ ...interval, seconds: INTERVAL_MS / 1000, offeredPerSecond: null })),
           }),
     };
-    return [report, load];
+    return [report, load, log === undefined ? undefined : endLog(log, report)];
   } finally {
     workers.close();
   }
+}
+
+function runSettings(plan: Plan, replicas: number, authenticated: boolean): RunSettings {
+  const { machine, mix, size, clients, lanes, keys, seed } = plan;
+  return {
+    command: 'latency',
+    version: version(),
+    commandLine: commandLine(),
+    host: hostInfo(),
+    replicas,
+    machine,
+    mix,
+    opBytes: size,
+    opBytesMax: size,
+    authenticated,
+    clients,
+    lanes,
+    rates: [],
+    arrivals: null,
+    seed,
+    keys: machine === 'kv' ? keys : null,
+    distribution: machine === 'kv' ? 'uniform' : null,
+  };
 }
 
 function workloadOf(plan: Plan, index: number): Workload {

@@ -18,6 +18,8 @@ import { HistoryParts } from '../../measure/load/history-parts.js';
 import { mergeHistories } from '../../measure/load/history-writer.js';
 import { Interruption } from '../../measure/load/interruption.js';
 import { ZIPF_THETA, type KeyDistribution } from '../../measure/load/keys.js';
+import type { RunSettings } from '../../measure/hlog/log-format.js';
+import { HlogWriter, newRunId } from '../../measure/hlog/log-writer.js';
 import { loadReport, loadText, verdictRows, type LoadSetting } from '../../measure/load/load-report.js';
 import { LocalCluster } from '../../measure/local-cluster.js';
 import { setWorkerKeys } from '../../console/settings.js';
@@ -30,6 +32,7 @@ import { intervalFor, Ramp, ratesBetween, type RampPlan } from '../../measure/lo
 import {
   checkAssertions,
   commandLine,
+  hostInfo,
   parseAssertion,
   parseMix,
   type BenchReport,
@@ -38,6 +41,7 @@ import { UsageMeter } from '../../measure/load/usage.js';
 import { checkWritable, writeOutput, writingOutput } from '../../console/output-file.js';
 import { benchPage } from '../../measure/report/bench-page.js';
 import { transportChoice, type TransportChoice } from '../../console/transport-flags.js';
+import { endLog, secondsFor } from './log.js';
 import {
   assertFlag,
   checkHistoryFlag,
@@ -50,6 +54,7 @@ import {
 } from './flags.js';
 import { formatCount, parseRate, parseSize } from '../../console/units.js';
 import { warnWithoutKeys } from '../../console/without-keys.js';
+import { wallClockMs } from '../../measure/load/wall-seconds.js';
 
 const DEFAULT_WARMUP_NS = 1e9;
 /** Share of the duration, so that short runs are not mostly warm-up. */
@@ -75,6 +80,9 @@ interface Setup extends TransportChoice {
   readonly timeoutMs: number;
   readonly pacing: PacingKind;
   readonly history: string | undefined;
+  readonly hlog: string | undefined;
+  /** Names the run. */
+  readonly run: string;
   readonly ramp: RampPlan;
 }
 
@@ -173,7 +181,7 @@ export const benchLoad = defineCommand(
       );
     const mix = parseMix(values.mix, OPERATION_NAMES[machine]);
     const assertions = values.assert.map(parseAssertion);
-    for (const flag of ['report', 'hgrm', 'history'] as const) checkWritable(flag, values[flag]);
+    for (const flag of ['report', 'hgrm', 'hlog', 'history'] as const) checkWritable(flag, values[flag]);
     const warmupNs = values.warmup ?? Math.min(DEFAULT_WARMUP_NS, WARMUP_SHARE * values.duration);
     const setup: Setup = {
       clients,
@@ -190,6 +198,8 @@ export const benchLoad = defineCommand(
       durability: values.durability,
       pacing: values.pacing as PacingKind,
       history,
+      hlog: values.hlog,
+      run: newRunId(),
       ramp: {
         rates,
         kind: values.arrivals as ArrivalKind,
@@ -284,8 +294,14 @@ async function measure(
   warnWithoutKeys(output, loadCluster(clusterFile));
   const meter = await UsageMeter.open(clusterFile);
   let load: OpenLoad | undefined;
+  let log: HlogWriter | undefined;
   try {
     const { replicas, durability, clockSource, clockErrorNs } = await meter.facts();
+    const authenticated = loadCluster(clusterFile).authentication === 'keys';
+    log =
+      setup.hlog === undefined
+        ? undefined
+        : HlogWriter.open(setup.hlog, setup.run, runSettings(setup, replicas, authenticated), wallClockMs());
     load = await OpenLoad.start({
       clients,
       cluster: clusterFile,
@@ -294,8 +310,9 @@ async function measure(
       pacing: setup.pacing,
       workload: (index) => workloadOf(setup, index),
       history: parts === undefined ? undefined : (index) => parts.path(index),
+      seconds: secondsFor(log),
     });
-    const ramp = new Ramp(load, meter, plan);
+    const ramp = new Ramp(load, meter, plan, (offeredPerSecond) => log?.step({ offeredPerSecond }));
     const failure = await runShown(
       ramp,
       `${where}, ${clients} client${clients === 1 ? '' : 's'}, ${plan.kind} arrivals, seed ${plan.seed}`,
@@ -309,7 +326,9 @@ async function measure(
       replicas,
       machine: setup.machine,
       durability,
-      authenticated: loadCluster(clusterFile).authentication === 'keys',
+      authenticated,
+      run: setup.run,
+      startedAtMs: ramp.startedAtMs,
       clients,
       lanes: setup.lanes,
       opBytes: setup.size,
@@ -324,6 +343,7 @@ async function measure(
     };
     const partial = partialOf(ramp, failure);
     const report = loadReport(setting, plan, ramp.steps, partial);
+    const hlogError = log === undefined ? undefined : endLog(log, report);
     const last = ramp.steps.at(-1)!.facts;
     const gone =
       isLost(last) && report.load!.steps.at(-1)!.shortfall !== null
@@ -337,6 +357,7 @@ async function measure(
       failure:
         failure ??
         historyError ??
+        hlogError ??
         gone ??
         (ramp.interrupted
           ? new CliError('interrupted', `${partial}; what is printed was measured until then`)
@@ -344,8 +365,32 @@ async function measure(
     };
   } finally {
     load?.close();
+    log?.close();
     await meter.close();
   }
+}
+
+function runSettings(setup: Setup, replicas: number, authenticated: boolean): RunSettings {
+  const { clients, lanes, machine, mix, size, sizeMax, keys, distribution, ramp } = setup;
+  return {
+    command: 'load',
+    version: version(),
+    commandLine: commandLine(),
+    host: hostInfo(),
+    replicas,
+    machine,
+    mix,
+    opBytes: size,
+    opBytesMax: sizeMax,
+    authenticated,
+    clients,
+    lanes,
+    rates: ramp.rates,
+    arrivals: ramp.kind,
+    seed: ramp.seed,
+    keys: machine === 'kv' ? keys : null,
+    distribution: machine === 'kv' ? distribution : null,
+  };
 }
 
 /**

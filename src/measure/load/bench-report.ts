@@ -17,6 +17,10 @@ export interface BenchReport {
    * load` it is in `load`.
    */
   readonly partial?: string | null;
+  /** Names the run, here and in its histogram log. Results of earlier versions have none. */
+  readonly run?: string;
+  /** The host's wall clock, ms since the epoch, at second 0 of `timeline`. Results of earlier versions have none. */
+  readonly startedAtMs?: number;
   readonly replicas: number;
   readonly transport: string;
   readonly idle: string | null;

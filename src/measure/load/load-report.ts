@@ -9,6 +9,8 @@ import { formatCount, formatDuration } from '../../console/units.js';
 /** The fields of a report that are known before measuring. */
 export type LoadSetting = Pick<
   BenchReport,
+  | 'run'
+  | 'startedAtMs'
   | 'replicas'
   | 'machine'
   | 'durability'

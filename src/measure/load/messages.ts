@@ -6,6 +6,7 @@ import type { HistogramData } from '../../metrics/histogram.js';
 import type { HeapUse } from '../../metrics/heap-meter.js';
 import type { TransportChoice } from '../../console/transport-flags.js';
 import type { KeyDistribution } from './keys.js';
+import type { SecondBase, TaggedSecond } from './wall-seconds.js';
 
 /** Parent → replica. `meter-start` begins a new measurement of heap use; `meter-stop` ends it. */
 export interface ReplicaQuestion {
@@ -70,6 +71,8 @@ export type ToWorker =
       readonly history: string | undefined;
       /** Milliseconds between progress reports; 0: none. */
       readonly progressMs: number;
+      /** For a histogram log: the seconds to report; undefined: none is written. */
+      readonly seconds: SecondBase | undefined;
     })
   | { readonly type: 'go' }
   | { readonly type: 'stop' };
@@ -117,4 +120,6 @@ export interface WorkerResult {
 export type FromWorker =
   /** What happened since the last report. */
   | { readonly type: 'progress'; readonly histogram: HistogramData; readonly counts: ClientCounts }
+  /** What ended in a second, for a histogram log. */
+  | { readonly type: 'second'; readonly second: TaggedSecond }
   | { readonly type: 'done'; readonly result: WorkerResult };

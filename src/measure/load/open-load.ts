@@ -11,6 +11,7 @@ import type { ClientCounts, Workload } from './messages.js';
 import type { OpenLoopCounts } from './open-loop.js';
 import type { FromOpenWorker, StepPart, ToOpenWorker } from './open-messages.js';
 import type { PacingKind } from './pacer.js';
+import type { SecondsWanted } from './wall-seconds.js';
 import type { TransportChoice } from '../../console/transport-flags.js';
 
 /** Time in which all processes learn of the step, so that their arrivals begin at the same moment. */
@@ -27,6 +28,8 @@ export interface OpenLoadOptions extends TransportChoice {
   readonly shares?: readonly number[];
   /** See ClientTimings. */
   readonly maxLeadNs?: number;
+  /** For a histogram log. */
+  readonly seconds?: SecondsWanted | undefined;
 }
 
 export interface StepOptions {
@@ -68,7 +71,7 @@ export class OpenLoad {
   private onProgress: StepOptions['onProgress'] = () => undefined;
 
   private constructor(private readonly options: OpenLoadOptions) {
-    const { clients, cluster, transport, idle, pacing, workload, history, shares, maxLeadNs } = options;
+    const { clients, cluster, transport, idle, pacing, workload, history, shares, maxLeadNs, seconds } = options;
     this.ended = Array.from({ length: clients }, () => deferred<void>());
     this.processes = new ClientProcesses({
       count: clients,
@@ -85,6 +88,7 @@ export class OpenLoad {
         share: shares?.[worker],
         maxLeadNs,
         history: history?.(worker),
+        seconds: seconds?.base,
       }),
       onMessage: (index, message) => this.onMessage(index, message),
       onFailure: (index, error) => this.onFailure(index, error),
@@ -141,6 +145,7 @@ export class OpenLoad {
   private onMessage(index: number, message: FromOpenWorker): void {
     if (message.type === 'progress')
       this.onProgress(message.index, Histogram.fromData(message.histogram), message.counts);
+    else if (message.type === 'second') this.options.seconds?.onSecond(index, message.second);
     else if (message.type === 'step-done') this.parts[index]!.resolve(message.part);
     else this.ended[index]!.resolve();
   }

@@ -143,16 +143,19 @@ export class OpenLoop {
     return arrivals.nextNs < window.endNs ? arrivals.nextNs : Infinity;
   }
 
-  completed(lane: number, succeeded: boolean, nowNs: number): void {
+  /** Returns the latency that was recorded, ns; −1 if the operation arrived before the measured window. */
+  completed(lane: number, succeeded: boolean, nowNs: number): number {
     const { window, numbers } = this;
     const intended = this.intended[lane]!;
     this.idle[this.idleCount++] = lane;
     if (succeeded && nowNs >= window.measureFromNs && nowNs < window.endNs) numbers[COMPLETED_IN_WINDOW]! += 1;
-    if (intended < window.measureFromNs) return;
+    if (intended < window.measureFromNs) return -1;
+    const latencyNs = nowNs - intended;
     numbers[succeeded ? SUCCEEDED : FAILED]! += 1;
-    this.latency.record(nowNs - intended);
-    this.interval.record(nowNs - intended);
+    this.latency.record(latencyNs);
+    this.interval.record(latencyNs);
     if (succeeded) this.service.record(nowNs - this.sent[lane]!);
+    return latencyNs;
   }
 
   /** Ends the window early. Open operations may still complete. */
@@ -163,14 +166,18 @@ export class OpenLoop {
     };
   }
 
-  /** Call it once nothing is open and the end has passed: accounts for arrivals that were never sent. */
-  finish(): void {
+  /**
+   * Call it once nothing is open and the end has passed: accounts for arrivals that were never sent, and calls `unsent`
+   * with the latency that was recorded for each.
+   */
+  finish(unsent: (waitedNs: number) => void = () => undefined): void {
     const { arrivals, window, numbers } = this;
     for (; arrivals.nextNs < window.endNs; arrivals.advance()) {
       if (arrivals.nextNs < window.measureFromNs) continue;
       numbers[OFFERED]! += 1;
       numbers[UNSENT]! += 1;
       this.latency.record(window.endNs - arrivals.nextNs);
+      unsent(window.endNs - arrivals.nextNs);
     }
   }
 

@@ -6,6 +6,7 @@ import type { ArrivalKind } from './arrivals.js';
 import type { ClientCounts, Workload } from './messages.js';
 import type { OpenLoopCounts } from './open-loop.js';
 import type { PacingKind } from './pacer.js';
+import type { SecondBase, TaggedSecond } from './wall-seconds.js';
 import type { TransportChoice } from '../../console/transport-flags.js';
 
 export interface Step {
@@ -39,6 +40,8 @@ export type ToOpenWorker =
       readonly maxLeadNs: number | undefined;
       /** Where to write the history; undefined: no history. */
       readonly history: string | undefined;
+      /** For a histogram log: the seconds to report; undefined: none is written. */
+      readonly seconds: SecondBase | undefined;
     })
   | { readonly type: 'step'; readonly step: Step }
   | { readonly type: 'stop' }
@@ -76,5 +79,7 @@ export type FromOpenWorker =
       readonly histogram: HistogramData;
       readonly counts: ClientCounts;
     }
+  /** What ended in a second, for a histogram log. */
+  | { readonly type: 'second'; readonly second: TaggedSecond }
   | { readonly type: 'step-done'; readonly part: StepPart }
   | { readonly type: 'ended' };

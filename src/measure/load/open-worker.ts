@@ -20,8 +20,9 @@ import { HistoryWriter } from './history-writer.js';
 import type { ClientCounts } from './messages.js';
 import { OpenLoop } from './open-loop.js';
 import type { FromOpenWorker, Step, StepPart, ToOpenWorker } from './open-messages.js';
-import { operationsFor, type Operations } from './operations.js';
+import { OPERATION_NAMES, operationsFor, type Operations } from './operations.js';
 import { Pacer } from './pacer.js';
+import { SecondRecorder } from './second-recorder.js';
 
 const NS_PER_MS = 1e6;
 const NS_PER_US = 1e3;
@@ -39,6 +40,8 @@ class Worker {
   private historyError: string | null = null;
   private host!: ClientHost;
   private running: RunningStep | undefined;
+  /** For a histogram log. */
+  private readonly seconds: SecondRecorder | undefined;
   /** Operations that failed since the process started. */
   private failed = 0;
   private errors: Record<string, number> = {};
@@ -51,6 +54,10 @@ class Worker {
     this.operations = operationsFor(worker, { ...workload, warmup: 0, operations: undefined });
     this.timeoutUs = workload.timeoutMs * 1000;
     this.pacer = new Pacer(pacing, () => this.turn());
+    if (setup.seconds !== undefined)
+      this.seconds = new SecondRecorder(setup.seconds, OPERATION_NAMES[workload.machine], (second) =>
+        tell({ type: 'second', second }),
+      );
     if (setup.history !== undefined)
       this.record(() => (this.history = new HistoryWriter(setup.history!, worker, workload.lanes)));
   }
@@ -92,6 +99,7 @@ class Worker {
       endNs: warmupNs + durationNs,
     });
     this.errors = {};
+    this.seconds?.begin(step.startNs + warmupNs);
     this.running = new RunningStep(
       step,
       loop,
@@ -119,6 +127,7 @@ class Worker {
     const { loop } = running;
     const nowNs = this.stepNs();
     running.observe(nowNs);
+    this.seconds?.advance(running.step.startNs + nowNs);
     const nextNs = loop.pump(nowNs);
     if (nowNs >= loop.endNs && loop.openLanes === 0) return this.finish(running);
     this.arm(nextNs, nowNs);
@@ -151,7 +160,14 @@ class Worker {
       if (succeeded) this.record(() => this.history!.ok(lane, operations.outcome(lane), hostMonotonicNs()));
       else this.record(() => this.history!.failed(lane, outcome === Outcome.refused, hostMonotonicNs()));
     }
-    running.loop.completed(lane, succeeded, nowNs);
+    const latencyNs = running.loop.completed(lane, succeeded, nowNs);
+    if (this.seconds !== undefined && latencyNs >= 0)
+      this.seconds.record(
+        operations.nameOf(lane),
+        succeeded ? 'ok' : outcome === Outcome.refused ? 'failed' : 'unknown',
+        latencyNs,
+        running.step.startNs + nowNs,
+      );
     // Arrivals after the one that waited for this lane have their own times.
     if (host.ready && running.loop.isBlocked) this.arm(running.loop.pump(nowNs), nowNs);
     if (nowNs >= running.loop.endNs && running.loop.openLanes === 0) this.arm(nowNs, nowNs);
@@ -172,7 +188,8 @@ class Worker {
   private finish(running: RunningStep): void {
     this.running = undefined;
     this.pacer.disarm();
-    running.loop.finish();
+    running.loop.finish((waitedNs) => this.seconds?.recordUnsent(waitedNs));
+    this.seconds?.end(hostMonotonicNs());
     tell({
       type: 'step-done',
       part: {

@@ -24,6 +24,8 @@ export interface Operations {
   prepare(lane: number): void;
   /** The bytes of the prepared operation; valid until the next `prepare` of the lane. */
   bytes(lane: number): Uint8Array;
+  /** The name of the prepared operation, as in a mix. */
+  nameOf(lane: number): 'read' | 'write' | 'cas';
   /** The prepared operation is a query. */
   isRead(lane: number): boolean;
   /**
@@ -110,6 +112,10 @@ class EchoOperations implements Operations {
 
   bytes(lane: number): Uint8Array {
     return this.chosen[lane]!.bytes;
+  }
+
+  nameOf(lane: number): 'read' | 'write' {
+    return this.chosen[lane]!.read ? 'read' : 'write';
   }
 
   isRead(lane: number): boolean {
@@ -219,6 +225,10 @@ class KvOperations implements Operations {
 
   bytes(lane: number): Uint8Array {
     return this.chosen[lane]!.bytes;
+  }
+
+  nameOf(lane: number): Chosen['f'] {
+    return this.chosen[lane]!.f;
   }
 
   isRead(lane: number): boolean {

@@ -8,6 +8,7 @@ import { isOver, type StepFacts } from './knee.js';
 import type { OpenLoad, StepMeasurement } from './open-load.js';
 import { Timeline } from './timeline.js';
 import type { Usage, UsageMeter } from './usage.js';
+import { wallClockMs } from './wall-seconds.js';
 
 export interface RampPlan {
   readonly rates: readonly number[];
@@ -58,17 +59,23 @@ export class Ramp {
   readonly steps: RampStep[] = [];
   running: RunningRampStep | undefined;
   interrupted = false;
+  /** The wall clock when it began, ms since the epoch. */
+  startedAtMs = NaN;
 
   constructor(
     private readonly load: OpenLoad,
     private readonly meter: UsageMeter,
     readonly plan: RampPlan,
+    /** Called before each step. */
+    private readonly onStart: (ratePerSecond: number) => void = () => undefined,
   ) {}
 
   /** Throws the error of a failed client process; earlier steps are kept. */
   async run(onStep: (step: RampStep) => void): Promise<void> {
     const began = performance.now();
+    this.startedAtMs = wallClockMs();
     for (const [index, ratePerSecond] of this.plan.rates.entries()) {
+      this.onStart(ratePerSecond);
       const step = await this.runStep(index, ratePerSecond, began);
       this.steps.push(step);
       onStep(step);

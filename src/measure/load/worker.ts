@@ -10,6 +10,7 @@ import { parentWarned } from '../../host/without-keys.js';
 import { workerKeys } from '../../console/settings.js';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from '../../client/client.js';
+import { monotonicOriginNs } from '../../clock/monotonic.js';
 import { HeapMeter } from '../../metrics/heap-meter.js';
 import { Histogram } from '../../metrics/histogram.js';
 import { CliError } from '../../console/exit.js';
@@ -17,10 +18,13 @@ import { HistoryWriter } from './history-writer.js';
 import type { FromClientProcess } from './client-processes.js';
 import { countsOf, differenceOf } from './counts.js';
 import type { ClientCounts, FromWorker, ToWorker, WorkerResult } from './messages.js';
-import { operationsFor, type Operations } from './operations.js';
+import { OPERATION_NAMES, operationsFor, type Operations } from './operations.js';
+import { SecondRecorder } from './second-recorder.js';
 
 const NS_PER_MS = 1e6;
 const MICROSECONDS = 1e6;
+/** A second without operations must end too. */
+const LOOK_MS = 250;
 /** If operations fail at once, the closed loop pauses so that it does not become a busy one. */
 const PAUSE_AFTER_FAILURE_MS = 2;
 
@@ -36,6 +40,9 @@ class Worker {
   private stopping = false;
   private remaining = 0;
   private failed = 0;
+  /** For a histogram log, while something is measured. */
+  private seconds: SecondRecorder | undefined;
+  private readonly originNs = monotonicOriginNs();
 
   constructor(
     private readonly setup: Setup,
@@ -63,12 +70,17 @@ class Worker {
     const { progressMs } = this.setup;
     const report = this.reporter();
     const reports = progressMs > 0 ? setInterval(report, progressMs) : undefined;
+    this.seconds = this.secondRecorder();
+    const look = setInterval(() => this.seconds?.advance(this.nowNs()), LOOK_MS);
     meter.start();
+    this.seconds?.begin(this.nowNs());
     const startedNs = monotonicNs();
     await this.loop(this.setup.workload.operations ?? Infinity);
     const endedNs = monotonicNs();
     const heap = meter.stop() ?? null;
     clearInterval(reports);
+    clearInterval(look);
+    this.seconds?.end(this.nowNs());
     if (progressMs > 0) report();
     const used = process.cpuUsage(cpu);
     const stats = this.client.stats();
@@ -108,6 +120,7 @@ class Worker {
         const latencyNs = (performance.now() - started) * NS_PER_MS;
         total.record(latencyNs);
         interval.record(latencyNs);
+        this.seconds?.record(operations.nameOf(lane), 'ok', latencyNs, this.nowNs());
         this.record(() => history?.ok(lane, operations.outcome(lane), monotonicNs()));
       } catch (error) {
         const code = (error as { code?: string }).code ?? 'unknown-error';
@@ -115,6 +128,12 @@ class Worker {
         const certain = code !== 'outcome-unknown' && code !== 'session-lost';
         this.failed += 1;
         this.errors[code] = (this.errors[code] ?? 0) + 1;
+        this.seconds?.record(
+          operations.nameOf(lane),
+          certain ? 'failed' : 'unknown',
+          (performance.now() - started) * NS_PER_MS,
+          this.nowNs(),
+        );
         operations.failed(lane, certain);
         this.record(() => history?.failed(lane, certain, monotonicNs()));
         await delay(PAUSE_AFTER_FAILURE_MS);
@@ -136,6 +155,18 @@ class Worker {
 
   private counts(): ClientCounts {
     return countsOf(this.client.stats(), this.failed);
+  }
+
+  private secondRecorder(): SecondRecorder | undefined {
+    const { seconds, workload } = this.setup;
+    return seconds === undefined
+      ? undefined
+      : new SecondRecorder(seconds, OPERATION_NAMES[workload.machine], (second) => tell({ type: 'second', second }));
+  }
+
+  /** CLOCK_MONOTONIC, ns, without the allocation of `monotonicNs`. */
+  private nowNs(): number {
+    return performance.now() * NS_PER_MS + this.originNs;
   }
 
   /** A function that reports what happened since its last call. */

@@ -7,6 +7,7 @@ import type { TransportChoice } from '../../console/transport-flags.js';
 import { ClientProcesses, deferred, type Deferred } from './client-processes.js';
 import { addCounts, NO_COUNTS } from './counts.js';
 import type { ClientCounts, FromWorker, ToWorker, WorkerResult, Workload } from './messages.js';
+import type { SecondsWanted } from './wall-seconds.js';
 
 const STOP_TIMEOUT_MS = 30_000;
 
@@ -18,6 +19,8 @@ export interface WorkersOptions extends TransportChoice {
   readonly history?: (index: number) => string;
   readonly progressMs?: number;
   readonly onProgress?: (index: number, histogram: Histogram, counts: ClientCounts) => void;
+  /** For a histogram log. */
+  readonly seconds?: SecondsWanted | undefined;
 }
 
 /** The results of all workers together. */
@@ -35,7 +38,8 @@ export class Workers {
   private readonly processes: ClientProcesses<ToWorker, FromWorker>;
   private readonly results: readonly Deferred<WorkerResult>[];
 
-  private constructor({ count, cluster, transport, idle, workload, history, progressMs, onProgress }: WorkersOptions) {
+  private constructor(options: WorkersOptions) {
+    const { count, cluster, transport, idle, workload, history, progressMs, onProgress, seconds } = options;
     this.results = Array.from({ length: count }, () => deferred<WorkerResult>());
     this.processes = new ClientProcesses({
       count,
@@ -49,9 +53,11 @@ export class Workers {
         workload: workload(worker),
         history: history?.(worker),
         progressMs: progressMs ?? 0,
+        seconds: seconds?.base,
       }),
       onMessage: (index, message) => {
         if (message.type === 'progress') onProgress?.(index, Histogram.fromData(message.histogram), message.counts);
+        else if (message.type === 'second') seconds?.onSecond(index, message.second);
         else this.results[index]!.resolve(message.result);
       },
       onFailure: (index, error) => this.results[index]!.reject(error),
