@@ -116,6 +116,10 @@ const COMMANDS: Commands = {
     'show one result of a bench, or compare several',
     async () => (await import('./bench/report.js')).benchReport,
   ],
+  'bench merge': [
+    'add up the results of several benches, such as those of several hosts',
+    async () => (await import('./bench/merge.js')).benchMerge,
+  ],
   sim: ['run the protocol in a simulator that tries to break it', async () => (await import('./sim.js')).sim],
   demo: [
     'run three replicas on this host, a workload and a failure; write a report',
