@@ -201,15 +201,20 @@ export function pushAll({ replica, sent }: OneReplica, us = 1): void {
   throw new Error(`it would go on for ever, after ${sent.length} messages`);
 }
 
-/** Opens a watch as a client does. @returns its token */
-export function openWatch(one: OneReplica, fields: WatchFields = {}, from: From = {}): number {
+/** Asks for a watch that is not open. @returns the token that is given */
+export function askToken(one: OneReplica, fields: WatchFields = {}, from: From = {}): number {
   const { sent } = one;
   const before = sent.length;
   say(one, fields, from);
   const lost = sent[sent.length - 1]?.bytes;
   if (sent.length !== before + 1 || reasonOf(lost) !== WatchLostReason.token) throw new Error('no token was given');
   sent.pop();
-  const token = readI32(lost!, WatchLost.at.token);
+  return readI32(lost!, WatchLost.at.token);
+}
+
+/** Opens a watch as a client does. @returns its token */
+export function openWatch(one: OneReplica, fields: WatchFields = {}, from: From = {}): number {
+  const token = askToken(one, fields, from);
   say(one, { ...fields, token }, from);
   return token;
 }

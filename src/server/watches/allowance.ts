@@ -1,6 +1,7 @@
 /**
  * What watches may cost: an amount that grows with the time, up to a bound, and is spent. The rule: over any second,
- * little more than `perSecond` is spent, however many watches there are.
+ * little more than `perSecond` is spent, however many watches there are. Unlike a TriggerBudget, which permits or refuses
+ * one thing, it is spent in amounts that are known only after the work, and may then be below 0.
  */
 import { DOUBLE_ZERO } from '../../protocol/double-zero.js';
 

@@ -5,9 +5,9 @@
  * Watch that somebody recorded and sends again opens nothing. A token serves once. Each owner has a bounded number of
  * openings; a new one takes the place of its oldest one.
  */
-const OPENINGS_PER_OWNER = 256;
+export const OPENINGS_PER_OWNER = 256;
 /** Owners that are remembered. The one that opened something longest ago is forgotten. */
-const OPENING_OWNERS = 256;
+export const OPENING_OWNERS = 256;
 
 interface Opening {
   readonly endpoint: number;
