@@ -41,7 +41,7 @@ import { MemberSearch } from '../host/member-search.js';
 import { guardedLogger, stderrLogger, type Logger } from '../host/logger.js';
 import { replicaMetrics } from './replica-metrics.js';
 import { checkOptions, mergeTimings, type ReplicaOptions } from './replica-options.js';
-import { restoreInSlices } from './restore-in-slices.js';
+import { restoreInSlices, restoreProgress } from './restore-in-slices.js';
 import { findOwnPlace, outOfRange, sayPlace } from './own-place.js';
 import { DEFAULT_DURABILITY, openStorage } from './storage-choice.js';
 import type { Durability } from '../storage/durability.js';
@@ -218,7 +218,8 @@ export class Replica {
         () => storage.close(),
       );
       const stored = storage.recovered();
-      const restore = await restoreInSlices(options.machine, stored.log?.snapshot);
+      const progress = restoreProgress(id, logger);
+      const restore = await restoreInSlices(options.machine, stored.log?.snapshot, progress);
       opened.push(() => restore?.abort());
       // Before the log has changed the members, the cluster file says who they are.
       const isRemembered = stored.hardState?.members !== undefined || stored.members !== undefined;

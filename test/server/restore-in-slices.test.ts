@@ -9,7 +9,7 @@ import { loadHash } from '../../src/native/hash64.js';
 import { Log } from '../../src/protocol/log/log.js';
 import { encodeSnapshot } from '../../src/protocol/log/snapshots.js';
 import { SessionTable } from '../../src/protocol/log/sessions.js';
-import { restoreInSlices } from '../../src/server/restore-in-slices.js';
+import { restoreInSlices, restoreProgress } from '../../src/server/restore-in-slices.js';
 
 const KEYS = 100_000;
 
@@ -35,7 +35,12 @@ t.test('a large state is restored in many slices, and taken up in one step', asy
   const fresh = new KvMachine();
   let turns = 0;
   let restored: RestoreInPieces | undefined;
-  const done = restoreInSlices(fresh, snapshot).then((restore) => (restored = restore));
+  const heard: number[] = [];
+  const progress = (bytes: number, ofBytes: number): void => {
+    heard.push(bytes);
+    if (ofBytes !== machine.snapshot().length) t.fail(`of ${ofBytes} bytes`);
+  };
+  const done = restoreInSlices(fresh, snapshot, progress).then((restore) => (restored = restore));
   const turn = (): void => {
     turns++;
     if (restored === undefined) setImmediate(turn);
@@ -43,6 +48,11 @@ t.test('a large state is restored in many slices, and taken up in one step', asy
   setImmediate(turn);
   await done;
   t.ok(turns > 3, `the loop had ${turns} turns in between`);
+  t.ok(heard.length > 3, `it says ${heard.length} times how far it is`);
+  t.same(
+    heard,
+    [...heard].sort((a, b) => a - b),
+  );
   t.equal(fresh.keyCount, 0, 'the present state is as it was');
   restored!.end();
   t.equal(fresh.keyCount, KEYS);
@@ -58,4 +68,17 @@ t.test('what there is to restore at once, or not at all', async (t) => {
   const small = new KvMachine({ maxKeys: 10 });
   t.equal(await restoreInSlices(small, snapshotOf(filled())), undefined, 'the machine refuses it');
   t.equal(small.keyCount, 0);
+});
+
+t.test('how far it is, is logged once a second', (t) => {
+  const said: Record<string, unknown>[] = [];
+  let now = 0;
+  const info = (event: string, fields?: Record<string, unknown>): void => void said.push({ event, ...fields });
+  const progress = restoreProgress(2, { info }, () => now);
+  for (; now < 3500; now += 2) progress(now, 4000);
+  t.same(
+    said.map(({ event, replica, bytes, ofBytes }) => [event, replica, bytes, ofBytes]),
+    [1000, 2000, 3000].map((bytes) => ['replica.restoring', 2, bytes, 4000]),
+  );
+  t.end();
 });
