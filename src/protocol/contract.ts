@@ -163,8 +163,8 @@ export interface Storage {
 }
 
 /**
- * One atomic write. Valid only during the call of `persist`: copy what is needed later. The snapshot and the hard state
- * never change and need no copy.
+ * One atomic write. Valid only during the call of `persist`: copy what is needed later. The hard state never changes and
+ * needs no copy; nor does the snapshot, if the storage keeps the log.
  */
 export interface PersistBatch {
   readonly hardState: HardState;

@@ -19,6 +19,7 @@ import {
   type ClientTimings,
   type LateRule,
   type Limits,
+  type Pieces,
   type Timings,
 } from '../../src/protocol/config.js';
 import {
@@ -219,6 +220,8 @@ export class TestReplica {
   /** Its id among the members, if it joined them, and what it was told of them then. */
   joined: { readonly hostId: number; readonly members: Uint8Array } | undefined;
   private lives = 0;
+  /** When its machine began to give its whole state at once, false, and when that was over, true. */
+  readonly wholeStates: boolean[] = [];
   /** It stopped because others remember more of it than it does. */
   forgotten: ForgottenError | undefined;
 
@@ -234,6 +237,7 @@ export class TestReplica {
     /** A different chain counts from the next start on. */
     public chained: Chain | undefined,
     private readonly features: number,
+    private readonly pieces: Pieces | undefined,
   ) {}
 
   get state(): ReplicaCore['state'] {
@@ -257,6 +261,7 @@ export class TestReplica {
         limits: this.limits,
         timings: this.timings,
         features: this.features,
+        ...(this.pieces === undefined ? {} : { pieces: this.pieces }),
       },
       outbox,
       this.disk,
@@ -266,6 +271,7 @@ export class TestReplica {
         transition: (event, detail) => this.transitions.push(`${event}: ${detail}`),
         unknownEpoch: (from) => this.asked.push(from),
         searchMembers: () => this.asked.push(-1),
+        wholeState: (isOver) => this.wholeStates.push(isOver),
       },
       this.chained,
     );
@@ -479,6 +485,8 @@ export interface ClusterOptions {
   readonly late?: LateRule;
   readonly keepsLog?: boolean;
   readonly datagramBytes?: number;
+  /** How snapshots are taken that are longer than a piece. */
+  readonly pieces?: Pieces;
   readonly machine?: (id: number) => StateMachine;
   /** How one replica's limits differ from the others'. */
   readonly limitsOf?: (id: number) => Partial<Limits>;
@@ -576,6 +584,7 @@ export class Cluster {
         options.datagramBytes,
         options.chain?.(id),
         options.features ?? 0,
+        options.pieces,
       );
     for (let id = 0; id < n; id++) this.replicas.push(this.create(id));
     for (const replica of this.replicas) if (options.first === undefined) replica.start();

@@ -450,6 +450,7 @@ t.test('a snapshot is provisional until its index is committed; only behind a st
   t.equal(state.committed, 0);
   t.equal(state.execution.stable.index, 0);
   t.ok(state.execution.provisional!.index > 0, 'taken at an executed index');
+  t.same(c.replica(0).wholeStates.slice(-2), [false, true], 'the host hears that the machine gave its state at once');
   t.equal(state.log.baseIndex, 0);
   c.run(20_000);
   t.ok(state.execution.stable.index > 0, 'stable once committed');

@@ -1,11 +1,12 @@
 // A replica that lacks a long state gets it while entries are appended. View 0 of three: primary 0, member 1, spare 2.
 import t from 'tap';
+import type { StateMachine } from '../../src/machine/state-machine.js';
 import { Chunk, Fetch, Request, SnapshotChunk, SnapshotFetch, SnapshotOffer } from '../../src/wire/messages.js';
 import { KEPT_US, RESTORED_US } from '../../src/protocol/replica/agreement/served.js';
 import { RETAINED_TIMES, SHARED_FILL } from '../../src/protocol/replica/log-capacity.js';
 import { ANSWERS_AHEAD } from '../../src/protocol/replica/transfer-sender.js';
 import { seededRandom } from '../../src/measure/load/random.js';
-import { Cluster, type HandClient, type JournalMachine, type Packet } from './harness.js';
+import { Cluster, type ClusterOptions, type HandClient, type JournalMachine, type Packet } from './harness.js';
 
 const journal = (c: Cluster, id: number): string[] => (c.replica(id).machine as JournalMachine).journal;
 
@@ -24,11 +25,12 @@ interface Scene {
  * Spare 2 lacks all but the first entry of a state of several thousand bytes, and begins to fetch it from `source`. A
  * snapshot is taken every few entries.
  */
-function longState(source: number): Scene {
+function longState(source: number, options: ClusterOptions = {}): Scene {
   const c = new Cluster(3, {
     limits: { logEntries: LOG_ENTRIES, chunkBytes: 200 },
     datagramBytes: 256,
     timings: { fetchTimeoutUs: 1_000_000 },
+    ...options,
   });
   const alice = c.hand();
   let given = 0;
@@ -243,9 +245,18 @@ t.test('nothing is kept for a replica that comes no further', (t) => {
   t.end();
 });
 
+/** Its state always has the same length. */
+class Counting implements StateMachine {
+  private count = 0;
+  apply = (): void => void this.count++;
+  query = (): void => undefined;
+  snapshot = (): Uint8Array => new Uint8Array(3000).fill(this.count);
+  restore = ([count]: Uint8Array): void => void (this.count = count!);
+}
+
 /** Spare 2 has begun to fetch a snapshot from member 1, and does no more than the test says. A newer snapshot is there. */
-function handDriven() {
-  const { c, append } = longState(1);
+function handDriven(options: ClusterOptions = {}) {
+  const { c, append } = longState(1, options);
   c.lose({ message: SnapshotChunk });
   const asked = c.history.filter(({ message, from }) => message.type === SnapshotFetch.type && from === 2);
   const { values } = asked.at(-1)!;
@@ -253,7 +264,8 @@ function handDriven() {
   const source = c.replica(1);
   const { state } = source;
   const index = Number(values['index']);
-  const { length } = state.execution.stable.bytes;
+  const fetched = state.execution.stable;
+  const { length } = fetched.bytes;
   while (stable(c, 1) <= index) append();
   const question = c.history.filter(({ message, from }) => message.type === Fetch.type && from === 2).at(-1)!.values;
   const names = (packets: readonly { message: { name: string } }[]): string =>
@@ -263,6 +275,7 @@ function handDriven() {
     append,
     index,
     state,
+    fetched,
     length,
     last: PIECE * Math.floor((length - 1) / PIECE),
     /** What replica `from` gets for a piece of it from `offset` on. */
@@ -284,6 +297,24 @@ function handDriven() {
     },
   };
 }
+
+t.test('its bytes stay as they are, though newer ones use memory again', (t) => {
+  const { append, ask, fetched, last, state } = handDriven({
+    pieces: { bytes: 1000, everyUs: 1 },
+    machine: () => new Counting(),
+  });
+  const before = fetched.bytes.slice();
+  let newer = 0;
+  for (let offset = 0; newer < 3 && offset < 200 * PIECE; offset += PIECE) {
+    if (offset <= last) t.equal(ask(offset), 'SnapshotChunk');
+    const { stable } = state.execution;
+    append();
+    if (state.execution.stable !== stable) newer++;
+  }
+  t.equal(newer, 3);
+  t.same(fetched.bytes, before);
+  t.end();
+});
 
 t.test('one that begins anew comes further', (t) => {
   const { c, ask, last } = handDriven();

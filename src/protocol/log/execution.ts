@@ -41,6 +41,7 @@ import {
   restoreSessions,
   sessionsAt,
 } from './snapshots.js';
+import { SnapshotMemory } from './snapshot-memory.js';
 import type { TailIndex } from './tail-index.js';
 import { piecesOf, UnfinishedSnapshot } from './unfinished-snapshot.js';
 
@@ -70,6 +71,8 @@ export class Execution {
   installs = 0;
   /** Hears when the machine begins to give its whole state at once, and when that is over. */
   whole: ((isOver: boolean) => void) | undefined;
+  /** Whether somebody reads a snapshot that is no longer the stable one; without an answer somebody may. */
+  isHeld: (snapshot: Snapshot) => boolean = () => true;
   /** How often executed entries were undone, without a restore. */
   undone = 0;
   /** Where the last execution put its result: valid until the next one. */
@@ -91,6 +94,7 @@ export class Execution {
   private readonly replies = new LastWords();
   private readonly done = new Executed();
   private readonly context: ApplyContext = { timestampHi: 0, timestampLo: 0, index: 0 };
+  private readonly memory: SnapshotMemory;
 
   constructor(
     private readonly log: Log,
@@ -115,6 +119,7 @@ export class Execution {
     this.membership = this.committedMembership = firstMembership;
     this.sessions = new SessionTable(limits.maxSessions, limits.maxLanes, limits.keptResultBytes, undoBytes);
     this.unfinished = new UnfinishedSnapshot(this.sessions.copy);
+    this.memory = new SnapshotMemory(pieceBytes);
     this.setFeatures(features);
     this.results = new Uint8Array(limits.resultBytes);
     this.reply = { bytes: this.results, offset: 0, capacity: limits.resultBytes, length: 0 };
@@ -165,9 +170,11 @@ export class Execution {
     while (this.changesAhead.length > 0 && this.changesAhead[0]!.index <= committed)
       this.committedMembership = this.changesAhead.shift()!.membership;
     if (this.provisional === undefined || this.provisional.index > committed) return;
+    const before = this.stable;
     this.stable = this.provisional;
     this.provisional = undefined;
     this.comparable = this.stable;
+    this.isOver(before);
   }
 
   /** The next snapshot is taken after an entry whose index is a multiple of this, which divides the pitch, at the latest. */
@@ -213,7 +220,8 @@ export class Execution {
     if (this.unfinished.isUnderway || this.executed === this.newestSnapshot) return;
     const pieces = this.machine.beginSnapshot?.() ?? piecesOf(this.wholeState());
     const { log, executed, features, membership, sessions } = this;
-    const snapshot = encodeHead(log, executed, features, membership, sessions.encodedLength(), pieces.length);
+    const { memory } = this;
+    const snapshot = encodeHead(log, executed, features, membership, sessions.encodedLength(), pieces.length, memory);
     sessions.beginCopy(snapshot.bytes, sessionsAt(snapshot));
     const isShort = snapshot.bytes.length <= this.pieceBytes;
     const hash = isShort ? undefined : this.hasher?.begin?.();
@@ -237,15 +245,33 @@ export class Execution {
   /** Takes a snapshot of the present state at once, unless there is one of that index. */
   takeSnapshot(committed: number): void {
     if (this.executed === this.unfinished.index) this.finishSnapshot();
-    this.unfinished.abort();
+    this.abort();
     if (this.executed === this.stable.index || this.executed === this.provisional?.index) return;
     this.took(this.encodeWhole(), committed);
   }
 
   private took(snapshot: Snapshot, committed: number): void {
+    this.dropProvisional();
     this.provisional = snapshot;
     this.counters[Counter.snapshots_taken]!++;
     this.committedTo(committed);
+  }
+
+  private abort(): void {
+    const { bytes } = this.unfinished.snapshot;
+    this.unfinished.abort();
+    this.memory.giveBack(bytes);
+  }
+
+  private dropProvisional(): void {
+    const { provisional } = this;
+    this.provisional = undefined;
+    if (provisional !== undefined) this.memory.giveBack(provisional.bytes);
+  }
+
+  /** It was the stable one. */
+  private isOver(snapshot: Snapshot): void {
+    if (!this.isHeld(snapshot)) this.memory.giveBack(snapshot.bytes);
   }
 
   private encodeWhole(): Snapshot {
@@ -262,14 +288,14 @@ export class Execution {
 
   /** The entries after `index` leave the log. Call it after the truncation. */
   truncated(index: number, committed: number): void {
-    if (this.provisional !== undefined && this.provisional.index > index) this.provisional = undefined;
+    if (this.provisional !== undefined && this.provisional.index > index) this.dropProvisional();
     if (this.executed > index) this.goBack(Math.min(committed, index));
   }
 
   /** Rolls back what was executed beyond `committed`; all of it is still in the log. */
   rewind(committed: number): void {
     if (this.executed <= committed) return;
-    this.provisional = undefined;
+    this.dropProvisional();
     this.goBack(committed);
   }
 
@@ -288,7 +314,7 @@ export class Execution {
   private undoTo(index: number): boolean {
     const { machine, sessions } = this;
     if (machine.undoTo === undefined || this.switchedAt > index || !sessions.canUndoTo(index)) return false;
-    if (this.unfinished.index > index) this.unfinished.abort();
+    if (this.unfinished.index > index) this.abort();
     if (!machine.undoTo(index)) return false;
     sessions.undoTo(index);
     this.changesAhead = this.changesAhead.filter((each) => each.index <= index);
@@ -310,16 +336,17 @@ export class Execution {
    * @param restore got the machine's part of it already, all of it
    */
   install(snapshot: Snapshot, restore?: RestoreInPieces): string | undefined {
-    this.unfinished.abort();
+    this.abort();
     try {
       if (restore === undefined) this.machine.restore(machineBytes(snapshot));
       else restore.end();
     } catch (error) {
       return machineRefuses(error);
     }
-    this.provisional = undefined;
+    this.dropProvisional();
     this.comparable = undefined;
     this.installs++;
+    this.isOver(this.stable);
     this.stable = snapshot;
     this.commits(snapshot.index);
     this.restored(snapshot);
@@ -331,7 +358,9 @@ export class Execution {
   /** Goes back to one of its own snapshots. */
   private restore(snapshot: Snapshot): void {
     invariant(decodeSnapshot(snapshot.bytes) !== undefined, 'a snapshot that was checked can be read');
-    this.unfinished.abort();
+    this.abort();
+    // A machine may go on reading what it was given.
+    this.memory.keep(snapshot.bytes);
     this.machine.restore(machineBytes(snapshot));
     this.restored(snapshot);
   }

@@ -4,7 +4,7 @@
  * Where each session's bytes begin is known at the beginning. So a lane that is about to change before its turn has come
  * is written at once, to its place, and nothing has to be kept elsewhere. A session that is evicted meanwhile changes no
  * more; it keeps its results until it is written, at most as long as the copy takes. Lanes that were never used are
- * zeros, as the target is.
+ * zeros.
  *
  * A table has one of these for all its life, whose arrays are let go between two copies. `changes` is called for each
  * operation: V8 throws its compiled callers away when a collection has removed the only object of a class that they met.
@@ -38,7 +38,7 @@ export class SessionCopy {
   /**
    * Begins a copy; the one before is over.
    * @param sessions of the table, by id
-   * @param target zeros from `offset` on, as many as the table has bytes
+   * @param target has room for the table from `offset` on; what is there is written over
    */
   begin(sessions: readonly Session[], target: Uint8Array, offset: number): void {
     this.sessions = sessions;
@@ -134,6 +134,8 @@ export class SessionCopy {
       this.lanesAt[first + lane] = at;
       at += laneBytes(session, lane);
     }
+    // Lanes for which the session has made no room.
+    this.target.fill(0, at, this.starts[place + 1]);
   }
 
   private write(place: number, lane: number): void {

@@ -13,6 +13,7 @@ import type { Hasher, Snapshot } from '../contract.js';
 import { decodeMembership, encodeMembership, type Membership } from '../membership/membership.js';
 import { Feature, unknownIn } from './features.js';
 import { keyFollows, type Log } from './log.js';
+import type { SnapshotMemory } from './snapshot-memory.js';
 import { sessionsFault, type SessionBounds, type SessionTable } from './sessions.js';
 import { invariant } from '../invariant.js';
 
@@ -48,7 +49,7 @@ export function encodeSnapshot(
   return snapshot;
 }
 
-/** All of it before the sessions, with room for the rest, which is zeros. */
+/** All of it before the sessions, with room for the rest. @param memory where it is; what is there is written over */
 export function encodeHead(
   log: Log,
   index: number,
@@ -56,6 +57,7 @@ export function encodeHead(
   membership: Membership,
   sessionBytes: number,
   machineLength: number,
+  memory?: SnapshotMemory,
 ): Snapshot {
   const hosts = (features & Feature.membership) === 0 ? undefined : encodeMembership(membership);
   const version = features === 0 ? SNAPSHOT_FORMAT.written : hosts === undefined ? 2 : SNAPSHOT_FORMAT.newest;
@@ -64,7 +66,8 @@ export function encodeHead(
     (features & Feature.sessionQuotas) === 0 || sessionBytes <= SNAPSHOT_BYTES_MAX,
     'with quotas a session table fits a snapshot that can be offered',
   );
-  const bytes = new Uint8Array(start + sessionBytes + machineLength);
+  const length = start + sessionBytes + machineLength;
+  const bytes = memory?.take(length) ?? new Uint8Array(length);
   writeI32(bytes, 0, version);
   if (features !== 0) writeI32(bytes, FEATURES_AT, features);
   if (hosts !== undefined) {

@@ -231,6 +231,11 @@ export class ReplicaState {
     return this.others.lostLogs;
   }
 
+  /** See Storage. */
+  get keepsLog(): boolean {
+    return this.storage.keepsLog;
+  }
+
   /** It may say that it is alive. A replica whose disk hangs or fails does better to be replaced. */
   get isLively(): boolean {
     return !this.storage.stalled;

@@ -37,6 +37,8 @@ export class Served {
   private lowest = Infinity;
 
   constructor(private readonly state: ReplicaState) {
+    // A storage that keeps the log writes a snapshot for longer than it is the stable one.
+    state.execution.isHeld = (snapshot) => state.keepsLog || snapshot === this.fetched;
     state.hosts.onOther((slot) => {
       this.end(slot);
       this.reached[slot] = -1;
