@@ -4,10 +4,12 @@
  *   npm run bench:large-state -- [--keys 1000000,5000000] [--rate 20000] [--seconds 60] [--only machine] [--json]
  *
  * The machine: bytes of memory a key, the longest write while it grows, pieces of a snapshot with writes in between, the
- * snapshot at once, restoring it at once and in pieces, and its digest. Times are those of the wall clock, so other load on the host shows in
- * the longest ones; `cpu` is processor time. The cluster: the first of `--keys` is loaded, and then overwritten at
+ * snapshot at once, restoring it at once and in pieces, and its digest. The pieces are those of the third snapshot, which
+ * has the memory of the first one, as in a replica. Times are those of the wall clock, so other load on the host shows in
+ * the longest ones; `cpu` is processor time. V8's collections of its whole heap do not depend on that load. The cluster: the first of `--keys` is loaded, and then overwritten at
  * `--rate`; the same with 1,000 keys. Its replicas are processes on this host.
  */
+import { constants, PerformanceObserver } from 'node:perf_hooks';
 import { Client } from '../src/client/client.js';
 import { KvClient } from '../src/client/kv-client.js';
 import { formatCount, formatDuration } from '../src/console/units.js';
@@ -19,6 +21,7 @@ import { hostInfo } from '../src/measure/load/bench-report.js';
 import { LocalCluster } from '../src/measure/local-cluster.js';
 import { loadHash } from '../src/native/hash64.js';
 import { DEFAULT_LIMITS, DEFAULT_PIECES } from '../src/protocol/config.js';
+import { SnapshotMemory } from '../src/protocol/log/snapshot-memory.js';
 import { numbersOf, program } from './program.js';
 
 const KEY_BYTES = 16;
@@ -27,6 +30,8 @@ const FEW_KEYS = 1000;
 const LANES = 512;
 /** Writes between two pieces, as at 20,000 writes/s and a piece a millisecond. */
 const WRITES_BETWEEN = 20;
+/** The first two take new memory. */
+const SNAPSHOTS = 3;
 const NS_PER_MS = 1e6;
 /** Load and overwrite are stopped after this, whatever is done. */
 const LOAD_LIMIT_MS = 300_000;
@@ -48,7 +53,13 @@ interface MachineFigures {
   readonly longestWriteMs: number;
   readonly beginMs: number;
   readonly beginCpuMs: number;
-  readonly pieces: Times & { readonly count: number; readonly cpuMs: number; readonly longestCpuMs: number };
+  readonly pieces: Times & {
+    readonly count: number;
+    readonly cpuMs: number;
+    readonly longestCpuMs: number;
+    /** Collections of V8's whole heap meanwhile. */
+    readonly collections: number;
+  };
   readonly atOnce: { readonly wallMs: number; readonly cpuMs: number };
   readonly restoreMs: number;
   readonly restorePieces: Times & { readonly cpuMs: number; readonly longestCpuMs: number; readonly endMs: number };
@@ -73,7 +84,7 @@ function cpuMs(): number {
   return (user + system) / 1000;
 }
 
-function timesOf(ms: readonly number[]): Times {
+function timesOf(ms: ArrayLike<number>): Times {
   const sorted = Float64Array.from(ms).sort();
   const at = (share: number): number => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0;
   return { p50Ms: at(0.5), p99Ms: at(0.99), longestMs: at(1) };
@@ -91,11 +102,29 @@ function scattered(i: number, keys: number): number {
   return (i * 7_368_787) % keys;
 }
 
-function measureMachine(keys: number): MachineFigures {
+/** When V8 collected its whole heap, ms of `performance.now`. */
+const collectionsMs: number[] = [];
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries())
+    if ((entry as { detail?: { kind?: number } }).detail?.kind === constants.NODE_PERFORMANCE_GC_MAJOR)
+      collectionsMs.push(entry.startTime);
+}).observe({ entryTypes: ['gc'] });
+
+/** The name of a key without garbage. */
+const keyName = Buffer.from(nameOf(0));
+function nameInPlace(key: number): Uint8Array {
+  for (let at = keyName.length - 1, rest = key; at >= keyName.length - (KEY_BYTES - 4); at--) {
+    keyName[at] = 0x30 + (rest % 10);
+    rest = Math.floor(rest / 10);
+  }
+  return keyName;
+}
+
+async function measureMachine(keys: number): Promise<MachineFigures> {
   const options = { maxKeys: keys + 4096, maxBytes: 2 ** 30 };
   const machine = new KvMachine(options);
   const put = (key: number): void => {
-    operation.length = encodePut(operation.bytes, 0, nameOf(key), value);
+    operation.length = encodePut(operation.bytes, 0, nameInPlace(key), value);
     machine.apply(operation, context, reply);
   };
   // Of an earlier measurement; with --expose-gc, as the npm script has it.
@@ -108,23 +137,15 @@ function measureMachine(keys: number): MachineFigures {
     longestWriteMs = Math.max(longestWriteMs, performance.now() - began);
   }
   const bytesAKey = (process.memoryUsage().arrayBuffers - before) / keys;
-  const begun = measured(() => machine.beginSnapshot());
-  const target = new Uint8Array(begun.result.length);
-  const pieces: number[] = [];
-  let piecesCpuMs = 0;
-  let longestCpuMs = 0;
-  for (let at = 0, written = 0; at < target.length; ) {
-    const piece = measured(() => {
-      const bytes = begun.result.step(DEFAULT_PIECES.bytes);
-      target.set(bytes, at);
-      return bytes.length;
-    });
-    at += piece.result;
-    pieces.push(piece.wallMs);
-    piecesCpuMs += piece.cpuMs;
-    longestCpuMs = Math.max(longestCpuMs, piece.cpuMs);
-    for (let i = 0; i < WRITES_BETWEEN; i++) put(scattered(written++ * 31, keys));
+  const memory = new SnapshotMemory(DEFAULT_PIECES.bytes);
+  let stable: Uint8Array = new Uint8Array(0);
+  let inPieces: InPieces | undefined;
+  for (let i = 0; i < SNAPSHOTS; i++) {
+    inPieces = await takeInPieces(machine, memory, (n) => put(scattered(n * 31, keys)));
+    memory.giveBack(stable);
+    stable = inPieces.bytes;
   }
+  const { beginMs, beginCpuMs, pieces } = inPieces!;
   const { wallMs, cpuMs: cpu, result: snapshot } = measured(() => machine.snapshot());
   const digest = measured(() => loadHash().hash64(snapshot, 0, snapshot.length, new Uint8Array(8), 0));
   const restored = measured(() => new KvMachine(options).restore(snapshot));
@@ -134,13 +155,51 @@ function measureMachine(keys: number): MachineFigures {
     keys,
     bytesAKey,
     longestWriteMs,
-    beginMs: begun.wallMs,
-    beginCpuMs: begun.cpuMs,
-    pieces: { ...timesOf(pieces), count: pieces.length, cpuMs: piecesCpuMs, longestCpuMs },
+    beginMs,
+    beginCpuMs,
+    pieces,
     atOnce: { wallMs, cpuMs: cpu },
     restoreMs: restored.wallMs,
     restorePieces,
     digestMs: digest.wallMs,
+  };
+}
+
+interface InPieces extends Pick<MachineFigures, 'beginMs' | 'beginCpuMs' | 'pieces'> {
+  readonly bytes: Uint8Array;
+}
+
+async function takeInPieces(machine: KvMachine, memory: SnapshotMemory, write: (n: number) => void): Promise<InPieces> {
+  const beganMs = performance.now();
+  const begun = measured(() => {
+    const snapshot = machine.beginSnapshot();
+    return { snapshot, bytes: memory.take(snapshot.length) };
+  });
+  const { snapshot, bytes } = begun.result;
+  const walls = new Float64Array(2 * Math.ceil(bytes.length / DEFAULT_PIECES.bytes) + 1);
+  let count = 0;
+  let piecesCpuMs = 0;
+  let longestCpuMs = 0;
+  for (let at = 0, written = 0; at < bytes.length; ) {
+    const cpu = cpuMs();
+    const began = performance.now();
+    const piece = snapshot.step(DEFAULT_PIECES.bytes);
+    bytes.set(piece, at);
+    at += piece.length;
+    walls[count++] = performance.now() - began;
+    const took = cpuMs() - cpu;
+    piecesCpuMs += took;
+    longestCpuMs = Math.max(longestCpuMs, took);
+    for (let i = 0; i < WRITES_BETWEEN; i++) write(written++);
+  }
+  const endedMs = performance.now();
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  const collections = collectionsMs.filter((ms) => ms >= beganMs && ms <= endedMs).length;
+  return {
+    bytes,
+    beginMs: begun.wallMs,
+    beginCpuMs: begun.cpuMs,
+    pieces: { ...timesOf(walls.subarray(0, count)), count, cpuMs: piecesCpuMs, longestCpuMs, collections },
   };
 }
 
@@ -246,7 +305,7 @@ await program(
     const numbers = numbersOf('--keys', keys);
     const machines: MachineFigures[] = [];
     for (const number of only === 'cluster' ? [] : numbers) {
-      machines.push(measureMachine(number));
+      machines.push(await measureMachine(number));
       if (!output.json) output.line(machineText(machines.at(-1)!));
     }
     const clusters: ClusterFigures[] = [];
@@ -270,7 +329,7 @@ function machineText(figures: MachineFigures): string {
   return [
     `${formatCount(keys)} keys of ${KEY_BYTES} + ${VALUE_BYTES} bytes`,
     `  memory          ${bytesAKey.toFixed(0)} bytes a key; longest write while they came ${ms(longestWriteMs)}`,
-    `  in pieces       begin ${ms(beginMs)} (cpu: ${ms(beginCpuMs)}); ${formatCount(pieces.count)} pieces: p50 ${ms(pieces.p50Ms)}, p99 ${ms(pieces.p99Ms)}, longest ${ms(pieces.longestMs)} (cpu: ${ms(pieces.longestCpuMs)}); together ${ms(pieces.cpuMs)} cpu`,
+    `  in pieces       begin ${ms(beginMs)} (cpu: ${ms(beginCpuMs)}); ${formatCount(pieces.count)} pieces: p50 ${ms(pieces.p50Ms)}, p99 ${ms(pieces.p99Ms)}, longest ${ms(pieces.longestMs)} (cpu: ${ms(pieces.longestCpuMs)}); together ${ms(pieces.cpuMs)} cpu; ${pieces.collections} collections of V8's heap`,
     `  at once         ${ms(atOnce.wallMs)}, ${ms(atOnce.cpuMs)} cpu; digest ${ms(digestMs)}; restore ${ms(restoreMs)}`,
     `  restore         in pieces: p50 ${ms(restorePieces.p50Ms)}, p99 ${ms(restorePieces.p99Ms)}, longest ${ms(restorePieces.longestMs)} (cpu: ${ms(restorePieces.longestCpuMs)}); together ${ms(restorePieces.cpuMs)} cpu; end ${ms(restorePieces.endMs)}`,
   ].join('\n');
