@@ -42,3 +42,15 @@ export function runNode(
 export function jitpaxos(args: readonly string[], options?: Parameters<typeof runNode>[1]): Promise<Ended> {
   return runNode([MAIN, ...args], options);
 }
+
+/**
+ * Runs a command that waits for hosts that never answer, as long as its `--timeout` says. Those that do answer need no
+ * second on an idle host: a longer timeout is given only while what came is not enough. Resolves to the last end.
+ */
+export async function patiently<T>(run: (timeout: string) => Promise<T>, isEnough: (ended: T) => boolean): Promise<T> {
+  for (const timeout of ['1s', '4s', '16s']) {
+    const ended = await run(timeout);
+    if (isEnough(ended)) return ended;
+  }
+  return run('60s');
+}

@@ -32,7 +32,7 @@ import {
 } from '../../src/wire/member-list.js';
 import { AskMembers, Members, validate } from '../../src/wire/messages.js';
 import { readI32, readU16, writeI32, writeU16 } from '../../src/wire/u64.js';
-import { jitpaxos } from '../cluster/processes.js';
+import { jitpaxos, patiently } from '../cluster/processes.js';
 import { clusterConfig, startReplicas } from './fixtures.js';
 
 const hash = loadHash();
@@ -508,12 +508,16 @@ t.test('jitpaxos member list', async (t) => {
     limits: { held: 77 },
   };
   writeFileSync(join(cwd, 'stale.json'), JSON.stringify(stale));
-  const fresh = await jitpaxos(
-    ['member', 'list', '--cluster', 'stale.json', '--timeout', '10s', '--write', 'fresh.json', '--json'],
-    { cwd },
+  type Found = { agreed: boolean; answered: number; remarks: string[]; replicas: { says: string }[] };
+  const fresh = await patiently(
+    (timeout) =>
+      jitpaxos(['member', 'list', '--cluster', 'stale.json', '--timeout', timeout, '--write', 'fresh.json', '--json'], {
+        cwd,
+      }),
+    ({ code, stdout }) => code === 0 && (JSON.parse(stdout) as Found).answered === 3,
   );
   t.equal(fresh.code, 0, fresh.stderr);
-  const found = JSON.parse(fresh.stdout) as { agreed: boolean; remarks: string[]; replicas: { says: string }[] };
+  const found = JSON.parse(fresh.stdout) as Found;
   t.match(found, { schema: 'jitpaxos.member-list/1', agreed: true, answered: 3 });
   t.same(
     found.replicas.map((each) => each.says),
