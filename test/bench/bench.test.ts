@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { native } from '../../src/native/addon.js';
 import { checkHistory } from '../../src/sim/linearizability.js';
 import { parseHistory } from '../../src/sim/history.js';
-import { jitpaxos, runNode } from '../cluster/processes.js';
+import { jitpaxos, jitpaxosEach, runNode } from '../cluster/processes.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-bench-test-'));
 t.teardown(() => rmSync(directory, { recursive: true, force: true }));
@@ -161,16 +161,17 @@ t.test('what does not hold gives exit code 4, what cannot be measured is refused
   ]);
   t.equal(broken.code, 4, broken.stderr);
   t.match(broken.stderr, /^assertion-failed: p50<1ns does not hold \(found \d+ ns\)/m);
-  for (const args of [
+  const wrong = [
     ['--local', '2'],
     ['--local', '3', '--cluster', 'x'],
     ['--history', 'h'],
     ['--history', 'h', '--machine', 'kv', '--size', '8'],
     ['--mix', 'cas=1'],
     ['--assert', 'x<1'],
-  ]) {
-    const refused = await jitpaxos(['bench', 'latency', ...args]);
-    t.equal(refused.code, 2, args.join(' '));
+  ];
+  const ends = await jitpaxosEach(wrong.map((args) => ['bench', 'latency', ...args]));
+  for (const [index, refused] of ends.entries()) {
+    t.equal(refused.code, 2, wrong[index]!.join(' '));
     t.match(refused.stderr, /^flag-invalid: .*; .*\n$/);
   }
 });

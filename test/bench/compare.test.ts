@@ -1,6 +1,6 @@
 // `jitpaxos bench compare`, tiny, so that it cannot rot. What it measured is not judged here; that it measured is.
 import t from 'tap';
-import { jitpaxos } from '../cluster/processes.js';
+import { jitpaxos, jitpaxosEach } from '../cluster/processes.js';
 
 t.test('bench compare runs every baseline beside every way of sending', async (t) => {
   const quick = ['--rounds', '1', '--seconds', '60ms', '--warmup', '20ms', '--json', '--quiet'];
@@ -71,7 +71,7 @@ t.test('bench compare says what it cannot measure', async (t) => {
     without.stderr,
     /^compiler-missing: there is no compiler \(\/nowhere\/c\+\+\).*; install a C\+\+ compiler .*\n$/,
   );
-  for (const args of [
+  const wrong = [
     ['--points', '0'],
     ['--points', '1,x'],
     ['--local', '2'],
@@ -79,9 +79,10 @@ t.test('bench compare says what it cannot measure', async (t) => {
     ['--baselines', 'java'],
     ['--transport', 'tcp'],
     ['--idle', 'often'],
-  ]) {
-    const refused = await jitpaxos(['bench', 'compare', ...args]);
-    t.equal(refused.code, 2, args.join(' '));
+  ];
+  const ends = await jitpaxosEach(wrong.map((args) => ['bench', 'compare', ...args]));
+  for (const [index, refused] of ends.entries()) {
+    t.equal(refused.code, 2, wrong[index]!.join(' '));
     t.match(refused.stderr, /^flag-invalid: .*; .*\n$/);
   }
 });

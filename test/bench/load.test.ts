@@ -16,7 +16,7 @@ import { KvClient } from '../../src/client/kv-client.js';
 import { Histogram } from '../../src/metrics/histogram.js';
 import { parseHistory } from '../../src/sim/history.js';
 import { checkHistory } from '../../src/sim/linearizability.js';
-import { jitpaxos, MAIN, type Ended } from '../cluster/processes.js';
+import { jitpaxos, jitpaxosEach, MAIN, type Ended } from '../cluster/processes.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-load-test-'));
 t.teardown(() => rmSync(directory, { recursive: true, force: true }));
@@ -610,41 +610,36 @@ t.test('a bench of a running store writes under a prefix of its own, says so, an
 t.test(
   'what cannot be done is refused before anything starts, and said afterwards when it shows only then',
   async (t) => {
-    const refused = async (args: readonly string[], says: RegExp): Promise<void> => {
-      const { code, stderr, stdout } = await jitpaxos(['bench', ...args]);
+    const wrong: [args: string[], says: RegExp][] = [];
+    const refused = (args: string[], says: RegExp): void => void wrong.push([args, says]);
+    writeFileSync(file('other.json'), '{"schema":"else"}');
+    writeFileSync(file('damaged.json'), '{"schema":"jitpaxos.bench/1","latencyNs":{"p50":"x"}}');
+    refused(['load'], /--rate is missing/);
+    for (const rate of ['0', 'x', '10k..', '1k..2k..3k', '-5', '1e9']) refused(['load', `--rate=${rate}`], /--rate/);
+    refused(['load', '--rate', '2k..1k'], /does not rise/);
+    refused(['load', '--rate', '1k', '--steps', '4'], /--steps 4 needs a range/);
+    refused(['load', '--rate', '0.5', '--clients', '200'], /use fewer clients/);
+    refused(['load', '--rate', '1k', '--size', '64..16'], /--size "64..16"/);
+    refused(['load', '--rate', '1k', '--local', '2'], /even/);
+    refused(['load', '--rate', '1k', '--history', 'h', '--machine', 'echo', '--mix', 'write=1'], /--history needs/);
+    refused(['load', '--rate', '1k', '--mix', 'scan=1'], /--mix/);
+    refused(['load', '--rate', '1k', '--assert', 'p98<1ms'], /--assert/);
+    refused(['load', '--rate', '1k', '--report', join(directory, 'no', 'such', 'place.html')], /there is no directory/);
+    refused(['load', '--rate', '1k', '--hgrm', directory], /it is a directory/);
+    if (existsSync('/proc/self')) refused(['latency', '--report', '/proc/no-such-report.html'], /can't be written: E/);
+    refused(['load', '--rate', '1k', '--pacing', 'slep'], /did you mean sleep\?/);
+    refused(['load', '--rat', '1k'], /did you mean --rate\?/);
+    refused(['report', file('absent.json')], /cannot be read \(ENOENT/);
+    refused(['report', file('other.json')], /its schema is "else"/);
+    refused(['report', file('damaged.json')], /damaged/);
+    const ends = await jitpaxosEach(wrong.map(([args]) => ['bench', ...args]));
+    for (const [index, [args, says]] of wrong.entries()) {
+      const { code, stderr, stdout } = ends[index]!;
       t.equal(code, 2, args.join(' '));
       t.match(stderr, says);
       t.match(stderr, /^[a-z-]+: [^\n]*; [^\n]*\n$/, 'one line: what is wrong, what to do');
       t.equal(stdout, '');
-    };
-    writeFileSync(file('other.json'), '{"schema":"else"}');
-    writeFileSync(file('damaged.json'), '{"schema":"jitpaxos.bench/1","latencyNs":{"p50":"x"}}');
-    await refused(['load'], /--rate is missing/);
-    for (const rate of ['0', 'x', '10k..', '1k..2k..3k', '-5', '1e9'])
-      await refused(['load', `--rate=${rate}`], /--rate/);
-    await refused(['load', '--rate', '2k..1k'], /does not rise/);
-    await refused(['load', '--rate', '1k', '--steps', '4'], /--steps 4 needs a range/);
-    await refused(['load', '--rate', '0.5', '--clients', '200'], /use fewer clients/);
-    await refused(['load', '--rate', '1k', '--size', '64..16'], /--size "64..16"/);
-    await refused(['load', '--rate', '1k', '--local', '2'], /even/);
-    await refused(
-      ['load', '--rate', '1k', '--history', 'h', '--machine', 'echo', '--mix', 'write=1'],
-      /--history needs/,
-    );
-    await refused(['load', '--rate', '1k', '--mix', 'scan=1'], /--mix/);
-    await refused(['load', '--rate', '1k', '--assert', 'p98<1ms'], /--assert/);
-    await refused(
-      ['load', '--rate', '1k', '--report', join(directory, 'no', 'such', 'place.html')],
-      /there is no directory/,
-    );
-    await refused(['load', '--rate', '1k', '--hgrm', directory], /it is a directory/);
-    if (existsSync('/proc/self'))
-      await refused(['latency', '--report', '/proc/no-such-report.html'], /can't be written: E/);
-    await refused(['load', '--rate', '1k', '--pacing', 'slep'], /did you mean sleep\?/);
-    await refused(['load', '--rat', '1k'], /did you mean --rate\?/);
-    await refused(['report', file('absent.json')], /cannot be read \(ENOENT/);
-    await refused(['report', file('other.json')], /its schema is "else"/);
-    await refused(['report', file('damaged.json')], /damaged/);
+    }
     const broken = await jitpaxos([
       'bench',
       'load',

@@ -15,7 +15,7 @@ import type { ReplicaStatusReport } from '../../src/host/status.js';
 import { LocalCluster } from '../../src/measure/local-cluster.js';
 import { seededRandom } from '../../src/measure/load/random.js';
 import { Views } from '../../src/protocol/views.js';
-import { jitpaxos, MAIN, type Ended } from './processes.js';
+import { jitpaxos, jitpaxosEach, MAIN, type Ended } from './processes.js';
 
 type Assertions = Pick<typeof import('tap').default, 'equal' | 'match' | 'ok'>;
 
@@ -214,11 +214,11 @@ t.test('bad cluster files are refused with the key that is wrong', async (t) => 
     [JSON.stringify({ ...good, replicas: ['127.0.0.1:1', '127.0.0.1:99999', '127.0.0.1:3'] }), /"replicas"\[1\]/],
     [JSON.stringify({ ...good, limits: { logEntrys: 1 } }), /"logEntrys".*did you mean "logEntries"/],
   ];
-  const file = join(directory, 'bad.json');
-  for (const [text, says] of cases) {
-    writeFileSync(file, text);
-    checkRefusal(t, await jitpaxos(['kv', 'get', 'x', '--cluster', file]), 2, 'cluster-file-invalid', says);
-  }
+  const files = cases.map((_, index) => join(directory, `bad-${index}.json`));
+  for (const [index, [text]] of cases.entries()) writeFileSync(files[index]!, text);
+  const ends = await jitpaxosEach(files.map((file) => ['kv', 'get', 'x', '--cluster', file]));
+  for (const [index, [, says]] of cases.entries()) checkRefusal(t, ends[index]!, 2, 'cluster-file-invalid', says);
+  const file = files.at(-1)!;
   checkRefusal(
     t,
     await jitpaxos(['replica', '--cluster', file, '--id', '0', '--log-format', 'text']),
@@ -307,8 +307,9 @@ t.test('help, version and words that are no command', async (t) => {
   const overview = (await jitpaxos(['--help'])).stdout;
   const names = [...overview.matchAll(/^ {2}(\w+(?: \w+)?) {2,}/gm)].map((match) => match[1]!);
   t.ok(names.includes('bench latency') && names.includes('kv cas'), names.join(', '));
-  for (const name of names) {
-    const help = await jitpaxos([...name.split(' '), '--help']);
+  const helps = await jitpaxosEach(names.map((name) => [...name.split(' '), '--help']));
+  for (const [index, name] of names.entries()) {
+    const help = helps[index]!;
     t.equal(help.code, 0, name);
     t.match(help.stdout, new RegExp(`^jitpaxos ${name}`));
     t.equal(help.stderr, '');

@@ -1,6 +1,6 @@
 /** For tests with real processes: runs the command as users do, and always with a bound. */
-import { execFile } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { execFile, fork } from 'node:child_process';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
 export const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
@@ -41,6 +41,22 @@ export function runNode(
 /** `jitpaxos …` */
 export function jitpaxos(args: readonly string[], options?: Parameters<typeof runNode>[1]): Promise<Ended> {
   return runNode([MAIN, ...args], options);
+}
+
+/**
+ * `jitpaxos …` for each of these lists of arguments, all in one process: for commands that end without having started
+ * anything. See command-runs.ts.
+ */
+export function jitpaxosEach(argumentLists: readonly (readonly string[])[], cwd?: string): Promise<readonly Ended[]> {
+  const program = fileURLToPath(new URL('./command-runs.js', import.meta.url));
+  const child = fork(program, [JSON.stringify([pathToFileURL(MAIN).href, argumentLists])], { cwd, execArgv: [] });
+  const limit = setTimeout(() => child.kill('SIGKILL'), RUN_LIMIT_MS);
+  return new Promise<readonly Ended[]>((resolve, reject) => {
+    child.once('message', (ends) => resolve(ends as readonly Ended[]));
+    child.once('exit', (code, signal) =>
+      reject(new Error(`it ended with ${code ?? signal} before all runs had ended`)),
+    );
+  }).finally(() => clearTimeout(limit));
 }
 
 /**
