@@ -2,20 +2,19 @@
  * The step `coverage` of npm run verify: how much of the three folders that carry safety is reached by their own unit
  * tests. Prints lines and branches of each, and fails below the floor.
  *
- *   node scripts/coverage.mjs          measure and compare
- *   node scripts/coverage.mjs --files  also a line for each source file, the least covered first
+ *   node scripts/coverage.mjs            run these tests, and compare
+ *   node scripts/coverage.mjs --counted  compare what the last `node scripts/test.mjs --coverage` has counted
+ *   node scripts/coverage.mjs --files    also a line for each source file, the least covered first
  *
- * V8 counts, c8 maps the counts to the TypeScript source. Nothing else of the suite is measured: counting slows code
- * down, and tests that depend on time would fail because of it. While V8 counts, Node 20's runner does not say which
- * file a test is in; `npm test` does.
+ * V8 counts (counted-tests.mjs), c8 maps the counts to the TypeScript source.
  */
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { COUNTED_FOLDERS, COUNTS, isCounted } from './counted-tests.mjs';
 
 const ROOT = join(fileURLToPath(new URL('.', import.meta.url)), '..');
-const RAW = join(ROOT, '.tap', 'coverage');
 const REPORT = join(ROOT, '.tap', 'coverage-report');
 
 /**
@@ -29,31 +28,27 @@ const FLOORS = {
   storage: { lines: 86, branches: 92 },
   wire: { lines: 98, branches: 94 },
 };
-/** They run clusters for minutes of simulated time, and reach no rule that the other files do not reach. */
-const LEFT_OUT = ['busy', 'distances', 'replica-clocks', 'pleas'].map((name) => `${name}.test.js`);
 
 function fail(code, message) {
   console.error(`${code}: ${message}`);
   process.exit(1);
 }
 
-function run(args, env, message) {
-  const { status } = spawnSync(process.execPath, args, {
-    cwd: ROOT,
-    env: { ...process.env, ...env },
-    stdio: 'inherit',
-  });
+function run(args, message) {
+  const { status } = spawnSync(process.execPath, args, { cwd: ROOT, stdio: 'inherit' });
   if (status !== 0) fail('coverage-failed', message);
 }
 
-const tests = Object.keys(FLOORS).flatMap((folder) => {
-  const path = join('dist', 'test', folder);
-  const files = readdirSync(join(ROOT, path)).filter((name) => name.endsWith('.test.js') && !LEFT_OUT.includes(name));
-  return files.map((name) => join(path, name));
-});
-for (const folder of [RAW, REPORT]) rmSync(folder, { recursive: true, force: true });
-run(['scripts/test.mjs', ...tests], { NODE_V8_COVERAGE: RAW }, 'a test failed, so nothing was measured');
-const sources = Object.keys(FLOORS).flatMap((folder) => ['--include', `dist/src/${folder}/**`]);
+if (!process.argv.includes('--counted')) {
+  const tests = COUNTED_FOLDERS.flatMap((folder) => {
+    const path = join(ROOT, 'dist', 'test', folder);
+    return readdirSync(path).flatMap((name) => (name.endsWith('.test.js') ? [join(path, name)] : []));
+  });
+  run(['scripts/test.mjs', '--coverage', ...tests.filter(isCounted)], 'a test failed, so nothing was measured');
+}
+if (!existsSync(COUNTS)) fail('coverage-empty', 'nothing was counted; run this without --counted');
+rmSync(REPORT, { recursive: true, force: true });
+const sources = COUNTED_FOLDERS.flatMap((folder) => ['--include', `dist/src/${folder}/**`]);
 run(
   [
     'node_modules/c8/bin/c8.js',
@@ -64,8 +59,7 @@ run(
     ...sources,
     '--reporter',
     'json-summary',
-  ].concat(['--temp-directory', RAW, '--reports-dir', REPORT]),
-  {},
+  ].concat(['--temp-directory', COUNTS, '--reports-dir', REPORT]),
   'c8 gave no report',
 );
 

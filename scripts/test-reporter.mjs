@@ -15,6 +15,8 @@ const COLOURS = process.stdout.isTTY === true && (process.env.NO_COLOR ?? '') ==
 const paint = (code, text) => (COLOURS ? `\x1b[${code}m${text}\x1b[0m` : text);
 /** Lines that are shown of a failed file's stderr, and of its notes. */
 const SHOWN_LINES = 40;
+/** A file whose reach V8 counts is named by its source. */
+const TEST_FILE = /\.test\.[jt]s$/;
 
 /** One file's results, gathered until the next file begins. */
 class FileResults {
@@ -68,10 +70,10 @@ export default async function* report(events) {
   for await (const { type, data } of events) {
     if (type === 'test:diagnostic' && data.file === undefined) {
       const total = /^duration_ms (.*)$/.exec(data.message);
-      if (total !== null) durationMs = Number(total[1]);
+      if (total !== null) durationMs += Number(total[1]);
       continue;
     }
-    const isTestFile = data.file?.endsWith('.test.js') === true;
+    const isTestFile = TEST_FILE.test(data.file);
     if (type === 'test:stderr' && isTestFile) fileOf(data.file).stderr += data.message;
     if (type === 'test:diagnostic' && isTestFile) fileOf(data.file).notes.push(data.message);
     if (type !== 'test:pass' && type !== 'test:fail') continue;

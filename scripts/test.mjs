@@ -3,6 +3,7 @@
  *
  *   node scripts/test.mjs                      all of dist/test
  *   node scripts/test.mjs dist/test/wire …     these files, or all below these folders
+ *   node scripts/test.mjs --coverage           V8 counts what the tests of counted-tests.mjs reach; coverage.mjs reads it
  *
  * Node 20's runner takes no glob, so the list is expanded here. A compiled file in dist/ without a source (a test that
  * was renamed or removed) is deleted first: otherwise it would go on running, and passing. Exit code 1 when a test
@@ -10,10 +11,15 @@
  *
  * A line for each file goes to stdout (scripts/test-reporter.mjs), every assertion, note and seed to LOG.
  */
-import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
-import { dirname, join, relative, sep } from 'node:path';
+import { createWriteStream, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { dirname, join, relative, resolve, sep } from 'node:path';
+import { compose, PassThrough } from 'node:stream';
+import { finished } from 'node:stream/promises';
+import { run } from 'node:test';
+import { spec } from 'node:test/reporters';
 import { fileURLToPath } from 'node:url';
+import { COUNTS, isCounted } from './counted-tests.mjs';
+import report from './test-reporter.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const DIST = join(ROOT, 'dist');
@@ -36,7 +42,8 @@ for (const file of filesBelow(DIST)) {
   }
 }
 
-const given = process.argv.slice(2);
+const isCounting = process.argv.includes('--coverage');
+const given = process.argv.slice(2).filter((argument) => argument !== '--coverage');
 const files = (given.length > 0 ? given : [join(DIST, 'test')]).flatMap(expand).sort();
 if (files.length === 0) {
   console.error('no-tests: found no *.test.js; build first: npm run build');
@@ -44,25 +51,42 @@ if (files.length === 0) {
 }
 
 mkdirSync(dirname(LOG), { recursive: true });
-const reporters = [
-  '--test-reporter=./scripts/test-reporter.mjs',
-  '--test-reporter-destination=stdout',
-  '--test-reporter=spec',
-  `--test-reporter-destination=${LOG}`,
-];
-const flags = ['--test', ...reporters, `--test-concurrency=${CONCURRENCY}`, `--test-timeout=${FILE_LIMIT_MS}`];
+process.chdir(ROOT);
 // tap would end a file after 30 s by default; one limit is enough.
-const env = { ...process.env, TAP_TIMEOUT: String(FILE_LIMIT_MS / 1000) };
-const runner = spawn(process.execPath, [...flags, ...files], {
-  cwd: ROOT,
-  env,
-  stdio: ['ignore', 'inherit', 'inherit'],
+process.env.TAP_TIMEOUT = String(FILE_LIMIT_MS / 1000);
+const stopping = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'])
+  process.once(signal, () => {
+    stopping.abort();
+    process.exitCode = 1;
+  });
+
+const events = new PassThrough({ objectMode: true });
+compose(events, report).pipe(process.stdout);
+compose(events, new spec()).pipe(createWriteStream(LOG));
+process.once('exit', (code) => {
+  if (code !== 0) console.error(`tests-failed: every assertion, note and seed is in ${LOG}`);
 });
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => runner.kill(signal));
-runner.on('exit', (code) => {
-  if (code !== 0) console.error(`tests-failed: every assertion, note and seed is in ${relative(process.cwd(), LOG)}`);
-  process.exit(code ?? 1);
-});
+if (isCounting) {
+  rmSync(COUNTS, { recursive: true, force: true });
+  await runAll(files.filter(isCounted), { NODE_V8_COVERAGE: COUNTS });
+  await runAll(files.filter((file) => !isCounted(file)));
+} else await runAll(files);
+events.end();
+
+/** Runs these test files, in processes that have `env` too, and gives what the runner says to the reporters. */
+async function runAll(files, env = {}) {
+  if (files.length === 0 || stopping.signal.aborted) return;
+  // The runner hands on its own variables. Counting begins when a process starts, so this one is never counted.
+  Object.assign(process.env, env);
+  const stream = run({ files, concurrency: CONCURRENCY, timeout: FILE_LIMIT_MS, signal: stopping.signal });
+  stream.on('test:fail', ({ todo }) => {
+    if (todo === undefined || todo === false) process.exitCode = 1;
+  });
+  stream.pipe(events, { end: false });
+  await finished(stream);
+  for (const name of Object.keys(env)) delete process.env[name];
+}
 
 /** @returns {string[]} */
 function expand(path) {
@@ -70,8 +94,8 @@ function expand(path) {
     console.error(`no-such-test: ${path} does not exist; build first: npm run build`);
     process.exit(1);
   }
-  if (!statSync(path).isDirectory()) return [path];
-  return filesBelow(path).filter((file) => file.endsWith('.test.js'));
+  if (!statSync(path).isDirectory()) return [resolve(path)];
+  return filesBelow(resolve(path)).filter((file) => file.endsWith('.test.js'));
 }
 
 /** @returns {string[]} */

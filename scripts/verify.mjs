@@ -18,7 +18,10 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const node = (...args) => [process.execPath, ...args];
 const biome = (...args) => [join(ROOT, 'node_modules/.bin/biome'), ...args];
 
-/** Each step: its name, the commands that it runs in turn, and what to do when one of them fails. */
+/**
+ * Each step: its name, the commands that it runs in turn, and what to do when one of them fails. When the steps `tests`
+ * and `coverage` both run, `tests` counts what `coverage` compares (COUNTED), so that no test runs twice.
+ */
 const STEPS = [
   {
     name: 'format',
@@ -65,6 +68,12 @@ const STEPS = [
   },
 ];
 
+/** The commands of steps that run one after the other in one go. */
+const COUNTED = {
+  tests: [node('scripts/test.mjs', '--coverage')],
+  coverage: [node('scripts/coverage.mjs', '--counted')],
+};
+
 const names = STEPS.map(({ name }) => name);
 
 function usage(message) {
@@ -86,8 +95,10 @@ function chosen({ from, only }) {
   if (from !== undefined && only !== undefined) usage('--from and --only exclude each other');
   const wanted = only?.split(',') ?? (from === undefined ? names : [from]);
   for (const name of wanted) if (!names.includes(name)) usage(`there is no step "${name}"`);
-  if (from !== undefined) return STEPS.slice(names.indexOf(from));
-  return STEPS.filter(({ name }) => wanted.includes(name));
+  const steps =
+    from === undefined ? STEPS.filter(({ name }) => wanted.includes(name)) : STEPS.slice(names.indexOf(from));
+  const isCounting = Object.keys(COUNTED).every((name) => steps.some((step) => step.name === name));
+  return isCounting ? steps.map((step) => ({ ...step, commands: COUNTED[step.name] ?? step.commands })) : steps;
 }
 
 /** Resolves to the exit code of a command whose output goes where ours goes. */
