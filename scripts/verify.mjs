@@ -19,7 +19,7 @@ const node = (...args) => [process.execPath, ...args];
 const biome = (...args) => [join(ROOT, 'node_modules/.bin/biome'), ...args];
 
 /**
- * Each step: its name, the commands that it runs in turn, and what to do when one of them fails. When the steps `tests`
+ * Each step: its name, the commands that it runs in turn (`together`: at once), and what to do when one of them fails. When the steps `tests`
  * and `coverage` both run, `tests` counts what `coverage` compares (COUNTED), so that no test runs twice.
  */
 const STEPS = [
@@ -62,7 +62,11 @@ const STEPS = [
   },
   {
     name: 'simulation',
-    commands: [node('dist/src/cli/main.js', 'sim', '--seed', '1..200', '--replicas', '3,5')],
+    // A run takes one processor.
+    together: true,
+    commands: ['1..100', '101..200'].map((seeds) =>
+      node('dist/src/cli/main.js', 'sim', '--seed', seeds, '--replicas', '3,5'),
+    ),
     advice:
       'the report above names the seed and the command that replays it; docs/internals/simulation.md says how to read it',
   },
@@ -122,15 +126,17 @@ const shown = ([program, ...args]) =>
 const flags = read();
 const steps = chosen(flags);
 if (flags.list === true) {
-  for (const { name, commands } of steps) console.log(`${name.padEnd(11)} ${commands.map(shown).join(' && ')}`);
+  for (const { name, commands, together } of steps)
+    console.log(`${name.padEnd(11)} ${commands.map(shown).join(together ? ' & ' : ' && ')}`);
   process.exit(0);
 }
 const begunMs = performance.now();
-for (const { name, commands, advice } of steps) {
+for (const { name, commands, together, advice } of steps) {
   const stepMs = performance.now();
   const seconds = () => `${((performance.now() - stepMs) / 1000).toFixed(1)} s`;
-  for (const command of commands) {
-    const code = await run(command);
+  const codes = together ? await Promise.all(commands.map(run)) : [];
+  for (const [index, command] of commands.entries()) {
+    const code = codes[index] ?? (await run(command));
     if (code === 0) continue;
     console.error(`✖ ${name.padEnd(11)} ${seconds()}: ${shown(command)} ended with ${code}`);
     console.error(`verify-failed: ${advice}; then go on with: npm run verify -- --from ${name}`);
