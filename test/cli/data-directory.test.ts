@@ -25,7 +25,7 @@ import { decodeBackup, encodeBackup, restoreBackup } from '../../src/storage/bac
 import { DirectoryFiles } from '../../src/storage/files.js';
 import type { Inspection } from '../../src/storage/inspection.js';
 import { HardStateFile } from '../../src/storage/hard-state.js';
-import { jitpaxos } from '../cluster/processes.js';
+import { jitpaxos, jitpaxosEach } from '../cluster/processes.js';
 
 const KEYS = 40;
 const hash = loadHash();
@@ -169,17 +169,16 @@ t.test('inspect, backup, restore', async (t) => {
   });
 
   await t.test('inspect and backup refuse what is no data directory', async (t) => {
-    for (const path of [join(home, 'nowhere'), oldFile, home]) {
-      for (const args of [
-        ['inspect', path],
-        ['backup', path, '--out', join(home, 'x.jpb')],
-      ])
-        t.match(await jitpaxos(args), {
-          code: 2,
-          stdout: '',
-          stderr: /^argument-invalid: .* is not a data directory: /,
-        });
-    }
+    const commands = [join(home, 'nowhere'), oldFile, home].flatMap((path) => [
+      ['inspect', path],
+      ['backup', path, '--out', join(home, 'x.jpb')],
+    ]);
+    for (const [index, ended] of (await jitpaxosEach(commands)).entries())
+      t.match(
+        ended,
+        { code: 2, stdout: '', stderr: /^argument-invalid: .* is not a data directory: / },
+        commands[index]!.join(' '),
+      );
     t.notOk(existsSync(join(home, 'x.jpb')));
   });
 

@@ -14,7 +14,7 @@ import { FIRST_FEATURES } from '../../src/protocol/log/features.js';
 import type { KeyFile } from '../../src/host/key-file.js';
 import { silentLogger } from '../../src/host/logger.js';
 import { Replica } from '../../src/server/replica.js';
-import { jitpaxos, type Ended } from '../cluster/processes.js';
+import { jitpaxos, jitpaxosEach, type Ended } from '../cluster/processes.js';
 
 type Teardown = Pick<typeof import('tap').default, 'teardown'>;
 
@@ -322,20 +322,30 @@ t.test('--timeout bounds connecting as well', async (t) => {
 });
 
 t.test('help, version, durations, and why a replica does not start', async (t) => {
-  for (const args of [['-h'], ['kv', '-h'], ['kv', 'get', '-h'], ['replica', '-h']])
-    t.match(await jitpaxos(args), { code: 0, stdout: /jitpaxos/ }, args.join(' '));
-  t.equal((await jitpaxos(['version'])).stdout, (await jitpaxos(['--version'])).stdout);
-  const kv = [...(await jitpaxos(['--help'])).stdout.matchAll(/^ {2}(\w+)/gm)].map(([, word]) => word!);
+  const helps = [['-h'], ['kv', '-h'], ['kv', 'get', '-h'], ['replica', '-h']];
+  const others = [
+    ['version'],
+    ['--version'],
+    ['--help'],
+    ['kv', 'get', 'a', '--timeout', '0s'],
+    ['status', '--timeout', '5'],
+  ];
+  const ends = await jitpaxosEach([...helps, ...others]);
+  for (const [index, args] of helps.entries()) t.match(ends[index], { code: 0, stdout: /jitpaxos/ }, args.join(' '));
+  const [word, flag, overview, zero, unitless] = ends.slice(helps.length) as [Ended, Ended, Ended, Ended, Ended];
+  t.match(flag, { code: 0, stdout: /^\d+\.\d+\.\d+/ });
+  t.equal(word.stdout, flag.stdout);
+  const kv = [...overview.stdout.matchAll(/^ {2}(\w+)/gm)].map(([, word]) => word!);
   t.equal(
     kv.lastIndexOf('kv') - kv.indexOf('kv') + 1,
     kv.filter((word) => word === 'kv').length,
     'a group stands together',
   );
-  t.match(await jitpaxos(['kv', 'get', 'a', '--timeout', '0s']), {
+  t.match(zero, {
     code: 2,
     stderr: /^flag-invalid: --timeout "0s" is out of range; it has to be from 1ms to 1h\n$/,
   });
-  t.match(await jitpaxos(['status', '--timeout', '5']), { code: 2, stderr: /is not a duration with a unit/ });
+  t.match(unitless, { code: 2, stderr: /is not a duration with a unit/ });
   for (const text of ['1ms', '90s', '2m', '24h', '500us', '1500ms', '0s'])
     t.equal(parseDuration(writeDuration(parseDuration(text)!)), parseDuration(text), text);
 
