@@ -395,7 +395,6 @@ const WALL_CLOCK = [
   'client/lease-clock.ts',
   'clock/javascript-clock.ts',
   'host/logger.ts',
-  'measure/load/wall-seconds.ts',
 ];
 
 t.test('no duration is measured by the wall clock', (t) => {

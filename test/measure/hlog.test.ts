@@ -181,12 +181,11 @@ t.test('k client processes make the log that one process would have made that sa
   t.equal(intervals.size, theirs.length, 'one line for each tag and second');
 
   // Written again by hdr-histogram-js, our reader and theirs find the same.
-  let again =
-    readFileSync(path, 'utf8')
-      .split('\n')
-      .filter((line) => line.startsWith('#'))
-      .slice(0, 4)
-      .join('\n') + '\n';
+  const head = readFileSync(path, 'utf8')
+    .split('\n')
+    .filter((line) => line.startsWith('#'))
+    .slice(0, 4);
+  let again = `${head.join('\n')}\n`;
   const writer = new (hdrLibrary().HistogramLogWriter)((text) => (again += text));
   for (const hdr of theirs)
     writer.outputIntervalHistogram(

@@ -54,6 +54,7 @@ import {
 } from './flags.js';
 import { formatCount, parseRate, parseSize } from '../../console/units.js';
 import { warnWithoutKeys } from '../../console/without-keys.js';
+import { parseStartAt, waitForStart } from '../../measure/load/start-time.js';
 import { wallClockMs } from '../../measure/load/wall-seconds.js';
 
 const DEFAULT_WARMUP_NS = 1e9;
@@ -83,6 +84,8 @@ interface Setup extends TransportChoice {
   readonly hlog: string | undefined;
   /** Names the run. */
   readonly run: string;
+  /** When it begins, ms since the epoch; undefined: as soon as it can. */
+  readonly startAtMs: number | undefined;
   readonly ramp: RampPlan;
 }
 
@@ -131,6 +134,11 @@ export const benchLoad = defineCommand(
         max: 4096,
         help: 'operations that each client may have open; further arrivals wait, and their latency includes the wait',
       },
+      'start-at': {
+        kind: 'text',
+        value: 'TIME|next-minute',
+        help: 'begin at this instant of the wall clock, on each of several hosts: a time with its zone, such as 2026-12-01T09:30:00Z, at most an hour ahead, or the next full minute',
+      },
       pacing: {
         kind: 'choice',
         choices: ['spin', 'sleep'],
@@ -164,6 +172,7 @@ export const benchLoad = defineCommand(
       'jitpaxos bench load --local 3 --rate 5k --duration 30s --report load.html',
       "jitpaxos bench load --cluster cluster.json --rate 20k --clients 2 --mix read=90,write=10 --assert 'p99<2ms'",
       'jitpaxos bench load --rate 1k..100k --steps 10 --duration 5s',
+      'jitpaxos bench load --cluster cluster.json --rate 5k --start-at next-minute --hlog host-a.hlog',
     ],
   },
   async ({ values }, output) => {
@@ -181,6 +190,7 @@ export const benchLoad = defineCommand(
       );
     const mix = parseMix(values.mix, OPERATION_NAMES[machine]);
     const assertions = values.assert.map(parseAssertion);
+    const startAtMs = values['start-at'] === undefined ? undefined : parseStartAt(values['start-at'], wallClockMs());
     for (const flag of ['report', 'hgrm', 'hlog', 'history'] as const) checkWritable(flag, values[flag]);
     const warmupNs = values.warmup ?? Math.min(DEFAULT_WARMUP_NS, WARMUP_SHARE * values.duration);
     const setup: Setup = {
@@ -200,6 +210,7 @@ export const benchLoad = defineCommand(
       history,
       hlog: values.hlog,
       run: newRunId(),
+      startAtMs,
       ramp: {
         rates,
         kind: values.arrivals as ArrivalKind,
@@ -313,8 +324,10 @@ async function measure(
       seconds: secondsFor(log),
     });
     const ramp = new Ramp(load, meter, plan, (offeredPerSecond) => log?.step({ offeredPerSecond }));
+    const startNs = setup.startAtMs === undefined ? undefined : await waitForStart(setup.startAtMs, output);
     const failure = await runShown(
       ramp,
+      startNs,
       `${where}, ${clients} client${clients === 1 ? '' : 's'}, ${plan.kind} arrivals, seed ${plan.seed}`,
       output,
       interruption,
@@ -397,13 +410,19 @@ function runSettings(setup: Setup, replicas: number, authenticated: boolean): Ru
  * Runs the ramp with the display; Ctrl-C ends it in order, a second one at once. Returns the error of a client process,
  * if one failed.
  */
-async function runShown(ramp: Ramp, title: string, output: Output, interruption: Interruption): Promise<unknown> {
+async function runShown(
+  ramp: Ramp,
+  startNs: number | undefined,
+  title: string,
+  output: Output,
+  interruption: Interruption,
+): Promise<unknown> {
   const display = new LoadDisplay(output, title, ramp);
   output.note(`load: ${title}`);
   try {
     await interruption.during(
       () => ramp.interrupt(),
-      () => ramp.run((step) => display.step(step)),
+      () => ramp.run((step) => display.step(step), startNs),
     );
     return undefined;
   } catch (error) {

@@ -39,6 +39,8 @@ export interface StepOptions {
   readonly warmupNs: number;
   readonly durationNs: number;
   readonly intervalMs: number;
+  /** When the arrivals begin: CLOCK_MONOTONIC, ns. Default: as soon as all processes have learned of the step. */
+  readonly startNs?: number | undefined;
   /** Called with the operations that ended in interval `index` of the measured window in one of the processes. */
   readonly onProgress: (index: number, histogram: Histogram, counts: ClientCounts) => void;
 }
@@ -115,7 +117,7 @@ export class OpenLoad {
     const { kind, ratePerSecond, seed, warmupNs, durationNs, intervalMs, onProgress } = options;
     this.onProgress = onProgress;
     this.parts = Array.from({ length: this.options.clients }, () => deferred<StepPart>());
-    const startNs = Number(process.hrtime.bigint()) + HEAD_START_NS;
+    const startNs = options.startNs ?? Number(process.hrtime.bigint()) + HEAD_START_NS;
     this.processes.send({
       type: 'step',
       step: { kind, ratePerSecond, seed, startNs, warmupNs, durationNs, intervalMs },

@@ -3,6 +3,7 @@
  * fell short, or if the user pressed Ctrl-C.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { hostMonotonicNs } from '../../clock/monotonic.js';
 import type { ArrivalKind } from './arrivals.js';
 import { isOver, type StepFacts } from './knee.js';
 import type { OpenLoad, StepMeasurement } from './open-load.js';
@@ -70,13 +71,16 @@ export class Ramp {
     private readonly onStart: (ratePerSecond: number) => void = () => undefined,
   ) {}
 
-  /** Throws the error of a failed client process; earlier steps are kept. */
-  async run(onStep: (step: RampStep) => void): Promise<void> {
+  /**
+   * Throws the error of a failed client process; earlier steps are kept.
+   * @param startNs when the arrivals of the first step begin: CLOCK_MONOTONIC, ns. Default: as soon as they can
+   */
+  async run(onStep: (step: RampStep) => void, startNs?: number): Promise<void> {
     const began = performance.now();
     this.startedAtMs = wallClockMs();
     for (const [index, ratePerSecond] of this.plan.rates.entries()) {
       this.onStart(ratePerSecond);
-      const step = await this.runStep(index, ratePerSecond, began);
+      const step = await this.runStep(index, ratePerSecond, began, index === 0 ? startNs : undefined);
       this.steps.push(step);
       onStep(step);
       if (this.interrupted || isOver(this.steps.map(({ facts }) => facts))) return;
@@ -89,11 +93,17 @@ export class Ramp {
     this.load.stop();
   }
 
-  private async runStep(index: number, ratePerSecond: number, began: number): Promise<RampStep> {
+  private async runStep(
+    index: number,
+    ratePerSecond: number,
+    began: number,
+    startNs: number | undefined,
+  ): Promise<RampStep> {
     const { kind, seed, warmupNs, durationNs, intervalMs, hostCores, replicasHere } = this.plan;
     const { meter } = this;
     const timeline = new Timeline(intervalMs);
     const startedAtMs = performance.now();
+    const untilStartNs = startNs === undefined ? 0 : Math.max(0, startNs - hostMonotonicNs());
     this.running = { index, ratePerSecond, timeline, startedAtMs };
     const measured = this.load.step({
       kind,
@@ -102,6 +112,7 @@ export class Ramp {
       warmupNs,
       durationNs,
       intervalMs,
+      startNs,
       // Operations that end after the window are in the step's histogram; on the time line they would look like
       // throughput.
       onProgress: (interval, histogram, counts) =>
@@ -112,13 +123,13 @@ export class Ramp {
       () => undefined,
     );
     const at = (ns: number): Promise<void> => Promise.race([delay(ns / NS_PER_MS, undefined, { ref: false }), over]);
-    const metered = at(warmupNs)
+    const metered = at(untilStartNs + warmupNs)
       .then(() => meter.start())
       .then(() => at(durationNs))
       .then(() => meter.stop());
     const [measurement] = await Promise.all([measured, metered]);
     const usage = meter.usage();
-    const startSeconds = (startedAtMs - began) / 1000 + warmupNs / 1e9;
+    const startSeconds = (startedAtMs - began) / 1000 + (untilStartNs + warmupNs) / 1e9;
     return {
       ratePerSecond,
       measurement,

@@ -2,15 +2,41 @@
  * Seconds of the wall clock, in which client processes report for a histogram log. The seconds of all processes begin
  * together, on all hosts whose clocks agree. Durations are still measured by CLOCK_MONOTONIC.
  */
+import type { Clock } from '../../clock/clock.js';
 import { hostMonotonicNs } from '../../clock/monotonic.js';
+import { openClock } from '../../clock/open.js';
 import type { HistogramData } from '../../metrics/histogram.js';
 
 const NS_PER_MS = 1e6;
 const MS_PER_SECOND = 1000;
 
-/** The wall clock of this host, ms since the epoch: for telling when, not how long. */
+/** Pairs of readings; the closest pair counts, because a process may be preempted between two. */
+const SAMPLES = 32;
+
+let wallClock: Clock | undefined;
+const halves = new Int32Array(2);
+
+/** The wall clock of this host, ms since the epoch, with a fraction: for telling when, not how long. */
 export function wallClockMs(): number {
-  return Date.now();
+  wallClock ??= openClock('realtime');
+  wallClock.writeHalves(halves, 0);
+  const ns = (BigInt(halves[0]! >>> 0) << 32n) | BigInt(halves[1]! >>> 0);
+  return Number(ns / 1000n) / 1000;
+}
+
+/** CLOCK_MONOTONIC, ns, when the wall clock says `wallMs`, if nobody sets it until then. */
+export function monotonicAt(wallMs: number): number {
+  let narrowest = Infinity;
+  let at = 0;
+  for (let i = 0; i < SAMPLES; i++) {
+    const before = hostMonotonicNs();
+    const between = wallClockMs();
+    const after = hostMonotonicNs();
+    if (after - before >= narrowest) continue;
+    narrowest = after - before;
+    at = before + narrowest / 2 + (wallMs - between) * NS_PER_MS;
+  }
+  return at;
 }
 
 /** A second of the wall clock, and CLOCK_MONOTONIC, ns, when it began. */
@@ -36,7 +62,6 @@ export interface SecondsWanted {
 
 /** The current second. A wall clock that is set later is not followed: the seconds of a run have one length. */
 export function currentSecond(): SecondBase {
-  const wallMs = wallClockMs();
-  const second = Math.floor(wallMs / MS_PER_SECOND);
-  return { second, startNs: hostMonotonicNs() - (wallMs - second * MS_PER_SECOND) * NS_PER_MS };
+  const second = Math.floor(wallClockMs() / MS_PER_SECOND);
+  return { second, startNs: monotonicAt(second * MS_PER_SECOND) };
 }
