@@ -17,6 +17,7 @@ import { ClockJudge, type ClientClockReport } from './clock-judge.js';
 import { Diagnosis } from './diagnosis.js';
 import { SuspensionWatch, systemMs } from './lease-clock.js';
 import { WatchReader, type WatchRequest } from './watch-reader.js';
+import { furthestAheadMs } from './furthest-ahead.js';
 import { FollowedMembers } from './followed-members.js';
 import { AddressBook } from '../host/address-book.js';
 import { loadCluster, type Cluster, type ClusterConfig } from '../host/cluster-config.js';
@@ -96,8 +97,6 @@ const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
 const NAMES_MS = 1_000;
 const JUDGE_INTERVAL_MS = 250;
 const WATCH_INTERVAL_MS = 50;
-/** A replica's clock that is further than this from those of a majority is off, µs (`maxAheadNs`). */
-const OFF_US = 100_000;
 /** One or two sessions are refused if clocks differ; from this many in a row on, an operator should look. */
 const REFUSED_WARN = 4;
 
@@ -359,23 +358,16 @@ export class ClientHost {
   }
 
   /**
-   * How far the clock of a replica may be ahead of `readingMs`, ms, as the replies of the last two seconds tell: the
-   * furthest replica counts, with half of the round trip. One that is off by more than 100 ms from a majority that agrees
-   * is left out: it does not stay primary. Undefined: none was heard.
+   * How far the clock of a replica may be ahead of `readingMs`, ms: see furthestAheadMs.
    * @param baseMs `readingMs` less the monotonic clock now: replies from before the clock was set back are corrected
    */
   heardAheadMs(baseMs: number): number | undefined {
-    const { core } = this.sessions;
-    const { offsets } = core.clock;
-    const baseUs = baseMs * 1e3;
-    const agreed = core.majorityOfClocks(this.nowUs(), baseUs);
-    let aheadUs = -Infinity;
-    for (const { slot } of this.members.hosts) {
-      const offsetUs = offsets.offsetByUs(slot, baseUs);
-      if (Number.isNaN(offsetUs) || (agreed !== undefined && Math.abs(offsetUs - agreed[0]) > OFF_US)) continue;
-      aheadUs = Math.max(aheadUs, offsetUs + offsets.roundTripUs(slot) / 2);
-    }
-    return aheadUs > -Infinity ? aheadUs / 1e3 : undefined;
+    return furthestAheadMs(
+      this.sessions.core,
+      this.members.hosts.map(({ slot }) => slot),
+      this.nowUs(),
+      baseMs,
+    );
   }
 
   /** What this clock's source states as its error, twice, ms. Undefined: it states none, or counts from the host's start. */

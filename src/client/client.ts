@@ -12,9 +12,9 @@ import { BucketCounts } from '../protocol/bucket-counts.js';
 import { Outcome } from '../protocol/contract.js';
 import { ReplyStatus } from '../wire/messages.js';
 import { checkInteger, checkKeys, optionNames, show } from '../host/options.js';
+import { registerParts } from './client-parts.js';
 import { aborted, CLIENT_HOST_OPTION_NAMES, ClientHost, type ClientHostOptions } from './client-host.js';
 import { systemMs, type LeaseClock } from './lease-clock.js';
-import type { WatchRequest } from './watch-reader.js';
 import { clientMetrics, DURATION_BOUNDS_US } from './client-metrics.js';
 import { clientStats, type ClientStats } from './client-stats.js';
 
@@ -81,17 +81,10 @@ class SignalCalls {
   };
 }
 
-let hostOf: (client: Client) => ClientHost;
 let whenClosed: (client: Client, run: () => void) => void;
 
-/** Opens a watch of a client's: see StoreWatch. */
-export function watchOn(client: Client, request: WatchRequest): ReturnType<ClientHost['watch']> {
-  return hostOf(client).watch(request);
-}
-
 /** The clocks by which a holder of this client's leases judges them: see lease.ts. */
-export function leaseClockOf(client: Client): LeaseClock {
-  const host = hostOf(client);
+function leaseClockOf(client: Client, host: ClientHost): LeaseClock {
   return {
     monotonicMs: () => host.nowUs() / 1000,
     wallMs: () => host.readingMs(),
@@ -104,13 +97,13 @@ export function leaseClockOf(client: Client): LeaseClock {
       const timer = setTimeout(run, ms).unref();
       return () => clearTimeout(timer);
     },
+    random: () => Math.random(),
     whenClosed: (run) => whenClosed(client, run),
   };
 }
 
 export class Client {
   static {
-    hostOf = (client) => client.host;
     whenClosed = (client, run) => {
       if (client.isClosed || client.failure !== undefined) run();
       else client.closeListeners.push(run);
@@ -164,6 +157,7 @@ export class Client {
     });
     client = new Client(host.lanes, timeoutMs, queueMax);
     client.host = host;
+    registerParts(client, { clock: leaseClockOf(client, host), watch: (request) => host.watch(request) });
     return client;
   }
 

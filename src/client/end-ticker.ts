@@ -6,7 +6,7 @@
  * that something has ended, or does not answer; never twice within 50 ms, unless it left something; and rarely, if it
  * changed nothing. Each client waits for a different time, so that usually one of them sends it for all.
  */
-import type { Client } from './client.js';
+import { TIMER_MS_MAX, type Timers } from './lease-clock.js';
 
 /** What the store says when it has removed what has ended: its time, and when the next key or lease ends; 0: none will. ms. */
 export interface Ticked {
@@ -56,8 +56,6 @@ const FAILED_MS = 250;
 /** After one in vain, then twice as long. */
 const VAIN_MS = 250;
 const VAIN_MAX_MS = 16_000;
-/** Longest time of a timer. */
-const TIMER_MAX_MS = 2 ** 31 - 1;
 
 export class EndTicker {
   /** The first one was heard, or asked, longest ago. */
@@ -121,7 +119,7 @@ export class EndTicker {
 
   private in(ms: number, run: () => void): void {
     this.stop();
-    this.cancel = this.store.after(Math.min(TIMER_MAX_MS, ms), run);
+    this.cancel = this.store.after(Math.min(TIMER_MS_MAX, ms), run);
   }
 
   private get isPrompt(): boolean {
@@ -174,21 +172,22 @@ export class EndTicker {
   }
 }
 
-const tickers = new WeakMap<Client, EndTicker>();
+const tickers = new WeakMap<object, EndTicker>();
 
 /** The ticker of a client, for all of its watches, whichever StoreClient they are of. */
-export function endTickerOf(client: Client, tick: () => Promise<Ticked>): EndTicker {
+export function endTickerOf(
+  client: { agreedTime(): number },
+  timers: Timers,
+  tick: () => Promise<Ticked>,
+): EndTicker {
   let ticker = tickers.get(client);
   if (ticker !== undefined) return ticker;
   ticker = new EndTicker({
     agreedTime: () => client.agreedTime(),
-    monotonicTime: () => performance.now(),
+    monotonicTime: () => timers.monotonicMs(),
     tick,
-    random: Math.random,
-    after: (ms, run) => {
-      const timer = setTimeout(run, ms).unref();
-      return () => clearTimeout(timer);
-    },
+    random: () => timers.random(),
+    after: (ms, run) => timers.after(ms, run),
   });
   tickers.set(client, ticker);
   return ticker;

@@ -1,7 +1,20 @@
-/** What a holder of a lease knows of time: see lease.ts. */
-export interface LeaseClock {
+import { onAbort } from './abort-listeners.js';
+
+/** What a wait needs of time, and of chance: real, or simulated. */
+export interface Timers {
   /** ms; goes on while the process is stopped, but not while the host is suspended. */
   monotonicMs(): number;
+  /** Calls `run` once, about `ms` from now, unless the returned function is called before. At most TIMER_MS_MAX. */
+  after(ms: number, run: () => void): () => void;
+  /** 0 ≤ x < 1, for pauses that are not the same for all. */
+  random(): number;
+}
+
+/** The longest timer, ms. */
+export const TIMER_MS_MAX = 2 ** 31 - 1;
+
+/** What a holder of a lease knows of time: see lease.ts. */
+export interface LeaseClock extends Timers {
   /** This host's clock as it is read, ms. */
   wallMs(): number;
   /** The system's clock, ms: it goes on while the host is suspended, also where `wallMs` does not. */
@@ -20,8 +33,6 @@ export interface LeaseClock {
   suspendedMs(): number;
   /** Stamps the next operations as the replies tell, if these contradict the host's clock. */
   correct(): void;
-  /** Calls `run` once, about `ms` from now, unless the returned function is called before. */
-  after(ms: number, run: () => void): () => void;
   /** Calls `run` when the client is closed, or has failed; at once if it is. After that the clocks cannot be read. */
   whenClosed(run: () => void): void;
 }
@@ -30,6 +41,23 @@ export interface LeaseInstant {
   readonly monotonicMs: number;
   readonly wallMs: number;
   readonly dateMs: number;
+}
+
+/**
+ * Resolves after `ms`; at once when the signal is aborted, or is already.
+ * @param signal the caller looks at it afterwards
+ */
+export function pause(timers: Timers, ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted === true) return resolve();
+    const over = (): void => {
+      cancel();
+      forget();
+      resolve();
+    };
+    const cancel = timers.after(ms, over);
+    const forget = onAbort(signal, over);
+  });
 }
 
 /** The system's clock, ms. Only here: it can be set, and is used beside two others. */

@@ -13,7 +13,7 @@
  * and a host that was suspended can only make it end earlier.
  */
 import { JitPaxosError } from '../errors.js';
-import { readClocks, type LeaseClock, type LeaseInstant } from './lease-clock.js';
+import { pause, readClocks, TIMER_MS_MAX, type LeaseClock, type LeaseInstant } from './lease-clock.js';
 
 export interface LeaseOptions {
   /** How far a renewal moves the end, ms: 1 to 31,622,400,000 (366 days). */
@@ -55,7 +55,6 @@ const AGAIN_PART = 1 / 12;
 const AGAIN_MS_MAX = 1_000;
 const MARGIN_PART = 0.1;
 const MARGIN_MS_MAX = 500;
-const TIMER_MS_MAX = 2 ** 31 - 1;
 /** How long after a suspension what replies tell may be from before it, ms. */
 const SUSPENDED_MS = 2_500;
 /** While a lease is held its clocks are looked at this often, ms: the monotonic one may have stood still. */
@@ -275,7 +274,7 @@ export class LeaseKeeper {
   ): Promise<number | undefined> {
     const untilMs = startedMs + Math.min(FIRST_PART * lease.ttl, FIRST_MS_MAX, timeout);
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(FIRST_PAUSE_MS_MAX, 2 * pauseMs)) {
-      await this.pause(pauseMs, signal);
+      await pause(this.clock, pauseMs, signal);
       if (signal?.aborted === true)
         throw new JitPaxosError('aborted', 'the AbortSignal was aborted: the lease is given up', signal.reason);
       if (this.isClosed) return undefined;
@@ -286,18 +285,6 @@ export class LeaseKeeper {
       if (ends === undefined || this.isClosed) return undefined;
       if (this.extend(lease, ends, sentMs)) return sentMs;
     }
-  }
-
-  private pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve) => {
-      const over = (): void => {
-        cancel();
-        signal?.removeEventListener('abort', over);
-        resolve();
-      };
-      const cancel = this.clock.after(ms, over);
-      signal?.addEventListener('abort', over, { once: true });
-    });
   }
 
   /** False if it was forgotten already. */

@@ -29,7 +29,8 @@ import {
 import { RENEWED_MAX, type StoreOperationName } from '../machine/store/layout.js';
 import { notUnderstood, resultTooLarge, storeFull, toBytes, type Bytes } from './bytes-or-text.js';
 import { encodeTick } from '../machine/store/codec.js';
-import { Client, leaseClockOf, type CallOptions } from './client.js';
+import type { Client, CallOptions } from './client.js';
+import { partsOf, type ClientParts } from './client-parts.js';
 import { LeaseKeeper, type Lease, type LeaseOptions, type LeasePlace, type LeaseStore } from './lease.js';
 import { elect, leader, lock, observe, semaphore, type Leader, type Lock } from './lock.js';
 import { endTickerOf, type Ticked } from './end-ticker.js';
@@ -273,7 +274,11 @@ export class StoreClient {
 
   /** As locks, elections and semaphores see it. */
   private get line(): LineStore {
+    const { client } = this;
     return {
+      get timers() {
+        return requireParts(client, 'a lock').clock;
+      },
       lease: (options) => this.lease(options),
       scan: (options) => this.scan(options),
       transact: (transaction, options) => this.transact(transaction, options),
@@ -284,8 +289,7 @@ export class StoreClient {
 
   private watchOf(prefix: Bytes | readonly Bytes[], options: WatchOptions, isPrompt: boolean): StoreWatch {
     const { client } = this;
-    if (!(client instanceof Client))
-      throw new JitPaxosError('option-invalid', 'a watch needs a Client; make the StoreClient with one');
+    const parts = requireParts(client, 'a watch');
     const prefixes = (typeof prefix === 'string' || prefix instanceof Uint8Array ? [prefix] : prefix).map(toBytes);
     const tick = async (): Promise<Ticked> => {
       const { now, nextEnd } = decoded(
@@ -295,7 +299,8 @@ export class StoreClient {
       return { now, nextEnd: nextEnd ?? 0 };
     };
     const present = async (): Promise<number> => (await this.scan({ limit: 1 })).revision;
-    return new StoreWatch(client, prefixes, options, present, endTickerOf(client, tick), isPrompt);
+    const ticker = endTickerOf(client, parts.clock, tick);
+    return new StoreWatch(parts, prefixes, options, present, ticker, isPrompt);
   }
 
   /** Looks as if it had ended since the last operation: the log's time has to decide. */
@@ -356,24 +361,27 @@ function resultOf(operation: TransactionOperation, bytes: Uint8Array): StoreOper
   return { kind: 'put', revision: result.revision, ends: result.status === 'ok' ? result.ends : undefined };
 }
 
+function requireParts(client: object, what: string): ClientParts {
+  const parts = partsOf(client);
+  if (parts === undefined)
+    throw new JitPaxosError('option-invalid', `${what} needs a Client; make the StoreClient with one`);
+  return parts;
+}
+
 const keepers = new WeakMap<object, LeaseKeeper>();
 
 /** All leases of a client are renewed together, whichever StoreClient granted them. */
 function keeperOf(store: StoreClient, client: object): LeaseKeeper {
   let keeper = keepers.get(client);
   if (keeper !== undefined) return keeper;
-  if (!(client instanceof Client))
-    throw new JitPaxosError(
-      'option-invalid',
-      'a lease that renews itself needs a Client; make the StoreClient with one',
-    );
+  const { clock } = requireParts(client, 'a lease that renews itself');
   const leases: LeaseStore = {
     grant: (options) => store.grant(options),
     renew: (numbers, options) => store.renew(numbers, options),
     revoke: (lease, options) => store.revoke(lease, options),
     present: (places, options) => present(store, places, options),
   };
-  keepers.set(client, (keeper = new LeaseKeeper(leases, leaseClockOf(client))));
+  keepers.set(client, (keeper = new LeaseKeeper(leases, clock)));
   return keeper;
 }
 

@@ -7,7 +7,8 @@
 import { JitPaxosError } from '../errors.js';
 import { checkInteger, checkKeys, optionNames } from '../host/options.js';
 import { PREFIX_BYTES_MAX, PREFIXES_MAX } from '../wire/watches.js';
-import { watchOn, type Client } from './client.js';
+import { onAbort } from './abort-listeners.js';
+import type { ClientParts, OpenWatch } from './client-parts.js';
 import type { EndTicker, EndWatch } from './end-ticker.js';
 import type { StoreChange } from './watch-reader.js';
 
@@ -30,11 +31,12 @@ export class StoreWatch implements AsyncIterableIterator<StoreChange, undefined>
   private buffered: { readonly change: StoreChange; readonly bytes: number }[] = [];
   private taken = 0;
   private waiting: Waiting[] = [];
-  private source: ReturnType<typeof watchOn> | undefined;
+  private source: OpenWatch | undefined;
   private isOver = false;
   private error: JitPaxosError | Error | undefined;
   private readonly ends: EndWatch;
   private readonly signal: AbortSignal | undefined;
+  private readonly forgetSignal: (() => void) | undefined;
 
   /**
    * Throws JitPaxosError `option-invalid`.
@@ -43,7 +45,7 @@ export class StoreWatch implements AsyncIterableIterator<StoreChange, undefined>
    * @param isPrompt asks for the removal without a delay by chance
    */
   constructor(
-    client: Client,
+    client: ClientParts,
     prefixes: readonly Uint8Array[],
     options: WatchOptions,
     present: () => Promise<number>,
@@ -62,10 +64,10 @@ export class StoreWatch implements AsyncIterableIterator<StoreChange, undefined>
     this.ends = { isPrompt, ask: () => this.source?.ask() };
     this.signal = signal;
     if (signal?.aborted === true) this.onAbort();
-    signal?.addEventListener('abort', this.onAbort, { once: true });
+    this.forgetSignal = onAbort(signal, this.onAbort);
     const open = (after: number): void => {
       if (this.isOver) return;
-      this.source = watchOn(client, {
+      this.source = client.watch({
         prefixes,
         values,
         after,
@@ -146,7 +148,7 @@ export class StoreWatch implements AsyncIterableIterator<StoreChange, undefined>
     if (this.isOver) return;
     this.isOver = true;
     this.ticker.leave(this.ends);
-    this.signal?.removeEventListener('abort', this.onAbort);
+    this.forgetSignal?.();
     this.source?.close();
   }
 }

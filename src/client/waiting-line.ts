@@ -10,16 +10,17 @@
  * whether the other one holds; so when that one goes, it knows that it is next, and needs no operation to be sure. With
  * several permits, any key before it may be the one that counts, so each watches them all, and counts.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { JitPaxosError } from '../errors.js';
 import { show } from '../host/options.js';
 import { equalBytes } from '../machine/bytes.js';
 import { KV_KEY_BYTES_MAX } from '../machine/kv-layout.js';
 import type { StoreEntry } from '../machine/store/codec.js';
 import { PREFIX_BYTES_MAX } from '../wire/watches.js';
+import { onAbort } from './abort-listeners.js';
 import { toBytes, type Bytes } from './bytes-or-text.js';
 import type { CallOptions } from './client.js';
 import type { Lease, LeaseOptions } from './lease.js';
+import { pause, TIMER_MS_MAX, type Timers } from './lease-clock.js';
 import type {
   RangeOptions,
   RangeResult,
@@ -45,6 +46,8 @@ export interface LineOptions {
 
 /** What a line needs of StoreClient. */
 export interface LineStore {
+  /** Throws JitPaxosError `option-invalid` if the client has none. */
+  readonly timers: Timers;
   lease(options: LeaseOptions & CallOptions): Promise<Lease>;
   scan(options: RangeOptions & CallOptions): Promise<RangeResult>;
   transact(transaction: StoreTransaction, options?: CallOptions): Promise<TransactionResult>;
@@ -67,16 +70,18 @@ const NUMBER_DIGITS = 16;
 export const NAME_BYTES_MAX = KV_KEY_BYTES_MAX - 2 - NUMBER_DIGITS;
 const PAGE = 1000;
 const FIRST_PAGE = 64;
-/** After this time the line is read again, whatever a watch told, ms. */
+/** After this time it is read whether those that are watched are still there, whatever a watch told, ms. */
 const LOOK_MS = 10_000;
-/** How often the line is read where nobody serves a watch, ms, and half as much again by chance. */
+/** How often the line is read where nobody serves a watch, ms. */
 const POLL_MS = 500;
+/** Pauses of many that wait are longer by up to this share of them, by chance. */
+const SPREAD = 0.5;
 /** After a call that failed, ms. */
 const AGAIN_MS = 100;
+/** Why what a wait has asked for is not needed any more: a constant, because an error would cost its stack. */
+const OVER = 'the wait is over';
 /** How long a call that rejects waits for its place to be gone, ms. */
 const LEAVE_MS = 250;
-/** The longest timer, ms. */
-const WAIT_MS_MAX = 2 ** 31 - 1;
 
 /** Begins the keys of a line. Throws JitPaxosError `option-invalid`, `text-ill-formed`. */
 export function prefixOf(kind: LineKind, name: Bytes): Uint8Array {
@@ -135,7 +140,8 @@ export async function takePlace(
   const prefix = prefixOf(line.kind, line.name);
   if (!(typeof wait === 'number' && wait >= 0))
     throw new JitPaxosError('option-invalid', `wait is ${show(wait)}; it has to be milliseconds from 0, or Infinity`);
-  const untilMs = performance.now() + wait;
+  const { timers } = store;
+  const untilMs = timers.monotonicMs() + wait;
   if (wait === 0) {
     // Without a place, nobody who comes meanwhile is behind this one.
     if (signal?.aborted === true) throw waitAborted(line.kind, signal);
@@ -150,7 +156,7 @@ export async function takePlace(
       if (place !== undefined) return place;
     } catch (error) {
       // Where the cluster answers, the place is gone when this rejects. Where it does not, nobody waits for that.
-      await Promise.race([lease.release(), sleep(LEAVE_MS)]);
+      await Promise.race([lease.release(), pause(timers, LEAVE_MS)]);
       throw error;
     }
     // Lost meanwhile: another place, at the end. The old one must not stay in the line.
@@ -166,27 +172,28 @@ async function grant(
   untilMs: number,
 ): Promise<Lease> {
   if (signal?.aborted === true) throw waitAborted(kind, signal);
+  const { timers } = store;
   const over = new AbortController();
-  const end = (): void => over.abort();
-  const leftMs = untilMs - performance.now();
+  const end = (): void => over.abort(OVER);
+  const leftMs = untilMs - timers.monotonicMs();
   if (wait !== 0 && leftMs <= 0) throw timeIsOver(kind);
-  const timer = wait !== 0 && leftMs < WAIT_MS_MAX ? setTimeout(end, leftMs) : undefined;
-  signal?.addEventListener('abort', end, { once: true });
+  const cancel = wait !== 0 && leftMs < TIMER_MS_MAX ? timers.after(leftMs, end) : undefined;
+  const forget = onAbort(signal, end);
   const options = { ttl, ...(margin === undefined ? {} : { margin }), signal: over.signal };
   try {
-    return await (wait === 0 ? store.lease(options) : again(() => store.lease(options), over.signal));
+    return await (wait === 0 ? store.lease(options) : again(timers, () => store.lease(options), over.signal));
   } catch (error) {
     // A lease that was granted all the same ends by itself.
     if (isAborted(signal)) throw waitAborted(kind, signal);
     throw over.signal.aborted ? timeIsOver(kind) : error;
   } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener('abort', end);
+    cancel?.();
+    forget();
   }
 }
 
 /** Calls again after an error that says nothing about the line. */
-async function again<T>(call: () => Promise<T>, over: AbortSignal): Promise<T> {
+async function again<T>(timers: Timers, call: () => Promise<T>, over: AbortSignal): Promise<T> {
   for (;;) {
     try {
       return await call();
@@ -197,7 +204,7 @@ async function again<T>(call: () => Promise<T>, over: AbortSignal): Promise<T> {
         error.code !== 'kv-store-full' &&
         error.code !== 'lease-lost';
       if (over.aborted || !mayRepeat) throw error;
-      await sleep(AGAIN_MS, undefined, { signal: over });
+      await pause(timers, AGAIN_MS, over);
     }
   }
 }
@@ -215,6 +222,7 @@ function timeIsOver(kind: LineKind): JitPaxosError {
 
 class Waiter {
   private readonly key: Uint8Array;
+  private readonly timers: Timers;
   /** Aborted when the wait is over, for whichever reason. */
   private readonly over = new AbortController();
 
@@ -225,6 +233,7 @@ class Waiter {
     private readonly lease: Lease,
     private readonly check: ((entries: readonly StoreEntry[]) => void) | undefined,
   ) {
+    this.timers = store.timers;
     this.key = new Uint8Array(prefix.length + NUMBER_DIGITS);
     this.key.set(prefix);
     this.key.set(toBytes(lease.number.toString(16).padStart(NUMBER_DIGITS, '0')), prefix.length);
@@ -232,18 +241,18 @@ class Waiter {
 
   /** Undefined: the lease was lost. */
   async wait(untilMs: number, signal: AbortSignal | undefined): Promise<Place | undefined> {
-    const { lease, over } = this;
-    const end = (): void => over.abort();
-    const leftMs = untilMs - performance.now();
-    // A timer may fire before `performance.now` has come that far.
+    const { lease, over, timers } = this;
+    const end = (): void => over.abort(OVER);
+    const leftMs = untilMs - timers.monotonicMs();
+    // A timer may fire before the clock has come that far.
     let isTooLate = false;
     const endWait = (): void => {
       isTooLate = true;
       end();
     };
     // Not at all: what is found at once decides, however long that takes.
-    const timer = leftMs > 0 && leftMs < WAIT_MS_MAX ? setTimeout(endWait, leftMs) : undefined;
-    signal?.addEventListener('abort', end, { once: true });
+    const cancel = leftMs > 0 && leftMs < TIMER_MS_MAX ? timers.after(leftMs, endWait) : undefined;
+    const forget = onAbort(signal, end);
     lease.signal.addEventListener('abort', end, { once: true });
     try {
       if (signal?.aborted === true) end();
@@ -252,28 +261,30 @@ class Waiter {
     } catch (error) {
       if (!over.signal.aborted) throw error;
     } finally {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', end);
+      cancel?.();
+      forget();
       lease.signal.removeEventListener('abort', end);
-      over.abort();
+      over.abort(OVER);
     }
     if (signal?.aborted === true) throw waitAborted(this.line.kind, signal);
-    if (isTooLate || performance.now() >= untilMs) throw timeIsOver(this.line.kind);
+    if (isTooLate || timers.monotonicMs() >= untilMs) throw timeIsOver(this.line.kind);
     return undefined;
   }
 
   /** The token once it is among the first; undefined: it is not, and nobody waits. */
   private async goThrough(untilMs: number): Promise<number | undefined> {
-    const entered = await again(() => this.enter(), this.over.signal);
+    const { timers } = this;
+    const entered = await again(timers, () => this.enter(), this.over.signal);
     const { token } = entered;
     let { revision, entries } = entered;
     for (;;) {
       this.check?.(entries);
       const before = entries.filter((entry) => entry.revision < token);
       if (before.length < this.line.permits) return token;
-      if (performance.now() >= untilMs) return undefined;
-      if (await this.turn(before, revision)) return token;
+      if (timers.monotonicMs() >= untilMs) return undefined;
+      if ((await this.turns(before, revision)) === 'first') return token;
       ({ revision, entries } = await again(
+        timers,
         () => readLine(this.store, this.prefix, { signal: this.over.signal }),
         this.over.signal,
       ));
@@ -303,12 +314,36 @@ class Waiter {
     };
   }
 
+  /** As `turn`, but of those that are watched only they are read again, as long as all of them are there. */
+  private async turns(before: readonly StoreEntry[], revision: number): Promise<'first' | 'changed'> {
+    for (let from = revision; ; ) {
+      const turned = await this.turn(before, from);
+      if (turned !== 'quiet') return turned;
+      if (this.line.permits > 1) return 'changed';
+      const still = await again(this.timers, () => this.stillThere(lastOf(before)), this.over.signal);
+      if (still === undefined) return 'changed';
+      from = still;
+    }
+  }
+
+  /** The revision of the store before which all of them were read; undefined: one is not there. */
+  private async stillThere(watched: readonly StoreEntry[]): Promise<number | undefined> {
+    let revision = Infinity;
+    for (const { key, revision: own } of watched) {
+      const found = await this.store.scan({ prefix: key, limit: 1, signal: this.over.signal });
+      if (found.entries[0]?.revision !== own) return undefined;
+      revision = Math.min(revision, found.revision);
+    }
+    return revision;
+  }
+
   /**
    * Waits for something to change in the line.
    * @param before those before this one, in their order; not fewer than `permits`
-   * @returns true: it is among the first now; false: the line has to be read
+   * @returns `first`: it is among the first now; `changed`: the line has to be read; `quiet`: nothing was told for long
    */
-  private async turn(before: readonly StoreEntry[], revision: number): Promise<boolean> {
+  private async turn(before: readonly StoreEntry[], revision: number): Promise<'first' | 'changed' | 'quiet'> {
+    const { timers } = this;
     const { permits } = this.line;
     const watched = permits === 1 ? lastOf(before) : before;
     const options = { from: revision, signal: this.over.signal };
@@ -319,25 +354,28 @@ class Waiter {
             options,
           )
         : this.store.watch(this.prefix, options);
-    const look = setTimeout(() => void watch.return?.(), LOOK_MS);
+    let isQuiet = false;
+    const cancel = timers.after(spread(timers, LOOK_MS), () => {
+      isQuiet = true;
+      void watch.return?.();
+    });
     let left = before.length;
     try {
       for await (const { kind, key } of watch) {
         if (kind === 'put' || !watched.some((entry) => equalKeys(entry.key, key))) continue;
         left--;
-        if (left < permits) return true;
+        if (left < permits) return 'first';
         // Those before the watched ones may have gone as well.
-        if (watched.length < before.length) return false;
+        if (watched.length < before.length) return 'changed';
       }
     } catch (error) {
       const code = error instanceof JitPaxosError ? error.code : undefined;
       if (this.over.signal.aborted || (code !== 'watch-refused' && code !== 'watch-compacted')) throw error;
-      if (code === 'watch-refused')
-        await sleep(POLL_MS * (1 + Math.random() / 2), undefined, { signal: this.over.signal });
+      if (code === 'watch-refused') await pause(timers, spread(timers, POLL_MS), this.over.signal);
     } finally {
-      clearTimeout(look);
+      cancel();
     }
-    return false;
+    return isQuiet ? 'quiet' : 'changed';
   }
 }
 
@@ -345,6 +383,10 @@ class Waiter {
 function lastOf(before: readonly StoreEntry[]): readonly StoreEntry[] {
   const two = before.slice(-2);
   return two.length * two[0]!.key.length > PREFIX_BYTES_MAX ? two.slice(-1) : two;
+}
+
+function spread(timers: Timers, ms: number): number {
+  return ms * (1 + SPREAD * timers.random());
 }
 
 function waitAborted(kind: LineKind, signal: AbortSignal): JitPaxosError {

@@ -272,10 +272,11 @@ t.test('nobody watches any more: nothing is due', async (t) => {
 t.test('all watches of a client have one ticker', (t) => {
   const client = {} as Client;
   const tick = (): Promise<Ticked> => Promise.reject(new Error('not called'));
+  const timers = { monotonicMs: () => 0, after: () => () => undefined, random: () => 0 };
   t.equal(
-    endTickerOf(client, tick),
-    endTickerOf(client, () => tick()),
+    endTickerOf(client, timers, tick),
+    endTickerOf(client, timers, () => tick()),
   );
-  t.not(endTickerOf({} as Client, tick), endTickerOf(client, tick));
+  t.not(endTickerOf({} as Client, timers, tick), endTickerOf(client, timers, tick));
   t.end();
 });

@@ -71,6 +71,10 @@ class World implements LeaseClock {
     return () => void (this.timers = this.timers.filter((other) => other !== timer));
   }
 
+  random(): number {
+    return 0;
+  }
+
   whenClosed(run: () => void): void {
     this.close = run;
   }

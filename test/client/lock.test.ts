@@ -149,6 +149,14 @@ t.test('a timer that fires before its time: the wait is over, and no place stays
   let released = 0;
   const held = { key: new Uint8Array(1), value: new Uint8Array(0), revision: 1, ends: undefined, lease: 1 };
   const store = {
+    timers: {
+      monotonicMs: () => 7,
+      after: (ms: number, run: () => void) => {
+        const timer = setTimeout(run, ms);
+        return () => clearTimeout(timer);
+      },
+      random: () => 0,
+    },
     lease: async () => {
       leases++;
       return {
@@ -173,20 +181,109 @@ t.test('a timer that fires before its time: the wait is over, and no place stays
       return: async () => ({ done: true }),
     }),
   };
-  const stopped = performance.now();
-  const { now } = performance;
-  performance.now = () => stopped;
-  try {
-    const place = takePlace(
-      store as unknown as LineStore,
-      { kind: 'lock', name: 'l', permits: 1, value: new Uint8Array(0) },
-      { ttl: TTL, wait: 5 },
-    );
-    await t.rejects(place, { code: 'lock-held' });
-  } finally {
-    performance.now = now;
-  }
+  const place = takePlace(
+    store as unknown as LineStore,
+    { kind: 'lock', name: 'l', permits: 1, value: new Uint8Array(0) },
+    { ttl: TTL, wait: 5 },
+  );
+  await t.rejects(place, { code: 'lock-held' });
   t.same([leases, released], [1, 1]);
+});
+
+t.test('quiet for long: only those that are watched are read again', async (t) => {
+  const entry = (revision: number) => ({ key: new Uint8Array(8).fill(revision), value: new Uint8Array(0), revision });
+  const entries = [1, 2, 3, 4].map(entry);
+  const scanned: (Uint8Array | undefined)[] = [];
+  const timers: { ms: number; run: () => void }[] = [];
+  const froms: (number | undefined)[] = [];
+  const controller = new AbortController();
+  const store = {
+    timers: {
+      monotonicMs: () => 0,
+      after: (ms: number, run: () => void) => {
+        timers.push({ ms, run });
+        return () => undefined;
+      },
+      random: () => 0.5,
+    },
+    lease: async () => ({
+      number: 7,
+      signal: new AbortController().signal,
+      isHeld: () => true,
+      release: async () => undefined,
+    }),
+    transact: async () => ({
+      ok: true,
+      revision: 5,
+      results: [
+        { kind: 'put', revision: 5 },
+        { kind: 'range', revision: 5, entries, next: undefined },
+      ],
+    }),
+    scan: async ({ prefix, limit }: { readonly prefix: Uint8Array; readonly limit: number }) => {
+      scanned.push(limit === 1 ? prefix : undefined);
+      return {
+        revision: 9 + scanned.length,
+        entries: entries.filter(({ key }) => key[0] === prefix[0]),
+        next: undefined,
+      };
+    },
+    watchEnd: (_keys: unknown, { from, signal }: { readonly from: number; readonly signal: AbortSignal }) => {
+      froms.push(from);
+      let end = (): void => undefined;
+      return {
+        [Symbol.asyncIterator]() {
+          return this;
+        },
+        next: () =>
+          new Promise((resolve, reject) => {
+            end = () => resolve({ done: true, value: undefined });
+            signal.addEventListener('abort', () => reject(new Error('aborted')));
+          }),
+        return: async () => end(),
+      };
+    },
+  };
+  const waiting = takePlace(
+    store as unknown as LineStore,
+    { kind: 'lock', name: 'l', permits: 1, value: new Uint8Array(0) },
+    { ttl: TTL, signal: controller.signal },
+  ).catch((error: unknown) => error);
+  for (let i = 0; i < 2; i++) {
+    await sleep(5);
+    t.equal(timers.at(-1)!.ms, 12_500, 'later by chance');
+    timers.at(-1)!.run();
+  }
+  await sleep(5);
+  t.same(scanned, [entries[2]!.key, entries[3]!.key, entries[2]!.key, entries[3]!.key]);
+  t.same(froms, [5, 10, 12], 'from the earlier of the two reads');
+  controller.abort();
+  t.match(await waiting, { code: 'aborted' });
+});
+
+t.test('many waits with one AbortSignal: no warning, and one abort ends all', async (t) => {
+  const { stores } = await started(t);
+  const warnings: string[] = [];
+  const warned = ({ message }: Error): void => void warnings.push(message);
+  process.on('warning', warned);
+  const first = await stores[0]!.lock('l', { ttl: TTL });
+  const controller = new AbortController();
+  const waiting = Array.from({ length: 30 }, () =>
+    stores[1]!.lock('l', { ttl: TTL, signal: controller.signal }).catch((error: unknown) => error),
+  );
+  while ((await stores[0]!.scan({ prefix: 'l' })).entries.length < 31) await sleep(5);
+  const watches = Array.from({ length: 15 }, (_, i) =>
+    stores[0]!
+      .watch(`w${i}`, { signal: controller.signal })
+      .next()
+      .catch((error: unknown) => error),
+  );
+  await sleep(10);
+  controller.abort();
+  for (const outcome of await Promise.all([...waiting, ...watches])) t.match(outcome, { code: 'aborted' });
+  await first.release();
+  process.off('warning', warned);
+  t.same(warnings, []);
 });
 
 t.test('names so long that a watch has room for one of them only', async (t) => {

@@ -1,0 +1,31 @@
+/**
+ * What a StoreClient uses of a client beside its calls: watches, clocks and timers. Client registers its own; tests give
+ * those of a simulated client, so that the shipped leases, locks and watches run in virtual time.
+ */
+import type { LeaseClock } from './lease-clock.js';
+import type { WatchRequest } from './watch-reader.js';
+
+export interface OpenWatch {
+  /** The reader has taken changes that count for this many bytes. */
+  taken(bytes: number): void;
+  /** Has the replica say how far the store is. */
+  ask(): void;
+  close(): void;
+}
+
+export interface ClientParts {
+  readonly clock: LeaseClock;
+  /** Throws JitPaxosError `client-closed`. */
+  watch(request: WatchRequest): OpenWatch;
+}
+
+const parts = new WeakMap<object, ClientParts>();
+
+export function registerParts(client: object, own: ClientParts): void {
+  parts.set(client, own);
+}
+
+/** Undefined: this client has none. */
+export function partsOf(client: object): ClientParts | undefined {
+  return parts.get(client);
+}
