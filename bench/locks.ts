@@ -1,11 +1,11 @@
 /**
  * Locks and leases between real processes, over three replicas on loopback:
  *
- *   npm run bench:locks -- [--only handover,killed,torment,failover,renewals] [--count 2000] [--kills 100] [--json]
+ *   npm run bench:locks -- [--only handover,killed,torment,failover,renewals,simulated] [--count 2000] [--kills 100] [--json]
  *
  * Everything is judged by the monotonic clock of the host, which all processes share. `torment` stops holders for up to
  * twice their lease, kills them, and kills primaries, while they take turns. It does not step clocks: the processes share
- * that of the host.
+ * that of the host. `simulated` does, in virtual time (locks/simulated/).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from '../src/client/client.js';
@@ -22,6 +22,7 @@ import { checkMissed, goalsTable, judged, type RowResult } from './goals/row.js'
 import { nowNs, type HolderReport, type HolderSetup } from './locks/holder.js';
 import { Holder } from './locks/processes.js';
 import { Records } from './locks/records.js';
+import { simulateLocks } from './locks/simulated/simulate.js';
 import { namesOf, program } from './program.js';
 
 const REPLICAS = 3;
@@ -35,19 +36,26 @@ const RETURNS_MS = 500;
 const STUCK_MS = 60_000;
 const LEASES_TOGETHER = 1000;
 const RENEW_EVERY_MS = 10_000;
+const PROGRESS_MS = 10_000;
+/** Share of the simulated hand-overs at which something goes wrong, where clocks are beyond their bound. */
+const BROKEN_FAULTS = 0.3;
 
 interface Effort {
   readonly count: number;
   readonly kills: number;
   readonly failovers: number;
   readonly leases: number;
+  readonly simulated: number;
+  readonly seed: number;
   readonly random: () => number;
   readonly note: (text: string) => void;
 }
 
 interface Row {
   readonly name: string;
-  readonly measure: (cluster: LocalCluster, effort: Effort) => Promise<RowResult>;
+  /** Over a cluster of its own. */
+  readonly measure?: (cluster: LocalCluster, effort: Effort) => Promise<RowResult>;
+  readonly simulate?: (effort: Effort) => Promise<RowResult>;
 }
 
 const ROWS: readonly Row[] = [
@@ -56,6 +64,7 @@ const ROWS: readonly Row[] = [
   { name: 'torment', measure: torment },
   { name: 'failover', measure: failover },
   { name: 'renewals', measure: renewals },
+  { name: 'simulated', simulate: simulated },
 ];
 
 await program(
@@ -75,18 +84,31 @@ await program(
       kills: { kind: 'count', default: '100', min: 1, max: 10_000, help: 'holders killed' },
       failovers: { kind: 'count', default: '200', min: 1, max: 10_000, help: 'primaries killed while a lease is held' },
       leases: { kind: 'count', default: '100000', min: 1, max: 1e6, help: 'leases renewed every 10 s' },
+      simulated: { kind: 'count', default: '5000', min: 30, max: 1e7, help: 'hand-overs in the simulated cluster' },
       seed: { kind: 'count', default: '1', max: 0x7fffffff, help: 'seed of what is killed and stopped, and when' },
       strict: { kind: 'switch', help: 'exit with 4 when a goal is missed' },
     },
     examples: ['npm run bench:locks', 'npm run bench:locks -- --only handover --count 500'],
   },
-  async ({ only, count, kills, failovers, leases, seed, strict }, output) => {
+  async ({ only, count, kills, failovers, leases, simulated: simulatedCount, seed, strict }, output) => {
     const startedMs = performance.now();
     const chosen = only === undefined ? ROWS : namesOf('--only', only, ROWS);
     const random = seededRandom(seed);
     const rows: RowResult[] = [];
-    for (const { name, measure } of chosen) {
+    const effort: Effort = {
+      count,
+      kills,
+      failovers,
+      leases,
+      simulated: simulatedCount,
+      seed,
+      random,
+      note: (text) => output.note(text),
+    };
+    for (const { name, measure, simulate } of chosen) {
       output.note(`${name} (--seed ${seed})`);
+      if (simulate !== undefined) rows.push(await simulate(effort));
+      if (measure === undefined) continue;
       await using cluster = await LocalCluster.start({
         replicas: REPLICAS,
         machine: 'kv',
@@ -94,7 +116,7 @@ await program(
         durability: 'memory',
         features: ['store'],
       });
-      rows.push(await measure(cluster, { count, kills, failovers, leases, random, note: (text) => output.note(text) }));
+      rows.push(await measure(cluster, effort));
     }
     const result = {
       schema: 'jitpaxos.bench-locks/1',
@@ -346,4 +368,49 @@ async function renewals(cluster: LocalCluster, { leases }: Effort): Promise<RowR
     figures: [{ value: busy - idle, atMost: 0.05 }],
     values: { idle, busy, leases },
   });
+}
+
+/** Hand-overs in virtual time, and a tenth as many with clocks beyond their bound. */
+async function simulated({ simulated: handOvers, seed, note }: Effort): Promise<RowResult> {
+  // An error's stack costs more than what it tells here: thousands of waits end with one.
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  try {
+    const beganMs = performance.now();
+    let saidMs = beganMs;
+    const progress = (observed: { readonly handOvers: number; readonly overlaps: number }): void => {
+      if (performance.now() - saidMs < PROGRESS_MS) return;
+      saidMs = performance.now();
+      const rate = (1000 * observed.handOvers) / (saidMs - beganMs);
+      note(`${observed.handOvers} hand-overs, ${observed.overlaps} overlaps; ${rate.toFixed(0)} a second`);
+    };
+    const kept = await simulateLocks({ handOvers, seed, progress });
+    const perSecond = (1000 * handOvers) / (performance.now() - beganMs);
+    const broken = await simulateLocks({
+      handOvers: Math.ceil(handOvers / 10),
+      seed,
+      boundBroken: true,
+      faults: BROKEN_FAULTS,
+    });
+    return judged({
+      name: 'simulated',
+      what: `overlapping holds in ${kept.handOvers} simulated hand-overs with ${kept.stops} stops, ${kept.kills} kills, ${kept.failovers} fail-overs, ${kept.clockSteps} clock steps and ${kept.datagramsLost} lost datagrams; stale writes that were executed; the same with clocks beyond their bound`,
+      goal: '0; 0; any; 0',
+      measured: `${kept.overlaps}; ${kept.staleExecuted} (${kept.staleFenced} fenced); ${broken.overlaps}; ${broken.staleExecuted} (${broken.staleFenced} fenced); ${perSecond.toFixed(0)} hand-overs a second`,
+      figures: [
+        { value: kept.overlaps, atMost: 0 },
+        { value: kept.staleExecuted, atMost: 0 },
+        { value: broken.staleExecuted, atMost: 0 },
+      ],
+      values: {
+        ...kept,
+        perSecond,
+        brokenOverlaps: broken.overlaps,
+        brokenStaleFenced: broken.staleFenced,
+        brokenStaleExecuted: broken.staleExecuted,
+      },
+    });
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+  }
 }

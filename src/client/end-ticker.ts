@@ -175,11 +175,7 @@ export class EndTicker {
 const tickers = new WeakMap<object, EndTicker>();
 
 /** The ticker of a client, for all of its watches, whichever StoreClient they are of. */
-export function endTickerOf(
-  client: { agreedTime(): number },
-  timers: Timers,
-  tick: () => Promise<Ticked>,
-): EndTicker {
+export function endTickerOf(client: { agreedTime(): number }, timers: Timers, tick: () => Promise<Ticked>): EndTicker {
   let ticker = tickers.get(client);
   if (ticker !== undefined) return ticker;
   ticker = new EndTicker({

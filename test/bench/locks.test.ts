@@ -2,13 +2,78 @@
 import t from 'tap';
 import { fileURLToPath } from 'node:url';
 import { Records } from '../../bench/locks/records.js';
+import { Observer } from '../../bench/locks/simulated/observer.js';
+import { simulateLocks } from '../../bench/locks/simulated/simulate.js';
 import { runNode } from '../cluster/processes.js';
 
 const PROGRAM = fileURLToPath(new URL('../../bench/locks.js', import.meta.url));
 
+const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+
+t.test('simulated: nobody relies on a lock that another one holds, as long as clocks keep their bound', async (t) => {
+  t.comment(`seed ${SEED}`);
+  const seen = await simulateLocks({ handOvers: 200, seed: SEED, faults: 0.2 });
+  t.comment(JSON.stringify(seen));
+  t.match(seen, { overlaps: 0, staleExecuted: 0 }, `seed ${SEED}`);
+  t.ok(seen.stops > 0 && seen.failovers > 0 && seen.clockSteps > 0 && seen.datagramsLost > 0);
+  t.same(
+    await simulateLocks({ handOvers: 30, seed: SEED, faults: 0.2 }),
+    await simulateLocks({ handOvers: 30, seed: SEED, faults: 0.2 }),
+    'the same seed gives the same run',
+  );
+});
+
+t.test('simulated: clocks beyond their bound: holds overlap, and every stale write is fenced', async (t) => {
+  let [overlaps, staleFenced, staleExecuted] = [0, 0, 0];
+  for (let seed = SEED; overlaps === 0 || staleFenced === 0; seed++) {
+    t.comment(`seed ${seed}`);
+    const seen = await simulateLocks({ handOvers: 100, seed, faults: 0.3, boundBroken: true });
+    overlaps += seen.overlaps;
+    staleFenced += seen.staleFenced;
+    staleExecuted += seen.staleExecuted;
+  }
+  t.equal(staleExecuted, 0, `${overlaps} overlaps, ${staleFenced} stale writes fenced`);
+});
+
+t.test('the observer of the simulation finds an overlap, and a stale write', (t) => {
+  const observer = new Observer();
+  observer.taken(10);
+  observer.holds(10);
+  observer.executed(10, 11, observer.isStale(10));
+  observer.taken(20);
+  observer.refused(observer.isStale(10));
+  t.match(observer.observed, { handOvers: 2, overlaps: 0, staleFenced: 1, staleExecuted: 0 });
+  observer.holds(10);
+  t.equal(observer.observed.overlaps, 1);
+  observer.executed(10, 21, observer.isStale(10));
+  t.equal(observer.observed.staleExecuted, 1);
+  observer.executed(20, 22, false);
+  observer.executed(15, 23, false);
+  t.equal(observer.observed.staleExecuted, 2, 'behind a write of a larger token');
+  t.end();
+});
+
 t.test('every row is measured', async (t) => {
-  const flags = ['--count', '30', '--kills', '1', '--failovers', '1', '--leases', '1000', '--json', '--quiet'];
-  const { code, stdout, stderr } = await runNode([PROGRAM, ...flags, '--only', 'handover,killed,torment,failover']);
+  const flags = [
+    '--count',
+    '30',
+    '--simulated',
+    '30',
+    '--kills',
+    '1',
+    '--failovers',
+    '1',
+    '--leases',
+    '1000',
+    '--json',
+    '--quiet',
+  ];
+  const { code, stdout, stderr } = await runNode([
+    PROGRAM,
+    ...flags,
+    '--only',
+    'handover,killed,torment,failover,simulated',
+  ]);
   t.equal(code, 0, stderr);
   const { schema, rows } = JSON.parse(stdout) as {
     schema: string;
@@ -17,7 +82,7 @@ t.test('every row is measured', async (t) => {
   t.equal(schema, 'jitpaxos.bench-locks/1');
   t.same(
     rows.map(({ name }) => name),
-    ['handover', 'killed', 'torment', 'failover'],
+    ['handover', 'killed', 'torment', 'failover', 'simulated'],
   );
   const torment = rows[2]!;
   t.ok(torment.values.handOvers! >= 30);

@@ -1,0 +1,404 @@
+/**
+ * Hand-overs of a lock in a simulated cluster, in virtual time: the shipped replicas, sessions, watches, leases and locks,
+ * on a network that loses datagrams, with clocks that are stepped, processes that are stopped and killed, and fail-overs.
+ *
+ * The rule that is checked: observer.ts. It holds as long as the clocks of replicas differ by less than the margin of the
+ * leases. With `boundBroken` they are stepped further: then holds overlap, and the fence has to refuse every stale write.
+ *
+ * The same seed gives the same run: nothing here reads a clock, or uses any source of chance but the seed.
+ */
+import type { Lock } from '../../../src/client/lock.js';
+import { pause, type Timers } from '../../../src/client/lease-clock.js';
+import { partsOf } from '../../../src/client/client-parts.js';
+import { StoreClient } from '../../../src/client/store-client.js';
+import { JitPaxosError } from '../../../src/errors.js';
+import { SimulatedClock } from '../../../src/sim/clock.js';
+import { EventQueue, type EventHandler } from '../../../src/sim/event-queue.js';
+import { SimulationHasher } from '../../../src/sim/hash.js';
+import { Network, type Datagram, type NetworkConditions } from '../../../src/sim/network.js';
+import { Random } from '../../../src/sim/random.js';
+import type { ReplicaHost } from '../../../src/sim/replica-host.js';
+import { WireEnd } from '../../../src/sim/wire-end.js';
+import { HOST_PLACES } from '../../../src/wire/host-ids.js';
+import { SimulatedClient, type ClientAround } from './client.js';
+import { Observer, type Observed } from './observer.js';
+import { REPLICAS, replicaHost } from './replicas.js';
+
+const CLIENTS = 4;
+/** One more client stamps its requests ahead by this, less than is refused (`maxAheadNs`). */
+const AHEAD_NS = 90e6;
+const AHEAD_EVERY_US = 5_000;
+const TTL_MS = 400;
+const MARGIN_MS = 40;
+/** Clocks of replicas are off by up to this, less than half of the margin; and by this, if the bound is broken. */
+const OFF_NS = 19e6;
+const BROKEN_NS = 95e6;
+/** Clocks of clients may be off by anything; they are stepped by up to this. */
+const CLIENT_OFF_NS = 3e9;
+const CLIENT_STEP_NS = 300e6;
+const HOLD_US = 400;
+/** One that is struck while it holds, holds for up to this long, and asks this often. */
+const LONG_MS = 2 * TTL_MS;
+const LONG_STEP_MS = 4;
+/** Mean time between two faults, µs, while nothing else happens. */
+const FAULT_US = 300_000;
+const FAULTS = 0.05;
+/** Share of the faults of processes that strike one that holds. */
+const AT_HOLDER = 0.8;
+const CONDITIONS: NetworkConditions = {
+  delay: 'log-normal',
+  delayUs: 40,
+  spread: 0.5,
+  loss: 0.002,
+  duplicate: 0.002,
+  corrupt: 0,
+  reorder: 0.005,
+  reorderUs: 2_000,
+};
+const LOSS = 0.3;
+/** Nobody got the lock for this long: something hangs, µs. */
+const STUCK_US = 60e6;
+/** A writer that lost the lock writes all the same in this share of the cases. */
+const CARELESS = 0.5;
+
+export interface SimulateOptions {
+  readonly handOvers: number;
+  readonly seed: number;
+  readonly boundBroken?: boolean;
+  /** Share of the hand-overs at which something goes wrong. Default 0.05. */
+  readonly faults?: number;
+  /** Called after each thousand. */
+  readonly progress?: (observed: Observed) => void;
+}
+
+export interface Simulated extends Observed {
+  /** Virtual time, s. */
+  readonly seconds: number;
+  readonly stops: number;
+  readonly kills: number;
+  readonly failovers: number;
+  readonly clockSteps: number;
+  readonly datagramsLost: number;
+}
+
+/** Throws Error if the hand-overs stop for a minute of virtual time. */
+export async function simulateLocks(options: SimulateOptions): Promise<Simulated> {
+  const run = new Run(options);
+  return run.run();
+}
+
+const FAULT = 0;
+const CALL = 1;
+
+class Run implements EventHandler {
+  private readonly queue = new EventQueue();
+  private readonly random: Random;
+  private readonly faults: Random;
+  private readonly network: Network;
+  private readonly hasher = new SimulationHasher();
+  private readonly observer = new Observer();
+  private readonly replicas: ReplicaHost[] = [];
+  /** By endpoint less HOST_PLACES. */
+  private readonly clients: SimulatedClient[] = [];
+  private readonly clocks: SimulatedClock[] = [];
+  private readonly aheadClient: SimulatedClient;
+  private readonly ahead: StoreClient;
+  /** What each client has now. */
+  private readonly held = new Map<SimulatedClient, Lock>();
+  private readonly counts = { stops: 0, kills: 0, failovers: 0, clockSteps: 0 };
+  /** What happens to the next that gets the lock. */
+  private ambush: ((client: SimulatedClient) => void) | undefined;
+  private isTouched = false;
+  private failure: unknown;
+
+  constructor(private readonly options: SimulateOptions) {
+    this.random = new Random(options.seed);
+    this.faults = this.random.fork('faults');
+    const endpoints = HOST_PLACES + CLIENTS + 1;
+    this.network = new Network(this.queue, this.random.fork('network'), endpoints, CONDITIONS, (datagram) =>
+      this.deliver(datagram),
+    );
+    for (let id = 0; id < REPLICAS; id++) {
+      this.clocks[id] = this.newClock(OFF_NS);
+      const around = { ...this.around(id), random: this.random.fork(`replica ${id}`), hasher: this.hasher };
+      const host = replicaHost(id, around);
+      this.replicas.push(host);
+      host.start();
+    }
+    for (let i = 0; i < CLIENTS; i++) {
+      this.clocks[HOST_PLACES + i] = this.newClock(i === 0 ? 0 : CLIENT_OFF_NS);
+      this.startClient(i);
+    }
+    this.clocks[HOST_PLACES + CLIENTS] = this.newClock(0);
+    this.aheadClient = new SimulatedClient(HOST_PLACES + CLIENTS, this.clientAround(CLIENTS), AHEAD_NS);
+    this.ahead = new StoreClient(this.aheadClient);
+    this.planFault();
+  }
+
+  async run(): Promise<Simulated> {
+    const { queue, observer, options } = this;
+    const { observed } = observer;
+    let [told, lastUs] = [0, 0];
+    while (observed.handOvers < options.handOvers) {
+      queue.step(Infinity);
+      if (this.isTouched) await this.settle();
+      if (this.failure !== undefined) throw this.failure;
+      if (observed.handOvers > told) {
+        if (Math.floor(observed.handOvers / 1000) > Math.floor(told / 1000)) options.progress?.(observed);
+        [told, lastUs] = [observed.handOvers, queue.nowUs];
+      } else if (queue.nowUs - lastUs > STUCK_US)
+        throw new Error(
+          `seed ${options.seed}: nobody got the lock for ${STUCK_US / 1e6} s of virtual time, after ${told} hand-overs`,
+        );
+    }
+    return {
+      ...observed,
+      seconds: queue.nowUs / 1e6,
+      ...this.counts,
+      datagramsLost: this.network.counts.lost + this.network.counts.blocked,
+    };
+  }
+
+  handle(kind: number, payload: unknown): void {
+    if (kind === CALL) (payload as () => void)();
+    else {
+      this.fault();
+      this.planFault();
+    }
+  }
+
+  /** The code that waits for promises runs to its next wait, before time passes. */
+  private async settle(): Promise<void> {
+    while (this.isTouched) {
+      this.isTouched = false;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+
+  private around(endpoint: number) {
+    const cluster = { idHi: 1, idLo: 2, replicas: HOST_PLACES, endpoints: HOST_PLACES + CLIENTS + 1 };
+    return {
+      queue: this.queue,
+      network: this.network,
+      clock: this.clocks[endpoint]!,
+      wire: new WireEnd(endpoint, this.hasher, cluster, undefined),
+    };
+  }
+
+  private newClock(offNs: number): SimulatedClock {
+    const { random } = this;
+    const clock = new SimulatedClock(random.between(0, 1e9), (random.unit() - 0.5) * 100);
+    clock.set(this.off(random, offNs), 0);
+    return clock;
+  }
+
+  /** From −`offNs` to `offNs`; half of the time close to the ends of that. */
+  private off(random: Random, offNs: number): number {
+    const share = random.chance(0.5) ? 1 - random.unit() / 10 : random.unit();
+    return Math.round((random.chance(0.5) ? share : -share) * offNs);
+  }
+
+  private clientAround(i: number): ClientAround {
+    return {
+      ...this.around(HOST_PLACES + i),
+      random: this.random.fork(`client ${i}`),
+      touched: () => {
+        this.isTouched = true;
+      },
+    };
+  }
+
+  private startClient(i: number): void {
+    const endpoint = HOST_PLACES + i;
+    const client = new SimulatedClient(endpoint, this.clientAround(i));
+    this.clients[i] = client;
+    this.work(client, this.random.fork(`holder ${i}`)).catch((error: unknown) => {
+      this.failure = error;
+    });
+  }
+
+  private deliver(datagram: Datagram): void {
+    const to = this.network.endpointOf(datagram.to);
+    if (to < REPLICAS) this.replicas[to]!.arrive(datagram);
+    else if (to === this.aheadClient.endpoint) this.aheadClient.arrive(datagram);
+    else if (to >= HOST_PLACES) this.clients[to - HOST_PLACES]!.arrive(datagram);
+    else this.network.release(datagram);
+  }
+
+  /** Takes the lock again and again. */
+  private async work(client: SimulatedClient, random: Random): Promise<void> {
+    const store = new StoreClient(client);
+    const timers = partsOf(client)!.clock;
+    for (;;) {
+      let lock: Lock;
+      try {
+        lock = await store.lock('lock', { ttl: TTL_MS, margin: MARGIN_MS });
+      } catch (error) {
+        if (!(error instanceof JitPaxosError)) throw error;
+        await pause(timers, 5);
+        continue;
+      }
+      try {
+        await this.hold(client, store, lock, random, timers);
+      } catch (error) {
+        if (!(error instanceof JitPaxosError)) throw error;
+      } finally {
+        this.held.delete(client);
+      }
+      await lock.release();
+    }
+  }
+
+  private async hold(
+    client: SimulatedClient,
+    store: StoreClient,
+    lock: Lock,
+    random: Random,
+    timers: Timers,
+  ): Promise<void> {
+    const { observer } = this;
+    if (!lock.isHeld()) return;
+    this.held.set(client, lock);
+    observer.taken(lock.token);
+    if (this.faults.chance(this.options.faults ?? FAULTS)) this.fault();
+    const { ambush } = this;
+    if (ambush !== undefined) {
+      this.ambush = undefined;
+      this.later(random.exponential(HOLD_US), () => ambush(client));
+    }
+    // At this moment nobody else may be told that it holds.
+    for (const [other, its] of this.held)
+      if (other !== client && !other.isPaused && its.isHeld()) observer.holds(its.token);
+    await pause(timers, random.exponential(HOLD_US) / 1e3);
+    let isHeld = this.ask(lock);
+    // Holds to the end of its lease and beyond, unless that is renewed.
+    const untilMs = timers.monotonicMs() + (ambush === undefined ? 0 : LONG_MS * random.unit());
+    while (isHeld && timers.monotonicMs() < untilMs) {
+      await pause(timers, LONG_STEP_MS * random.unit());
+      isHeld = this.ask(lock);
+    }
+    // Some writers do not ask: the fence has to stop them.
+    if (isHeld || random.chance(CARELESS)) {
+      await this.write(store, lock);
+      if (!this.ask(lock) && random.chance(CARELESS)) {
+        await pause(timers, random.exponential(TTL_MS));
+        await this.write(store, lock);
+      }
+    }
+  }
+
+  private ask(lock: Lock): boolean {
+    const isHeld = lock.isHeld();
+    if (isHeld) this.observer.holds(lock.token);
+    else this.observer.lost();
+    return isHeld;
+  }
+
+  private async write(store: StoreClient, lock: Lock): Promise<void> {
+    const { observer } = this;
+    const { token } = lock;
+    const wasStale = observer.isStale(token);
+    try {
+      observer.executed(token, (await store.put('written', String(token), { fence: lock })).revision, wasStale);
+    } catch (error) {
+      if (error instanceof JitPaxosError && error.code === 'fenced') observer.refused(wasStale);
+      else throw error;
+    }
+  }
+
+  private planFault(): void {
+    this.queue.schedule(this.queue.nowUs + this.faults.exponential(FAULT_US), this, FAULT, undefined);
+  }
+
+  private later(us: number, run: () => void): void {
+    this.queue.schedule(this.queue.nowUs + us, this, CALL, run);
+  }
+
+  /** Strikes a process: often the next that gets the lock, while it has it. */
+  private strike(how: (client: SimulatedClient) => void): void {
+    if (this.faults.chance(AT_HOLDER)) this.ambush = how;
+    else how(this.faults.pick(this.clients));
+  }
+
+  private fault(): void {
+    const { faults, counts } = this;
+    const longUs = 10 ** (3 + faults.unit() * Math.log10(2 * TTL_MS));
+    const draw = faults.unit();
+    if (draw < 0.25) {
+      counts.stops++;
+      this.strike((client) => client.pause(longUs));
+    } else if (draw < 0.32) {
+      counts.kills++;
+      const downUs = faults.between(1, 50_000);
+      this.strike((client) => {
+        client.kill();
+        this.held.delete(client);
+        this.later(downUs, () => this.startClient(client.endpoint - HOST_PLACES));
+      });
+    } else if (draw < 0.42) this.failOver();
+    else if (draw < 0.5) faults.pick(this.replicas).pause(faults.between(1_000, 100_000));
+    else if (draw < 0.7) this.stepReplica(faults.below(REPLICAS));
+    else if (draw < 0.82) this.stepClient();
+    else if (draw < 0.87) {
+      this.network.setConditions({ ...CONDITIONS, loss: LOSS });
+      this.later(faults.between(5_000, 50_000), () => this.network.setConditions(CONDITIONS));
+    } else
+      this.strike(({ endpoint }) => {
+        const forUs = faults.chance(0.6) ? 1e3 * faults.between(TTL_MS, 2 * TTL_MS) : longUs;
+        this.cut(endpoint, forUs);
+        this.stampAhead(forUs);
+        // What it believes of the replicas' clocks gets old before its lease ends.
+        if (faults.chance(0.7)) this.later((1e3 * TTL_MS * faults.unit()) / 2, () => this.stepReplica(this.primary));
+      });
+  }
+
+  /** Requests that are due as late as the primary allows: the log's time is that of its clock, not that of the others. */
+  private stampAhead(forUs: number): void {
+    const { queue } = this;
+    const untilUs = queue.nowUs + forUs;
+    const next = (): void => {
+      if (queue.nowUs >= untilUs) return;
+      this.ahead.put('time', '').catch(() => undefined);
+      this.later(this.faults.exponential(AHEAD_EVERY_US), next);
+    };
+    next();
+  }
+
+  /** The primary's process crashes and returns with its log, if all are up. */
+  private failOver(): void {
+    const { replicas, faults, counts } = this;
+    if (replicas.some((replica) => !replica.isUp)) return;
+    counts.failovers++;
+    replicas[this.primary]!.crash('kept', faults.between(20_000, 300_000));
+  }
+
+  private get primary(): number {
+    return Math.max(0, ...this.replicas.map(({ core }) => core?.state.view ?? 0)) % REPLICAS;
+  }
+
+  private stepReplica(replica: number): void {
+    const { faults, options, counts } = this;
+    const clock = this.clocks[replica]!;
+    counts.clockSteps++;
+    clock.set(this.off(faults, options.boundBroken === true ? BROKEN_NS : OFF_NS), 0);
+  }
+
+  private stepClient(): void {
+    const { faults, counts } = this;
+    const clock = this.clocks[HOST_PLACES + faults.below(CLIENTS)]!;
+    counts.clockSteps++;
+    clock.step(this.off(faults, CLIENT_STEP_NS));
+  }
+
+  /** One process hears and is heard by nobody for a while. */
+  private cut(endpoint: number, us: number): void {
+    const set = (isCut: boolean): void => {
+      for (let id = 0; id < REPLICAS; id++) {
+        this.network.setBlocked(endpoint, id, isCut);
+        this.network.setBlocked(id, endpoint, isCut);
+      }
+    };
+    set(true);
+    this.later(us, () => set(false));
+  }
+}
