@@ -2,10 +2,11 @@
  * The simulated disk of one replica, and the power of its machine.
  *
  * As in src/storage there are three things on it: the log, whose frames have the promises as well; the hard state, in
- * two slots, written one after the other, each with a checksum; and the list of members, there as a whole or not at all.
- * A batch is written in this order: members, frame, slots. A crash at any byte leaves at least one slot intact, and one
- * slot may rot while the process runs. At a crash, unacknowledged batches are lost from some batch on. Of the batch being
- * written, a first part is there: the members, then the frame, which counts as the whole batch, then bytes of a slot.
+ * two slots with a checksum each, which one write fills; and the list of members, there as a whole or not at all. A batch
+ * is written in this order: members, frame, slots. A crash at any byte leaves at least one slot intact (other parts of
+ * that write are in test/storage/hard-state-crash.test.ts), and one slot may rot while the process runs. At a crash,
+ * unacknowledged batches are lost from some batch on. Of the batch being written, a first part is there: the members,
+ * then the frame, which counts as the whole batch, then bytes of a slot.
  *
  * Members that no message depends on (contract.ts) are written beside the log, and take their time. A crash finds any
  * first part of that write beside any later end of the log. The next promise is written behind them.

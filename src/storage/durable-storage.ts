@@ -31,9 +31,8 @@ import {
   checkMembersBeside,
   encodeHardState,
   formatFor,
+  HARD_STATE_BYTES,
   HARD_STATE_FILE,
-  HARD_STATE_SLOTS,
-  SLOT_BYTES,
   withMembers,
   type Owner,
 } from './hard-state.js';
@@ -58,6 +57,7 @@ import {
 import { readStored, type Stored } from './log-reader.js';
 import { PendingChange } from './pending-change.js';
 import { Segments } from './segments.js';
+import { writeWhole } from './write-whole.js';
 
 const DEFAULT_SEGMENT_BYTES = 16 << 20;
 
@@ -188,7 +188,7 @@ export class DurableStorage implements Storage {
   private reported = false;
   private retryMs = RETRY_MS;
   private closing = false;
-  private readonly record = new Uint8Array(SLOT_BYTES);
+  private readonly image = new Uint8Array(HARD_STATE_BYTES);
   private readonly counts = { frames: 0, batches: 0, writtenBytes: 0, failures: 0 };
 
   private readonly options: DurableStorageOptions;
@@ -472,29 +472,28 @@ export class DurableStorage implements Storage {
     this.storedMembers = members;
   }
 
-  /**
-   * Writes one slot after the other, so that one is intact at any moment. Uses a new file after a start or an error.
-   */
+  /** Uses a new file after a start or an error. */
   private async writeHardState(state: HardState): Promise<void> {
-    const { storedHardState: stored, record, options } = this;
+    const { storedHardState: stored, image, options } = this;
     if (this.hardStateFile !== undefined && stored !== undefined && isSame(stored, state)) return;
     const { presentIdentity: identity } = this;
     const { owner, hash } = options;
     this.hardStateFormat = formatFor(state, this.hardStateFormat);
-    const bytes = encodeHardState(record, state, identity, ++this.hardStateSequence, owner, hash, this.hardStateFormat);
-    const file = this.hardStateFile ?? (await options.files.create(HARD_STATE_FILE + UNFINISHED));
-    const isNew = this.hardStateFile === undefined;
-    this.hardStateFile = file;
-    for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) {
-      await file.write(record, bytes, slot * SLOT_BYTES);
-      await file.sync();
-    }
-    if (isNew) {
-      await options.files.rename(HARD_STATE_FILE + UNFINISHED, HARD_STATE_FILE);
-      await options.files.sync();
-      if (options.identity !== undefined) await removeJoining(options.files);
+    const bytes = encodeHardState(image, state, identity, ++this.hardStateSequence, owner, hash, this.hardStateFormat);
+    if (this.hardStateFile === undefined) await this.createHardState(bytes);
+    else {
+      const began = options.nowMs();
+      await this.hardStateFile.write(image, bytes, 0);
+      this.times.syncUs.record((options.nowMs() - began) * 1e3);
     }
     this.storedHardState = state;
+  }
+
+  private async createHardState(bytes: number): Promise<void> {
+    const { files, identity } = this.options;
+    await writeWhole(files, HARD_STATE_FILE, this.image.subarray(0, bytes));
+    this.hardStateFile = await files.openThrough(HARD_STATE_FILE);
+    if (identity !== undefined) await removeJoining(files);
   }
 
   /**

@@ -14,8 +14,8 @@ export interface Format {
 }
 
 export const FORMATS = {
-  /** hard-state.ts. Once the log has changed the members it is format 2: an older release would lose the identity. */
-  hardState: { oldest: 1, newest: 2, written: 1 },
+  /** hard-state.ts. Once the log has changed the members it is format 3: an older release would lose the identity. */
+  hardState: { oldest: 1, newest: 3, written: 1 },
   /**
    * Segments with their frames, and the headers of snapshot files: log-format.ts. A log with a keyed chain is written
    * in format 2 from the first release that reads it: an older release refuses the cluster file of such a cluster
@@ -33,7 +33,9 @@ export const FORMATS = {
 /** The format of segments and snapshot files of a log with a keyed chain. */
 export const KEYED_LOG_FORMAT = 2;
 /** The format of a hard state beside members that the log has changed. */
-export const MEMBERS_HARD_STATE_FORMAT = 2;
+export const MEMBERS_HARD_STATE_FORMAT = 3;
+/** The format in which it was written before, and is not any more. */
+export const MEMBERS_BEHIND_RECORD_FORMAT = 2;
 
 export function isRead({ oldest, newest }: Format, found: number): boolean {
   return found >= oldest && found <= newest;

@@ -1,28 +1,36 @@
 /**
  * What a replica must never forget: the views it promised, how often it was started, and the identity of its directory.
  *
- * One file has two slots of 4,096 bytes, each with the same record. A write goes to the first slot and is made durable,
- * then to the second and is made durable again. This guards a rule: once `write` has returned, neither a crash at any
- * byte of a later write nor the loss of one slot can bring back an older state. A crash leaves one slot intact (the new
- * state in the first or the old one in the second); of two intact slots the newer counts. A file without an intact slot
- * is refused: a replica that forgets its promises may break agreement; a replica that stays away cannot.
+ * One file has two slots of 4,096 bytes, each with the same content. One write and one sync put the new content into
+ * both. This guards a rule: once `write` has returned, neither a crash in a later write nor the loss of one slot can
+ * bring back an older state. The first 64 bytes of a slot, its *record*, are all that the replica must not forget, and
+ * lie in one sector. A disk writes a sector whole or not at all, so a crash leaves in each slot the old record or the new
+ * one. Of two intact records the newer counts: nothing relied on it yet, and the next write goes to both slots. A file
+ * without an intact record is refused, and so is one whose records a crash tore both, against the assumption: a replica
+ * that forgets its promises may break agreement; a replica that stays away cannot
+ * (docs/internals/decisions/hard-state.md).
  *
  *      0 4 8 16 24 28 32 36 40 48 56
- *      | JPHS | version | sequence | cluster id | replica | view | logView | incarnation | identity | reserved | XXH3-64 of 0…55 |
+ *      | JPHS | version | sequence | cluster id | replica | view | logView | incarnation | identity | members | XXH3-64 of 0…55 |
  *
- * `identity`: see identity.ts. Older releases write zero there; the next start of this release then draws one. So the
- * record has version 2 from the first entry on that changed the members: the log may list the identity, and releases that
- * would drop it refuse the file. It never has version 1 again.
+ * `identity`: see identity.ts. Older releases write zero there; the next start of this release then draws one.
+ * `members`: the entry of the log that made the members with which this was written. It is 0 as long as the file of that
+ * name is not written; later that file is never older.
  *
- * The rest of the slot holds what the replica knows about the others. Older releases neither read nor write that, and
- * drop it; the next start of this release learns it again.
+ * So the record has version 3 from the first entry on that changed the members: the log may list the identity, and
+ * releases that would drop it refuse the file. It never has version 1 again. Before, it has version 1, whose bytes are the
+ * same with a zero in the place of `members`. Version 2 was written before version 3. It has the members only behind the
+ * record, so that one of its slots counts only if all of it is intact. One write into such slots could break both, so the first
+ * write makes a new file.
+ *
+ * The rest of the slot holds what the replica knows about the others. A replica that finds it missing or damaged learns it
+ * again. Older releases neither read nor write it.
  *
  *      64 68 72 80 84 136 188 192 4088
  *      | JPHX | version | sequence | replicas | known incarnations, 13 of u32 | lives, 13 … u32 | length of list | list … | XXH3-64 of 64…4087 |
  *
- * In a file of version 2 incarnations and lives are by slot, and belong to the members that the entry `members` made:
- * beside other members they say nothing. `members` is 0 as long as the file of that name is not written; later that file is
- * never older. A slot of version 2 counts only with this part: it says whether a file is missing.
+ * Beside a record of version 2 or 3 it has version 2. There, incarnations and lives are by slot, and belong to the members
+ * that the entry `members` made: beside other members they say nothing.
  *
  *      64 68 72 80 84 208 332 340 344 4088
  *      | JPHX | version | sequence | replicas | known incarnations, 31 | lives, 31 | members u64 | length of list | list … | XXH3-64 of 64…4087 |
@@ -57,7 +65,7 @@ import { SLOTS } from '../protocol/configuration.js';
 import { MAX_REPLICAS } from '../protocol/views.js';
 import { checkAddresses } from './bootstrap-list.js';
 import { DirectoryFiles } from './files.js';
-import { checkFormat, FORMATS, MEMBERS_HARD_STATE_FORMAT } from './formats.js';
+import { checkFormat, FORMATS, MEMBERS_BEHIND_RECORD_FORMAT, MEMBERS_HARD_STATE_FORMAT } from './formats.js';
 import { drawIdentity, NO_IDENTITY } from './identity.js';
 import {
   areStored,
@@ -73,7 +81,8 @@ import { kindOf } from './regular-file.js';
 
 export const HARD_STATE_FILE = 'hard-state';
 export const SLOT_BYTES = 4096;
-export const HARD_STATE_SLOTS = 2;
+const SLOTS_IN_FILE = 2;
+export const HARD_STATE_BYTES = SLOTS_IN_FILE * SLOT_BYTES;
 const MAGIC = 0x4a504853;
 const PEERS_MAGIC = 0x4a504858;
 /** By version. */
@@ -91,6 +100,7 @@ const AT_VIEW = 28;
 const AT_LOG_VIEW = 32;
 const AT_INCARNATION = 36;
 const AT_IDENTITY = 40;
+const AT_MEMBERS = 48;
 const AT_CHECKSUM = 56;
 const AT_PEERS = RECORD_BYTES;
 const AT_PEERS_SEQUENCE = 72;
@@ -135,9 +145,8 @@ const THROUGH = WRITES_THROUGH ? constants.O_DSYNC : 0;
 
 export class HardStateFile {
   private readonly files: DirectoryFiles;
-  private readonly record = new Uint8Array(SLOT_BYTES);
+  private readonly image = new Uint8Array(HARD_STATE_BYTES);
   private sequence = 0;
-  private recordBytes = 0;
   /** See StoredPromises; also undefined if there has never been a file. */
   addresses: readonly string[] | undefined;
   /** The state on disk; undefined if there has never been one. */
@@ -145,6 +154,7 @@ export class HardStateFile {
   /** The identity on disk; undefined before the first write that has one. */
   private storedIdentity: string | undefined;
   private drawn: string | undefined;
+  /** That of the file. */
   private format: number = FORMATS.hardState.written;
   private fd: number | undefined;
 
@@ -204,11 +214,12 @@ export class HardStateFile {
       this.storedIdentity ?? this.joining ?? drawIdentity(() => randomBytes(4).readInt32BE()));
     try {
       await this.writeMembers(state.members);
-      this.format = formatFor(state, this.format);
-      const { record, format, owner, hash } = this;
-      this.recordBytes = encodeHardState(record, state, identity, ++this.sequence, owner, hash, format);
-      if (this.fd === undefined) await this.create();
-      else for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) await this.writeSlot(this.fd, slot);
+      const { image, owner, hash, fd } = this;
+      const before = this.format;
+      this.format = formatFor(state, before);
+      const bytes = encodeHardState(image, state, identity, ++this.sequence, owner, hash, this.format);
+      if (fd === undefined || before === MEMBERS_BEHIND_RECORD_FORMAT) await this.create(bytes);
+      else await this.writeImage(fd, bytes);
       // The promises are durable, and hold the identity.
       if (this.joining !== undefined) await removeJoining(this.files);
     } catch (error) {
@@ -238,26 +249,26 @@ export class HardStateFile {
     this.members = members;
   }
 
-  private async create(): Promise<void> {
+  /** A new file, in the place of the one that there is. */
+  private async create(bytes: number): Promise<void> {
     const temporary = `${HARD_STATE_FILE}.new`;
     const { O_CREAT, O_TRUNC, O_RDWR } = constants;
     const fd = await openFile(join(this.directory, temporary), O_CREAT | O_TRUNC | O_RDWR | THROUGH, 0o600);
+    this.close();
     this.fd = fd;
-    for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) await this.writeSlot(fd, slot);
+    await this.writeImage(fd, bytes);
     await this.files.rename(temporary, HARD_STATE_FILE);
     await this.files.sync();
   }
 
-  private async writeSlot(fd: number, slot: number): Promise<void> {
-    for (let written = 0; written < this.recordBytes; ) {
-      const at = slot * SLOT_BYTES + written;
-      written += (await writeAt(fd, this.record, written, this.recordBytes - written, at)).bytesWritten;
-    }
+  private async writeImage(fd: number, bytes: number): Promise<void> {
+    for (let written = 0; written < bytes; )
+      written += (await writeAt(fd, this.image, written, bytes - written, written)).bytesWritten;
     if (!WRITES_THROUGH) await syncData(fd);
   }
 
   private load(fd: number): void {
-    const bytes = new Uint8Array(SLOT_BYTES * HARD_STATE_SLOTS);
+    const bytes = new Uint8Array(HARD_STATE_BYTES);
     const newest = decodeHardState(
       bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, 0)),
       this.owner,
@@ -275,14 +286,32 @@ export class HardStateFile {
 
 /** The format in which a state is written. @param before that of the file so far */
 export function formatFor({ members }: HardState, before: number): number {
-  return membersIndex(members) === 0 ? before : MEMBERS_HARD_STATE_FORMAT;
+  const isAsEver = membersIndex(members) === 0 && before === FORMATS.hardState.written;
+  return isAsEver ? before : MEMBERS_HARD_STATE_FORMAT;
 }
 
 /**
- * Writes the content of a slot into `record`, SLOT_BYTES long, and returns how many bytes of it must be written.
+ * Writes the content of the file into `image`, HARD_STATE_BYTES long, and returns how many bytes of it must be written,
+ * in one write.
  * @param format as `formatFor` says
  */
 export function encodeHardState(
+  image: Uint8Array,
+  state: HardState,
+  identity: string,
+  sequence: number,
+  owner: Owner,
+  hash: Hash64,
+  format: number,
+): number {
+  const record = image.subarray(0, SLOT_BYTES);
+  const length = encodeSlot(record, state, identity, sequence, owner, hash, format);
+  image.set(record, SLOT_BYTES);
+  return SLOT_BYTES + length;
+}
+
+/** Returns how many bytes of the slot it uses. */
+function encodeSlot(
   record: Uint8Array,
   state: HardState,
   identity: string,
@@ -302,8 +331,10 @@ export function encodeHardState(
   writeI32(record, AT_LOG_VIEW, state.logView);
   writeI32(record, AT_INCARNATION, state.incarnation);
   writeHex(record, AT_IDENTITY, identity);
-  hash.hash64(record, 0, AT_CHECKSUM, record, AT_CHECKSUM);
+  const members = membersIndex(onDisk(state.members));
   const version = format === MEMBERS_HARD_STATE_FORMAT ? 2 : 1;
+  if (version === 2) writeIndex(record, AT_MEMBERS, members);
+  hash.hash64(record, 0, AT_CHECKSUM, record, AT_CHECKSUM);
   const addresses = owner.addresses ?? (version === 2 ? [] : undefined);
   if (addresses === undefined) return RECORD_BYTES;
   const at = PEERS_LAYOUTS[version];
@@ -313,7 +344,7 @@ export function encodeHardState(
   writeI32(record, AT_REPLICAS, addresses.length);
   state.known?.slice(0, at.places).forEach((known, replica) => writeI32(record, at.known + 4 * replica, known));
   state.lives?.slice(0, at.places).forEach((life, replica) => writeI32(record, at.lives + 4 * replica, life));
-  if (version === 2) writeIndex(record, at.members, membersIndex(onDisk(state.members)));
+  if (version === 2) writeIndex(record, at.members, members);
   const list = Buffer.from(JSON.stringify(addresses));
   invariant(
     addresses.length <= MAX_REPLICAS && at.list + list.length <= AT_PEERS_CHECKSUM,
@@ -326,7 +357,7 @@ export function encodeHardState(
 }
 
 /**
- * The newest intact slot of the file's content. Throws JitPaxosError `hard-state-corrupt`, `data-directory-foreign`,
+ * The newest intact slot of the file's content, of two of them the one that knows of the others. Throws JitPaxosError `hard-state-corrupt`, `data-directory-foreign`,
  * `data-directory-unusable`, or `cluster-file-changed` if the owner's addresses belong to other replicas; `path` is for
  * the message.
  */
@@ -341,6 +372,7 @@ export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, p
   }
   checkOwner(path, owner, ownerIn(record));
   const identity = readHex(record, AT_IDENTITY);
+  const format = readI32(record, AT_VERSION);
   const peers = peersIn(record, hash);
   if (owner.addresses !== undefined && peers !== undefined && peers.addresses.length > 0 && owner.areSeeds !== true)
     checkAddresses(path, peers.addresses, owner.addresses);
@@ -354,8 +386,8 @@ export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, p
     },
     identity: identity === NO_IDENTITY ? undefined : identity,
     addresses: peers?.addresses.length === 0 ? undefined : peers?.addresses,
-    membersIndex: peers?.membersIndex ?? 0,
-    format: readI32(record, AT_VERSION),
+    membersIndex: format === MEMBERS_HARD_STATE_FORMAT ? readIndex(record, AT_MEMBERS) : (peers?.membersIndex ?? 0),
+    format,
   };
 }
 
@@ -386,9 +418,7 @@ export function withMembers(state: HardState, knownOf: number, members: Uint8Arr
   return { view, logView, incarnation, members, ...(isEcho === undefined ? {} : { isEcho }) };
 }
 
-/**
- * Undefined if it is missing or damaged. The other slot's copy is not used, because it may be older than the promises.
- */
+/** Undefined if it is missing or damaged. That of a slot with other promises is not used, because it may be older. */
 function peersIn(
   slot: Uint8Array,
   hash: Hash64,
@@ -440,16 +470,12 @@ function ownerIn(record: Uint8Array): Owner {
 }
 
 function newestSlot(bytes: Uint8Array, hash: Hash64, path: string): Uint8Array | undefined {
-  let newest: Uint8Array | undefined;
-  for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) {
-    const candidate = bytes.subarray(slot * SLOT_BYTES, (slot + 1) * SLOT_BYTES);
-    if (
-      isWhole(candidate, hash, path) &&
-      (newest === undefined || readIndex(candidate, AT_SEQUENCE) > readIndex(newest, AT_SEQUENCE))
-    )
-      newest = candidate;
-  }
-  return newest;
+  const [first, second] = [0, SLOT_BYTES]
+    .map((at) => bytes.subarray(at, at + SLOT_BYTES))
+    .filter((slot) => isWhole(slot, hash, path));
+  if (first === undefined || second === undefined) return first;
+  const ahead = readIndex(second, AT_SEQUENCE) - readIndex(first, AT_SEQUENCE);
+  return ahead > 0 || (ahead === 0 && peersIn(first, hash) === undefined) ? second : first;
 }
 
 function isWhole(bytes: Uint8Array, hash: Hash64, path: string): boolean {
@@ -457,7 +483,7 @@ function isWhole(bytes: Uint8Array, hash: Hash64, path: string): boolean {
     return false;
   const format = readI32(bytes, AT_VERSION);
   checkFormat(FORMATS.hardState, format, path);
-  return format < MEMBERS_HARD_STATE_FORMAT || peersIn(bytes, hash) !== undefined;
+  return format !== MEMBERS_BEHIND_RECORD_FORMAT || peersIn(bytes, hash) !== undefined;
 }
 
 function holds(bytes: Uint8Array, offset: number, length: number, checksumAt: number, hash: Hash64): boolean {

@@ -30,6 +30,7 @@ import { KvMachine } from '../../src/machine/kv.js';
 import { Replica } from '../../src/server/replica.js';
 import { checkHistory, explain } from '../../src/sim/linearizability.js';
 import { Random } from '../../src/sim/random.js';
+import { MEMBERS_HARD_STATE_FORMAT } from '../../src/storage/formats.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
 import { freePorts } from '../server/fixtures.js';
 import { Load } from './chaos/load.js';
@@ -246,13 +247,17 @@ t.test('the members change when all are of the present version, and never before
   );
   await cluster.replicas[0]!.stop();
   const directory = join(cluster.directory, 'replica-0');
-  t.equal(readFileSync(join(directory, 'hard-state')).readInt32BE(4), 2, 'its directory knows who the hosts are');
+  t.equal(
+    readFileSync(join(directory, 'hard-state')).readInt32BE(4),
+    MEMBERS_HARD_STATE_FORMAT,
+    'its directory knows who the hosts are',
+  );
   const flags = ['--cluster', cluster.clusterFile, '--id', '0', '--data', directory, ...PREVIOUS.flags];
   const ended = await runNode([PREVIOUS.main, 'replica', ...flags]);
   t.equal(ended.code, checkout === undefined ? 2 : 1, ended.stdout);
   t.match(
     ended.stderr,
-    checkout === undefined ? /start this replica without --wire-version/ : /was written in format 2/,
+    checkout === undefined ? /start this replica without --wire-version/ : /was written in format 3/,
   );
   await put('without it');
   await replace(cluster, 0, PRESENT);

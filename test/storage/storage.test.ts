@@ -122,7 +122,7 @@ t.test('hard state', async (t) => {
     const before = await imageAfter(t, [OLD]);
     const after = await imageAfter(t, [OLD, NEW]);
     const path = directory(t);
-    // The write goes slot by slot: at each moment a prefix of the changed bytes is on disk.
+    // A process that is killed in the middle of it leaves a prefix of its bytes.
     const changed: number[] = [];
     for (const slot of [0, SLOT_BYTES]) for (let i = 0; i < RECORD_BYTES; i++) changed.push(slot + i);
     const image = Buffer.from(before);
@@ -223,7 +223,7 @@ t.test('hard state', async (t) => {
       newer[slot + 7] = FORMATS.hardState.newest + 1;
       hash.hash64(newer, slot, RECORD_BYTES - 8, newer, slot + RECORD_BYTES - 8);
     }
-    t.throws(() => recover(path, newer), { code: 'data-directory-unusable', message: /format 3/ });
+    t.throws(() => recover(path, newer), { code: 'data-directory-unusable', message: /format 4/ });
   });
 
   await t.test('a failing disk is said so', async (t) => {
