@@ -84,9 +84,21 @@ export interface Exploration {
   readonly ends: number;
   /** Ends in which every request was committed. */
   readonly committedEnds: number;
+  /** What some state of the walk had: a walk that reaches nothing finds nothing wrong. */
+  readonly reached: Reached;
   readonly violation:
     | { readonly invariant: string; readonly detail: string; readonly path: readonly string[] }
     | undefined;
+}
+
+export interface Reached {
+  /** The highest epoch that a replica knew to be decided, and the highest that it knew to have begun. */
+  readonly decided: number;
+  readonly begun: number;
+  /** Views whose primary said what their log is, ascending. */
+  readonly views: readonly number[];
+  /** Those in which something was committed that was not when the walk began. */
+  readonly commits: readonly number[];
 }
 
 const LIMITS: Limits = {
@@ -151,6 +163,9 @@ export function explore(configuration: Configuration, options: ExploreOptions = 
   let complete = true;
   let ends = 0;
   let committedEnds = 0;
+  const [views, commits] = [new Set<number>(), new Set<number>()];
+  const reached = { decided: 0, begun: 0 };
+  const ascending = (numbers: ReadonlySet<number>): number[] => [...numbers].sort((a, b) => a - b);
 
   const pathTo = (node: number): number[] => {
     const path: number[] = [];
@@ -167,6 +182,7 @@ export function explore(configuration: Configuration, options: ExploreOptions = 
       complete: complete && violation === undefined,
       ends,
       committedEnds,
+      reached: { ...reached, views: ascending(views), commits: ascending(commits) },
       violation,
     };
   };
@@ -174,6 +190,11 @@ export function explore(configuration: Configuration, options: ExploreOptions = 
     const fingerprint = world.fingerprint();
     if (seen.has(fingerprint)) return;
     seen.add(fingerprint);
+    const here = world.reached;
+    reached.decided = Math.max(reached.decided, here.decided);
+    reached.begun = Math.max(reached.begun, here.begun);
+    for (const view of here.views) views.add(view);
+    for (const view of here.commits) commits.add(view);
     const choices = world.choices().length;
     if (choices === 0) {
       ends++;
@@ -280,6 +301,8 @@ class World {
   private promised = 0;
   private steps = 0;
   private exploring = false;
+  /** Entries that were committed when the walk began. */
+  private before = 0;
 
   constructor(
     private readonly configuration: Configuration,
@@ -312,7 +335,19 @@ class World {
     }
     if (configuration.nextVoters !== undefined) this.decide(configuration.nextVoters);
     this.exploring = true;
+    this.before = this.checks.chosenLength;
     if (configuration.requests > 0) for (let index = 0; index < clients; index++) this.submit(index);
+  }
+
+  get reached(): Reached {
+    const { checks, before } = this;
+    const records = checks['ordered'].filter(({ length }) => length >= 0);
+    return {
+      decided: checks.epochs.members?.decided ?? 0,
+      begun: checks.epochs.members?.started ?? 0,
+      views: records.map(({ view }) => view),
+      commits: records.filter(({ chosen }) => chosen > before).map(({ view }) => view),
+    };
   }
 
   /** Every request of every client was committed. */

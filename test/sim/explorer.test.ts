@@ -16,6 +16,8 @@ const VIEW_1 = [{ view: 1, replicas: [1, 2] }];
 /** The same voters are decided for the next epoch, and the quorum of its first view, replicas 0 and 1, is asked for it. */
 const EPOCH_1 = { nextVoters: [0, 1, 2], views: [{ view: EPOCH_VIEWS, replicas: [0, 1] }] };
 
+const EPOCH: Configuration = { name: 'an epoch begins', replicas: 3, clients: 1, requests: 0, ...EPOCH_1 };
+
 const COMPLETE: readonly Configuration[] = [
   { name: 'one client, one request', replicas: 3, clients: 1, requests: 1 },
   {
@@ -67,7 +69,7 @@ const COMPLETE: readonly Configuration[] = [
     views: VIEW_1,
     crashes: { budget: 1, replicas: [1] },
   },
-  { name: 'an epoch begins', replicas: 3, clients: 1, requests: 0, ...EPOCH_1 },
+  EPOCH,
 ];
 
 const TWO_CLIENTS: Configuration = { name: 'two clients, one request each', replicas: 3, clients: 2, requests: 1 };
@@ -93,6 +95,8 @@ for (const configuration of COMPLETE) {
     const result = explore(configuration);
     t.equal(result.violation, undefined);
     t.ok(result.complete, `${result.states} states, ${result.transitions} transitions, depth ${result.depth}`);
+    t.same(result.reached.views, [0, ...(configuration.views ?? []).map(({ view }) => view)], 'every view was started');
+    if (configuration.requests > 0) t.ok(result.reached.commits.length > 0, 'something was committed');
     t.ok(result.committedEnds > 0, `${result.committedEnds} of ${result.ends} ends have everything committed`);
     t.comment(
       `${result.states} states, ${result.transitions} transitions, depth ${result.depth}, ${result.ends} ends, ${result.committedEnds} of them with everything committed`,
@@ -100,6 +104,19 @@ for (const configuration of COMPLETE) {
     t.end();
   });
 }
+
+t.test('a walk through an epoch reaches its members, its first view and a commit there', (t) => {
+  const { complete, reached } = explore(EPOCH);
+  t.ok(complete);
+  t.same(reached, { decided: 1, begun: 1, views: [0, EPOCH_VIEWS], commits: [EPOCH_VIEWS] });
+  const unasked = explore({ ...EPOCH, views: [] }).reached;
+  t.same(
+    unasked,
+    { decided: 1, begun: 0, views: [0], commits: [] },
+    'where nobody asks for the view it is not reached',
+  );
+  t.end();
+});
 
 t.test('without loss, every order ends with the request committed', (t) => {
   const result = explore(COMPLETE[0]!);
