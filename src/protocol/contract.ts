@@ -51,7 +51,8 @@ export interface Outbox {
   commit(length: number): void;
   /**
    * The newest version of the wire that both this process and a replica speak, as that said since the process began; 0: it
-   * was not heard. A host without this method speaks one version only, and so do all that it hears.
+   * was not heard. For this replica itself, the newest that it speaks. A host without this method speaks one version only,
+   * and so do all that it hears.
    */
   speaks?(replica: number): number;
 }

@@ -5,7 +5,7 @@
  * The order of what is drawn here decides what every seed means. A part that is added later draws from a fork of the seed
  * itself, not of the common generator, so that all others draw the same with or without it.
  */
-import { Feature, KNOWN_FEATURES } from '../protocol/log/features.js';
+import { Feature, FEATURE_NAMES, featureOperation, KNOWN_FEATURES } from '../protocol/log/features.js';
 import { KvMachine } from '../machine/kv.js';
 import type { StateMachine } from '../machine/state-machine.js';
 import {
@@ -49,6 +49,7 @@ import { Tally } from './tally.js';
 import type { TraceRing, TransitionLog } from './trace.js';
 import { WireEnd } from './wire-end.js';
 import type { Workload } from './workload.js';
+import { UpgradeDriver, upgrades } from './upgrade.js';
 import { describeWorld, distanceUs, drawWorld, OF_A_CLIENT, type World } from './world.js';
 import { WorldDriver } from './world-driver.js';
 
@@ -57,10 +58,10 @@ export const DEFAULT_TICKS = 500_000;
 /** Default time within which the liveness phase must reach its goals, ticks. */
 const LIVENESS_TICKS = 10_000_000;
 
+/** The number of that feature. */
+const MEMBERSHIP = FEATURE_NAMES.indexOf('membership') + 1;
 const CLUSTER_HI = 0x51313131;
 const CLUSTER_LO = 0x7a7a7a7a;
-/** Faults that know the cluster file's replicas only, or are about them. */
-const NOT_WITH_MEMBERS: ReadonlySet<FaultName> = new Set<FaultName>(['versions']);
 /** The results of the store need longer datagrams. */
 const NOT_WITH_STORE: ReadonlySet<FaultName> = new Set<FaultName>(['path-limit']);
 /** Share of the runs in which an operator changes the members, where that may happen. */
@@ -92,7 +93,8 @@ function drawFeatures(options: SimulationOptions): {
 } {
   const { seed, ticks = DEFAULT_TICKS, faults = new Set(ALL_FAULTS) } = options;
   const changes = hasOperator(options, faults);
-  const features = options.features ?? (changes || new Random(seed).fork('features').chance(0.5) ? KNOWN_FEATURES : 0);
+  const atFirst = changes && meetVersions(options, faults) ? KNOWN_FEATURES & ~Feature.membership : KNOWN_FEATURES;
+  const features = options.features ?? (changes || new Random(seed).fork('features').chance(0.5) ? atFirst : 0);
   const isSwitched = features === 0 && options.idle !== true;
   return { features, switchUs: isSwitched ? drawSwitch(seed, faults, ticks) : undefined };
 }
@@ -113,6 +115,11 @@ function isEven({ replicas }: SimulationOptions): boolean {
 /** An operator changes the members in this run. */
 function hasOperator(options: SimulationOptions, faults: ReadonlySet<FaultName>): boolean {
   return isEven(options) || (faults.has('members') && changesMembers(options.seed) && options.features === undefined);
+}
+
+/** Processes are upgraded before the members change, if an operator changes them in this run (upgrade.ts). */
+function meetVersions({ seed }: SimulationOptions, faults: ReadonlySet<FaultName>): boolean {
+  return faults.has('versions') && upgrades(seed);
 }
 
 export interface SimulationOptions {
@@ -180,6 +187,7 @@ export class Assembly implements Parts {
   readonly enemy: Enemy | undefined;
   readonly operator: Operator | undefined;
   readonly memberOperator: MemberOperator | undefined;
+  readonly upgrade: UpgradeDriver | undefined;
   readonly chain: Chain | undefined;
   /** On from the first entry; a mask. */
   private readonly features: number;
@@ -226,9 +234,10 @@ export class Assembly implements Parts {
     const changes = hasOperator(options, asked);
     this.first = isEven(options) ? options.replicas - 1 : options.replicas;
     this.withStore = usesStore(options);
+    const areUpgraded = changes && meetVersions(options, asked);
     const faults = new Set(
       [...asked].filter(
-        (name) => !(changes && NOT_WITH_MEMBERS.has(name)) && !(this.withStore && NOT_WITH_STORE.has(name)),
+        (name) => !(changes && !areUpgraded && name === 'versions') && !(this.withStore && NOT_WITH_STORE.has(name)),
       ),
     );
     /** Machines: those of the cluster file, and what an operator may add. */
@@ -298,6 +307,11 @@ export class Assembly implements Parts {
       this.plan.network,
       (datagram) => this.delivery.deliver(datagram),
     );
+    if (areUpgraded) {
+      // One that is alone, and keeps no log, cannot be stopped without losing it.
+      const older = this.first === 1 && this.plan.durability === 'memory' ? 0 : this.first;
+      this.upgrade = new UpgradeDriver(this.queue, seed, this.ticks, older, replicas, interference);
+    }
     this.layOut();
     this.worldDriver = new WorldDriver(this.queue, new Random(seed).fork('world'), this.world, interference);
     this.beginnings = new BeginningDriver(this.queue, this.world.firstStarts, this.world.directoryLosses, interference);
@@ -354,6 +368,7 @@ export class Assembly implements Parts {
         : `epochs renewed after ${this.renewAfter} views, or a cycle`,
       this.switchUs === undefined ? '' : `features from ${(this.switchUs / 1000).toFixed(0)} ms on`,
       this.divergingText,
+      this.upgrade?.describe() ?? '',
     ]
       .filter((text) => text !== '')
       .join(', ');
@@ -373,9 +388,11 @@ export class Assembly implements Parts {
   }
 
   private drawVersions(): Wiring['versions'] {
+    const random = new Random(this.seed).fork('versions');
+    const { upgrade } = this;
+    if (upgrade !== undefined) return { random, previous: 0, isPresent: (endpoint) => upgrade.isPresent(endpoint) };
     const strength = this.plan.faults.get('versions');
-    if (strength === undefined) return undefined;
-    return { random: new Random(this.seed).fork('versions'), previous: 0.2 + 0.6 * strength };
+    return strength === undefined ? undefined : { random, previous: 0.2 + 0.6 * strength };
   }
 
   private addReplica(id: number, setup: Random, wire: WireEnd, hasher: SimulationHasher, clock: SimulatedClock): void {
@@ -483,7 +500,11 @@ export class Assembly implements Parts {
     );
   }
 
-  private makeMemberOperator(random: Random, { hasher, cluster }: Wiring, interference: Interference): MemberOperator {
+  private makeMemberOperator(
+    random: Random,
+    { hasher, cluster, versions }: Wiring,
+    interference: Interference,
+  ): MemberOperator {
     const { options, first, replicas, queue, network, plan, hosts, checks, trace } = this;
     const clock = new SimulatedClock(0, 0);
     const endpoint = this.endpoints + (this.enemy === undefined ? 0 : 1);
@@ -496,8 +517,10 @@ export class Assembly implements Parts {
         network,
         random: random.fork('operator'),
         clock,
-        wire: new WireEnd(endpoint, hasher, cluster, undefined),
+        wire: new WireEnd(endpoint, hasher, cluster, versions),
         machines: replicas,
+        feature:
+          this.upgrade === undefined ? undefined : featureOperation(MEMBERSHIP, this.chain ?? chainOf(hasher, 0)),
         size: isEven(options) ? options.replicas : undefined,
         createClient: createShippedClient,
         configure: (seed, [sessionHi, sessionLo, nonceHi, nonceLo]) => ({

@@ -257,6 +257,11 @@ export class ClientHost implements EventHandler {
     return core;
   }
 
+  /** The newest version of the wire that its process speaks. */
+  get wireVersion(): number {
+    return this.around.wire.newest;
+  }
+
   arrive(datagram: Datagram): void {
     if (this.around.queue.nowUs < this.pausedUntilUs) {
       if (this.inbox.length < 64) this.inbox.push(datagram);

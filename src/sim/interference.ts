@@ -11,6 +11,8 @@ import type { MishapTargets } from './mishaps.js';
 import type { Hold, HoldMode } from './network.js';
 import type { OperatorTargets } from './operator.js';
 import { isListed, mayLoseLog, type Parts } from './parts.js';
+import type { UpgradeTargets } from './upgrade.js';
+import { WIRE_VERSION } from '../wire/versions.js';
 import type { WorldTargets } from './world-driver.js';
 
 export class Interference
@@ -21,7 +23,8 @@ export class Interference
     MishapTargets,
     DivergingTargets,
     BeginningTargets,
-    OperatorTargets
+    OperatorTargets,
+    UpgradeTargets
 {
   readonly replicas: number;
   readonly endpoints: number;
@@ -115,6 +118,18 @@ export class Interference
 
   setSlowness(replica: number, factor: number): void {
     this.parts.hosts[replica]!.slowness = factor;
+  }
+
+  restart(endpoint: number, downUs: number): boolean {
+    const { hosts, clients } = this.parts;
+    if (endpoint >= this.replicas) {
+      if (clients[endpoint - this.replicas]!.wireVersion < WIRE_VERSION) this.restartClient(endpoint);
+      return true;
+    }
+    const host = hosts[endpoint]!;
+    if (!host.isUp || host.wireVersion === WIRE_VERSION) return true;
+    this.stopCleanly(endpoint, -1, downUs);
+    return false;
   }
 
   restartClient(endpoint: number): void {

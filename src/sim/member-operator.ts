@@ -11,6 +11,7 @@ import { ClientSessions } from '../protocol/client/client-sessions.js';
 import type { ClientConfig } from '../protocol/config.js';
 import { Instant, Outcome as Ending, type ClientEvents } from '../protocol/contract.js';
 import { encodeOperation, type ConfigureOperation } from '../protocol/membership/operations.js';
+import { Feature } from '../protocol/log/features.js';
 import type { ListedHost, Membership } from '../protocol/membership/membership.js';
 import { RequestFlag } from '../wire/messages.js';
 import type { SimulatedClock } from './clock.js';
@@ -65,6 +66,8 @@ export interface MemberOperatorSurroundings {
   readonly machines: number;
   /** It wants this many voters, and nothing else before there are; undefined: any number. */
   readonly size: number | undefined;
+  /** The operation that switches the feature `membership` on; undefined: it is on from the beginning. */
+  readonly feature: Uint8Array | undefined;
   readonly createClient: CreateClient;
   readonly configure: (seed: number, session: readonly [number, number, number, number]) => ClientConfig;
 }
@@ -77,6 +80,12 @@ export class MemberOperator implements EventHandler {
   changes = 0;
   /** Other voters that it asked for while a replica was cut off in part. */
   askedDuringCuts = 0;
+  /** How often the feature was refused, because a listed host spoke an older version. */
+  refusals = 0;
+  /** The feature `membership` is on, as far as the operator was told. */
+  private isOn: boolean;
+  /** The session that it has is for changes, not for the feature. */
+  private mayConfigure = false;
   private sessions: ClientSessions<SimulatedClientCore> | undefined;
   private isOpen = false;
   private readonly now = new Instant();
@@ -99,6 +108,7 @@ export class MemberOperator implements EventHandler {
     private readonly targets: MemberOperatorTargets,
   ) {
     this.burns = around.random.chance(0.4);
+    this.isOn = around.feature === undefined;
     this.outbox = new SimulatedOutbox(endpoint, around.wire, around.network, () => undefined);
   }
 
@@ -125,9 +135,14 @@ export class MemberOperator implements EventHandler {
     return random.chance(0.2) && !this.stopped ? Infinity : random.logNormal(500, 1);
   }
 
+  /** It switched the feature on. */
+  get hasSwitched(): boolean {
+    return this.isOn && this.around.feature !== undefined;
+  }
+
   /** No change is open, and nothing was left half done. */
   get isDone(): boolean {
-    return this.isAtRest && this.hasSize(this.targets.members().voters);
+    return this.isOn && this.isAtRest && this.hasSize(this.targets.members().voters);
   }
 
   arrive(datagram: Datagram): void {
@@ -140,7 +155,7 @@ export class MemberOperator implements EventHandler {
           if (from < this.around.machines) sessions.receive(bytes, offset, length, from, this.now);
         },
         () => undefined,
-        () => undefined,
+        (to, message, offset) => this.outbox.prove(to, message, offset),
       );
     });
     this.around.network.release(datagram);
@@ -176,6 +191,9 @@ export class MemberOperator implements EventHandler {
     this.timerAtUs = Infinity;
     this.busy = false;
     this.isOpen = false;
+    this.mayConfigure = this.isOn;
+    this.around.clock.read(this.around.queue.nowUs, this.now);
+    this.around.wire.start(this.now);
     this.sessions = new ClientSessions<SimulatedClientCore>(
       1,
       (events: ClientEvents, earlier) => {
@@ -185,16 +203,22 @@ export class MemberOperator implements EventHandler {
         const take = (members: Uint8Array): void => {
           if (generation === this.generation) this.call((sessions) => sessions.takeMembers(members, this.now));
         };
-        const core = createClient({ ...config, flags: RequestFlag.configure }, this.outbox, {
-          ...events,
-          unknownEpoch: (from) => this.targets.unknownEpoch(from, take),
-          searchMembers: () => this.targets.searchMembers(take),
-        });
+        const core = createClient(
+          { ...config, flags: this.mayConfigure ? RequestFlag.configure : RequestFlag.feature },
+          this.outbox,
+          {
+            ...events,
+            unknownEpoch: (from) => this.targets.unknownEpoch(from, take),
+            searchMembers: () => this.targets.searchMembers(take),
+          },
+        );
         return core;
       },
       {
         completed: (_lane, outcome) => {
           this.busy = false;
+          if (!this.mayConfigure && outcome === Ending.committed) this.isOn = true;
+          if (!this.mayConfigure && outcome === Ending.refused) this.refusals++;
           if (outcome === Ending.sessionLost) this.isOpen = false;
         },
         ready: () => {
@@ -226,9 +250,12 @@ export class MemberOperator implements EventHandler {
   }
 
   private submit(operation: ConfigureOperation): void {
-    const bytes = encodeOperation(operation);
+    this.ask(encodeOperation(operation), JSON.stringify(operation));
+  }
+
+  private ask(bytes: Uint8Array, text: string): void {
     this.busy = true;
-    this.targets.note(`the operator asks: ${JSON.stringify(operation)}`);
+    this.targets.note(`the operator asks: ${text}`);
     this.call((sessions) => sessions.submit(0, bytes, 0, bytes.length, 200_000, this.now));
   }
 
@@ -240,6 +267,15 @@ export class MemberOperator implements EventHandler {
     // The tool dies now and then, and is begun again: it knows nothing but what the membership says.
     if (!this.stopped && random.chance(0.02)) {
       this.wanted = undefined;
+      this.begin();
+      return;
+    }
+    const { feature } = this.around;
+    if (feature !== undefined && !this.isOn) {
+      if (random.chance(0.3)) this.ask(feature, `feature ${Feature.membership}`);
+      return;
+    }
+    if (!this.mayConfigure) {
       this.begin();
       return;
     }

@@ -3,8 +3,10 @@ import { Instant } from '../protocol/contract.js';
 import type { LogView } from './cores.js';
 import type { ForgottenError } from '../protocol/replica/introduction.js';
 import { encodeMembership } from '../protocol/membership/membership.js';
+import { Feature } from '../protocol/log/features.js';
 import { ReplicaStatus, typeOf } from '../wire/messages.js';
 import { differenceU64 } from '../wire/u64.js';
+import { MEMBERS_WIRE_VERSION } from '../wire/versions.js';
 import type { ClientHostEvents } from './client-host.js';
 import { SimulatedClock } from './clock.js';
 import type { LogFate } from './disk.js';
@@ -26,6 +28,8 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
   /** Replicas that do not know yet what they are. */
   private readonly starting = new Set<number>();
   private processes = 0;
+  /** A replica has executed the entry that switches the feature `membership` on. */
+  private membersMayChange = false;
   /** How often each endpoint has searched for the members: it asks the machines in turn. */
   private readonly turns = new Map<number, number>();
   private readonly right = new SimulatedClock(0, 0);
@@ -46,6 +50,7 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
     if (state.starting) this.starting.add(replica);
     else if (this.starting.delete(replica)) this.checkIdentity(host);
     if (this.clocksAreRight) this.checkTime(replica, state.log);
+    this.checkSwitch(host);
     wrongStates.see(replica);
     transitions?.state(queue.nowUs, replica, event, state);
     // A crash still undoes an installation that is not durable, so the log counts as lost until then.
@@ -53,6 +58,20 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
     if (state.status === this.statuses[replica]) return;
     this.statuses[replica] = state.status;
     if (state.status === ReplicaStatus.viewChange) driver.viewChangeSeen(replica);
+  }
+
+  /** Rule *switched on last*: when members can change, no listed host that runs speaks a version that cannot say so. */
+  private checkSwitch({ id, core }: ReplicaHost): void {
+    const { upgrade, hosts } = this.parts;
+    const isOn = (core!.state.execution.features & Feature.membership) !== 0;
+    if (upgrade === undefined || this.membersMayChange || !isOn) return;
+    this.membersMayChange = true;
+    for (const host of hosts)
+      if (host.isUp && isListed(this.parts, host) && host.wireVersion < MEMBERS_WIRE_VERSION)
+        throw new Violation(
+          'switched-on-last',
+          `replica ${id} switched the members on, and replica ${host.id} speaks version ${host.wireVersion} of the wire`,
+        );
   }
 
   /** Rule C7, at a replica that has just begun: nobody has committed that its id belongs to another directory. */

@@ -20,6 +20,7 @@ import type { Operator } from './operator.js';
 import type { ReplicaHost } from './replica-host.js';
 import type { Tally } from './tally.js';
 import type { TraceRing, TransitionLog } from './trace.js';
+import type { UpgradeDriver } from './upgrade.js';
 import type { Workload } from './workload.js';
 import type { World } from './world.js';
 import type { WorldDriver } from './world-driver.js';
@@ -41,6 +42,8 @@ export interface Parts {
   readonly epochs: Epochs;
   /** Changes who the hosts are; undefined: nobody does. */
   readonly memberOperator: MemberOperator | undefined;
+  /** Processes are upgraded meanwhile; undefined: all speak the present version, or the fault `versions` is alone. */
+  readonly upgrade: UpgradeDriver | undefined;
   /** By replica. */
   readonly hosts: readonly ReplicaHost[];
   readonly disks: readonly SimulatedDisk[];

@@ -6,6 +6,7 @@ import type { ReplicaConfig } from '../protocol/config.js';
 import { Instant, type Chain, type FirstStart, type Hasher, type Recovered } from '../protocol/contract.js';
 import { DivergedError } from '../protocol/replica/diverged-error.js';
 import { ForgottenError, INCARNATION_LEAP } from '../protocol/replica/introduction.js';
+import { Feature } from '../protocol/log/features.js';
 import { InvariantError } from '../protocol/invariant.js';
 import { decodeMembership, hostOf, type Membership } from '../protocol/membership/membership.js';
 import { nameOf, typeOf } from '../wire/messages.js';
@@ -194,6 +195,11 @@ export class ReplicaHost implements EventHandler {
     return this.around.asks && this.around.disk.isEmpty;
   }
 
+  /** The newest version of the wire that its process speaks. */
+  get wireVersion(): number {
+    return this.around.wire.newest;
+  }
+
   get isUp(): boolean {
     return this.core !== undefined;
   }
@@ -322,6 +328,7 @@ export class ReplicaHost implements EventHandler {
       );
     });
     around.events.started(this.id, lost, wireVersion);
+    this.around.wire.membersMayChange((this.core!.state.execution.features & Feature.membership) !== 0);
     this.called('start');
     this.guard(() => this.core!.flush(this.now));
     this.called('flush');
@@ -547,6 +554,7 @@ export class ReplicaHost implements EventHandler {
     }
     this.guard(() => core.flush(this.now));
     this.called('flush');
+    this.around.wire.membersMayChange((core.state.execution.features & Feature.membership) !== 0);
     if (this.crashing?.whileEmpty === true && !this.around.disk.isEmpty) this.crashing = undefined;
     if (this.crashing !== undefined) {
       this.outbox.flush(this.crashing.point === 'while sending' ? this.around.random.below(4) : 0);

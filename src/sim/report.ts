@@ -62,6 +62,7 @@ const NO_TOTALS: SimulationTotals = {
   wrongNamed: 0,
   wrongStopped: 0,
   switched: 0,
+  switchesRefused: 0,
 };
 
 /** The command that repeats exactly this run. */
@@ -163,7 +164,7 @@ export function summaryLines(
     `repairs   ${count(totals.repairs)}; requests held back ${count(totals.held)}`,
     `messages  ${count(totals.messages)} at replicas in ${seconds.toFixed(1)} s: ${count(Math.round(totals.messages / Math.max(seconds, 0.001)))}/s; datagrams ${count(totals.datagrams)}, in the previous version ${count(totals.previousVersion)}, withheld ${count(totals.withheld)}, damaged ${count(totals.corrupted)}`,
     `world     ${count(totals.enemy)} messages of an enemy; datagrams to an address that was left ${count(totals.astray)}, longer than their path carries ${count(totals.tooLong)}`,
-    `diverged  replicas with a wrong state ${count(totals.wrong)}, named ${count(totals.wrongNamed)}; stopped themselves ${count(totals.wrongStopped)} times; features switched on in the middle of ${count(totals.switched)} runs`,
+    `diverged  replicas with a wrong state ${count(totals.wrong)}, named ${count(totals.wrongNamed)}; stopped themselves ${count(totals.wrongStopped)} times; features switched on in the middle of ${count(totals.switched)} runs, and refused ${count(totals.switchesRefused)} times beside an older version`,
     `recovery  longest liveness phase ${(recoveryTicksMax / 1000).toFixed(0)} ms of virtual time`,
   ];
 }

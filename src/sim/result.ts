@@ -54,6 +54,8 @@ export interface SimulationTotals {
   wrongStopped: number;
   /** Runs in which an operator switched features on in the middle: 0 or 1. */
   switched: number;
+  /** How often replicas refused to switch members on, because a listed host spoke an older version. */
+  switchesRefused: number;
 }
 
 export interface SimulationFailure {

@@ -55,6 +55,7 @@ function begin(run: Assembly, options: SimulationOptions): void {
   run.beginnings.start(run.first);
   if (options.idle !== true) startClients(run);
   run.memberOperator?.start();
+  run.upgrade?.start();
   run.enemy?.start();
   run.operator?.start();
   run.driver.start();

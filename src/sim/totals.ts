@@ -44,6 +44,7 @@ export function totalsOf({
     astray: network.counts.astray,
     tooLong: network.counts.tooLong,
     ...wrongStates.totals(),
-    switched: operator?.hasSwitched === true ? 1 : 0,
+    switched: operator?.hasSwitched === true || memberOperator?.hasSwitched === true ? 1 : 0,
+    switchesRefused: memberOperator?.refusals ?? 0,
   };
 }

@@ -18,6 +18,7 @@ export const INVARIANTS = {
   'client-result': 'what a client was told is committed is in the committed chain',
   'promise-kept': 'durable view, logView and incarnation never go back',
   'members-first': 'no promise is durable of an epoch that the members on the disk do not decide',
+  'switched-on-last': 'members can change only when every listed host that runs speaks the version that can say so',
   linearizable: 'the history that clients saw is linearizable',
   'snapshots-equal': 'machines that executed the same prefix have the same state',
   contradiction:

@@ -9,7 +9,7 @@ import { Challenge, Proof, typeOf, validate } from '../wire/messages.js';
 import { Peers } from '../wire/peers.js';
 import { Translator } from '../wire/translation.js';
 import { writeI32 } from '../wire/u64.js';
-import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
+import { MEMBERS_WIRE_VERSION, PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import type { Random } from './random.js';
 
 export interface Cluster {
@@ -25,6 +25,8 @@ export interface VersionDraw {
   readonly random: Random;
   /** Probability of the previous one. */
   readonly previous: number;
+  /** In place of a draw: a process that starts at this endpoint now speaks the present version (upgrade.ts). */
+  readonly isPresent?: ((endpoint: number) => boolean) | undefined;
 }
 
 export type MessageHandler = (bytes: Uint8Array, offset: number, length: number, from: number) => void;
@@ -43,13 +45,15 @@ export class WireEnd {
   /** Undefined without the fault `versions`. */
   private peers: Peers | undefined;
   private lives = 0;
+  /** Rule S: where members can change, senders that speak only an older version are not heard; see DatagramReader. */
+  private oldestSpeaker = 0;
   /** Replicas that were heard in this life. */
   private readonly heard: Uint8Array;
   private readonly sender: number;
 
   /** @param draw undefined: every process speaks the present version and knows that of the others */
   constructor(
-    endpoint: number,
+    private readonly endpoint: number,
     private readonly hasher: Hasher,
     private readonly cluster: Cluster,
     private readonly draw: VersionDraw | undefined,
@@ -62,9 +66,12 @@ export class WireEnd {
   /** The process begins, perhaps with another version than before. Returns the newest version that it speaks. */
   start(now: { readonly monotonicUs: number }): number {
     this.heard.fill(0);
-    if (this.draw === undefined) return WIRE_VERSION;
+    this.oldestSpeaker = 0;
+    const { draw, endpoint } = this;
+    if (draw === undefined) return WIRE_VERSION;
     const { replicas, endpoints } = this.cluster;
-    const newest = this.draw.random.chance(this.draw.previous) ? PREVIOUS_WIRE_VERSION : WIRE_VERSION;
+    const isPrevious = draw.isPresent === undefined ? draw.random.chance(draw.previous) : !draw.isPresent(endpoint);
+    const newest = isPrevious ? PREVIOUS_WIRE_VERSION : WIRE_VERSION;
     this.envelope = this.envelopeOf(newest);
     this.peers = new Peers({
       self: this.sender,
@@ -77,11 +84,22 @@ export class WireEnd {
     return newest;
   }
 
+  /** The newest version that the present process speaks. */
+  get newest(): number {
+    return this.peers?.newest ?? WIRE_VERSION;
+  }
+
+  /** The members can change, as far as the log here says: see `oldestSpeaker`. */
+  membersMayChange(may: boolean): void {
+    this.oldestSpeaker = may ? MEMBERS_WIRE_VERSION : 0;
+  }
+
   /**
-   * See Outbox. With the fault `versions` processes of both know all features, and stay what they are: none is kept from
-   * switching one on.
+   * See Outbox. With the fault `versions` alone processes of both know all features, and stay what they are: none is kept
+   * from switching one on.
    */
   speaks(replica: number): number {
+    if (this.draw?.isPresent !== undefined) return this.peers?.sharedWith(replica) ?? 0;
     return this.draw !== undefined || this.heard[replica] === 1 ? WIRE_VERSION : 0;
   }
 
@@ -141,6 +159,7 @@ export class WireEnd {
     if (sender < 0) return false;
     const from = sender === CLIENT_SENDER ? origin : sender;
     const { openedVersion, openedNewest } = this.envelope;
+    if (openedNewest < this.oldestSpeaker) return false;
     if (from < this.heard.length) this.heard[from] = 1;
     this.peers?.heard(from, NO_KEY, openedNewest, length);
     if (length === ENVELOPE_BYTES && sender === CLIENT_SENDER) hello(from);

@@ -83,7 +83,7 @@ export class DatagramOutbox implements Outbox {
   }
 
   speaks(replica: number): number {
-    return Math.min(this.peers.newest, this.peers.spokenBy(replica));
+    return this.peers.sharedWith(replica);
   }
 
   reserve(to: number, messageLength: number): number {

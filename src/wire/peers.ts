@@ -134,6 +134,11 @@ export class Peers {
     return this.versions.spokenBy(replica);
   }
 
+  /** The newest version that a replica and this process both speak; 0 if it was never heard. It may be this process. */
+  sharedWith(replica: number): number {
+    return replica === this.self ? this.newest : Math.min(this.newest, this.versions.spokenBy(replica));
+  }
+
   /** Whether a datagram of this length may leave to an endpoint; if so, it is counted. */
   mayCarry(endpoint: number, length: number): boolean {
     return this.proofs === undefined || !this.isKnown(endpoint) || this.proofs.mayCarry(this.placeOf(endpoint), length);

@@ -117,6 +117,9 @@ t.test('membership is switched on when every listed host was heard in the versio
   t.strictSame([c.replica(0).last, c.replica(1).last], [last, last], 'nothing is appended');
   t.equal(ask(0, 1)['reason'], RejectReason.busy);
   heard[0]![2] = heard[1]![2] = heard[1]![0] = WIRE_VERSION;
+  heard[1]![1] = PREVIOUS_WIRE_VERSION;
+  t.equal(ask(1, 1)['reason'], RejectReason.badRequest, 'nor by a replica that is held back to that version itself');
+  heard[1]![1] = WIRE_VERSION;
   t.equal(ask(0, 1)['status'], ReplyStatus.ok);
   t.equal(ask(1, 1)['status'], ReplyStatus.ok);
   c.run(20_000);

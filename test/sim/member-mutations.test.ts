@@ -24,6 +24,7 @@ const KNOWN: Readonly<Record<string, readonly [seed: number, replicas: number]>>
   reuseid: [1, 3],
   anyhost: [20, 2],
   otherdirectory: [193, 3],
+  'older-host-listed': [10, 3],
 };
 
 /** Seeds tried behind the kept one. */
@@ -36,6 +37,7 @@ const LONG_RUN = { ticks: 600_000, faults: new Set(['members', 'ambush', 'pause'
 const OTHER_RUNS: Readonly<Record<string, { readonly ticks: number; readonly faults: ReadonlySet<FaultName> }>> = {
   'slot-voter': LONG_RUN,
   anyhost: { ...RUN, faults: new Set(['members', 'diverge', 'crash', 'loss']) },
+  'older-host-listed': { ...RUN, faults: new Set(['members', 'versions', 'crash', 'loss']) },
   otherdirectory: { ...RUN, faults: new Set([...MEMBER_FAULTS, 'directory-lost']) },
 };
 

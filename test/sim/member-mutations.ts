@@ -12,6 +12,7 @@ import type { ListedHost } from '../../src/protocol/membership/membership.js';
 import type { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import type { FaultName } from '../../src/sim/faults.js';
 import { ReplicaStatus, Sync } from '../../src/wire/messages.js';
+import { WIRE_VERSION } from '../../src/wire/versions.js';
 import { readI32 } from '../../src/wire/u64.js';
 import { force, type Mutation } from './mutation.js';
 import { MUTATIONS } from './mutations.js';
@@ -252,6 +253,13 @@ export const MEMBER_MUTATIONS: readonly Mutation[] = [
     name: 'anyhost',
     breaks: 'f + 1 hosts decide whose state is wrong, whether they vote or not',
     replica: letAnyHostDecide,
+  },
+  {
+    name: 'older-host-listed',
+    breaks: 'members are switched on though a listed host speaks a version that knows of none',
+    replica: ({ state }) => {
+      state.out.speaks = () => WIRE_VERSION;
+    },
   },
   {
     name: 'otherdirectory',

@@ -13,9 +13,11 @@ import type { Instant } from '../contract.js';
 import { lowest } from '../masks.js';
 import type { ReplicaState } from './replica-state.js';
 
-/** Other hosts that were heard, and said that they speak an older version; a mask. */
+/** Hosts that were heard, and said that they speak an older version, and this one, if it is held back to one; a mask. */
 export function olderHosts(state: ReplicaState): number {
-  return hostsThat(state, (version) => version > 0 && version < MEMBERS_WIRE_VERSION);
+  const isOlder = (version: number): boolean => version > 0 && version < MEMBERS_WIRE_VERSION;
+  const own = isOlder(state.out.speaks(state.id)) ? 1 << state.id : 0;
+  return own | hostsThat(state, isOlder);
 }
 
 /** Other hosts that were not heard yet; a mask. */
