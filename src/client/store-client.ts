@@ -266,7 +266,8 @@ export class StoreClient {
    *
    * Its `next` rejects with `watch-compacted` if the changes after `from` are no longer there, or this reader was too slow:
    * read again, then watch from the revision of that read. Also with `watch-refused` if no replica serves it, `aborted`,
-   * `client-closed`, and without `from` with the errors of `scan`. Throws `option-invalid`.
+   * `client-closed` if the client is closed or is closed meanwhile, and without `from` with the errors of `scan`. Throws
+   * `option-invalid`.
    */
   watch(prefix: Bytes | readonly Bytes[], options: WatchOptions = {}): StoreWatch {
     return this.watchOf(prefix, options, false);

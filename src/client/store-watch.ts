@@ -77,11 +77,17 @@ export class StoreWatch implements AsyncIterableIterator<StoreChange, undefined>
       });
       ticker.join(this.ends);
     };
-    if (from !== undefined) open(from);
-    else
+    // A client that is closed is an error of `next` in both cases: whoever gets no watch cannot end it.
+    if (from === undefined)
       present()
         .then(open)
         .catch((error: unknown) => this.fail(error as Error));
+    else
+      try {
+        open(from);
+      } catch (error) {
+        this.fail(error as Error);
+      }
   }
 
   next(): Promise<IteratorResult<StoreChange, undefined>> {

@@ -1,4 +1,5 @@
 /** StoreClient.watch over replicas in this process, one of which is stopped. */
+import { getEventListeners } from 'node:events';
 import t, { type Test } from 'tap';
 import { Client } from '../../src/client/client.js';
 import { StoreClient } from '../../src/client/store-client.js';
@@ -116,6 +117,30 @@ t.test('bad input, a signal, and replicas that keep nothing', async (t) => {
   aborting.abort();
   await t.rejects(next, { code: 'aborted' });
   t.strictSame(await watch.next(), { done: true, value: undefined });
+});
+
+t.test('a watch that is over leaves no listener on its signal, however it ended', async (t) => {
+  const { client, store } = await started(t, ['store']);
+  const { signal } = new AbortController();
+  const listeners = (of = signal): number => getEventListeners(of, 'abort').length;
+  const left = store.watch('a', { from: 0, signal });
+  t.equal(listeners(), 1);
+  await left.return();
+  t.equal(listeners(), 0, 'left');
+  const aborted = AbortSignal.abort();
+  await t.rejects(store.watch('a', { from: 0, signal: aborted }).next(), { code: 'aborted' });
+  t.equal(listeners(aborted), 0, 'aborted before it began');
+  const open = store.watch('a', { from: 0, signal });
+  const next = open.next();
+  await client.close();
+  await t.rejects(next, { code: 'client-closed' });
+  t.equal(listeners(), 0, 'closed with its client');
+  for (const from of [0, undefined]) {
+    await t.rejects(store.watch('a', { ...(from === undefined ? {} : { from }), signal }).next(), {
+      code: 'client-closed',
+    });
+    t.equal(listeners(), 0, 'the client was closed before');
+  }
 });
 
 t.test('a reader that is too slow is told, after what it has', async (t) => {
