@@ -39,6 +39,8 @@ const RENEW_EVERY_MS = 10_000;
 const PROGRESS_MS = 10_000;
 /** Share of the simulated hand-overs at which something goes wrong, where clocks are beyond their bound. */
 const BROKEN_FAULTS = 0.3;
+/** Hand-overs among which holds overlap for certain, where clocks are beyond their bound. */
+const BROKEN_MIN = 60;
 
 interface Effort {
   readonly count: number;
@@ -376,35 +378,38 @@ async function simulated({ simulated: handOvers, seed, note }: Effort): Promise<
   const { stackTraceLimit } = Error;
   Error.stackTraceLimit = 0;
   try {
-    const beganMs = performance.now();
-    let saidMs = beganMs;
+    const before = process.cpuUsage();
+    let saidMs = performance.now();
     const progress = (observed: { readonly handOvers: number; readonly overlaps: number }): void => {
       if (performance.now() - saidMs < PROGRESS_MS) return;
       saidMs = performance.now();
-      const rate = (1000 * observed.handOvers) / (saidMs - beganMs);
-      note(`${observed.handOvers} hand-overs, ${observed.overlaps} overlaps; ${rate.toFixed(0)} a second`);
+      note(`${observed.handOvers} hand-overs, ${observed.overlaps} overlaps`);
     };
     const kept = await simulateLocks({ handOvers, seed, progress });
-    const perSecond = (1000 * handOvers) / (performance.now() - beganMs);
+    const { user, system } = process.cpuUsage(before);
+    const perSecond = (1e6 * handOvers) / (user + system);
     const broken = await simulateLocks({
-      handOvers: Math.ceil(handOvers / 10),
+      handOvers: Math.max(BROKEN_MIN, Math.ceil(handOvers / 10)),
       seed,
       boundBroken: true,
       faults: BROKEN_FAULTS,
+      progress,
     });
     return judged({
       name: 'simulated',
-      what: `overlapping holds in ${kept.handOvers} simulated hand-overs with ${kept.stops} stops, ${kept.kills} kills, ${kept.failovers} fail-overs, ${kept.clockSteps} clock steps and ${kept.datagramsLost} lost datagrams; stale writes that were executed; the same with clocks beyond their bound`,
-      goal: '0; 0; any; 0',
-      measured: `${kept.overlaps}; ${kept.staleExecuted} (${kept.staleFenced} fenced); ${broken.overlaps}; ${broken.staleExecuted} (${broken.staleFenced} fenced); ${perSecond.toFixed(0)} hand-overs a second`,
+      what: `overlapping holds in ${kept.handOvers} simulated hand-overs with ${kept.stops} stops, ${kept.kills} kills, ${kept.failovers} fail-overs, ${kept.clockSteps} clock steps and ${kept.datagramsLost} lost datagrams; stale writes that were executed; the same where clocks are ${broken.boundBreaks} times beyond their bound`,
+      goal: '0; 0; ≥ 1; 0',
+      measured: `${kept.overlaps}; ${kept.staleExecuted} (${kept.staleFenced} fenced); ${broken.overlaps}; ${broken.staleExecuted} (${broken.staleFenced} fenced); ${perSecond.toFixed(0)} hand-overs a second of processor time`,
       figures: [
         { value: kept.overlaps, atMost: 0 },
         { value: kept.staleExecuted, atMost: 0 },
+        { value: broken.overlaps, atLeast: 1 },
         { value: broken.staleExecuted, atMost: 0 },
       ],
       values: {
         ...kept,
         perSecond,
+        boundBreaks: broken.boundBreaks,
         brokenOverlaps: broken.overlaps,
         brokenStaleFenced: broken.staleFenced,
         brokenStaleExecuted: broken.staleExecuted,

@@ -3,7 +3,8 @@
  * on a network that loses datagrams, with clocks that are stepped, processes that are stopped and killed, and fail-overs.
  *
  * The rule that is checked: observer.ts. It holds as long as the clocks of replicas differ by less than the margin of the
- * leases. With `boundBroken` they are stepped further: then holds overlap, and the fence has to refuse every stale write.
+ * leases. With `boundBroken` that of the primary is set further ahead while one that holds is cut off, and back afterwards:
+ * then holds overlap, and the fence has to refuse every stale write.
  *
  * The same seed gives the same run: nothing here reads a clock, or uses any source of chance but the seed.
  */
@@ -30,9 +31,17 @@ const AHEAD_NS = 90e6;
 const AHEAD_EVERY_US = 5_000;
 const TTL_MS = 400;
 const MARGIN_MS = 40;
-/** Clocks of replicas are off by up to this, less than half of the margin; and by this, if the bound is broken. */
+/** Clocks of replicas are off by up to this, less than half of the margin. */
 const OFF_NS = 19e6;
-const BROKEN_NS = 95e6;
+/**
+ * If the bound is broken, the primary's clock is set forward to this while one that holds is cut off: further ahead of the
+ * others than the margin, and not so far that it does not stay primary.
+ */
+const BROKEN_NS = 75e6;
+/** Share of the faults that break the bound, if it is to be broken. */
+const BREAKS = 0.3;
+/** The bound is broken this part of the ttl after one that holds was cut off. */
+const BREAK_PART = 0.25;
 /** Clocks of clients may be off by anything; they are stepped by up to this. */
 const CLIENT_OFF_NS = 3e9;
 const CLIENT_STEP_NS = 300e6;
@@ -58,7 +67,7 @@ const CONDITIONS: NetworkConditions = {
 const LOSS = 0.3;
 /** Nobody got the lock for this long: something hangs, µs. */
 const STUCK_US = 60e6;
-/** A writer that lost the lock writes all the same in this share of the cases. */
+/** A writer that lost the lock writes all the same in this share of the cases; always, if the bound is broken. */
 const CARELESS = 0.5;
 
 export interface SimulateOptions {
@@ -78,6 +87,8 @@ export interface Simulated extends Observed {
   readonly kills: number;
   readonly failovers: number;
   readonly clockSteps: number;
+  /** How often one that held was cut off while the primary's clock was set beyond the bound. */
+  readonly boundBreaks: number;
   readonly datagramsLost: number;
 }
 
@@ -105,7 +116,7 @@ class Run implements EventHandler {
   private readonly ahead: StoreClient;
   /** What each client has now. */
   private readonly held = new Map<SimulatedClient, Lock>();
-  private readonly counts = { stops: 0, kills: 0, failovers: 0, clockSteps: 0 };
+  private readonly counts = { stops: 0, kills: 0, failovers: 0, clockSteps: 0, boundBreaks: 0 };
   /** What happens to the next that gets the lock. */
   private ambush: ((client: SimulatedClient) => void) | undefined;
   private isTouched = false;
@@ -272,15 +283,18 @@ class Run implements EventHandler {
     await pause(timers, random.exponential(HOLD_US) / 1e3);
     let isHeld = this.ask(lock);
     // Holds to the end of its lease and beyond, unless that is renewed.
-    const untilMs = timers.monotonicMs() + (ambush === undefined ? 0 : LONG_MS * random.unit());
+    const isBroken = this.options.boundBroken === true;
+    const longMs = LONG_MS * (isBroken ? 1 : random.unit());
+    const careless = isBroken ? 1 : CARELESS;
+    const untilMs = timers.monotonicMs() + (ambush === undefined ? 0 : longMs);
     while (isHeld && timers.monotonicMs() < untilMs) {
       await pause(timers, LONG_STEP_MS * random.unit());
       isHeld = this.ask(lock);
     }
     // Some writers do not ask: the fence has to stop them.
-    if (isHeld || random.chance(CARELESS)) {
+    if (isHeld || random.chance(careless)) {
       await this.write(store, lock);
-      if (!this.ask(lock) && random.chance(CARELESS)) {
+      if (!this.ask(lock) && random.chance(careless)) {
         await pause(timers, random.exponential(TTL_MS));
         await this.write(store, lock);
       }
@@ -322,6 +336,10 @@ class Run implements EventHandler {
 
   private fault(): void {
     const { faults, counts } = this;
+    if (this.options.boundBroken === true && faults.chance(BREAKS)) {
+      this.ambush = (client) => this.breakBound(client);
+      return;
+    }
     const longUs = 10 ** (3 + faults.unit() * Math.log10(2 * TTL_MS));
     const draw = faults.unit();
     if (draw < 0.25) {
@@ -377,10 +395,24 @@ class Run implements EventHandler {
   }
 
   private stepReplica(replica: number): void {
-    const { faults, options, counts } = this;
-    const clock = this.clocks[replica]!;
-    counts.clockSteps++;
-    clock.set(this.off(faults, options.boundBroken === true ? BROKEN_NS : OFF_NS), 0);
+    this.counts.clockSteps++;
+    this.clocks[replica]!.set(this.off(this.faults, OFF_NS), 0);
+  }
+
+  /**
+   * Its lease ends by a clock that it does not hear of, earlier than its margin allows for. Afterwards all is as before, so
+   * that the next that is cut off does not know of such a clock either.
+   */
+  private breakBound({ endpoint }: SimulatedClient): void {
+    const forUs = 2e3 * TTL_MS;
+    this.counts.boundBreaks++;
+    this.cut(endpoint, forUs);
+    this.stampAhead(forUs);
+    this.later(1e3 * TTL_MS * BREAK_PART, () => {
+      const { primary } = this;
+      this.clocks[primary]!.set(BROKEN_NS, 0);
+      this.later(forUs * (1 - BREAK_PART), () => this.stepReplica(primary));
+    });
   }
 
   private stepClient(): void {
