@@ -89,9 +89,12 @@ export class WireEnd {
     return this.peers?.newest ?? WIRE_VERSION;
   }
 
-  /** The members can change, as far as the log here says: see `oldestSpeaker`. */
+  /**
+   * The members can change, as far as the log here says: see `oldestSpeaker`. With the fault `versions` alone that is on
+   * beside processes that stay what they are (see `speaks`), so the rule would leave them unheard for ever.
+   */
   membersMayChange(may: boolean): void {
-    this.oldestSpeaker = may ? MEMBERS_WIRE_VERSION : 0;
+    this.oldestSpeaker = may && this.draw?.isPresent !== undefined ? MEMBERS_WIRE_VERSION : 0;
   }
 
   /**
