@@ -1,10 +1,11 @@
 /** Replicas of a simulated cluster that tell clients what changes in their store: the shipped core and the shipped watches. */
 import { KvMachine, watchableOf } from '../../../src/machine/kv.js';
-import { DEFAULT_TIMINGS, type Limits } from '../../../src/protocol/config.js';
+import type { WatchableStore } from '../../../src/machine/store/change-ring.js';
+import { DEFAULT_TIMINGS, type Limits, type Pieces } from '../../../src/protocol/config.js';
 import type { Instant } from '../../../src/protocol/contract.js';
 import { Feature } from '../../../src/protocol/log/features.js';
 import { ReplicaCore } from '../../../src/protocol/replica/replica-core.js';
-import { HURRY_US, WatchService } from '../../../src/server/watches/watch-service.js';
+import { HURRY_US, WatchService, type WatchedReplica } from '../../../src/server/watches/watch-service.js';
 import type { CreateReplica, SimulatedReplicaCore } from '../../../src/sim/cores.js';
 import type { SimulatedClock } from '../../../src/sim/clock.js';
 import { SimulatedDisk } from '../../../src/sim/disk.js';
@@ -38,6 +39,19 @@ const IN_TOUCH_US = 200_000;
 /** Changes that a store keeps for watches. */
 const CHANGES = 4096;
 
+export interface ReplicaOptions {
+  /** Default 4096. */
+  readonly logEntries?: number;
+  /** Changes that a store keeps for watches. Default 4096. */
+  readonly changes?: number;
+  readonly undoBytes?: number;
+  readonly pieces?: Pieces;
+  /** What the watches are told of their replica. */
+  readonly watched?: (replica: WatchedReplica, core: ReplicaCore) => WatchedReplica;
+  /** Called at the end of each turn, before changes are told. */
+  readonly flushed?: (core: ReplicaCore, store: WatchableStore | undefined) => void;
+}
+
 /** Nothing of what happens to it is of interest here. */
 const EVENTS: ReplicaEvents = {
   called: () => undefined,
@@ -68,6 +82,7 @@ export function replicaHost(
     readonly wire: WireEnd;
     readonly hasher: SimulationHasher;
   },
+  options: ReplicaOptions = {},
 ): ReplicaHost {
   const { queue, random, hasher } = around;
   const conditions = { keepsLog: true, latencyUs: 0, hiccup: 0 };
@@ -78,12 +93,15 @@ export function replicaHost(
     seed: random.next(),
     late: 'restamp' as const,
     datagramBytes: DEFAULT_DATAGRAM_BYTES,
-    limits: LIMITS,
+    limits: { ...LIMITS, logEntries: options.logEntries ?? LIMITS.logEntries },
+    ...(options.undoBytes === undefined ? {} : { undoBytes: options.undoBytes }),
+    ...(options.pieces === undefined ? {} : { pieces: options.pieces }),
     timings: DEFAULT_TIMINGS,
     features: Feature.store,
   };
   let machine: KvMachine;
-  return new ReplicaHost(
+  const changes = options.changes ?? CHANGES;
+  const host: ReplicaHost = new ReplicaHost(
     id,
     config,
     {
@@ -91,10 +109,10 @@ export function replicaHost(
       disk,
       random: random.fork('replica'),
       chain: undefined,
-      createReplica: watched(() => machine, random.fork('watches')),
+      createReplica: watched(() => machine, random.fork('watches'), options),
       createMachine: () =>
-        (machine = new KvMachine({ maxKeys: 1 << 12, maxBytes: 1 << 20, expectedKeys: 64, changes: CHANGES })),
-      events: EVENTS,
+        (machine = new KvMachine({ maxKeys: 1 << 12, maxBytes: 1 << 20, expectedKeys: 64, changes })),
+      events: { ...EVENTS, called: () => regain(host) },
       messageCostUs: 0,
       standstill: undefined,
       diverging: false,
@@ -103,30 +121,37 @@ export function replicaHost(
     },
     id,
   );
+  return host;
+}
+
+/** A log that was lost is there again. */
+function regain(host: ReplicaHost): void {
+  if (host.logLost && host.core?.state.status === ReplicaStatus.normal && host.hasInstalledLog) host.logRegained();
 }
 
 /** As src/server/replica.ts puts the two together. */
-function watched(machine: () => KvMachine, random: Random): CreateReplica {
+function watched(machine: () => KvMachine, random: Random, options: ReplicaOptions): CreateReplica {
   return (config, outbox, storage, probe, hasher, observer, chain) => {
     const core = new ReplicaCore(config, outbox, storage, probe, hasher, observer, chain);
     const own = machine();
+    const replica: WatchedReplica = {
+      store: () => watchableOf(own),
+      committed: () => core.state.committed,
+      view: () => core.state.view,
+      serves: () => core.state.status === ReplicaStatus.normal,
+      isInTouch: (now) => core.isInTouch(now, IN_TOUCH_US),
+      isPrimary: () => core.state.isPrimary,
+      primary: () => core.state.primary,
+      hurry: (now) => core.hurry(now, HURRY_US),
+      isProven: () => true,
+    };
     const watches = new WatchService(
-      {
-        store: () => watchableOf(own),
-        committed: () => core.state.committed,
-        view: () => core.state.view,
-        serves: () => core.state.status === ReplicaStatus.normal,
-        isInTouch: (now) => core.isInTouch(now, IN_TOUCH_US),
-        isPrimary: () => core.state.isPrimary,
-        primary: () => core.state.primary,
-        hurry: (now) => core.hurry(now, HURRY_US),
-        isProven: () => true,
-      },
+      options.watched?.(replica, core) ?? replica,
       outbox,
       DEFAULT_DATAGRAM_BYTES,
       () => (random.next() >>> 1) | 1,
     );
-    return new WatchedCore(core, watches);
+    return new WatchedCore(core, watches, () => options.flushed?.(core, watchableOf(own)));
   };
 }
 
@@ -136,6 +161,7 @@ class WatchedCore implements SimulatedReplicaCore {
   constructor(
     private readonly core: ReplicaCore,
     private readonly watches: WatchService,
+    private readonly flushed: () => void,
   ) {}
 
   start(...args: Parameters<SimulatedReplicaCore['start']>): void {
@@ -158,6 +184,7 @@ class WatchedCore implements SimulatedReplicaCore {
 
   flush(now: Instant): void {
     this.core.flush(now);
+    this.flushed();
     this.watches.push(now);
   }
 

@@ -13,17 +13,13 @@ import { pause, type Timers } from '../../../src/client/lease-clock.js';
 import { partsOf } from '../../../src/client/client-parts.js';
 import { StoreClient } from '../../../src/client/store-client.js';
 import { JitPaxosError } from '../../../src/errors.js';
-import { SimulatedClock } from '../../../src/sim/clock.js';
-import { EventQueue, type EventHandler } from '../../../src/sim/event-queue.js';
-import { SimulationHasher } from '../../../src/sim/hash.js';
-import { Network, type Datagram, type NetworkConditions } from '../../../src/sim/network.js';
+import type { NetworkConditions } from '../../../src/sim/network.js';
 import { Random } from '../../../src/sim/random.js';
-import type { ReplicaHost } from '../../../src/sim/replica-host.js';
-import { WireEnd } from '../../../src/sim/wire-end.js';
 import { HOST_PLACES } from '../../../src/wire/host-ids.js';
-import { SimulatedClient, type ClientAround } from './client.js';
+import type { SimulatedClient } from './client.js';
+import { SimulatedCluster } from './cluster.js';
 import { Observer, type Observed } from './observer.js';
-import { REPLICAS, replicaHost } from './replicas.js';
+import { REPLICAS } from './replicas.js';
 
 const CLIENTS = 4;
 /** One more client stamps its requests ahead by this, less than is refused (`maxAheadNs`). */
@@ -98,61 +94,46 @@ export async function simulateLocks(options: SimulateOptions): Promise<Simulated
   return run.run();
 }
 
-const FAULT = 0;
-const CALL = 1;
-
-class Run implements EventHandler {
-  private readonly queue = new EventQueue();
+class Run {
   private readonly random: Random;
   private readonly faults: Random;
-  private readonly network: Network;
-  private readonly hasher = new SimulationHasher();
+  private readonly cluster: SimulatedCluster;
   private readonly observer = new Observer();
-  private readonly replicas: ReplicaHost[] = [];
-  /** By endpoint less HOST_PLACES. */
-  private readonly clients: SimulatedClient[] = [];
-  private readonly clocks: SimulatedClock[] = [];
-  private readonly aheadClient: SimulatedClient;
   private readonly ahead: StoreClient;
   /** What each client has now. */
   private readonly held = new Map<SimulatedClient, Lock>();
   private readonly counts = { stops: 0, kills: 0, failovers: 0, clockSteps: 0, boundBreaks: 0 };
   /** What happens to the next that gets the lock. */
   private ambush: ((client: SimulatedClient) => void) | undefined;
-  private isTouched = false;
   private failure: unknown;
 
   constructor(private readonly options: SimulateOptions) {
     this.random = new Random(options.seed);
     this.faults = this.random.fork('faults');
-    const endpoints = HOST_PLACES + CLIENTS + 1;
-    this.network = new Network(this.queue, this.random.fork('network'), endpoints, CONDITIONS, (datagram) =>
-      this.deliver(datagram),
-    );
+    const cluster = new SimulatedCluster(this.random, CLIENTS + 1, CONDITIONS);
+    this.cluster = cluster;
+    const off = (most: number) => (): number => this.off(this.random, most);
     for (let id = 0; id < REPLICAS; id++) {
-      this.clocks[id] = this.newClock(OFF_NS);
-      const around = { ...this.around(id), random: this.random.fork(`replica ${id}`), hasher: this.hasher };
-      const host = replicaHost(id, around);
-      this.replicas.push(host);
-      host.start();
+      cluster.addClock(id, off(OFF_NS));
+      cluster.startReplica(id);
     }
     for (let i = 0; i < CLIENTS; i++) {
-      this.clocks[HOST_PLACES + i] = this.newClock(i === 0 ? 0 : CLIENT_OFF_NS);
+      cluster.addClock(HOST_PLACES + i, off(i === 0 ? 0 : CLIENT_OFF_NS));
       this.startClient(i);
     }
-    this.clocks[HOST_PLACES + CLIENTS] = this.newClock(0);
-    this.aheadClient = new SimulatedClient(HOST_PLACES + CLIENTS, this.clientAround(CLIENTS), AHEAD_NS);
-    this.ahead = new StoreClient(this.aheadClient);
+    cluster.addClock(HOST_PLACES + CLIENTS, off(0));
+    this.ahead = new StoreClient(cluster.startClient(CLIENTS, AHEAD_NS));
     this.planFault();
   }
 
   async run(): Promise<Simulated> {
-    const { queue, observer, options } = this;
+    const { cluster, observer, options } = this;
+    const { queue } = cluster;
     const { observed } = observer;
     let [told, lastUs] = [0, 0];
     while (observed.handOvers < options.handOvers) {
       queue.step(Infinity);
-      if (this.isTouched) await this.settle();
+      if (cluster.isTouched) await cluster.settle();
       if (this.failure !== undefined) throw this.failure;
       if (observed.handOvers > told) {
         if (Math.floor(observed.handOvers / 1000) > Math.floor(told / 1000)) options.progress?.(observed);
@@ -166,41 +147,8 @@ class Run implements EventHandler {
       ...observed,
       seconds: queue.nowUs / 1e6,
       ...this.counts,
-      datagramsLost: this.network.counts.lost + this.network.counts.blocked,
+      datagramsLost: cluster.network.counts.lost + cluster.network.counts.blocked,
     };
-  }
-
-  handle(kind: number, payload: unknown): void {
-    if (kind === CALL) (payload as () => void)();
-    else {
-      this.fault();
-      this.planFault();
-    }
-  }
-
-  /** The code that waits for promises runs to its next wait, before time passes. */
-  private async settle(): Promise<void> {
-    while (this.isTouched) {
-      this.isTouched = false;
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-  }
-
-  private around(endpoint: number) {
-    const cluster = { idHi: 1, idLo: 2, replicas: HOST_PLACES, endpoints: HOST_PLACES + CLIENTS + 1 };
-    return {
-      queue: this.queue,
-      network: this.network,
-      clock: this.clocks[endpoint]!,
-      wire: new WireEnd(endpoint, this.hasher, cluster, undefined),
-    };
-  }
-
-  private newClock(offNs: number): SimulatedClock {
-    const { random } = this;
-    const clock = new SimulatedClock(random.between(0, 1e9), (random.unit() - 0.5) * 100);
-    clock.set(this.off(random, offNs), 0);
-    return clock;
   }
 
   /** From −`offNs` to `offNs`; half of the time close to the ends of that. */
@@ -209,31 +157,10 @@ class Run implements EventHandler {
     return Math.round((random.chance(0.5) ? share : -share) * offNs);
   }
 
-  private clientAround(i: number): ClientAround {
-    return {
-      ...this.around(HOST_PLACES + i),
-      random: this.random.fork(`client ${i}`),
-      touched: () => {
-        this.isTouched = true;
-      },
-    };
-  }
-
   private startClient(i: number): void {
-    const endpoint = HOST_PLACES + i;
-    const client = new SimulatedClient(endpoint, this.clientAround(i));
-    this.clients[i] = client;
-    this.work(client, this.random.fork(`holder ${i}`)).catch((error: unknown) => {
+    this.work(this.cluster.startClient(i), this.random.fork(`holder ${i}`)).catch((error: unknown) => {
       this.failure = error;
     });
-  }
-
-  private deliver(datagram: Datagram): void {
-    const to = this.network.endpointOf(datagram.to);
-    if (to < REPLICAS) this.replicas[to]!.arrive(datagram);
-    else if (to === this.aheadClient.endpoint) this.aheadClient.arrive(datagram);
-    else if (to >= HOST_PLACES) this.clients[to - HOST_PLACES]!.arrive(datagram);
-    else this.network.release(datagram);
   }
 
   /** Takes the lock again and again. */
@@ -275,7 +202,7 @@ class Run implements EventHandler {
     const { ambush } = this;
     if (ambush !== undefined) {
       this.ambush = undefined;
-      this.later(random.exponential(HOLD_US), () => ambush(client));
+      this.cluster.later(random.exponential(HOLD_US), () => ambush(client));
     }
     // At this moment nobody else may be told that it holds.
     for (const [other, its] of this.held)
@@ -321,21 +248,20 @@ class Run implements EventHandler {
   }
 
   private planFault(): void {
-    this.queue.schedule(this.queue.nowUs + this.faults.exponential(FAULT_US), this, FAULT, undefined);
-  }
-
-  private later(us: number, run: () => void): void {
-    this.queue.schedule(this.queue.nowUs + us, this, CALL, run);
+    this.cluster.later(this.faults.exponential(FAULT_US), () => {
+      this.fault();
+      this.planFault();
+    });
   }
 
   /** Strikes a process: often the next that gets the lock, while it has it. */
   private strike(how: (client: SimulatedClient) => void): void {
     if (this.faults.chance(AT_HOLDER)) this.ambush = how;
-    else how(this.faults.pick(this.clients));
+    else how(this.faults.pick(this.cluster.clients.slice(0, CLIENTS)));
   }
 
   private fault(): void {
-    const { faults, counts } = this;
+    const { cluster, faults, counts } = this;
     if (this.options.boundBroken === true && faults.chance(BREAKS)) {
       this.ambush = (client) => this.breakBound(client);
       return;
@@ -351,52 +277,50 @@ class Run implements EventHandler {
       this.strike((client) => {
         client.kill();
         this.held.delete(client);
-        this.later(downUs, () => this.startClient(client.endpoint - HOST_PLACES));
+        cluster.later(downUs, () => this.startClient(client.endpoint - HOST_PLACES));
       });
     } else if (draw < 0.42) this.failOver();
-    else if (draw < 0.5) faults.pick(this.replicas).pause(faults.between(1_000, 100_000));
+    else if (draw < 0.5) faults.pick(cluster.replicas).pause(faults.between(1_000, 100_000));
     else if (draw < 0.7) this.stepReplica(faults.below(REPLICAS));
     else if (draw < 0.82) this.stepClient();
     else if (draw < 0.87) {
-      this.network.setConditions({ ...CONDITIONS, loss: LOSS });
-      this.later(faults.between(5_000, 50_000), () => this.network.setConditions(CONDITIONS));
+      cluster.network.setConditions({ ...CONDITIONS, loss: LOSS });
+      cluster.later(faults.between(5_000, 50_000), () => cluster.network.setConditions(CONDITIONS));
     } else
       this.strike(({ endpoint }) => {
         const forUs = faults.chance(0.6) ? 1e3 * faults.between(TTL_MS, 2 * TTL_MS) : longUs;
-        this.cut(endpoint, forUs);
+        cluster.cut(endpoint, forUs);
         this.stampAhead(forUs);
         // What it believes of the replicas' clocks gets old before its lease ends.
-        if (faults.chance(0.7)) this.later((1e3 * TTL_MS * faults.unit()) / 2, () => this.stepReplica(this.primary));
+        if (faults.chance(0.7))
+          cluster.later((1e3 * TTL_MS * faults.unit()) / 2, () => this.stepReplica(cluster.primary));
       });
   }
 
   /** Requests that are due as late as the primary allows: the log's time is that of its clock, not that of the others. */
   private stampAhead(forUs: number): void {
-    const { queue } = this;
+    const { queue } = this.cluster;
     const untilUs = queue.nowUs + forUs;
     const next = (): void => {
       if (queue.nowUs >= untilUs) return;
       this.ahead.put('time', '').catch(() => undefined);
-      this.later(this.faults.exponential(AHEAD_EVERY_US), next);
+      this.cluster.later(this.faults.exponential(AHEAD_EVERY_US), next);
     };
     next();
   }
 
   /** The primary's process crashes and returns with its log, if all are up. */
   private failOver(): void {
-    const { replicas, faults, counts } = this;
+    const { cluster, faults, counts } = this;
+    const { replicas } = cluster;
     if (replicas.some((replica) => !replica.isUp)) return;
     counts.failovers++;
-    replicas[this.primary]!.crash('kept', faults.between(20_000, 300_000));
-  }
-
-  private get primary(): number {
-    return Math.max(0, ...this.replicas.map(({ core }) => core?.state.view ?? 0)) % REPLICAS;
+    replicas[cluster.primary]!.crash('kept', faults.between(20_000, 300_000));
   }
 
   private stepReplica(replica: number): void {
     this.counts.clockSteps++;
-    this.clocks[replica]!.set(this.off(this.faults, OFF_NS), 0);
+    this.cluster.clocks[replica]!.set(this.off(this.faults, OFF_NS), 0);
   }
 
   /**
@@ -404,33 +328,22 @@ class Run implements EventHandler {
    * that the next that is cut off does not know of such a clock either.
    */
   private breakBound({ endpoint }: SimulatedClient): void {
+    const { cluster } = this;
     const forUs = 2e3 * TTL_MS;
     this.counts.boundBreaks++;
-    this.cut(endpoint, forUs);
+    cluster.cut(endpoint, forUs);
     this.stampAhead(forUs);
-    this.later(1e3 * TTL_MS * BREAK_PART, () => {
-      const { primary } = this;
-      this.clocks[primary]!.set(BROKEN_NS, 0);
-      this.later(forUs * (1 - BREAK_PART), () => this.stepReplica(primary));
+    cluster.later(1e3 * TTL_MS * BREAK_PART, () => {
+      const { primary } = cluster;
+      cluster.clocks[primary]!.set(BROKEN_NS, 0);
+      cluster.later(forUs * (1 - BREAK_PART), () => this.stepReplica(primary));
     });
   }
 
   private stepClient(): void {
     const { faults, counts } = this;
-    const clock = this.clocks[HOST_PLACES + faults.below(CLIENTS)]!;
+    const clock = this.cluster.clocks[HOST_PLACES + faults.below(CLIENTS)]!;
     counts.clockSteps++;
     clock.step(this.off(faults, CLIENT_STEP_NS));
-  }
-
-  /** One process hears and is heard by nobody for a while. */
-  private cut(endpoint: number, us: number): void {
-    const set = (isCut: boolean): void => {
-      for (let id = 0; id < REPLICAS; id++) {
-        this.network.setBlocked(endpoint, id, isCut);
-        this.network.setBlocked(id, endpoint, isCut);
-      }
-    };
-    set(true);
-    this.later(us, () => set(false));
   }
 }
