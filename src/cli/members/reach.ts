@@ -24,6 +24,7 @@ import type { ConfigureOperation } from '../../protocol/membership/operations.js
 import type { ChangeResult } from '../../protocol/membership/results.js';
 import { WAITING_ID } from '../../wire/host-ids.js';
 import type { Member, MemberList } from '../../wire/member-list.js';
+import { BelievedSilent } from './believed-silent.js';
 import type { Found, HostSeen, MemberRequest, Seen } from './plan.js';
 import type { MembersInReach } from './run.js';
 import { randomInt } from 'node:crypto';
@@ -52,6 +53,7 @@ export class Reach implements MembersInReach {
   private hasSwitched = false;
   /** Open inquiries, by who is asked what. */
   private readonly inquiries = new Map<string, { readonly inquiry: Inquiry<unknown>; usedAt: number }>();
+  private readonly silent = new BelievedSilent(() => performance.now());
   private looks = 0;
   private readonly drawn = new Map<number, string>();
 
@@ -198,7 +200,9 @@ export class Reach implements MembersInReach {
     question: Question<T>,
     hosts: readonly AskedHost[],
   ): Promise<readonly Answered<T>[]> {
-    return (await this.inquiryFor(name, question, hosts)).ask(this.options.answerMs);
+    const inquiry = await this.inquiryFor(name, question, hosts);
+    const names = hosts.map(({ id, at }) => `${name} ${id} ${at.host} ${at.port}`);
+    return this.silent.ask(names, this.options.answerMs, (timeoutMs) => inquiry.ask(timeoutMs));
   }
 
   private async inquiryFor<T>(name: string, question: Question<T>, hosts: readonly AskedHost[]): Promise<Inquiry<T>> {
