@@ -10,7 +10,7 @@
  */
 import { fileURLToPath } from 'node:url';
 import { Children, LineChild } from '../src/measure/compare/line-child.js';
-import { checkWritable } from '../src/console/output-file.js';
+import { checkNew } from '../src/console/output-file.js';
 import { CliError } from '../src/console/exit.js';
 import { addCounts, NO_COUNTS } from '../src/measure/load/counts.js';
 import { currentSecond, wallClockMs, type TaggedSecond } from '../src/measure/load/wall-seconds.js';
@@ -135,7 +135,7 @@ await program(
     { duration, every, warmup, replicas, open, size, machine, durability, transport, keys, hlog, strict },
     output,
   ) => {
-    checkWritable('hlog', hlog);
+    checkNew('hlog', hlog);
     if (replicas % 2 === 0) throw new CliError('flag-invalid', `--replicas is an odd number, not ${replicas}`);
     const intervals = Math.ceil(duration / every);
     await using cluster = await LocalCluster.start({

@@ -12,6 +12,7 @@ import {
   fsyncSync,
   linkSync,
   openSync,
+  realpathSync,
   renameSync,
   rmSync,
   statSync,
@@ -19,7 +20,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { CliError } from './exit.js';
 
 /**
@@ -42,6 +43,54 @@ export function checkWritable(flag: string, path: string | undefined): void {
     if (error instanceof CliError) throw error;
     throw refuse(existsSync(folder) ? reasonOf(error) : `there is no directory ${folder}`);
   }
+}
+
+/**
+ * The same, for a file that is written while the command works: it must not exist yet, because what it holds would be
+ * lost at the start. Throws CliError `file-exists` too.
+ */
+export function checkNew(flag: string, path: string | undefined): void {
+  checkWritable(flag, path);
+  if (path !== undefined && existsSync(path)) throw alreadyThere(flag, path);
+}
+
+/** The error for a file of `--flag` that exists. */
+export function alreadyThere(flag: string, path: string): CliError {
+  return new CliError(
+    'file-exists',
+    `--${flag} ${path} already exists, and nothing was measured; move it away, or name another file`,
+  );
+}
+
+/** Throws CliError `flag-invalid` if two flags name one file: the one would replace what the other wrote. */
+export function checkDistinct(paths: Readonly<Record<string, string | undefined>>): void {
+  const seen = new Map<string, string>();
+  for (const [flag, path] of Object.entries(paths)) {
+    const file = path === undefined ? undefined : fileIdentity(path);
+    if (file === undefined) continue;
+    const other = seen.get(file);
+    if (other !== undefined)
+      throw new CliError('flag-invalid', `--${other} and --${flag} are one file, ${path}; name two files`);
+    seen.set(file, flag);
+  }
+}
+
+/** Throws CliError `flag-invalid` if `path`, the value of `--flag`, is one of the files that the command reads. */
+export function checkNotRead(flag: string, path: string | undefined, read: readonly string[]): void {
+  const file = path === undefined ? undefined : fileIdentity(path);
+  if (file === undefined) return;
+  const same = read.find((each) => fileIdentity(each) === file);
+  if (same !== undefined)
+    throw new CliError('flag-invalid', `--${flag} ${path} would replace ${same}, which is read; name another file`);
+}
+
+/** The same for all paths of one file, links too. Undefined for a device, a FIFO or a directory: nothing there is replaced. */
+export function fileIdentity(path: string): string | undefined {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  if (stat !== undefined) return stat.isFile() ? `${stat.dev}:${stat.ino}` : undefined;
+  const whole = resolve(path);
+  const folder = dirname(whole);
+  return existsSync(folder) ? join(realpathSync(folder), basename(whole)) : whole;
 }
 
 /** Runs `write`, which writes the file of `--flag`. Throws CliError `output-unwritable`. */

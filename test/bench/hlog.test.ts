@@ -191,5 +191,14 @@ t.test('the soak writes one, too; and paths that cannot be written are refused f
   for (const command of ['load --rate 10', 'latency']) {
     const refused = await jitpaxos(['bench', ...command.split(' '), '--hlog', directory]);
     t.match([refused.code, refused.stderr], [2, /^flag-invalid: --hlog .* it is a directory/m]);
+    const taken = await jitpaxos(['bench', ...command.split(' '), '--hlog', path]);
+    t.match([taken.code, taken.stderr], [2, /^file-exists: --hlog .* move it away/m]);
+    const twice = await jitpaxos(
+      ['bench', ...command.split(' '), '--hlog', file('one'), '--hgrm', file('other')].concat([
+        '--report',
+        file('./one'),
+      ]),
+    );
+    t.match([twice.code, twice.stderr], [2, /^flag-invalid: --report and --hlog are one file/m]);
   }
 });

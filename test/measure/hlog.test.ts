@@ -1,6 +1,7 @@
 // Histogram logs: no count is lost or moves between us, hdr-histogram-js and back; and what hostile files do.
 import t, { type Test } from 'tap';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { deflateSync, inflateSync } from 'node:zlib';
@@ -262,10 +263,43 @@ t.test('a closed loop reports the operations that succeeded', (t) => {
 });
 
 t.test('a full disk ends the log, not the measurement', { skip: !existsSync('/dev/full') }, (t) => {
-  t.throws(() => HlogWriter.open('/dev/full', RUN, SETTINGS, START_MS), {
+  const log = HlogWriter.open(file('full.hlog'), RUN, SETTINGS, START_MS);
+  log.add(0, second(1, [5_000]));
+  Object.assign(log, { fd: openSync('/dev/full', 'w') });
+  log.add(0, second(2, [5_000]));
+  log.add(0, second(3, [5_000]));
+  t.throws(() => log.end(END), { code: 'output-unwritable', message: /ENOSPC/ });
+  t.throws(() => HlogWriter.open(file('none/a.hlog'), RUN, SETTINGS, START_MS), {
     code: 'output-unwritable',
-    message: /ENOSPC/,
+    message: /ENOENT/,
   });
+  t.end();
+});
+
+t.test('a log takes no existing file: neither that of a bench that runs, nor a FIFO', (t) => {
+  const path = file('taken.hlog');
+  const log = HlogWriter.open(path, RUN, SETTINGS, START_MS);
+  const refused = { code: 'file-exists', message: /taken\.(hlog|fifo) already exists.*; move it away/ };
+  t.throws(() => HlogWriter.open(path, RUN, SETTINGS, START_MS), refused);
+  log.add(0, second(1, [5_000]));
+  log.end(END);
+  const before = readFileSync(path, 'utf8');
+  t.throws(() => HlogWriter.open(path, RUN, SETTINGS, START_MS), refused);
+  t.equal(readFileSync(path, 'utf8'), before);
+  // Read and write, so that a writer that opened it would not wait for ever here.
+  execFileSync('mkfifo', [file('taken.fifo')]);
+  const held = openSync(file('taken.fifo'), 'r+');
+  t.throws(() => HlogWriter.open(file('taken.fifo'), RUN, SETTINGS, START_MS), refused);
+  closeSync(held);
+  t.end();
+});
+
+t.test('a run that failed before it measured anything leaves no log', (t) => {
+  const path = file('failed.hlog');
+  HlogWriter.open(path, RUN, SETTINGS, START_MS).close();
+  t.notOk(existsSync(path));
+  HlogWriter.open(path, RUN, SETTINGS, START_MS).end(END);
+  t.ok(existsSync(path), 'one that measured nothing and ended does');
   t.end();
 });
 

@@ -1,8 +1,8 @@
 // bench merge: sums are exact, what cannot be added is refused by name, and what may mislead is said.
 import t, { type Test } from 'tap';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { linkSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { Histogram } from '../../src/metrics/histogram.js';
 import type { BenchReport } from '../../src/measure/load/bench-report.js';
 import type { HlogEnd, RunSettings } from '../../src/measure/hlog/log-format.js';
@@ -58,6 +58,7 @@ function makeLog(name: string, { seconds, settings = {}, end = {}, killed = fals
     distribution: 'uniform',
     ...settings,
   };
+  rmSync(path, { force: true });
   const log = HlogWriter.open(path, run, whole, SECOND * 1000);
   for (const [at, values] of Object.entries(seconds)) {
     const fromMs = (SECOND + Number(at)) * 1000;
@@ -312,6 +313,17 @@ t.test('what cannot be added is refused by name', async (t) => {
   const many = Array.from({ length: MERGED_MAX + 1 }, (_, n) => file(`${n}`));
   await t.rejects(merged(...many), { code: 'argument-invalid', message: /65 runs are more than the 64/ });
   t.throws(() => parseFlags(benchMerge.shape, []), { code: 'argument-invalid' });
+});
+
+t.test('a report does not replace a run, by whatever path', async (t) => {
+  const run = makeLog('input.hlog', { seconds: { 1: [5_000] } });
+  symlinkSync(run, file('symbolic'));
+  linkSync(run, file('hard'));
+  const before = readFileSync(run, 'utf8');
+  for (const path of [run, join(directory, '..', basename(directory), 'input.hlog'), file('symbolic'), file('hard')])
+    await t.rejects(merged(run, '--report', path), { code: 'flag-invalid', message: /would replace .*input\.hlog/ });
+  t.equal(readFileSync(run, 'utf8'), before);
+  await merged(run, '--report', '/dev/null');
 });
 
 t.test('a timeline has a bound, whatever times it is given, and loses no operation', (t) => {

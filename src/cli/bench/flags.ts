@@ -2,6 +2,7 @@
 import { DURABILITY_FLAG } from '../../console/durability-flag.js';
 import { CliError } from '../../console/exit.js';
 import type { Flags } from '../../console/flags.js';
+import { checkDistinct, checkNew, checkWritable } from '../../console/output-file.js';
 import { KEY_FILE_FLAG } from '../../console/settings.js';
 import { TRANSPORT_FLAGS } from '../../console/transport-flags.js';
 import { BENCH_PREFIX } from '../../measure/load/bench-keys.js';
@@ -57,10 +58,22 @@ export const OUTPUT_FLAGS = {
   hlog: {
     kind: 'text',
     value: 'FILE',
-    help: 'write a histogram of every second by operation and outcome, as a log of HdrHistogram; bench merge adds several',
+    help: 'write a histogram of every second by operation and outcome, as a log of HdrHistogram, to a file that does not exist yet; bench merge adds several',
   },
   report: { kind: 'text', value: 'FILE', help: 'write the report as one HTML file' },
 } as const satisfies Flags;
+
+/** Throws CliError `flag-invalid` or `file-exists` if a file of OUTPUT_FLAGS cannot be written, or would replace another. */
+export function checkOutputs({
+  report,
+  hgrm,
+  hlog,
+  history,
+}: Readonly<Record<keyof typeof OUTPUT_FLAGS, string | undefined>>): void {
+  for (const [flag, path] of Object.entries({ report, hgrm, history })) checkWritable(flag, path);
+  checkNew('hlog', hlog);
+  checkDistinct({ report, hgrm, hlog, history });
+}
 
 /** The flag `--assert`. */
 export const assertFlag = (note = '') =>

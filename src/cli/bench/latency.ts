@@ -31,7 +31,7 @@ import {
 import { Timeline } from '../../measure/load/timeline.js';
 import { UsageMeter, type ClusterFacts } from '../../measure/load/usage.js';
 import { Workers, type LoadResult } from '../../measure/load/workers.js';
-import { checkWritable, writeOutput } from '../../console/output-file.js';
+import { writeOutput } from '../../console/output-file.js';
 import { benchPage } from '../../measure/report/bench-page.js';
 import { transportChoice, type TransportChoice } from '../../console/transport-flags.js';
 import { formatCount } from '../../console/units.js';
@@ -40,6 +40,7 @@ import { endLog, secondsFor } from './log.js';
 import {
   assertFlag,
   checkHistoryFlag,
+  checkOutputs,
   checkTarget,
   machineFlag,
   mixFlag,
@@ -115,7 +116,7 @@ export const benchLatency = defineCommand(
     const assertions = values.assert.map(parseAssertion);
     const { clients, lanes, size, keys, seed, ops: operations } = values;
     const warmup = values.warmup ?? Math.min(WARMUP_MAX, Math.ceil(operations * WARMUP_SHARE));
-    for (const flag of ['report', 'hgrm', 'hlog', 'history'] as const) checkWritable(flag, values[flag]);
+    checkOutputs(values);
     const plan = {
       clients,
       lanes,

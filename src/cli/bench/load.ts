@@ -38,13 +38,14 @@ import {
   type BenchReport,
 } from '../../measure/load/bench-report.js';
 import { UsageMeter } from '../../measure/load/usage.js';
-import { checkWritable, writeOutput, writingOutput } from '../../console/output-file.js';
+import { writeOutput, writingOutput } from '../../console/output-file.js';
 import { benchPage } from '../../measure/report/bench-page.js';
 import { transportChoice, type TransportChoice } from '../../console/transport-flags.js';
 import { endLog, secondsFor } from './log.js';
 import {
   assertFlag,
   checkHistoryFlag,
+  checkOutputs,
   checkTarget,
   machineFlag,
   mixFlag,
@@ -191,7 +192,7 @@ export const benchLoad = defineCommand(
     const mix = parseMix(values.mix, OPERATION_NAMES[machine]);
     const assertions = values.assert.map(parseAssertion);
     const startAtMs = values['start-at'] === undefined ? undefined : parseStartAt(values['start-at'], wallClockMs());
-    for (const flag of ['report', 'hgrm', 'hlog', 'history'] as const) checkWritable(flag, values[flag]);
+    checkOutputs(values);
     const warmupNs = values.warmup ?? Math.min(DEFAULT_WARMUP_NS, WARMUP_SHARE * values.duration);
     const setup: Setup = {
       clients,

@@ -1,8 +1,7 @@
 /** `jitpaxos bench merge`: adds up what several benches measured, from their logs and reports. */
-import { realpathSync } from 'node:fs';
 import { defineCommand } from '../../console/command.js';
 import { CliError, Exit } from '../../console/exit.js';
-import { checkWritable, writeOutput } from '../../console/output-file.js';
+import { checkNotRead, checkWritable, fileIdentity, writeOutput } from '../../console/output-file.js';
 import { looksLikeHlog } from '../../measure/hlog/log-reader.js';
 import { Merge, MERGED_MAX } from '../../measure/hlog/merge.js';
 import { mergeJson, mergePage, mergeText } from '../../measure/report/merge-page.js';
@@ -21,6 +20,7 @@ export const benchMerge = defineCommand(
   },
   async ({ values, positionals }, output) => {
     checkWritable('report', values.report);
+    checkNotRead('report', values.report, positionals);
     if (positionals.length > MERGED_MAX)
       throw new CliError(
         'argument-invalid',
@@ -29,7 +29,7 @@ export const benchMerge = defineCommand(
     const merge = new Merge();
     const seen = new Map<string, string>();
     positionals.forEach((path, index) => {
-      const file = realPath(path);
+      const file = fileIdentity(path) ?? path;
       const same = seen.get(file);
       if (same !== undefined)
         throw new CliError('argument-invalid', `${path} is ${same}, and would count twice; give each run once`);
@@ -48,12 +48,3 @@ export const benchMerge = defineCommand(
     return Exit.done;
   },
 );
-
-/** The path itself if the file does not exist: the reader then says so. */
-function realPath(path: string): string {
-  try {
-    return realpathSync(path);
-  } catch {
-    return path;
-  }
-}

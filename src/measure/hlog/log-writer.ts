@@ -3,11 +3,15 @@
  * tag with values in it. Lines are written when the second is over for all client processes, so a bench that is killed
  * leaves a readable log, without the end mark.
  *
+ * The file is made by its writer: an existing one, which may be the log of a bench that still runs, is never opened. A
+ * run that failed before it measured anything leaves no file, so the same command can be given again.
+ *
  * A log that cannot be written (a full disk) ends; the measurement goes on, and `end` says why.
  */
 import { randomBytes } from 'node:crypto';
-import { appendFileSync, closeSync, openSync } from 'node:fs';
+import { appendFileSync, closeSync, openSync, rmSync } from 'node:fs';
 import { CliError } from '../../console/exit.js';
+import { alreadyThere } from '../../console/output-file.js';
 import { Histogram } from '../../metrics/histogram.js';
 import type { TaggedSecond } from '../load/wall-seconds.js';
 import { hdrLibrary, mended, toHdr, type HdrLogWriter } from './hdr-codec.js';
@@ -51,9 +55,10 @@ export class HlogWriter {
   private readonly waiting = new Map<number, Waiting>();
   /** By client process, the last second that it has ended. */
   private readonly ended: number[];
-  /** What `latencyOf` says, without the step that runs. */
+  /** All latencies given so far of the tags that `latencyOf` says; the end mark has their count, sum and extremes. */
   private readonly total = new Histogram();
   private broken: string | undefined;
+  private isEmpty = true;
 
   private constructor(
     private readonly path: string,
@@ -65,7 +70,8 @@ export class HlogWriter {
   }
 
   /**
-   * Opens the file, and writes what stands before the first interval. Throws CliError `output-unwritable`.
+   * Makes the file, and writes what stands before the first interval. Throws CliError `file-exists` or
+   * `output-unwritable`.
    * @param startMs when the run begins, ms since the epoch
    */
   static open(path: string, id: string, settings: RunSettings, startMs: number): HlogWriter {
@@ -79,7 +85,8 @@ export class HlogWriter {
     const baseSecond = Math.floor(startMs / MS_PER_SECOND);
     const log = new HlogWriter(path, run, baseSecond);
     try {
-      log.fd = openSync(path, 'w');
+      // Exclusively: nothing is emptied, two writers never share a file, and a FIFO cannot make this wait.
+      log.fd = openSync(path, 'wx');
       const { writer } = log;
       writer.outputComment(RUN_COMMENT + JSON.stringify(run) + COMMENT_END);
       writer.outputLogFormatVersion();
@@ -90,6 +97,7 @@ export class HlogWriter {
       writer.outputComment(`[BaseTime: ${baseSecond.toFixed(3)} (seconds since epoch)]`);
       writer.outputLegend();
     } catch (error) {
+      if (log.fd === undefined && reasonOf(error) === 'EEXIST') throw alreadyThere('hlog', path);
       log.broken = reasonOf(error);
     }
     if (log.broken === undefined) return log;
@@ -130,16 +138,18 @@ export class HlogWriter {
     const { count, sum, min, max } = this.total.toData();
     const end: HlogEnd = { ...result, latency: { count, sum, min: count === 0 ? 0 : min, max } };
     this.comment(END_COMMENT + JSON.stringify(end) + COMMENT_END);
+    this.isEmpty = false;
     this.close();
     if (this.broken !== undefined) throw this.failure(this.broken);
   }
 
-  /** The run failed: writes what is left, and no end mark. May be called after `end`. */
+  /** The run failed: writes what is left, and no end mark; removes a log without values. May be called after `end`. */
   close(): void {
     if (this.fd === undefined) return;
     this.flush();
     closeSync(this.fd);
     this.fd = undefined;
+    if (this.isEmpty) rmSync(this.path, { force: true });
   }
 
   [Symbol.dispose](): void {
@@ -164,6 +174,7 @@ export class HlogWriter {
       hdr.tag = tag;
       try {
         this.writer.outputIntervalHistogram(hdr, relative(fromMs), relative(toMs), NS_PER_MS);
+        this.isEmpty = false;
       } catch (error) {
         this.broken = reasonOf(error);
       }
