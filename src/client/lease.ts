@@ -14,6 +14,7 @@
  */
 import { JitPaxosError } from '../errors.js';
 import { pause, readClocks, TIMER_MS_MAX, type LeaseClock, type LeaseInstant } from './lease-clock.js';
+import { LeaseQueue } from './lease-queue.js';
 
 export interface LeaseOptions {
   /** How far a renewal moves the end, ms: 1 to 31,622,400,000 (366 days). */
@@ -83,6 +84,8 @@ export class Lease implements AsyncDisposable {
   dueMs = 0;
   /** @internal */
   isRenewing = false;
+  /** @internal Of LeaseQueue. */
+  queuedAt = -1;
   /** @internal Looked at with each renewal. */
   place: LeasePlace | undefined;
   private isReleased = false;
@@ -178,6 +181,16 @@ export class Lease implements AsyncDisposable {
     return this.endMonotonicMs;
   }
 
+  /** @internal When something is to be done about it, monotonic ms: it is due, or lost. */
+  get nextMs(): number {
+    return this.isRenewing ? this.endMonotonicMs : Math.min(this.dueMs, this.endMonotonicMs);
+  }
+
+  /** @internal As isHeld, with clocks that were read for many. */
+  look({ monotonicMs, wallMs, dateMs }: LeaseInstant): void {
+    if (this.endMonotonicMs <= monotonicMs || this.endWallMs <= wallMs || this.endDateMs <= dateMs) this.isHeld();
+  }
+
   /** @internal */
   lose(why: string): void {
     if (this.signal.aborted) return;
@@ -207,6 +220,9 @@ function leaseLost(number: number, why: string, next: string): JitPaxosError {
 /** Renews the leases of one client, as many as are due in one operation. */
 export class LeaseKeeper {
   private readonly leases = new Set<Lease>();
+  private readonly queue = new LeaseQueue<Lease>();
+  /** When all are looked at by all clocks, monotonic ms. */
+  private lookAtMs = Infinity;
   private cancelTimer: (() => void) | undefined;
   private armedForMs = Infinity;
   /** What was known last of the replicas' clocks. */
@@ -241,8 +257,10 @@ export class LeaseKeeper {
     }
     const { lease, sentMs } = tried;
     if (!tried.isHeld) throw whyNotHeld(tried, this.isClosed);
+    if (this.leases.size === 0) this.lookAtMs = this.clock.monotonicMs() + LOOK_MS;
     this.leases.add(lease);
     lease.dueMs = sentMs + RENEW_PART * ttl;
+    this.queue.place(lease);
     this.arm();
     return lease;
   }
@@ -289,6 +307,7 @@ export class LeaseKeeper {
 
   /** False if it was forgotten already. */
   forget(lease: Lease): boolean {
+    this.queue.remove(lease);
     return this.leases.delete(lease);
   }
 
@@ -349,15 +368,14 @@ export class LeaseKeeper {
   }
 
   private arm(): void {
-    let next = Infinity;
-    for (const lease of this.leases) next = Math.min(next, lease.lostAtMs, lease.isRenewing ? Infinity : lease.dueMs);
+    const next = this.leases.size === 0 ? Infinity : Math.min(this.queue.first!.nextMs, this.lookAtMs);
     if (next === this.armedForMs) return;
     this.armedForMs = next;
     this.cancelTimer?.();
     this.cancelTimer =
       next === Infinity
         ? undefined
-        : this.clock.after(Math.min(LOOK_MS, Math.max(0, next - this.clock.monotonicMs())), () => {
+        : this.clock.after(Math.max(0, next - this.clock.monotonicMs()), () => {
             this.armedForMs = Infinity;
             this.work();
           });
@@ -365,21 +383,32 @@ export class LeaseKeeper {
 
   private work(): void {
     const now = this.clock.monotonicMs();
+    if (now >= this.lookAtMs) this.lookAtAll();
     let isDue = false;
-    const batch: Lease[] = [];
-    for (const lease of [...this.leases]) {
-      if (!lease.isHeld() || lease.isRenewing) continue;
-      if (lease.dueMs <= now) isDue = true;
-      if (lease.dueMs <= now + TOGETHER_PART * lease.ttl) batch.push(lease);
+    for (let { first } = this.queue; !isDue && first !== undefined && first.nextMs <= now; { first } = this.queue) {
+      isDue = first.isHeld();
+      if (!isDue) this.forget(first);
     }
-    if (isDue) void this.renew(batch);
+    if (isDue) {
+      const batch: Lease[] = [];
+      for (const lease of this.leases)
+        if (!lease.isRenewing && lease.dueMs <= now + TOGETHER_PART * lease.ttl && lease.isHeld()) batch.push(lease);
+      void this.renew(batch);
+    }
     this.arm();
+  }
+
+  private lookAtAll(): void {
+    const instant = readClocks(this.clock);
+    this.lookAtMs = instant.monotonicMs + LOOK_MS;
+    for (const lease of this.leases) lease.look(instant);
   }
 
   private async renew(batch: readonly Lease[]): Promise<void> {
     let timeout = TIMER_MS_MAX;
     for (const lease of batch) {
       lease.isRenewing = true;
+      this.queue.place(lease);
       timeout = Math.min(timeout, Math.max(1, RENEW_PART * lease.ttl));
     }
     void this.look(batch, timeout);
@@ -404,6 +433,7 @@ export class LeaseKeeper {
       if (!lease.isHeld()) continue;
       const isExtended = end !== undefined && this.extend(lease, end, sentMs);
       lease.dueMs = isExtended ? sentMs + RENEW_PART * lease.ttl : now + Math.min(AGAIN_MS_MAX, AGAIN_PART * lease.ttl);
+      this.queue.place(lease);
     }
     this.arm();
   }
