@@ -13,10 +13,24 @@ export interface OpenWatch {
   close(): void;
 }
 
+type Call = (
+  operation: Uint8Array,
+  options?: { readonly signal?: AbortSignal; readonly timeout?: number },
+) => Promise<Uint8Array>;
+
+/** As those of Client. */
+interface Calls {
+  readonly execute: Call;
+  readonly query: Call;
+  agreedTime(): number;
+}
+
 export interface ClientParts {
   readonly clock: LeaseClock;
   /** Throws JitPaxosError `client-closed`. */
   watch(request: WatchRequest): OpenWatch;
+  /** The same client; what waits for a lane goes before its other calls: renewals of leases, and little else. */
+  readonly first: Calls;
 }
 
 const parts = new WeakMap<object, ClientParts>();

@@ -41,6 +41,8 @@ const CALL_OPTION_NAMES = optionNames<CallOptions>({ signal: true, timeout: true
 const DEFAULT_TIMEOUT_MS = 5_000;
 const DEFAULT_QUEUE = 10_000;
 const TIMEOUT_MAX_MS = 0x7fffffff;
+/** Calls that wait before all others; more of them wait like the others. */
+const FIRST_MAX = 64;
 
 interface Call {
   readonly isQuery: boolean;
@@ -82,6 +84,7 @@ class SignalCalls {
 }
 
 let whenClosed: (client: Client, run: () => void) => void;
+let callFirst: (client: Client, operation: Uint8Array, isQuery: boolean, options?: CallOptions) => Promise<Uint8Array>;
 
 /** The clocks by which a holder of this client's leases judges them: see lease.ts. */
 function leaseClockOf(client: Client, host: ClientHost): LeaseClock {
@@ -108,6 +111,7 @@ export class Client {
       if (client.isClosed || client.failure !== undefined) run();
       else client.closeListeners.push(run);
     };
+    callFirst = (client, operation, isQuery, options) => client.call(operation, isQuery, options, true);
   }
 
   /** By lane. */
@@ -115,6 +119,8 @@ export class Client {
   private readonly idleLanes: number[];
   /** In order of arrival. */
   private readonly waiting = new Set<Call>();
+  /** Those that go before: renewals of leases, which would be lost behind a long queue. */
+  private readonly waitingFirst = new Set<Call>();
   /** From the call to its commit, µs, including the wait for a lane. */
   private readonly durationsUs = {
     execute: new BucketCounts(DURATION_BOUNDS_US),
@@ -157,8 +163,17 @@ export class Client {
     });
     client = new Client(host.lanes, timeoutMs, queueMax);
     client.host = host;
-    registerParts(client, { clock: leaseClockOf(client, host), watch: (request) => host.watch(request) });
-    return client;
+    const connected = client;
+    registerParts(connected, {
+      clock: leaseClockOf(connected, host),
+      watch: (request) => host.watch(request),
+      first: {
+        execute: (operation, options) => callFirst(connected, operation, false, options),
+        query: (operation, options) => callFirst(connected, operation, true, options),
+        agreedTime: () => connected.agreedTime(),
+      },
+    });
+    return connected;
   }
 
   /**
@@ -190,7 +205,7 @@ export class Client {
   }
 
   stats(): ClientStats {
-    return clientStats(this.host, this.open.length - this.idleLanes.length, this.waiting.size);
+    return clientStats(this.host, this.open.length - this.idleLanes.length, this.waitingCount);
   }
 
   /**
@@ -214,7 +229,16 @@ export class Client {
     return this.close();
   }
 
-  private call(operation: Uint8Array, isQuery: boolean, options: CallOptions | undefined): Promise<Uint8Array> {
+  private get waitingCount(): number {
+    return this.waitingFirst.size + this.waiting.size;
+  }
+
+  private call(
+    operation: Uint8Array,
+    isQuery: boolean,
+    options: CallOptions | undefined,
+    isFirst = false,
+  ): Promise<Uint8Array> {
     return new Promise((resolve, reject) => {
       this.checkCall(operation, isQuery, options);
       const signal = options?.signal;
@@ -234,8 +258,8 @@ export class Client {
         lane: -1,
         heard: 0,
       };
-      if (this.host.ready && this.idleLanes.length > 0 && this.waiting.size === 0) this.send(call, operation);
-      else this.wait(call, operation);
+      if (this.host.ready && this.idleLanes.length > 0 && this.waitingCount === 0) this.send(call, operation);
+      else this.wait(call, operation, isFirst && this.waitingFirst.size < FIRST_MAX);
       if (signal !== undefined) this.attach(call, signal);
     });
   }
@@ -268,24 +292,25 @@ export class Client {
     else this.host.submit(lane, operation, 0, operation.length, timeoutUs);
   }
 
-  private wait(call: Call, operation: Uint8Array): void {
-    if (this.waiting.size >= this.queueMax) {
+  private wait(call: Call, operation: Uint8Array, isFirst: boolean): void {
+    if (!isFirst && this.waiting.size >= this.queueMax) {
       throw new JitPaxosError(
         'busy',
         `all ${this.open.length} lanes are in use and ${this.waiting.size} operations wait; send fewer at once, connect with more lanes, or use several clients`,
       );
     }
     call.bytes = new Uint8Array(operation); // not slice: a Buffer's shares memory
-    this.waiting.add(call);
+    (isFirst ? this.waitingFirst : this.waiting).add(call);
     this.armWaitingTimer(call.deadlineUs);
   }
 
   private startWaiting(): void {
-    if (this.waiting.size === 0) return;
-    for (const call of this.waiting) {
-      if (!this.host.ready || this.idleLanes.length === 0) return;
-      this.waiting.delete(call);
-      this.send(call, call.bytes!);
+    for (const queue of [this.waitingFirst, this.waiting]) {
+      for (const call of queue) {
+        if (!this.host.ready || this.idleLanes.length === 0) return;
+        queue.delete(call);
+        this.send(call, call.bytes!);
+      }
     }
   }
 
@@ -361,9 +386,13 @@ export class Client {
       this.host.cancel(call.lane);
       return;
     }
-    this.waiting.delete(call);
+    this.withdraw(call);
     this.detach(call);
     call.reject(aborted(call.signal!));
+  }
+
+  private withdraw(call: Call): void {
+    if (!this.waiting.delete(call)) this.waitingFirst.delete(call);
   }
 
   private attach(call: Call, signal: AbortSignal): void {
@@ -396,12 +425,12 @@ export class Client {
     const nowUs = this.host.nowUs();
     this.waitingTimerUs = Infinity;
     let nextUs = Infinity;
-    for (const call of this.waiting) {
+    for (const call of [...this.waitingFirst, ...this.waiting]) {
       if (call.deadlineUs > nowUs) {
         nextUs = Math.min(nextUs, call.deadlineUs);
         continue;
       }
-      this.waiting.delete(call);
+      this.withdraw(call);
       this.detach(call);
       const silence = this.host.diagnosis.allSilent(call.calledAtUs, -1, nowUs);
       call.reject(
@@ -435,11 +464,13 @@ export class Client {
       );
     }
     this.open.fill(undefined);
-    for (const call of this.waiting) {
-      this.detach(call);
-      call.reject(closedError(cause));
+    for (const queue of [this.waitingFirst, this.waiting]) {
+      for (const call of queue) {
+        this.detach(call);
+        call.reject(closedError(cause));
+      }
+      queue.clear();
     }
-    this.waiting.clear();
   }
 }
 

@@ -375,12 +375,13 @@ const keepers = new WeakMap<object, LeaseKeeper>();
 function keeperOf(store: StoreClient, client: object): LeaseKeeper {
   let keeper = keepers.get(client);
   if (keeper !== undefined) return keeper;
-  const { clock } = requireParts(client, 'a lease that renews itself');
+  const { clock, first } = requireParts(client, 'a lease that renews itself');
+  const urgent = new StoreClient(first);
   const leases: LeaseStore = {
     grant: (options) => store.grant(options),
-    renew: (numbers, options) => store.renew(numbers, options),
+    renew: (numbers, options) => urgent.renew(numbers, options),
     revoke: (lease, options) => store.revoke(lease, options),
-    present: (places, options) => present(store, places, options),
+    present: (places, options) => present(urgent, places, options),
   };
   keepers.set(client, (keeper = new LeaseKeeper(leases, clock)));
   return keeper;

@@ -2,6 +2,7 @@ import { createSocket } from 'node:dgram';
 import { getEventListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { partsOf } from '../../src/client/client-parts.js';
 import { ClientHost } from '../../src/client/client-host.js';
 import { Client, type ClientOptions } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
@@ -190,6 +191,30 @@ t.test('what a call can end with', async (t) => {
   await t.test('the queue is full', async (t) => {
     const calls = Array.from({ length: 5 }, () => codeOf(client.execute(operation)));
     t.same(await Promise.all(calls), ['ok', 'ok', 'ok', 'busy', 'busy']);
+  });
+
+  await t.test('renewals of leases go before calls that wait; more of them than 64 wait as others do', async (t) => {
+    const { first } = partsOf(client)!;
+    const order: string[] = [];
+    const note = (name: string) => (): void => void order.push(name);
+    await Promise.all([
+      client.execute(operation).then(note('sent')),
+      client.execute(operation).then(note('waiting 1')),
+      client.query(operation).then(note('waiting 2')),
+      first.execute(operation).then(note('first 1')),
+      first.query(operation).then(note('first 2')),
+    ]);
+    t.same(order, ['sent', 'first 1', 'first 2', 'waiting 1', 'waiting 2']);
+    const withdrawn = new AbortController();
+    const sent = client.execute(operation);
+    const gone = first.execute(operation, { signal: withdrawn.signal });
+    t.equal(client.stats().waitingOperations, 1);
+    withdrawn.abort();
+    await t.rejects(gone, { code: 'aborted' });
+    t.equal(client.stats().waitingOperations, 0);
+    await sent;
+    const many = await Promise.all(Array.from({ length: 1 + 64 + 2 + 3 }, () => codeOf(first.execute(operation))));
+    t.same([many.filter((code) => code === 'ok').length, many.slice(-3)], [67, ['busy', 'busy', 'busy']]);
   });
 
   await t.test('aborted: before, while waiting, after it was sent', async (t) => {

@@ -101,7 +101,7 @@ export class SimulatedClient implements EventHandler, Pick<Client, 'execute' | '
     });
     const clock = this.leaseClock();
     this.suspensions = new SuspensionWatch(clock);
-    registerParts(this, { clock, watch: (request) => this.watch(request) });
+    registerParts(this, { clock, watch: (request) => this.watch(request), first: this });
     this.turn(() => this.sessions.register(this.now));
     queue.schedule(queue.nowUs + JUDGE_US, this, JUDGE, undefined);
   }
