@@ -54,6 +54,7 @@ export const lock: Command = defineCommand(
     const graceMs = values.grace === undefined ? Math.min(GRACE_MS, ttlMs / 10) : values.grace / 1e6;
     if (graceMs > GRACE_PART_MAX * ttlMs)
       throw new CliError('argument-invalid', '--grace is longer than two fifths of --ttl; raise --ttl');
+    if (file === '') throw new CliError('argument-invalid', 'COMMAND is empty; name a program after --');
     const client = await connect(values, output, LANES);
     const stop = new AbortController();
     let child: ChildProcess | undefined;

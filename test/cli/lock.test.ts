@@ -69,6 +69,7 @@ t.test('over a cluster', async (t) => {
     t.match(JSON.parse(killed.stdout), { schema: 'jitpaxos.lock/1', name: 'a', lost: false, exitCode: 143 });
     t.match(await run('lock', 'a', ...PATIENT, '--', 'no-such-command'), { code: 2, stderr: /argument-invalid/ });
     t.match(await run('lock', 'a'), { code: 2, stderr: /COMMAND/ });
+    t.match(await run('lock', 'a', '--', ''), { code: 2, stderr: /argument-invalid: COMMAND is empty/ });
     t.match(await run('lock', 'a', '--ttl', '2s', '--grace', '1s', '--', 'true'), { code: 2, stderr: /two fifths/ });
     t.match(await run('lock', 'a', '--ttl', '0s', '--', 'true'), { code: 2, stderr: /out of range/ });
     t.match(await run('lock', 'a'.repeat(1007), ...PATIENT, '--', 'true'), { code: 2, stderr: /option-invalid/ });
