@@ -16,7 +16,7 @@ import {
   fstat,
   fsync,
   open,
-  readFile,
+  read,
   readdir,
   rename,
   unlink,
@@ -36,15 +36,34 @@ export interface OpenFile {
   close(): Promise<void>;
 }
 
-/** The longest file that Node reads as a whole. No replica writes a longer one. */
+/** The longest file that is read. No replica writes a longer one. */
 const FILE_BYTES_MAX = 2 ** 31 - 1;
+
+/** The medium or the file system says that these bytes are lost: EIO, or a checksum that does not match. */
+const LOST_BYTES = new Set(['EIO', 'EBADMSG', 'EUCLEAN']);
+
+/** The disk does not return the bytes of a file from `offset` on: they are as good as damaged. */
+export class UnreadableError extends JitPaxosError {
+  constructor(
+    path: string,
+    readonly offset: number,
+    override readonly cause: NodeJS.ErrnoException,
+  ) {
+    super(
+      'data-directory-unusable',
+      `${path} cannot be read at byte ${offset} (${cause.message}); check the disk`,
+      cause,
+    );
+  }
+}
 
 /** Rejections are the system's own errors, with `code`. */
 export interface Files {
   list(): Promise<readonly string[]>;
   /**
    * Undefined if there is no such file. Rejects with JitPaxosError `data-directory-unusable` what is no regular file (a
-   * FIFO would block a thread of the pool forever), or is longer than any file of a replica.
+   * FIFO would block a thread of the pool forever), is longer than any file of a replica, or becomes shorter meanwhile;
+   * with UnreadableError a file of which the disk does not return every byte.
    */
   read(name: string): Promise<Uint8Array | undefined>;
   /** Creates a file, or empties an existing one. */
@@ -87,7 +106,7 @@ export class DirectoryFiles implements Files {
           'data-directory-unusable',
           `${path} has ${stat.size} bytes, and at most ${FILE_BYTES_MAX} can be read; no replica writes such a file: find out who did`,
         );
-      return await call<Uint8Array>((done) => readFile(descriptor, done));
+      return await readBytes(descriptor, path, stat.size);
     } finally {
       await call<void>((done) => close(descriptor, done));
     }
@@ -121,6 +140,30 @@ export class DirectoryFiles implements Files {
       await call<void>((done) => close(descriptor, done));
     }
   }
+}
+
+/**
+ * The first `length` bytes of an open file. Rejects with JitPaxosError if there are fewer, and with UnreadableError if the
+ * disk does not return one of them. `readFile` of Node 20 must not be used here: given a descriptor, it takes a failed
+ * read for the end of the file, and returns what is before it.
+ */
+export async function readBytes(descriptor: number, path: string, length: number): Promise<Uint8Array> {
+  const bytes = Buffer.allocUnsafeSlow(length);
+  for (let at = 0; at < length; ) {
+    const from = at;
+    const count = await call<number>((done) => read(descriptor, bytes, from, length - from, from, done)).catch(
+      (error: NodeJS.ErrnoException) => {
+        throw LOST_BYTES.has(error.code ?? '') ? new UnreadableError(path, from, error) : error;
+      },
+    );
+    if (count === 0)
+      throw new JitPaxosError(
+        'data-directory-unusable',
+        `${path} ends at byte ${at} and had ${length} bytes when it was opened; only the replica may change its data directory: find out who did`,
+      );
+    at += count;
+  }
+  return bytes;
 }
 
 class DescriptorFile implements OpenFile {

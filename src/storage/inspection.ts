@@ -26,7 +26,15 @@ import {
 } from './log-format.js';
 import { JOINING_ASIDE, JOINING_FILE } from './joining-file.js';
 import { MEMBERS_ASIDE, MEMBERS_FILE, readMembers } from './members-file.js';
-import { readLog, readPromised, type Damage, type Promised, type SegmentReport, type Stored } from './log-reader.js';
+import {
+  readLog,
+  readOrDamage,
+  readPromised,
+  type Damage,
+  type Promised,
+  type SegmentReport,
+  type Stored,
+} from './log-reader.js';
 
 /** A replica that writes during the inspection rarely does so twice in the same place. */
 const ATTEMPTS = 4;
@@ -136,7 +144,7 @@ export async function inspect(files: Files, options: InspectionOptions): Promise
 export async function findOwner(files: Files, hash: Hash64): Promise<Owner | undefined> {
   for (const name of await files.list()) {
     if (!isReadByInspection(name) || name === MEMBERS_FILE) continue;
-    const bytes = await files.read(name);
+    const { bytes } = await readOrDamage(files, name);
     const owner =
       bytes === undefined ? undefined : name === HARD_STATE_FILE ? ownerOfHardState(bytes, hash) : ownerOf(bytes, hash);
     if (owner !== undefined) return owner;
@@ -197,11 +205,12 @@ async function inspectOnce(files: Files, options: InspectionOptions): Promise<In
     });
   const snapshots: SnapshotInspection[] = [];
   for (const name of names.filter(isSnapshotName)) {
-    const bytes = await files.read(name);
-    if (bytes === undefined) continue; // a newer one has just taken its place
-    const snapshot = decodeSnapshotFile(bytes, owner, hash, `${directory}/${name}`);
-    snapshots.push({ name, bytes: bytes.length, index: snapshot?.index ?? null });
-    if (snapshot === undefined && stored.damage?.file !== name) damage.push({ file: name, offset: 0, what: 'damaged' });
+    const { bytes, isMissing, unreadable } = await readOrDamage(files, name);
+    if (isMissing) continue; // a newer one has just taken its place
+    const snapshot = bytes === undefined ? undefined : decodeSnapshotFile(bytes, owner, hash, `${directory}/${name}`);
+    snapshots.push({ name, bytes: bytes?.length ?? 0, index: snapshot?.index ?? null });
+    if (snapshot === undefined && stored.damage?.file !== name)
+      damage.push({ file: name, ...(unreadable ?? { offset: 0, what: 'damaged' }) });
   }
   return {
     cluster: toHex(owner.clusterHi, owner.clusterLo),

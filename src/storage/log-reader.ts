@@ -9,7 +9,7 @@
 import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
 import type { HardState, Snapshot } from '../protocol/contract.js';
-import type { Files } from './files.js';
+import { UnreadableError, type Files } from './files.js';
 import { decodeHardState, HARD_STATE_FILE, type Owner } from './hard-state.js';
 import { promisesLost } from './members-file.js';
 import { readI32 } from '../wire/u64.js';
@@ -133,7 +133,12 @@ interface Segment {
   readonly ordinal: number;
   readonly bytes: Uint8Array;
   readonly header: SegmentHeader | undefined;
+  /** The disk does not return it as a whole; then `bytes` is empty. */
+  readonly unreadable: Unreadable | undefined;
 }
+
+/** Where a file cannot be read, and why. */
+type Unreadable = Omit<Damage, 'file'>;
 
 /** The result of replaying the frames of one generation. */
 type Replayed =
@@ -145,7 +150,8 @@ type Replayed =
  * Reads everything in the directory. Changes nothing.
  *
  * Throws JitPaxosError `hard-state-corrupt`, `hard-state-missing`, `data-directory-foreign`, `chain-differs`,
- * `data-directory-unusable`. A damaged log is not an error. It counts as lost, and other replicas have the entries.
+ * `data-directory-unusable`. A log that is damaged, or that the disk does not return, is not an error. It counts as lost, and
+ * other replicas have the entries.
  */
 export async function readStored(files: ReadableFiles, of: StoredOwner): Promise<Stored> {
   const stored = await readLog(files, of, await readPromised(files, of));
@@ -252,14 +258,16 @@ export async function readLog(files: ReadableFiles, of: StoredOwner, promised: P
     let snapshot: Snapshot | undefined;
     if (last.baseIndex > 0) {
       const name = snapshotName(last.baseIndex, last.baseChainHi, last.baseChainLo);
-      const file = await files.read(name);
+      const { bytes, unreadable } = await readOrDamage(files, name);
       snapshot =
-        file === undefined ? undefined : decodeSnapshotFile(file, owner, hash, `${directory}/${name}`, of.chain);
-      if (snapshot === undefined)
-        return lost(
-          `the snapshot that the log stands on, ${directory}/${name}, is ${file === undefined ? 'missing' : 'damaged'}`,
-          { file: name, offset: 0, what: file === undefined ? 'missing' : 'damaged' },
-        );
+        bytes === undefined ? undefined : decodeSnapshotFile(bytes, owner, hash, `${directory}/${name}`, of.chain);
+      if (snapshot === undefined) {
+        const what = unreadable !== undefined ? 'unreadable' : bytes === undefined ? 'missing' : 'damaged';
+        return lost(`the snapshot that the log stands on, ${directory}/${name}, is ${what}`, {
+          file: name,
+          ...(unreadable ?? { offset: 0, what }),
+        });
+      }
     }
     return result({
       hardState: withKnown(hardState, promised),
@@ -312,16 +320,33 @@ async function readSegments(files: ReadableFiles, { owner, hash, directory, chai
   for (const name of await files.list()) {
     const place = parseSegmentName(name);
     if (place === undefined) continue;
-    const bytes = await files.read(name);
-    if (bytes === undefined)
+    const { bytes = NOTHING, isMissing, unreadable } = await readOrDamage(files, name);
+    if (isMissing)
       throw new JitPaxosError(
         'data-directory-unusable',
         `${directory}/${name} vanished while it was read; only the replica may change its data directory`,
       );
     const header = decodeSegmentHeader(bytes, owner, hash, `${directory}/${name}`, chain);
-    segments.push({ name, bytes, ...place, header });
+    segments.push({ name, bytes, ...place, header, unreadable });
   }
   return segments.sort((a, b) => a.generation - b.generation || a.ordinal - b.ordinal);
+}
+
+const NOTHING = new Uint8Array(0);
+
+/** A file of the log. One that the disk does not return as a whole counts as damaged: that is no error. */
+export async function readOrDamage(
+  files: ReadableFiles,
+  name: string,
+): Promise<{ bytes: Uint8Array | undefined; isMissing: boolean; unreadable: Unreadable | undefined }> {
+  try {
+    const bytes = await files.read(name);
+    return { bytes, isMissing: bytes === undefined, unreadable: undefined };
+  } catch (error) {
+    if (!(error instanceof UnreadableError)) throw error;
+    const what = `it cannot be read (${error.cause.message})`;
+    return { bytes: undefined, isMissing: false, unreadable: { offset: error.offset, what } };
+  }
 }
 
 /** Adds the knowledge of other replicas, which is only in the file of the promises: a frame has only the promises. */
@@ -404,6 +429,7 @@ function replay(
     });
     if (i > 0 && segment.ordinal !== segments[i - 1]!.ordinal + 1)
       return damaged(0, `segment ${segments[i - 1]!.ordinal + 1} of its generation is missing`);
+    if (segment.unreadable !== undefined) return damaged(segment.unreadable.offset, segment.unreadable.what);
     if (header === undefined || header.generation !== segment.generation || header.ordinal !== segment.ordinal)
       return damaged(0, 'no intact header');
     if (header.mode === 'os') log.unsynced = true;

@@ -4,8 +4,10 @@ import { loadHash } from '../../src/native/hash64.js';
 import type { PersistBatch } from '../../src/protocol/contract.js';
 import { Random } from '../../src/sim/random.js';
 import { DurableStorage } from '../../src/storage/durable-storage.js';
+import { UnreadableError, type Files } from '../../src/storage/files.js';
 import { HARD_STATE_FILE } from '../../src/storage/hard-state.js';
-import { FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, segmentName } from '../../src/storage/log-format.js';
+import { inspect } from '../../src/storage/inspection.js';
+import { DAMAGED, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, segmentName } from '../../src/storage/log-format.js';
 import { readStored, type Stored } from '../../src/storage/log-reader.js';
 import { MemoryDisk, MemoryFiles } from './memory-files.js';
 
@@ -17,13 +19,10 @@ const SEGMENT = segmentName(1, 0);
 const SECTOR = 512;
 const random = new Random(1);
 
-/** A disk with a log of that many batches, one entry each; a crash, not a clean stop, ends it. */
-async function written(
-  isEcho: (token: number) => boolean = () => false,
-): Promise<{ disk: MemoryDisk; segment: Uint8Array }> {
-  const disk = new MemoryDisk(random);
+/** A storage on these files, and how a batch is written there: one entry more each time. */
+async function started(files: Files, isEcho: (token: number) => boolean = () => false) {
   const storage = await DurableStorage.open({
-    files: new MemoryFiles(disk, random),
+    files,
     directory: 'disk',
     owner,
     hash,
@@ -43,7 +42,7 @@ async function written(
     healed: unexpected,
     broken: unexpected,
   };
-  for (let token = 1; token <= BATCHES; token++) {
+  const persist = async (token: number): Promise<void> => {
     const durable = new Promise<number>((resolve) => (report = resolve));
     const batch: PersistBatch = {
       hardState: { view: 0, logView: 0, incarnation: 1, isEcho: isEcho(token) },
@@ -59,7 +58,15 @@ async function written(
     };
     storage.persist(token, batch);
     t.equal(await durable, token);
-  }
+  };
+  return { storage, persist };
+}
+
+/** A disk with a log of that many batches, one entry each; a crash, not a clean stop, ends it. */
+async function written(isEcho?: (token: number) => boolean): Promise<{ disk: MemoryDisk; segment: Uint8Array }> {
+  const disk = new MemoryDisk(random);
+  const { persist } = await started(new MemoryFiles(disk, random), isEcho);
+  for (let token = 1; token <= BATCHES; token++) await persist(token);
   disk.cutPower();
   return { disk, segment: disk.bytes(SEGMENT).slice() };
 }
@@ -140,6 +147,41 @@ t.test('rot at every byte: named with file and offset, and the log counts as los
   }
   t.same(wrong, []);
   t.equal(noticed, 64 + (BATCHES - 1) * FRAME_BYTES);
+});
+
+/** The files of `disk`, of which the disk does not return `name` from `offset` on. */
+function unreadable(disk: MemoryDisk, name: string, offset: number): Files {
+  const files = new MemoryFiles(disk, random);
+  const read = (asked: string): Promise<Uint8Array | undefined> =>
+    asked === name
+      ? Promise.reject(new UnreadableError(`disk/${name}`, offset, new Error('EIO: simulated, read')))
+      : MemoryFiles.prototype.read.call(files, asked);
+  return Object.assign(files, { read });
+}
+
+t.test('a page that cannot be read is damage: the log counts as lost and is set aside, never cut off', async (t) => {
+  for (const at of [frameAt(BATCHES), frameAt(2), 0]) {
+    const { disk, segment } = await written();
+    const files = unreadable(disk, SEGMENT, at);
+    const found = await readStored(files, { owner, hash, bootId, directory: 'disk' });
+    t.equal(found.log, undefined);
+    t.equal(found.lost, `disk/${SEGMENT} is damaged at byte ${at}: it cannot be read (EIO: simulated, read)`);
+    t.match(found.damage, { file: SEGMENT, offset: at });
+    t.same(found.hardState, { view: 0, logView: 0, incarnation: 1 });
+    const seen = await inspect(files, { hash, bootId, directory: 'disk' });
+    t.match(seen?.damage, [{ file: SEGMENT, offset: at, what: /cannot be read/ }]);
+
+    const next = await started(files);
+    await next.persist(1);
+    t.same(disk.bytes(`${DAMAGED}${SEGMENT}`), segment, 'it is kept as it is');
+    await next.storage.close();
+  }
+  const { disk } = await written();
+  const refused = unreadable(disk, HARD_STATE_FILE, 4096);
+  await t.rejects(readStored(refused, { owner, hash, bootId, directory: 'disk' }), {
+    code: 'data-directory-unusable',
+    message: `disk/${HARD_STATE_FILE} cannot be read at byte 4096`,
+  });
 });
 
 t.test('a hole in the middle, and a segment that is missing', async (t) => {
