@@ -85,7 +85,7 @@ export class Installation implements TransferListener {
   /** The source has brought nothing for so long that it is given up. */
   isSourceGivenUp(now: Instant): boolean {
     if (!this.transfer.pace.gaveUp(now)) return false;
-    if (!this.transfer.hasCome) this.transfer.unusable.silence();
+    this.transfer.unusable.silence();
     return true;
   }
 
@@ -199,8 +199,7 @@ export class Installation implements TransferListener {
     const contradiction = this.contradiction(target);
     if (contradiction !== undefined) {
       this.contradictions.impossible(target.source, contradiction, now);
-      state.transition('install-failed', 'it contradicts what is committed here');
-      transfer.drop();
+      transfer.fail('it contradicts what is committed here');
       return;
     }
     const { snapshot, restore } = transfer.staged;

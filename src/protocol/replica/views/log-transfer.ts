@@ -65,8 +65,6 @@ export class LogTransfer {
   private keptUs = 0;
   /** The source of the last target. */
   private asked = -1;
-  /** Something of the target has come. */
-  hasCome = false;
   /** Everything has come. */
   private isStaged = false;
 
@@ -90,7 +88,6 @@ export class LogTransfer {
     this.asked = target.source;
     this.target = target;
     this.series.forget();
-    this.hasCome = false;
     this.pace.progressed(now);
   }
 
@@ -207,7 +204,7 @@ export class LogTransfer {
       return;
     }
     if (staged.endIndex === before) return;
-    this.progressed(now);
+    this.pace.progressed(now);
     if (staged.endIndex < target.lastIndex) {
       this.pace.asked(now, this.series.waits);
       if (isLast && isPresent) this.askForMoreEntries(base);
@@ -221,11 +218,6 @@ export class LogTransfer {
     } else {
       this.fail(`chain of ${target.lastIndex} is not the one asked for`);
     }
-  }
-
-  private progressed(now: Instant): void {
-    this.hasCome = true;
-    this.pace.progressed(now);
   }
 
   private askForMoreEntries(base: number): void {
@@ -271,8 +263,10 @@ export class LogTransfer {
     this.staged.releaseRestore();
   }
 
-  private fail(why: string): void {
+  /** What the source brought is not the log that was asked for. Everything is dropped, and it counts against the source. */
+  fail(why: string): void {
     this.state.transition('install-failed', why);
+    this.unusable.silence();
     this.drop();
   }
 
@@ -298,7 +292,8 @@ export class LogTransfer {
     this.arrived?.abort();
     this.arriving?.abort();
     this.arriving = this.resumed(offered);
-    this.pieces.begin(this.arriving.received, this.state.isMember);
+    // A replica that the view waits for as a member is none yet.
+    this.pieces.begin(this.arriving.received, this.state.views.isMember(target.view, this.state.id));
     this.pace.progressed(now);
     if (this.arriving.isWhole) this.arrivedWhole(this.arriving, now);
     else this.ask(now);
@@ -328,7 +323,7 @@ export class LogTransfer {
     }
     if (!arriving.take(bytes, o)) return;
     this.pieces.took(arriving.received - offset, arriving.received, arriving.isWhole, now);
-    this.progressed(now);
+    this.pace.progressed(now);
     if (arriving.isWhole) {
       this.arrivedWhole(arriving, now);
       return;

@@ -19,7 +19,7 @@ export class UnusableSnapshots {
   private readonly last = new Map<number, Unusable>();
   /** How often another replica than a primary was to be asked. */
   private turns = 0;
-  /** Sources in a row that brought nothing. */
+  /** How often a transfer ended without the log, whatever it had brought. */
   private silent = 0;
 
   constructor(
@@ -56,7 +56,8 @@ export class UnusableSnapshots {
 
   /**
    * Whom a replica asks that only needs what is committed: spares and then members, which have more time than the primary,
-   * as long as they bring something, and then the primary.
+   * and then the primary. The next one is asked after each transfer that ended without the log. A source that brings
+   * something may still lack the rest for ever, because it is cut off itself or its log is damaged.
    * @param spares of the view, a mask
    * @param members of the view, a mask
    */
@@ -69,7 +70,7 @@ export class UnusableSnapshots {
     return turn < usable.length ? usable[turn]! : this.sourceFor(primary);
   }
 
-  /** The source that was asked last brought nothing. */
+  /** The source that was asked last did not bring the log. */
   silence(): void {
     this.silent++;
   }
