@@ -108,7 +108,7 @@ for (const [rate, percent] of [
   t.test(
     `one snapshot is enough with ${rate} entries for every four pieces, and ${percent} % of all messages lost`,
     (t) => {
-      const { c, append } = longState(1);
+      const { c, append } = longState(1, { timings: { fetchTimeoutUs: 10_000 } });
       const spare = c.replica(2);
       const before = c.history.length;
       const random = seededRandom(SEED);
@@ -384,5 +384,66 @@ t.test('a second one is offered the snapshot that is kept, until there is too li
   t.equal(offered(0), state.execution.stable.index, 'later the newest');
   t.ok(state.execution.stable.index > index);
   t.equal(offered(2), index, 'and the one that is fetching it still the same');
+  t.end();
+});
+
+t.test('one that begins below what is retained for another gets the entries behind its snapshot all the same', (t) => {
+  const c = new Cluster(3, {
+    keepsLog: true,
+    limits: { logEntries: LOG_ENTRIES, chunkBytes: PIECE },
+    datagramBytes: 256,
+    timings: { fetchTimeoutUs: 1_000_000 },
+  });
+  const alice = c.hand();
+  let given = 0;
+  c.give(alice, Request, alice.registration(10), 0, 1);
+  c.run(20_000);
+  const append = (settle: () => void): void => {
+    given++;
+    c.give(alice, Request, alice.request(100 + given, given, `${given} ${'y'.repeat(30)}`), 0, 1);
+    settle();
+  };
+  const all = (): void => append(() => c.run(6_000));
+  c.isolate(2);
+  for (let i = 0; i < 400; i++) all();
+  c.heal();
+  c.run(1_000_000);
+  const spare = c.replica(2);
+  const { state } = c.replica(1);
+  t.equal(spare.counter('snapshots_installed'), 1);
+  // Another one fetches from the end of what is committed on.
+  const { values } = c.history.filter(({ message, to }) => message.type === Fetch.type && to === 1).at(-1)!;
+  const isRetainedBeyond = (): boolean =>
+    state.retained.isActive && state.retained.baseIndex > state.execution.stable.index;
+  for (let i = 0; i < 2 * LOG_ENTRIES && !isRetainedBeyond(); i++) {
+    all();
+    const base = state.committed - 1;
+    const baseChain = c.replica(1).chain(base);
+    c.replica(1).receive(Fetch, { ...values, baseIndex: BigInt(base), baseChain, room: PIECE }, 0);
+  }
+  t.ok(isRetainedBeyond(), 'what is retained begins behind the snapshot');
+  t.ok(state.log.baseIndex <= state.execution.stable.index, 'the log has all of it');
+  spare.crash();
+  c.run(100_000);
+  spare.start(true);
+  const before = c.history.length;
+  for (let i = 0; i < 400 && spare.counter('snapshots_installed') === 0; i++) {
+    append(() => {
+      for (let ms = 0; ms < 6; ms++) {
+        c.pass(1000);
+        c.settle({ where: ({ message }) => message.type !== SnapshotChunk.type });
+      }
+    });
+    bring(c, 2);
+  }
+  const fetched = new Set(
+    c.history
+      .slice(before)
+      .filter(({ message, from }) => message.type === SnapshotFetch.type && from === 2)
+      .map(({ values: { index } }) => index),
+  );
+  t.equal(fetched.size, 1, `one snapshot was asked for, of ${[...fetched].join(', ')}`);
+  c.run(1_000_000);
+  t.equal(spare.counter('snapshots_installed'), 1, 'the entries behind it were there');
   t.end();
 });

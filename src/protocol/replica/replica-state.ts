@@ -589,9 +589,12 @@ export class ReplicaState {
 
   /** Entries behind `index` will be asked for by a replica that fetches this one's state; Infinity: by none. */
   keepForTransfers(index: number): void {
+    const { log, retained } = this;
     this.fetchedFrom = index;
-    if (index === Infinity) this.retained.clear();
-    else this.retained.forgetTo(index);
+    // What was retained for others lacks the entries behind `index`. The log still has all of them.
+    const isBefore = index < retained.baseIndex && index >= log.baseIndex;
+    if (index === Infinity || (retained.isActive && isBefore)) retained.clear();
+    else retained.forgetTo(index);
   }
 
   /** Entries behind this index can be given to others. */
