@@ -63,6 +63,8 @@ export class EndTicker {
   /** When the next key or lease ends, and at which revision that was so. */
   private nextEnd = 0;
   private newest = 0;
+  /** What a replica said of the next end while a tick was on its way, if it was another one. */
+  private heardMeanwhile: number | undefined;
   private state: 'idle' | 'asking' | 'ticking' = 'idle';
   private cancel: (() => void) | undefined;
   private tickedMs = -Infinity;
@@ -80,6 +82,7 @@ export class EndTicker {
     this.stop();
     // Whoever watches next is told anew.
     this.nextEnd = this.newest = 0;
+    this.heardMeanwhile = undefined;
   }
 
   /**
@@ -90,7 +93,10 @@ export class EndTicker {
     this.putLast(watch);
     if (last < this.newest) return;
     this.newest = last;
-    if (this.state === 'ticking') return;
+    if (this.state === 'ticking') {
+      this.heardMeanwhile = nextEnd === this.nextEnd ? undefined : nextEnd;
+      return;
+    }
     if (nextEnd !== this.nextEnd) {
       this.nextEnd = nextEnd;
       this.vainMs = 0;
@@ -157,9 +163,15 @@ export class EndTicker {
 
   private onTicked(ticked: Ticked | undefined): void {
     this.state = 'idle';
+    const heard = this.heardMeanwhile;
+    this.heardMeanwhile = undefined;
     if (this.watches.size === 0) return;
-    if (ticked === undefined) return this.wait(FAILED_MS);
-    const { now, nextEnd } = ticked;
+    if (ticked === undefined) {
+      this.nextEnd = heard ?? this.nextEnd;
+      return this.wait(FAILED_MS);
+    }
+    const { now } = ticked;
+    const nextEnd = soonest(ticked, heard);
     if (nextEnd === this.nextEnd && nextEnd > now) {
       this.vainMs = Math.min(VAIN_MAX_MS, this.vainMs === 0 ? VAIN_MS : 2 * this.vainMs);
       // The log's time may be behind this client's clock: its own time says how long.
@@ -170,6 +182,14 @@ export class EndTicker {
     if (nextEnd > 0 && nextEnd <= now) this.in(MORE_MS, () => this.tick());
     else this.wait();
   }
+}
+
+/**
+ * What a replica said meanwhile may be older than the tick, or newer: a key that was put after it. So the sooner end counts;
+ * if it is not there any more, the replica that is asked then says so. What ended before the tick, the tick has dealt with.
+ */
+function soonest({ now, nextEnd }: Ticked, heard = 0): number {
+  return heard > now && (nextEnd === 0 || heard < nextEnd) ? heard : nextEnd;
 }
 
 const tickers = new WeakMap<object, EndTicker>();

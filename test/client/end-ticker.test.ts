@@ -256,6 +256,38 @@ t.test('a watch that waits for an end does not wait by chance', async (t) => {
   );
 });
 
+t.test('what is told while a tick is on its way is not forgotten', async (t) => {
+  const play = async (answered: (store: Store) => Promise<Ticked>, told: readonly number[]): Promise<Store> => {
+    const clock = new Clock();
+    const store = new Store(clock, [AGREED + 100]);
+    const { ticker, watches } = watcher(store, () => 0, 1);
+    const tick = store.tick.bind(store);
+    store.tick = () => {
+      store.tick = tick;
+      store.ticks.push(clock.ms);
+      const answer = answered(store);
+      answer.catch(() => undefined);
+      for (const end of told) {
+        store.ends.splice(0, Infinity, end);
+        clock.after(1, () => ticker.heard(watches[0]!, ++store.revision, end));
+      }
+      return new Promise((resolve, reject) => clock.after(10, () => answer.then(resolve, reject)));
+    };
+    await clock.runTo(1000);
+    t.equal(clock.waiting, 0);
+    return store;
+  };
+  const executed = (store: Store): Promise<Ticked> => Promise.resolve(store.operation());
+  const put = await play(executed, [AGREED + 200]);
+  t.strictSame(put.ticks, [103, 203], 'a key was put after the tick: it ends');
+  t.equal(put.removed.length, 2);
+  const sooner = (store: Store): Promise<Ticked> => Promise.resolve({ ...store.operation(), nextEnd: AGREED + 200 });
+  const before = await play(sooner, [AGREED + 300]);
+  t.strictSame(before.ticks, [103, 303], 'the tick told of a sooner end: a replica is asked then, which knows better');
+  const failed = await play(() => Promise.reject(new Error('outcome-unknown')), [AGREED + 500]);
+  t.strictSame(failed.ticks, [103, 503], 'the tick failed: what the replica said counts');
+});
+
 t.test('nobody watches any more: nothing is due', async (t) => {
   const clock = new Clock();
   const store = new Store(clock, [AGREED + 100]);
