@@ -38,7 +38,12 @@ export const lock: Command = defineCommand(
         max: TTL_MS_MAX * 1e6,
         help: 'another holder has to wait this long after this host has failed',
       },
-      wait: { kind: 'duration', min: 0, standard: 'for ever', help: 'how long to wait for the lock; 0s: not at all' },
+      wait: {
+        kind: 'duration',
+        min: 0,
+        standard: 'for ever',
+        help: 'how long to wait for the lock; 0s: not at all. If the cluster does not answer, it takes some seconds longer, and the error is cluster-unavailable',
+      },
       grace: {
         kind: 'duration',
         standard: 'a tenth of --ttl, at most 500ms',
@@ -76,7 +81,12 @@ export const lock: Command = defineCommand(
         throw error;
       }
       const startedMs = performance.now();
+      let code: number;
+      let lost: Error | undefined;
+      let heldMs: number;
       try {
+        // A signal that came when the lock was there and the command was not.
+        if (stoppedBy !== undefined) return 128 + constants.signals[stoppedBy];
         const spawned = spawn(file!, args, {
           stdio: 'inherit',
           detached: true,
@@ -88,26 +98,28 @@ export const lock: Command = defineCommand(
           },
         });
         child = spawned;
-        const code = await ended(spawned, held, graceMs);
+        code = await ended(spawned, held, graceMs);
         // From now on a signal ends this process, also while it waits for the cluster.
         for (const signal of PASSED_ON) process.off(signal, passOn);
-        const lost = held.signal.aborted ? (held.signal.reason as Error) : undefined;
-        if (output.json)
-          output.line(
-            JSON.stringify({
-              schema: 'jitpaxos.lock/1',
-              name,
-              token: held.token,
-              heldMs: Math.round(performance.now() - startedMs),
-              lost: lost !== undefined,
-              exitCode: code,
-            }),
-          );
-        if (lost !== undefined) throw lost;
-        return code;
+        heldMs = Math.round(performance.now() - startedMs);
+        lost = held.signal.aborted ? (held.signal.reason as Error) : undefined;
       } finally {
         await held.release();
       }
+      // After the release: where nobody reads the output, writing it can wait for ever, or end this process.
+      if (output.json)
+        output.line(
+          JSON.stringify({
+            schema: 'jitpaxos.lock/1',
+            name,
+            token: held.token,
+            heldMs,
+            lost: lost !== undefined,
+            exitCode: code,
+          }),
+        );
+      if (lost !== undefined) throw lost;
+      return code;
     } finally {
       for (const signal of PASSED_ON) process.off(signal, passOn);
       await client.close();

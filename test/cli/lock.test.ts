@@ -116,6 +116,17 @@ t.test('over a cluster', async (t) => {
     await second.release();
   });
 
+  await t.test('nobody reads the output: the lock is released all the same', async (t) => {
+    const script = `const fs = require('fs'); fs.writeFileSync('started', 'x'); setInterval(() => fs.existsSync('over') && process.exit(0), 10)`;
+    const holder = start('lock', 'e', ...PATIENT, '--ttl', '60s', '--json', '--', process.execPath, '-e', script);
+    await there('started');
+    t.equal((await store.scan({ prefix: 'e\0' })).entries.length, 1);
+    holder.process.stdout!.destroy();
+    writeFileSync(join(cwd, 'over'), 'x');
+    await holder.ended;
+    t.strictSame((await store.scan({ prefix: 'e\0' })).entries, []);
+  });
+
   await t.test('leases, and a revoked lock', async (t) => {
     const held = await store.lock('d', { ttl: 6_000 });
     const { number } = held.lease;
