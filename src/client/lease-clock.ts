@@ -88,23 +88,40 @@ const DRIFT = 0.001;
 
 /** Notices that the host was suspended, from the two clocks of which one stands still meanwhile. */
 export class SuspensionWatch {
-  private monotonicMs: number;
-  private dateMs: number;
+  private before: ClockPair | undefined;
   private lastMs = -Infinity;
 
   constructor(private readonly clock: Pick<LeaseClock, 'monotonicMs' | 'dateMs'>) {
-    this.monotonicMs = clock.monotonicMs();
-    this.dateMs = clock.dateMs();
+    this.before = readPair(clock);
   }
 
   /** To be called often. When a suspension was noticed last, monotonic ms. */
   look(): number {
-    const dateMs = this.clock.dateMs();
-    const monotonicMs = this.clock.monotonicMs();
-    const passedMs = monotonicMs - this.monotonicMs;
-    if (dateMs - this.dateMs - passedMs > SUSPENDED_MS + DRIFT * passedMs) this.lastMs = monotonicMs;
-    this.dateMs = dateMs;
-    this.monotonicMs = monotonicMs;
+    const pair = readPair(this.clock);
+    // The next look judges the time since the pair before.
+    if (pair === undefined) return this.lastMs;
+    const { before } = this;
+    this.before = pair;
+    if (before === undefined) return this.lastMs;
+    const passedMs = pair.monotonicMs - before.monotonicMs;
+    if (pair.dateMs - before.dateMs - passedMs > SUSPENDED_MS + DRIFT * passedMs) this.lastMs = pair.monotonicMs;
     return this.lastMs;
   }
+}
+
+interface ClockPair {
+  readonly monotonicMs: number;
+  readonly dateMs: number;
+}
+
+/** Undefined: the process was stopped between the clocks each time. That is not to look like a suspension. */
+function readPair(clock: Pick<LeaseClock, 'monotonicMs' | 'dateMs'>): ClockPair | undefined {
+  let before = clock.monotonicMs();
+  for (let tries = 1; tries <= READING_TRIES; tries++) {
+    const dateMs = clock.dateMs();
+    const monotonicMs = clock.monotonicMs();
+    if (monotonicMs - before <= READING_MS) return { monotonicMs, dateMs };
+    before = monotonicMs;
+  }
+  return undefined;
 }

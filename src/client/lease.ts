@@ -299,7 +299,16 @@ export class LeaseKeeper {
       const sentMs = this.clock.monotonicMs();
       if (sentMs >= untilMs) return undefined;
       const call = { timeout: Math.max(1, Math.ceil(untilMs - sentMs)), ...(signal === undefined ? {} : { signal }) };
-      const [ends] = await this.store.renew([lease], call);
+      let ends: number | undefined;
+      try {
+        [ends] = await this.store.renew([lease], call);
+      } catch (error) {
+        const isGivenUp =
+          error instanceof JitPaxosError && (error.code === 'aborted' || error.code === 'client-closed');
+        if (!(error instanceof JitPaxosError) || isGivenUp) throw error;
+        // The lease was granted; it is not known until when.
+        return undefined;
+      }
       if (ends === undefined || this.isClosed) return undefined;
       if (this.extend(lease, ends, sentMs)) return sentMs;
     }
@@ -452,7 +461,7 @@ export class LeaseKeeper {
       return; // The next renewal looks again.
     }
     for (const [i, lease] of leases.entries())
-      if (present[i] === false) lease.lose('the key of its place was deleted or replaced');
+      if (present[i] === false) lease.lose('the key of its place was deleted or replaced, or the lease was revoked');
   }
 }
 

@@ -414,6 +414,51 @@ t.test("the replicas' clocks are ahead, or nothing is known of them", async (t) 
   await t.rejects(granted, { code: 'lease-lost', message: /took longer/ });
 });
 
+t.test('nothing is known of the clocks, and the renewals that would tell fail: lease-lost', async (t) => {
+  for (const [code, seen] of [
+    ['outcome-unknown', 'lease-lost'],
+    ['cluster-unavailable', 'lease-lost'],
+    ['aborted', 'aborted'],
+    ['client-closed', 'client-closed'],
+  ] as const) {
+    const world = new World();
+    world.ahead = undefined;
+    const renew = (): Promise<never> => Promise.reject(new JitPaxosError(code, 'fails'));
+    const keeper = new LeaseKeeper({ ...world.store, renew }, world);
+    await t.rejects(world.lease(keeper, 1000), { code: seen }, code);
+    await world.pass(10);
+    t.equal(world.revocations, 1, code);
+  }
+});
+
+t.test('a process that is stopped between the reading of two clocks was not suspended', (t) => {
+  let now = 1000;
+  let asleep = 0;
+  /** Before each reading of the monotonic clock. */
+  let stopped: number[] = [];
+  const clock = {
+    monotonicMs: () => (now += stopped.shift() ?? 0),
+    dateMs: () => Math.floor(1.7e12 + now + asleep),
+  };
+  const look = (watch: SuspensionWatch, afterMs: number, ...stops: number[]): number => {
+    now += afterMs;
+    stopped = stops;
+    return watch.look();
+  };
+  const watch = new SuspensionWatch(clock);
+  t.equal(look(watch, 250), -Infinity);
+  t.equal(look(watch, 250, 0, 5), -Infinity, 'once');
+  t.equal(look(watch, 250), -Infinity);
+  t.equal(look(watch, 250, 5, 5, 5, 5, 5), -Infinity, 'each time');
+  t.equal(look(watch, 250), -Infinity);
+  asleep += 20;
+  t.equal(look(watch, 250, 5, 5, 5, 5, 5), -Infinity, 'this look does not tell');
+  t.equal(look(watch, 250), now, 'the next one does');
+  stopped = [5, 5, 5, 5, 5];
+  t.equal(look(new SuspensionWatch(clock), 250), -Infinity, 'from the start');
+  t.end();
+});
+
 t.test('many leases of one client are renewed in one operation', async (t) => {
   const world = new World();
   const keeper = new LeaseKeeper(world.store, world);
