@@ -208,15 +208,15 @@ export class Checks {
     const state = this.states[replica];
     if (state === undefined) return `replica ${replica}: down`;
     const { log } = state;
-    const role =
-      state.status === ReplicaStatus.normal
-        ? this.epochs.primary(state.view) === replica
-          ? 'primary'
-          : this.epochs.isMember(state.view, replica)
-            ? 'member'
-            : 'spare'
-        : '-';
+    const role = state.status === ReplicaStatus.normal ? this.role(replica, state.view) : '-';
     return `replica ${replica}: ${REPLICA_STATUS_NAMES[state.status]} ${role} view ${state.view} logView ${state.logView} log ${log.baseIndex}…${log.lastIndex} chain ${toHex(log.chainHi(log.lastIndex), log.chainLo(log.lastIndex))} committed ${state.committed} executed ${state.executed}`;
+  }
+
+  /** A view of no epoch may be the very violation that is told of. */
+  private role(replica: number, view: number): string {
+    if (!this.epochs.has(view)) return 'in a view of no epoch,';
+    if (this.epochs.primary(view) === replica) return 'primary';
+    return this.epochs.isMember(view, replica) ? 'member' : 'spare';
   }
 
   private state(

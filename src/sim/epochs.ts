@@ -57,6 +57,11 @@ export class Epochs {
     return this.members === undefined ? [this.known[0]!] : configurationsOf(this.members);
   }
 
+  /** The view is of an epoch that was decided. */
+  has(view: number): boolean {
+    return this.known.some((configuration) => configuration.has(view));
+  }
+
   of(view: number): Configuration {
     for (let i = this.known.length - 1; i >= 0; i--) if (this.known[i]!.has(view)) return this.known[i]!;
     throw new Violation('one-start', `view ${view} is of no epoch that was decided`);
