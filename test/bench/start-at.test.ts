@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { LocalCluster } from '../../src/measure/local-cluster.js';
 import type { BenchReport } from '../../src/measure/load/bench-report.js';
 import { readHlog } from '../../src/measure/hlog/log-reader.js';
-import { parseStartAt, waitForStart } from '../../src/measure/load/start-time.js';
+import { announceStart, parseStartAt, waitForStart } from '../../src/measure/load/start-time.js';
 import { monotonicAt, wallClockMs } from '../../src/measure/load/wall-seconds.js';
 import type { Output } from '../../src/console/command.js';
 import { jitpaxos } from '../cluster/processes.js';
@@ -15,8 +15,10 @@ const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-start-at-'));
 t.teardown(() => rmSync(directory, { recursive: true, force: true }));
 const NOW = Date.parse('2026-12-01T09:30:15.250Z');
 
-t.test('a time of the coming hour with its zone, or the next full minute', (t) => {
+t.test('a time of the coming hour with its zone, or the next full minute that leaves time to connect', (t) => {
   t.equal(parseStartAt('next-minute', NOW), Date.parse('2026-12-01T09:31:00Z'));
+  t.equal(parseStartAt('next-minute', Date.parse('2026-12-01T09:30:45Z')), Date.parse('2026-12-01T09:31:00Z'));
+  t.equal(parseStartAt('next-minute', Date.parse('2026-12-01T09:30:45.001Z')), Date.parse('2026-12-01T09:32:00Z'));
   t.equal(parseStartAt('next-minute', Date.parse('2026-12-01T09:31:00Z')), Date.parse('2026-12-01T09:32:00Z'));
   t.equal(parseStartAt('2026-12-01T09:30:16Z', NOW), Date.parse('2026-12-01T09:30:16Z'));
   t.equal(parseStartAt('2026-12-01T10:30:15.250Z', NOW), NOW + 3_600_000);
@@ -46,10 +48,27 @@ t.test('waiting tells how long, and notices that it is too late', async (t) => {
     colours: false,
   };
   const atMs = wallClockMs() + 300;
+  announceStart(atMs, output);
   const startNs = await waitForStart(atMs, output);
   t.ok(Math.abs(startNs - monotonicAt(atMs)) < 1e9, 'the same instant on the other clock, if nobody set one');
   t.match(notes, [/^starts at .*Z, in 0\.\d s$/]);
   await t.rejects(waitForStart(atMs - 10_000, output), { code: 'flag-invalid', message: /passed before/ });
+});
+
+t.test('the instant is said before anything is connected', async (t) => {
+  const startAt = new Date(Date.now() + 60_000).toISOString();
+  const { code, stderr } = await jitpaxos([
+    'bench',
+    'load',
+    '--cluster',
+    join(directory, 'none.json'),
+    '--rate',
+    '50',
+    '--start-at',
+    startAt,
+  ]);
+  t.not(code, 0);
+  t.match(stderr, new RegExp(`^starts at ${startAt}`, 'm'));
 });
 
 t.test('two processes that are given one time begin together', async (t) => {

@@ -55,7 +55,7 @@ import {
 } from './flags.js';
 import { formatCount, parseRate, parseSize } from '../../console/units.js';
 import { warnWithoutKeys } from '../../console/without-keys.js';
-import { parseStartAt, waitForStart } from '../../measure/load/start-time.js';
+import { announceStart, parseStartAt, waitForStart } from '../../measure/load/start-time.js';
 import { wallClockMs } from '../../measure/load/wall-seconds.js';
 
 const DEFAULT_WARMUP_NS = 1e9;
@@ -138,7 +138,7 @@ export const benchLoad = defineCommand(
       'start-at': {
         kind: 'text',
         value: 'TIME|next-minute',
-        help: 'begin at this instant of the wall clock, on each of several hosts: a time with its zone, such as 2026-12-01T09:30:00Z, at most an hour ahead, or the next full minute',
+        help: 'begin at this instant of the wall clock, on each of several hosts: a time with its zone, such as 2026-12-01T09:30:00Z, at most an hour ahead, or the next full minute that is at least 15 s ahead',
       },
       pacing: {
         kind: 'choice',
@@ -193,6 +193,7 @@ export const benchLoad = defineCommand(
     const assertions = values.assert.map(parseAssertion);
     const startAtMs = values['start-at'] === undefined ? undefined : parseStartAt(values['start-at'], wallClockMs());
     checkOutputs(values);
+    if (startAtMs !== undefined) announceStart(startAtMs, output);
     const warmupNs = values.warmup ?? Math.min(DEFAULT_WARMUP_NS, WARMUP_SHARE * values.duration);
     const setup: Setup = {
       clients,

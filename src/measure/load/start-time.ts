@@ -14,14 +14,16 @@ const AHEAD_MS_MAX = 60 * MS_PER_MINUTE;
 /** The client processes are told of their start this long before. */
 const NOTICE_MS = 100;
 const REFRESH_MS = 200;
+/** `next-minute` leaves this long for connecting the clients, which takes seconds on a host that is busy. */
+const CONNECT_MS = 15_000;
 const ZONED = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?(?:Z|[+-]\d\d:\d\d)$/;
 
 /**
- * `next-minute`, or a time of ISO 8601 with its zone, such as 2026-12-01T09:30:00Z. Returns ms since the epoch. Throws
+ * `next-minute`, the first full minute that is at least 15 s ahead, or a time of ISO 8601 with its zone, such as 2026-12-01T09:30:00Z. Returns ms since the epoch. Throws
  * CliError `flag-invalid` if it is no such time, or not in the coming hour.
  */
 export function parseStartAt(text: string, nowMs: number): number {
-  if (text === 'next-minute') return (Math.floor(nowMs / MS_PER_MINUTE) + 1) * MS_PER_MINUTE;
+  if (text === 'next-minute') return Math.ceil((nowMs + CONNECT_MS) / MS_PER_MINUTE) * MS_PER_MINUTE;
   const atMs = ZONED.test(text) ? Date.parse(text) : NaN;
   if (Number.isNaN(atMs))
     throw new CliError(
@@ -41,6 +43,11 @@ export function parseStartAt(text: string, nowMs: number): number {
   return atMs;
 }
 
+/** Says when the load begins: before anything is started, so that the hosts can be compared while there is time. */
+export function announceStart(atMs: number, output: Output): void {
+  output.note(`starts at ${isoText(atMs)}, in ${((atMs - wallClockMs()) / 1000).toFixed(1)} s`);
+}
+
 /**
  * Waits until shortly before `atMs`, and shows how long. Returns the time as CLOCK_MONOTONIC, ns. Throws CliError
  * `flag-invalid` if the time has passed.
@@ -52,7 +59,6 @@ export async function waitForStart(atMs: number, output: Output): Promise<number
       'flag-invalid',
       `--start-at ${isoText(atMs)} passed before the clients were connected; give a later time`,
     );
-  output.note(`starts at ${isoText(atMs)}, in ${(leftMs() / 1000).toFixed(1)} s`);
   const frame = new LiveFrame(output);
   try {
     // In steps, because the clock may be corrected meanwhile.
