@@ -201,6 +201,14 @@ t.test('k client processes make the log that one process would have made that sa
   t.end();
 });
 
+function leb128(value: bigint): number[] {
+  const bytes: number[] = [];
+  for (let rest = value; ; rest >>= 7n) {
+    if (rest < 128n) return [...bytes, Number(rest)];
+    bytes.push(Number(rest & 127n) | 128);
+  }
+}
+
 function second(at: number, values: readonly number[], tag = 'write-ok'): TaggedSecond {
   const histogram = new Histogram();
   for (const value of values) histogram.record(value);
@@ -248,6 +256,21 @@ t.test('a log of a bench that was killed is read up to the line that is cut off'
     t.equal(latency.count, 2);
   }
   log.close();
+  t.end();
+});
+
+t.test('an end mark without the end of its line counts, and a part of it does not', (t) => {
+  const path = file('unended.hlog');
+  const log = HlogWriter.open(path, RUN, SETTINGS, START_MS);
+  log.add(0, second(1, [5_000]));
+  log.end({ ...END, partial: 'a bracket ]' });
+  const whole = readFileSync(path, 'utf8');
+  writeFileSync(path, whole.slice(0, -1));
+  t.match(readHlog(path), { end: { partial: 'a bracket ]' } });
+  for (const cut of [whole.length - 2, whole.lastIndexOf(']', whole.length - 3) + 1]) {
+    writeFileSync(path, whole.slice(0, cut));
+    t.match(readHlog(path), { end: null, latency: { count: 1 } });
+  }
   t.end();
 });
 
@@ -329,6 +352,11 @@ t.test('files that are broken, hostile or of other histograms are refused, by fi
     });
   const field = (name: string, from: string, to: string): string =>
     good.replace(`"${name}":${from}`, `"${name}":${to}`);
+  // 2^52 − 2 values: two lines are within bounds, three are not.
+  const manyLine = withPayload(...leb128(2n ** 53n - 4n))
+    .split('\n')
+    .find((each) => each.startsWith('Tag'))!;
+  const manyValues = good.replace(/\n#\[JITPaxos end.*\n$/, '\n').replace(line, Array(3).fill(manyLine).join('\n'));
   const at = '[^ ]*bad\\.hlog:6: ';
   const cases: readonly (readonly [name: string, text: string, expected: RegExp])[] = [
     ['nothing', '', /bad\.hlog: it does not say what it measured/],
@@ -407,6 +435,12 @@ t.test('files that are broken, hostile or of other histograms are refused, by fi
     ['a line taken out', good.replace(`${line}\n`, ''), /bad\.hlog: it has 0 values, and its end mark says 2/],
     ['a line twice', good.replace(line, `${line}\n${line}`), /it has 4 values, and its end mark says 2/],
     ['an end mark that lies', field('max', '70000', '80000'), /its end mark does not fit/],
+    ['a measurement of no length', field('seconds', '3', '5e-324'), /:7: the field seconds of a comment/],
+    [
+      'more values than a number can hold, without an end mark',
+      manyValues,
+      /:8: it counts more values than a number can hold/,
+    ],
     ['a sum that lies', field('sum', '75000', '9'), /its end mark does not fit/],
     ['something behind the end', `${good}${line}\n`, /:8: there is something behind the end mark/],
     [

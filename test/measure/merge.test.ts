@@ -299,6 +299,7 @@ t.test('what cannot be added is refused by name', async (t) => {
       bad({ timeline: [{ startSeconds: 0, seconds: 1e9, operationsPerSecond: 1 }] }),
       /its seconds is not a number up to 60/,
     ],
+    ['a rate without end', bad({ opsPerSecond: 1e308 }), /its opsPerSecond is not a number up to/],
     ['a time of another age', bad({ startedAtMs: 1e300 }), /its startedAtMs is not a number/],
     ['a timeline that is none', bad({ timeline: {} }), /its timeline/],
     ['a run that is markup', bad({ run: '<b>' }), /its name of the run is not one/],
@@ -313,6 +314,21 @@ t.test('what cannot be added is refused by name', async (t) => {
   const many = Array.from({ length: MERGED_MAX + 1 }, (_, n) => file(`${n}`));
   await t.rejects(merged(...many), { code: 'argument-invalid', message: /65 runs are more than the 64/ });
   t.throws(() => parseFlags(benchMerge.shape, []), { code: 'argument-invalid' });
+});
+
+t.test('texts of a file neither control a terminal or a page nor make a line', async (t) => {
+  const hostile = '1\u001b]0;x\u0007\u009b2J\nall 9';
+  const end = { partial: hostile, shortfall: hostile, durability: hostile, transport: hostile };
+  const settings = { version: hostile, machine: hostile, host: { ...HOST, cpu: hostile } };
+  const log = makeLog('hostile.hlog', { seconds: { 1: [5_000] }, settings, end });
+  const report = makeReport('hostile.json', [5_000], { host: { ...HOST, kernel: hostile } });
+  const text = await merged(log, report, '--report', file('hostile.html'));
+  t.match(text, /version: hostile \(1\) 1\\u001b\]0;x\\u0007\\u009b2J\\u000aall 9/);
+  t.notMatch(text, /^all 9/m);
+  for (const shown of [text, readFileSync(file('hostile.html'), 'utf8')])
+    t.notMatch(shown, /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]|\nall 9/);
+  const whole = await mergedObject(log, report);
+  t.equal(whole.runs[0]!.partial, '1\\u001b]0;x\\u0007\\u009b2J\\u000aall 9');
 });
 
 t.test('a report does not replace a run, by whatever path', async (t) => {

@@ -5,7 +5,7 @@ import { defineCommand } from '../../console/command.js';
 import { Exit } from '../../console/exit.js';
 import { loadText } from '../../measure/load/load-report.js';
 import { tableOf, type BenchReport } from '../../measure/load/bench-report.js';
-import { checkWritable, writeOutput } from '../../console/output-file.js';
+import { checkNotRead, checkWritable, writeOutput } from '../../console/output-file.js';
 import { benchPage } from '../../measure/report/bench-page.js';
 import {
   COMPARED_MAX,
@@ -31,6 +31,7 @@ export const benchReport = defineCommand(
   },
   async ({ values, positionals }, output) => {
     checkWritable('report', values.report);
+    checkNotRead('report', values.report, positionals);
     const runs = positionals.map((path, index) => ({
       name: nameOf(path, positionals, index),
       report: readReport(path),

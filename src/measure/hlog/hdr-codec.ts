@@ -1,7 +1,7 @@
 /**
  * Histograms in the encoding of HdrHistogram: V2, compressed, base64. hdr-histogram-js writes and reads it
- * (docs/internals/decisions/hdr-histogram-js.md). It takes 90 ms to load, so it is loaded when it is first needed, and
- * by the tools only.
+ * (docs/internals/decisions/hdr-histogram-js.md). It takes long to load, compared with the start of a
+ * command, so it is loaded when it is first needed, and by the tools only.
  *
  * The rule: no count is lost or moves to another bucket. A histogram of HdrHistogram with 2 significant digits, a unit of
  * 1 and a highest value of 2^43 − 1 has exactly our buckets, under the same numbers (metrics/histogram.ts). Others

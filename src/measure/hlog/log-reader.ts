@@ -3,6 +3,7 @@
  * bound, and a refusal names the file and the line.
  *
  * A bench that was killed leaves a log whose last line may be cut off. That line is left out, and the run is incomplete.
+ * An end mark that only lost the end of its line, in an editor or in transit, counts.
  */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { CliError } from '../../console/exit.js';
@@ -30,6 +31,8 @@ const TAG = /^[\w.:-]{1,64}$/;
 const CHUNK_BYTES = 1 << 16;
 /** Seconds since the epoch, in the year 2242. */
 const SECONDS_MAX = 2 ** 33;
+/** The shortest measurement, far below one round trip on loopback; rates stay finite. */
+const SECONDS_MIN = 1e-6;
 /** An interval of a bench is a second. */
 const INTERVAL_SECONDS_MAX = 3600;
 
@@ -106,7 +109,7 @@ class Reading {
   take(line: string, isWhole: boolean): void {
     if (line === '') return;
     if (this.end !== null) throw new Error('there is something behind the end mark');
-    if (!isWhole) return;
+    if (!isWhole && !isWholeEndMark(line)) return;
     if (line.startsWith('#')) this.comment(line.slice(1));
     else if (!line.startsWith('"')) this.interval(line);
   }
@@ -117,6 +120,7 @@ class Reading {
       throw new Error('it does not say what it measured, nor in which unit, as logs of benches do');
     const latency = new Histogram();
     for (const [tag, histogram] of tags) if (isReported(tag, run.latencyOf)) latency.merge(histogram);
+    checkCount(latency);
     return {
       run,
       end,
@@ -155,9 +159,25 @@ class Reading {
       this.tags.set(tag, (total = new Histogram()));
     }
     total.merge(histogram);
+    checkCount(total);
     this.from = Math.min(this.from, startSeconds);
     this.to = Math.max(this.to, startSeconds + seconds);
     this.visit({ tag, startSeconds, seconds, histogram });
+  }
+}
+
+function checkCount({ count }: Histogram): void {
+  if (!Number.isSafeInteger(count)) throw new Error('it counts more values than a number can hold');
+}
+
+/** A line without an end that has all of the end mark: a part of it is not JSON. */
+function isWholeEndMark(line: string): boolean {
+  if (!line.startsWith(`#${END_COMMENT}`)) return false;
+  try {
+    contentOf(line.slice(1), END_COMMENT);
+    return true;
+  } catch {
+    return false;
   }
 }
 
@@ -212,6 +232,7 @@ function endOf(value: Record<string, unknown>): HlogEnd {
   for (const name of ['partial', 'shortfall', 'transport', 'durability'])
     need(name, value[name] === null || typeof value[name] === 'string');
   for (const name of ['seconds', 'failed']) need(name, isNumber(value[name]));
+  need('seconds', value['seconds'] === 0 || (value['seconds'] as number) >= SECONDS_MIN);
   const latency = value['latency'] as Record<string, unknown> | null | undefined;
   need('latency', typeof latency === 'object' && latency !== null);
   for (const name of ['count', 'sum', 'min', 'max']) need(`latency.${name}`, isNumber(latency![name]));

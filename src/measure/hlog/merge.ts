@@ -4,11 +4,14 @@
  * Histograms are added bucket by bucket, so the percentiles are those of all operations, as one process that saw them all
  * would have found. What cannot be added is refused. What can be added, and may still mislead, is said: runs that are
  * incomplete, not sustained, of another configuration or version, or not at the same time.
+ *
+ * Texts of the files may come from anybody: they neither control a terminal or a page nor end a line.
  */
 import { CliError } from '../../console/exit.js';
 import { Histogram } from '../../metrics/histogram.js';
 import { partialOf, type BenchReport } from '../load/bench-report.js';
 import type { Mix } from '../load/messages.js';
+import { inLine } from '../../host/printable.js';
 import { UNSENT_TAG, type HlogRun } from './log-format.js';
 import { checkedHistogram, readHlog } from './log-reader.js';
 import { WallTimeline } from './wall-timeline.js';
@@ -85,6 +88,7 @@ export class Merge {
       const sum = this.tags.get(tag);
       if (sum === undefined) this.tags.set(tag, histogram);
       else sum.merge(histogram);
+      if (!Number.isSafeInteger(this.tags.get(tag)!.count)) throw tooMany(path);
     }
   }
 
@@ -157,8 +161,9 @@ export class Merge {
     const same = this.runs.find((other) => run.run !== null && other.run === run.run);
     if (same !== undefined)
       throw refusal(path, `it is the run of ${same.name}, which would count twice`, 'leave out one of them');
-    this.runs.push(run);
     this.latency.merge(run.latency);
+    if (!Number.isSafeInteger(this.latency.count)) throw tooMany(path);
+    this.runs.push(shown(run));
   }
 
   /** Throws Error with a few words. */
@@ -169,6 +174,8 @@ export class Merge {
     if (run !== undefined && !/^[0-9a-f]{16}$/.test(run)) throw new Error('its name of the run is not one');
     let start = startedAtMs === undefined ? null : inRange('startedAtMs', startedAtMs, WALL_MS_MAX) / MS_PER_SECOND;
     inRange('seconds', seconds, SECONDS_MAX);
+    inRange('operations', report.operations, Number.MAX_SAFE_INTEGER);
+    inRange('opsPerSecond', report.opsPerSecond, Number.MAX_SAFE_INTEGER);
     if (!Array.isArray(timeline) || timeline.length > INTERVALS_MAX)
       throw new Error(`its timeline has more than ${INTERVALS_MAX} intervals`);
     for (const interval of timeline) {
@@ -229,10 +236,31 @@ function hostText({ cores, cpu, kernel, node }: HlogRun['host']): string {
   return `${cores} × ${cpu}, Linux ${kernel}, Node ${node}`;
 }
 
+/** The run with its texts as they may be shown. */
+function shown(run: MergedRun): MergedRun {
+  const text = (value: unknown): string => inLine(String(value));
+  return {
+    ...run,
+    name: text(run.name),
+    host: text(run.host),
+    partial: run.partial === null ? null : text(run.partial),
+    shortfall: run.shortfall === null ? null : text(run.shortfall),
+    settings: Object.fromEntries(
+      Object.entries(run.settings).flatMap(([name, value]) =>
+        (value as string | undefined) === undefined ? [] : [[name, text(value)]],
+      ),
+    ),
+  };
+}
+
 function inRange(name: string, value: unknown, max: number): number {
   if (typeof value !== 'number' || !(value >= 0 && value <= max))
     throw new Error(`its ${name} is not a number up to ${max}`);
   return value;
+}
+
+function tooMany(path: string): CliError {
+  return refusal(path, 'with it, more values are counted than a number can hold', 'leave it out');
 }
 
 function ramp(path: string): CliError {
