@@ -23,8 +23,9 @@
  * record, so that one of its slots counts only if all of it is intact. One write into such slots could break both, so the first
  * write makes a new file.
  *
- * The rest of the slot holds what the replica knows about the others. A replica that finds it missing or damaged learns it
- * again. Older releases neither read nor write it.
+ * The rest of the slot holds what the replica knows about the others. If a crash tore it, that of the other slot is used,
+ * which may be from the write before. A replica that finds both missing or damaged learns it again. Older releases neither
+ * read nor write it.
  *
  *      64 68 72 80 84 136 188 192 4088
  *      | JPHX | version | sequence | replicas | known incarnations, 13 of u32 | lives, 13 … u32 | length of list | list … | XXH3-64 of 64…4087 |
@@ -64,7 +65,7 @@ import { readHex, readI32, readIndex, toHex, writeHex, writeI32, writeIndex } fr
 import { SLOTS } from '../protocol/configuration.js';
 import { MAX_REPLICAS } from '../protocol/views.js';
 import { checkAddresses } from './bootstrap-list.js';
-import { DirectoryFiles } from './files.js';
+import { DirectoryFiles, UnreadableError } from './files.js';
 import { checkFormat, FORMATS, MEMBERS_BEHIND_RECORD_FORMAT, MEMBERS_HARD_STATE_FORMAT } from './formats.js';
 import { drawIdentity, NO_IDENTITY } from './identity.js';
 import {
@@ -78,6 +79,7 @@ import {
 } from './members-file.js';
 import { removeJoining } from './joining-file.js';
 import { kindOf } from './regular-file.js';
+import { writeWhole } from './write-whole.js';
 
 export const HARD_STATE_FILE = 'hard-state';
 export const SLOT_BYTES = 4096;
@@ -187,7 +189,7 @@ export class HardStateFile {
       file.fd = openSync(path, constants.O_RDWR | THROUGH);
       const stat = fstatSync(file.fd);
       if (!stat.isFile()) throw new Error(`it is ${kindOf(stat)}, not a regular file`); // reading would not end
-      file.load(file.fd);
+      file.load(file.fd, stat.size);
       return file;
     } catch (error) {
       file.close();
@@ -251,14 +253,9 @@ export class HardStateFile {
 
   /** A new file, in the place of the one that there is. */
   private async create(bytes: number): Promise<void> {
-    const temporary = `${HARD_STATE_FILE}.new`;
-    const { O_CREAT, O_TRUNC, O_RDWR } = constants;
-    const fd = await openFile(join(this.directory, temporary), O_CREAT | O_TRUNC | O_RDWR | THROUGH, 0o600);
+    await writeWhole(this.files, HARD_STATE_FILE, this.image.subarray(0, bytes));
     this.close();
-    this.fd = fd;
-    await this.writeImage(fd, bytes);
-    await this.files.rename(temporary, HARD_STATE_FILE);
-    await this.files.sync();
+    this.fd = await openFile(this.path, constants.O_RDWR | THROUGH);
   }
 
   private async writeImage(fd: number, bytes: number): Promise<void> {
@@ -267,20 +264,28 @@ export class HardStateFile {
     if (!WRITES_THROUGH) await syncData(fd);
   }
 
-  private load(fd: number): void {
-    const bytes = new Uint8Array(HARD_STATE_BYTES);
-    const newest = decodeHardState(
-      bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, 0)),
-      this.owner,
-      this.hash,
-      this.path,
-    );
+  private load(fd: number, fileBytes: number): void {
+    const bytes = new Uint8Array(Math.min(fileBytes, HARD_STATE_BYTES));
+    for (let at = 0; at < bytes.length; ) {
+      const count = this.read(fd, bytes, at);
+      if (count === 0) throw new Error(`it ends at byte ${at}`);
+      at += count;
+    }
+    const newest = decodeHardState(bytes, this.owner, this.hash, this.path);
     checkMembersBeside(newest.membersIndex, this.members, this.directory);
     this.sequence = newest.sequence;
     this.stored = withMembers(newest.state, newest.membersIndex, this.members);
     this.storedIdentity = newest.identity;
     this.addresses = newest.addresses;
     this.format = newest.format;
+  }
+
+  private read(fd: number, bytes: Uint8Array, at: number): number {
+    try {
+      return readSync(fd, bytes, at, bytes.length - at, at);
+    } catch (error) {
+      throw new UnreadableError(this.path, at, error as NodeJS.ErrnoException);
+    }
   }
 }
 
@@ -357,12 +362,12 @@ function encodeSlot(
 }
 
 /**
- * The newest intact slot of the file's content, of two of them the one that knows of the others. Throws JitPaxosError `hard-state-corrupt`, `data-directory-foreign`,
- * `data-directory-unusable`, or `cluster-file-changed` if the owner's addresses belong to other replicas; `path` is for
- * the message.
+ * The promises of the newest intact slot. Throws JitPaxosError `hard-state-corrupt`, `data-directory-foreign`,
+ * `data-directory-unusable`, or `cluster-file-changed` if the owner's addresses belong to other replicas.
+ * @param path for messages
  */
 export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, path: string): StoredPromises {
-  const record = newestSlot(bytes, hash, path);
+  const [record, other] = intactSlots(bytes, hash, path);
   if (record === undefined) {
     throw new JitPaxosError(
       'hard-state-corrupt',
@@ -373,7 +378,7 @@ export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, p
   checkOwner(path, owner, ownerIn(record));
   const identity = readHex(record, AT_IDENTITY);
   const format = readI32(record, AT_VERSION);
-  const peers = peersIn(record, hash);
+  const peers = peersIn(record, hash) ?? olderPeers(record, other, hash);
   if (owner.addresses !== undefined && peers !== undefined && peers.addresses.length > 0 && owner.areSeeds !== true)
     checkAddresses(path, peers.addresses, owner.addresses);
   return {
@@ -418,18 +423,26 @@ export function withMembers(state: HardState, knownOf: number, members: Uint8Arr
   return { view, logView, incarnation, members, ...(isEcho === undefined ? {} : { isEcho }) };
 }
 
-/** Undefined if it is missing or damaged. That of a slot with other promises is not used, because it may be older. */
-function peersIn(
-  slot: Uint8Array,
-  hash: Hash64,
-):
-  | {
-      readonly known: readonly number[];
-      readonly lives: readonly number[];
-      readonly addresses: readonly string[];
-      readonly membersIndex: number;
-    }
-  | undefined {
+/** What a slot has of the others behind its record. */
+interface Peers {
+  readonly known: readonly number[];
+  readonly lives: readonly number[];
+  readonly addresses: readonly string[];
+  readonly membersIndex: number;
+}
+
+/**
+ * What the other slot has of the others, for a record behind which a crash tore it. It may be from the write before:
+ * incarnations only grow, so old ones are true as well. Undefined if it is damaged too, or belongs to other members.
+ */
+function olderPeers(record: Uint8Array, other: Uint8Array | undefined, hash: Hash64): Peers | undefined {
+  const peers = other === undefined ? undefined : peersIn(other, hash);
+  const members = readI32(record, AT_VERSION) === MEMBERS_HARD_STATE_FORMAT ? readIndex(record, AT_MEMBERS) : 0;
+  return peers?.membersIndex === members ? peers : undefined;
+}
+
+/** Undefined if it is missing, damaged, or not of the write that wrote the record. */
+function peersIn(slot: Uint8Array, hash: Hash64): Peers | undefined {
   if (slot.length < SLOT_BYTES || readI32(slot, AT_PEERS) !== PEERS_MAGIC) return undefined;
   const version = readI32(slot, AT_PEERS + 4);
   if (version !== 1 && version !== 2) return undefined;
@@ -457,7 +470,7 @@ function peersIn(
  * `data-directory-unusable`.
  */
 export function ownerOfHardState(bytes: Uint8Array, hash: Hash64): Owner | undefined {
-  const record = newestSlot(bytes, hash, HARD_STATE_FILE);
+  const [record] = intactSlots(bytes, hash, HARD_STATE_FILE);
   return record === undefined ? undefined : ownerIn(record);
 }
 
@@ -469,13 +482,12 @@ function ownerIn(record: Uint8Array): Owner {
   };
 }
 
-function newestSlot(bytes: Uint8Array, hash: Hash64, path: string): Uint8Array | undefined {
-  const [first, second] = [0, SLOT_BYTES]
+/** The slots with an intact record, the newest first. */
+function intactSlots(bytes: Uint8Array, hash: Hash64, path: string): readonly Uint8Array[] {
+  return [0, SLOT_BYTES]
     .map((at) => bytes.subarray(at, at + SLOT_BYTES))
-    .filter((slot) => isWhole(slot, hash, path));
-  if (first === undefined || second === undefined) return first;
-  const ahead = readIndex(second, AT_SEQUENCE) - readIndex(first, AT_SEQUENCE);
-  return ahead > 0 || (ahead === 0 && peersIn(first, hash) === undefined) ? second : first;
+    .filter((slot) => isWhole(slot, hash, path))
+    .sort((a, b) => readIndex(b, AT_SEQUENCE) - readIndex(a, AT_SEQUENCE));
 }
 
 function isWhole(bytes: Uint8Array, hash: Hash64, path: string): boolean {

@@ -1,42 +1,13 @@
 /**
  * The files of a real directory, where they have to keep what the disk in memory of the other tests takes for granted.
  */
-import fs, {
-  closeSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import fs, { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { DirectoryFiles, readBytes, UnreadableError } from '../../src/storage/files.js';
-
-/** Linux, O_DSYNC: of O_SYNC it is the part that waits for the data. */
-const O_DSYNC = 0o10000;
-
-/** How this process has a file open: the flags of each of its descriptors. Source: proc_pid_fdinfo(5). */
-function openFlags(path: string): number[] {
-  const flags: number[] = [];
-  for (const descriptor of readdirSync('/proc/self/fd')) {
-    let target = '';
-    try {
-      target = readlinkSync(`/proc/self/fd/${descriptor}`);
-    } catch {
-      continue; // that of the listing itself
-    }
-    if (target === path)
-      flags.push(
-        parseInt(/^flags:\s*([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8'))![1]!, 8),
-      );
-  }
-  return flags;
-}
+import { O_DSYNC, openFlags } from './open-flags.js';
 
 t.test('a file that is written through', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-files-'));

@@ -1,9 +1,10 @@
 // The file of the promises is written with one write and one sync. Whatever sectors of that reach the disk, whatever
 // becomes of one slot besides, and wherever the power fails while another format takes over: a start finds the state
 // before or the state of that write, and never an older one.
-import { cpSync, linkSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import fs, { cpSync, linkSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { loadHash } from '../../src/native/hash64.js';
@@ -27,6 +28,7 @@ import {
 import { readMembers } from '../../src/storage/members-file.js';
 import type { MemberList } from '../../src/wire/member-list.js';
 import { MemoryDisk, MemoryFiles } from './memory-files.js';
+import { O_DSYNC, openFlags } from './open-flags.js';
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 t.comment(`SEED=${SEED} replays the random contents`);
@@ -107,11 +109,9 @@ function found(image: Uint8Array): string {
       membersIndex === (written.members === undefined ? 0 : 10 * sequence);
     if (!isOfOneWrite) return `${sequence} mixed`;
     if (state.known === undefined) return `${sequence} alone`;
-    const isKnown =
-      String(state.known) === String(written.known) &&
-      String(state.lives) === String(written.lives) &&
-      addresses?.[0] === `host-${sequence}:1`;
-    return isKnown ? `${sequence}` : `${sequence} with others' knowledge`;
+    const knownOf = states.findIndex(({ known, lives }) => `${known} ${lives}` === `${state.known} ${state.lives}`) + 1;
+    if (addresses?.[0] !== `host-${knownOf}:1`) return `${sequence} with mixed knowledge`;
+    return knownOf === sequence ? `${sequence}` : `${sequence} with what ${knownOf} knew`;
   } catch (error) {
     if ((error as { code?: string }).code !== 'hard-state-corrupt') throw error;
     return 'refused';
@@ -139,6 +139,8 @@ for (const [format, states] of STATES) {
     Uint8Array,
     Uint8Array,
   ];
+  // In format 3 each state here has other members: what the replica knew beside those says nothing.
+  const names = ['2', '2 alone', '3', '3 alone', ...(format === 1 ? ['3 with what 2 knew'] : [])];
   const mixed = (sectors: number, of = after, on = before): Uint8Array => {
     const image = on.slice();
     for (let at = 0; at < SECTORS; at++)
@@ -159,7 +161,7 @@ for (const [format, states] of STATES) {
     for (const image of [before, after])
       for (let at = 2 * SECTOR; at < 7 * SECTOR; at++)
         if (image[at] !== 0 || image[SLOT_BYTES + at] !== 0) t.fail(`byte ${at} of a slot is not zero`);
-    t.same(tally.names, ['2', '2 alone', '3', '3 alone']);
+    t.same(tally.names, names);
     t.end();
   });
 
@@ -171,14 +173,10 @@ for (const [format, states] of STATES) {
       const name = found(image);
       if (seen.at(-1) !== name) seen.push(name);
     }
-    t.equal(seen[0], '2');
-    t.equal(seen.at(-1), '3');
-    t.ok(
-      seen
-        .map((name) => name[0])
-        .join('')
-        .match(/^2+3+$/),
-      `the state before up to some byte, that of the write from there on: ${seen.join(', ')}`,
+    t.same(
+      seen,
+      format === 1 ? ['2', '3 with what 2 knew', '3'] : ['2', '3 alone', '3'],
+      'the state before up to some byte, that of the write from there on',
     );
     t.end();
   });
@@ -190,7 +188,7 @@ for (const [format, states] of STATES) {
         tally.add(damaged(mixed(sectors), slot));
         tally.add(mixed(sectors, after, damaged(before, slot)));
       }
-      t.same(tally.names, ['2', '2 alone', '3', '3 alone'], 'never the state before that, and never refused');
+      t.same(tally.names, names, 'never the state before that, and never refused');
     }
     t.end();
   });
@@ -280,6 +278,41 @@ t.test('a write is one write of the file, and the next one mends a slot that rot
   t.equal(decodeHardState(bytes, OWNER, new SimulationHasher(), HARD_STATE_FILE).state.view, 6);
   await storage.close();
 });
+
+t.test(
+  'the rest of a slot is torn: what the other slot knows of the others counts, and only beside the same members',
+  (t) => {
+    const [, [older, newer]] = STATES[0] as readonly [number, readonly HardState[]];
+    const moreReplicas = { ...OWNER, addresses: ['a:1', 'b:1', 'c:1', 'd:1', 'e:1'] };
+    for (const slot of [0, SLOT_BYTES]) {
+      const image = imageOf(older!, 1, 1);
+      image.set(imageOf(newer!, 2, 1).subarray(slot, slot + SECTOR), slot);
+      t.match(decodeHardState(image, OWNER, hash, 'hard-state'), {
+        sequence: 2,
+        state: { view: newer!.view, known: older!.known, lives: older!.lives },
+        addresses: ['host-1:1', 'b:1', 'c:1'],
+      });
+      t.throws(() => decodeHardState(image, moreReplicas, hash, 'hard-state'), { code: 'cluster-file-changed' });
+    }
+    // In format 3: the same members, and others.
+    const members = membersAt(1);
+    for (const [of, isUsed] of [
+      [members, true],
+      [membersAt(2), false],
+    ] as const) {
+      const known = new Array<number>(31).fill(4);
+      const state = { view: 1, logView: 1, incarnation: 1, known, lives: known, members };
+      const image = imageOf(state, 1, MEMBERS_HARD_STATE_FORMAT);
+      const next = imageOf({ ...state, view: 2, members: of }, 2, MEMBERS_HARD_STATE_FORMAT);
+      image.set(next.subarray(0, SECTOR));
+      const found = decodeHardState(image, { ...OWNER, areSeeds: true }, hash, 'hard-state');
+      t.equal(found.state.view, 2);
+      t.same(found.state.known, isUsed ? known : undefined);
+      t.equal(found.membersIndex, isUsed ? 10 : 20);
+    }
+    t.end();
+  },
+);
 
 /** A durable storage on this disk, and how a batch with a state is written there. */
 async function begun(disk: MemoryDisk, members: MemberList | undefined) {
@@ -413,3 +446,74 @@ t.test('durability memory: format 3 from the first members on; format 2 is not w
   t.equal(next.identity, '2087c351fd5b55c2');
   next.close();
 });
+
+t.test(
+  'durability memory: the file is written through from its creation on, and its name is durable',
+  async (t: Test) => {
+    const data = mkdtempSync(join(tmpdir(), 'jitpaxos-hard-state-'));
+    t.teardown(() => rmSync(data, { recursive: true, force: true }));
+    const path = join(data, HARD_STATE_FILE);
+    const throughOnly = (): void => {
+      if (process.platform === 'linux')
+        t.same(
+          openFlags(path).map((flags) => flags & O_DSYNC),
+          [O_DSYNC],
+          'the kernel syncs each write',
+        );
+    };
+    const { fsync, rename, write, readSync } = fs;
+    t.teardown(() => {
+      Object.assign(fs, { fsync, rename, write, readSync });
+      syncBuiltinESMExports();
+    });
+    const done: string[] = [];
+    Object.assign(fs, {
+      fsync: (fd: number, callback: fs.NoParamCallback) => {
+        done.push(fs.fstatSync(fd).isDirectory() ? 'sync of a directory' : 'sync');
+        fsync(fd, callback);
+      },
+      rename: (from: string, to: string, callback: fs.NoParamCallback) => {
+        done.push(`rename to ${basename(to)}`);
+        rename(from, to, callback);
+      },
+    });
+    syncBuiltinESMExports();
+    const state = { view: 1, logView: 0, incarnation: 1 };
+    const first = HardStateFile.open(data, OWNER, hash);
+    await first.write(state);
+    t.same(done, [`rename to ${HARD_STATE_FILE}`, 'sync of a directory']);
+    throughOnly();
+    await first.write({ ...state, view: 2 });
+    t.equal(done.length, 2, 'the next ones write into the file');
+    first.close();
+    const again = HardStateFile.open(data, OWNER, hash);
+    throughOnly();
+    t.match(again.state, { view: 2 });
+    again.close();
+
+    const failure = (code: string): NodeJS.ErrnoException => Object.assign(new Error(`${code}: simulated`), { code });
+    for (const page of [0, SLOT_BYTES]) {
+      Object.assign(fs, {
+        readSync: (fd: number, into: Uint8Array, offset: number, length: number, at: number) => {
+          if (at >= page) throw failure('EIO');
+          return readSync(fd, into, offset, Math.min(length, page - at), at);
+        },
+      });
+      syncBuiltinESMExports();
+      t.throws(() => HardStateFile.open(data, OWNER, hash), {
+        code: 'data-directory-unusable',
+        message: `${path} cannot be read at byte ${page}`,
+      });
+    }
+    Object.assign(fs, {
+      readSync,
+      write: (...args: unknown[]) => (args.at(-1) as (error: Error) => void)(failure('ENOSPC')),
+    });
+    syncBuiltinESMExports();
+    rmSync(path);
+    const full = HardStateFile.open(data, OWNER, hash);
+    await t.rejects(full.write(state), { code: 'storage-failed' });
+    t.same(readdirSync(data), [], 'a full disk keeps nothing of it');
+    full.close();
+  },
+);
