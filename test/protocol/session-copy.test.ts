@@ -91,7 +91,7 @@ t.test('whatever is executed, evicted, forgotten or undone meanwhile, a copy is 
       } else if (copying === undefined) {
         if (random(4) > 0) continue;
         const expected = bytesOf(table);
-        const target = new Uint8Array(expected.length + 5);
+        const target = new Uint8Array(expected.length + 5).fill(0xab); // memory that is used again
         copying = { copy: table.beginCopy(target, 3), target, expected, index };
       } else {
         const { copy, target, expected } = copying;

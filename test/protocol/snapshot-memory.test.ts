@@ -53,6 +53,15 @@ t.test('what was given back twice, kept, or taken elsewhere is not taken again',
   t.end();
 });
 
+t.test('once snapshots are short, no long memory is left', (t) => {
+  const memory = new SnapshotMemory(100);
+  const long = memory.take(1000);
+  memory.giveBack(long);
+  memory.giveBack(memory.take(50));
+  t.not(memory.take(1000).buffer, long.buffer);
+  t.end();
+});
+
 const STATE_BYTES = 500;
 
 /** Its state is one byte, repeated. */
@@ -86,6 +95,13 @@ function scene(isHeld: ((snapshot: Snapshot) => boolean) | 'nothing' = () => fal
     64,
     hasher,
   );
+  // What is given back is used again with any bytes in it.
+  const memory = execution['memory'];
+  const giveBack = memory.giveBack.bind(memory);
+  memory.giveBack = (bytes) => {
+    if (memory['taken'].has(bytes.buffer)) new Uint8Array(bytes.buffer).fill(0xab);
+    giveBack(bytes);
+  };
   if (isHeld !== 'nothing') execution.isHeld = isHeld;
   const append = (registers = false): number => {
     const index = log.lastIndex + 1;

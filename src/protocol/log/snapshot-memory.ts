@@ -24,9 +24,10 @@ export class SnapshotMemory {
 
   /** Array of `length` bytes, which may be any. */
   take(length: number): Uint8Array {
-    if (length <= this.shortBytes) return new Uint8Array(length);
     const { spare } = this;
+    // Whether it fits or not: of memory that is too large none is left once the snapshots are shorter.
     this.spare = undefined;
+    if (length <= this.shortBytes) return new Uint8Array(length);
     const fits = spare !== undefined && length <= spare.byteLength && length >= spare.byteLength * USED_PART_MIN;
     const memory = fits ? spare : new ArrayBuffer(length + Math.ceil(length * ROOM));
     this.taken.add(memory);
