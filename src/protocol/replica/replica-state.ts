@@ -243,7 +243,7 @@ export class ReplicaState {
 
   // Lives.
 
-  /** Takes up what an earlier life left behind. Incarnation + 1 is durable before anything is sent. */
+  /** Takes up what an earlier life left behind. Incarnation + 1 is durable before any message of the core is sent. */
   recover(recovered: Recovered): void {
     const { hardState, log, first } = recovered;
     const members = hardState?.members ?? recovered.members;
