@@ -22,11 +22,14 @@ interface Row {
   readonly holds: boolean;
 }
 
-t.test('well-behaved clients are measured beside attacks, and in quiet before and after', async (t) => {
-  const { code, stdout, stderr } = await runNode([
-    ...[attacks, '--rounds', '1', '--seconds', '1s', '--warmup', '200ms', '--rate', '200'],
-    ...['--attacks', ATTACKS.join(','), '--json', '--quiet'],
+const run = (seconds: string, names: readonly string[]): ReturnType<typeof runNode> =>
+  runNode([
+    ...[attacks, '--rounds', '1', '--seconds', seconds, '--warmup', '200ms', '--rate', '200'],
+    ...['--attacks', names.join(','), '--json', '--quiet'],
   ]);
+
+t.test('well-behaved clients are measured beside attacks, and in quiet before and after', async (t) => {
+  const { code, stdout, stderr } = await run('1s', ATTACKS);
   t.equal(code, 0, stderr);
   const { schema, rows, missed } = JSON.parse(stdout) as { schema: string; rows: Row[]; missed: string[] };
   t.equal(schema, 'jitpaxos.attacks/1');
@@ -35,7 +38,10 @@ t.test('well-behaved clients are measured beside attacks, and in quiet before an
     ATTACKS,
   );
   for (const { attack, opsPerSecond, fastShare, quietFastShare, sent, asked, unanswered } of rows) {
-    t.ok(opsPerSecond > 0, `${attack}: the clients commit`);
+    // A busy host may give the clients no turn within a second.
+    const isIdle = opsPerSecond === 0;
+    const longer = isIdle ? (JSON.parse((await run('20s', [attack])).stdout) as { rows: Row[] }).rows[0]! : undefined;
+    t.ok((longer?.opsPerSecond ?? opsPerSecond) > 0, `${attack}: the clients commit`);
     t.ok(sent >= 10, `${attack}: the attacker sent ${sent}`);
     t.ok(fastShare <= 1 && quietFastShare <= 1);
     t.equal(asked > 0, ['status', 'members', 'http'].includes(attack), `${attack}: ${asked} questions`);
