@@ -47,7 +47,7 @@ export class UnreadableError extends JitPaxosError {
   constructor(
     path: string,
     readonly offset: number,
-    override readonly cause: NodeJS.ErrnoException,
+    override readonly cause: Error,
   ) {
     super(
       'data-directory-unusable',

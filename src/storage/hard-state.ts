@@ -284,7 +284,7 @@ export class HardStateFile {
     try {
       return readSync(fd, bytes, at, bytes.length - at, at);
     } catch (error) {
-      throw new UnreadableError(this.path, at, error as NodeJS.ErrnoException);
+      throw new UnreadableError(this.path, at, error as Error);
     }
   }
 }
