@@ -25,6 +25,8 @@ export const MAIN = fileURLToPath(new URL('../cli/main.js', import.meta.url));
 const READY_TIMEOUT_MS = 60_000;
 const ANSWER_TIMEOUT_MS = 5_000;
 const STOP_TIMEOUT_MS = 3_000;
+/** How much of a replica's stderr is kept: its start, and some transfers of its log, are about 20 lines. */
+const COMPLAINT_CHARACTERS = 16_000;
 /** Kept of what a replica writes to stdout. */
 const SAID_CHARACTERS = 10_000;
 /** Another process may take a free port before the replica binds it. Then all ports are chosen again. */
@@ -108,7 +110,7 @@ export class ReplicaProcess {
   ) {
     child.stderr
       ?.setEncoding('utf8')
-      .on('data', (text: string) => (this.complaint = (this.complaint + text).slice(-2_000)));
+      .on('data', (text: string) => (this.complaint = (this.complaint + text).slice(-COMPLAINT_CHARACTERS)));
     child.stdout
       ?.setEncoding('utf8')
       .on('data', (text: string) => (this.said = (this.said + text).slice(-SAID_CHARACTERS)));
