@@ -414,9 +414,10 @@ t.test('where members can change, who speaks an older version of the wire gets n
   const connect = { cluster, logger: silentLogger, connectTimeout: TIMEOUT_MS };
   const held = { wireVersion: PREVIOUS_WIRE_VERSION } as const;
   const replicas = new Map<number, Replica>();
-  t.teardown(() => Promise.all([...replicas.values()].map((replica) => replica.close())));
   const homes = mkdtempSync(join(tmpdir(), 'jitpaxos-membership-'));
+  // The last teardown comes first: no replica may write where files are being removed.
   t.teardown(() => rmSync(homes, { recursive: true, force: true }));
+  t.teardown(() => Promise.all([...replicas.values()].map((replica) => replica.close())));
   const run = async (id: number, extra: Partial<ReplicaOptions> = {}): Promise<Replica> => {
     const options = { cluster, id, data: join(homes, String(id)), machine: new KvMachine(), logger: silentLogger };
     const replica = await Replica.start({ ...options, ...extra });
