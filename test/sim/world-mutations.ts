@@ -49,8 +49,8 @@ export const WORLD_MUTATIONS: readonly WorldMutation[] = [
   {
     name: 'window-stays',
     breaks: 'answers to a probe are waited for as long in every round',
-    seed: 18,
-    replicas: 5,
+    seed: 163,
+    replicas: 3,
     world: ['distance'],
     noticed: 'stuck',
     break: windowStays,
