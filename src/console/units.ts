@@ -82,6 +82,11 @@ export function formatBytes(bytes: number): string {
   return bytes < 1024 ** 3 ? `${significant(bytes / 1024 ** 2)} MiB` : `${significant(bytes / 1024 ** 3)} GiB`;
 }
 
+/** A rate a second, with one decimal below ten. */
+export function formatRate(rate: number): string {
+  return rate > 0 && rate < 10 ? rate.toFixed(1) : formatCount(rate);
+}
+
 /** A number with thousands separators, for display. */
 export function formatCount(value: number): string {
   return Math.round(value).toLocaleString('en-US');

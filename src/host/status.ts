@@ -146,6 +146,18 @@ export interface ReplicaStatusReport {
     readonly behind: number;
     readonly forgotten: number;
   };
+  /**
+   * The store's leases: those that are there, and what was done to leases by the entries that this replica has executed
+   * since its process started, also by those that it executed again. `ended` has those that were `revoked`, too. Absent:
+   * a machine without leases, the feature `store` is off, or a replica of an earlier version.
+   */
+  readonly leases?: {
+    readonly held: number;
+    readonly granted: number;
+    readonly renewed: number;
+    readonly ended: number;
+    readonly revoked: number;
+  };
   /** CPU time of the whole process. */
   readonly cpuSeconds: { readonly user: number; readonly system: number };
   readonly eventLoop: { readonly stalls: number; readonly stallMaxUs: number };

@@ -29,7 +29,7 @@ import { copyBytes } from '../wire/copy.js';
 import { readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
 import { UndoLog } from '../wire/undo-log.js';
 import { ChangeKind, ChangeRing, type ChangeKindCode } from './store/change-ring.js';
-import { LEASE_BYTES, Leases } from './store/leases.js';
+import { LEASE_BYTES, LEASE_COUNTS, LeaseCount, Leases, type LeaseFigures } from './store/leases.js';
 import { NumberOrder } from './store/number-order.js';
 
 /**
@@ -98,6 +98,8 @@ export class KvStore {
   /** The number of the last change, and the agreed time of the last operation, ms; 0 at level 0. */
   readonly #numbers = new Float64Array(2);
   #leases!: Leases;
+  /** By LeaseCount. */
+  readonly #leaseCounts = new Float64Array(LEASE_COUNTS);
   /** Keys with an end of their own, by end and revision. */
   #due!: NumberOrder;
   /** Keys of leases, by the lease's number and the key's revision. */
@@ -272,6 +274,18 @@ export class KvStore {
     return this.#leases;
   }
 
+  /** What happened to leases at this replica. The counts are not part of the state: what is undone stays counted. Allocates. */
+  get leaseFigures(): LeaseFigures {
+    const counts = this.#leaseCounts;
+    return {
+      held: this.#leases.count,
+      granted: counts[LeaseCount.granted]!,
+      renewed: counts[LeaseCount.renewed]!,
+      ended: counts[LeaseCount.ended]!,
+      revoked: counts[LeaseCount.revoked]!,
+    };
+  }
+
   /** When the next key or lease ends, ms; 0 if none will. */
   get nextEnd(): number {
     const due = this.#due.lowestFirst();
@@ -323,6 +337,7 @@ export class KvStore {
     const number = ++this.#numbers[REVISION]!;
     if (this.#keeps) this.#keepLease(Undo.notGranted, number, 0, 0);
     this.#leases.add(number, this.#numbers[NOW]! + ttlMs, ttlMs);
+    this.#leaseCounts[LeaseCount.granted]!++;
     return number;
   }
 
@@ -335,6 +350,7 @@ export class KvStore {
       if (this.#keeps) this.#keepLeaseAt(slot);
       this.#leases.setEnd(slot, end);
     }
+    this.#leaseCounts[LeaseCount.renewed]!++;
     return this.#leases.ends(slot);
   }
 
@@ -344,6 +360,7 @@ export class KvStore {
     if (slot < 0) return false;
     if (this.#keeps) this.#keepLeaseAt(slot);
     this.#leases.setEnd(slot, this.#numbers[NOW]!);
+    this.#leaseCounts[LeaseCount.revoked]!++;
     this.#removeEnded();
     return true;
   }
@@ -382,6 +399,7 @@ export class KvStore {
         if (id < 0 || heap.hold(id) !== leases.number(lease)) {
           if (this.#keeps) this.#keepLeaseAt(lease);
           leases.remove(lease);
+          this.#leaseCounts[LeaseCount.ended]!++;
           continue;
         }
       }

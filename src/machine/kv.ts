@@ -49,6 +49,7 @@ import type {
 } from './state-machine.js';
 import type { WatchableStore } from './store/change-ring.js';
 import { PASSED_KEYS_MAX } from './store/layout.js';
+import type { LeaseFigures } from './store/leases.js';
 import { StoreOperations } from './store/operations.js';
 
 export type { KvOptions } from './kv-store.js';
@@ -60,6 +61,13 @@ export function watchableOf(machine: StateMachine): WatchableStore | undefined {
   if (!(machine instanceof KvMachine)) return undefined;
   const store = storeOf(machine);
   return store.level > 0 && store.changes.size > 0 ? store : undefined;
+}
+
+/** The figures of a key-value machine's leases. Undefined: another machine, or one that has no leases yet. Allocates. */
+export function leaseFiguresOf(machine: StateMachine): LeaseFigures | undefined {
+  if (!(machine instanceof KvMachine)) return undefined;
+  const store = storeOf(machine);
+  return store.level > 0 ? store.leaseFigures : undefined;
 }
 
 export class KvMachine implements StateMachine {

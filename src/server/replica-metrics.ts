@@ -226,6 +226,7 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
       byLabel('outcome', { ...report.membersRequests }),
     ),
     ...watchMetrics(report),
+    ...leaseMetrics(report),
   ];
 }
 
@@ -239,6 +240,39 @@ function watchMetrics({ watches }: ReplicaStatusReport): Family[] {
       `${METRIC_PREFIX}watches_ended_total`,
       'Watches that were refused or ended: behind, because their changes were no longer kept; forgotten, because their client was silent; refused, for another reason',
       byLabel('reason', { behind, forgotten, refused: refused - behind }),
+    ),
+  ];
+}
+
+/** Of the entries that this replica has executed; those that it executed again count again. */
+function leaseMetrics({ leases }: ReplicaStatusReport): Family[] {
+  const sample = (of: (figures: NonNullable<typeof leases>) => number): Sample[] =>
+    leases === undefined ? [] : [{ value: of(leases) }];
+  return [
+    gauge(
+      `${METRIC_PREFIX}leases`,
+      "Leases that are there in this replica's store; absent, as what follows, if it has none (feature store)",
+      sample(({ held }) => held),
+    ),
+    counter(
+      `${METRIC_PREFIX}leases_granted_total`,
+      'Leases granted',
+      sample(({ granted }) => granted),
+    ),
+    counter(
+      `${METRIC_PREFIX}leases_renewed_total`,
+      'Renewals of leases',
+      sample(({ renewed }) => renewed),
+    ),
+    counter(
+      `${METRIC_PREFIX}leases_ended_total`,
+      'Leases that ended, because nobody renewed them in time or because they were revoked',
+      sample(({ ended }) => ended),
+    ),
+    counter(
+      `${METRIC_PREFIX}leases_revoked_total`,
+      'Leases revoked, as a holder does that releases',
+      sample(({ revoked }) => revoked),
     ),
   ];
 }

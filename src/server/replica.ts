@@ -19,7 +19,7 @@ import { DivergedError } from '../protocol/replica/diverged-error.js';
 import { Feature, featuresNamed } from '../protocol/log/features.js';
 import { encodeMembership, hostOf, type Membership } from '../protocol/membership/membership.js';
 import { identityOf, membershipOf } from '../protocol/membership/member-lists.js';
-import { watchableOf } from '../machine/kv.js';
+import { leaseFiguresOf, watchableOf } from '../machine/kv.js';
 import type { RestoreInPieces, StateMachine } from '../machine/state-machine.js';
 import type { Instant } from '../protocol/contract.js';
 import { DOUBLE_ZERO } from '../protocol/double-zero.js';
@@ -114,7 +114,7 @@ export class Replica {
     private readonly logLost: boolean,
     storedMembers: Membership,
     hash: Hash64,
-    machine: StateMachine,
+    private readonly machine: StateMachine,
   ) {
     this.statusService = new StatusService(
       () => this.status(),
@@ -344,6 +344,7 @@ export class Replica {
       statusRequests: this.statusService,
       membersRequests: this.membersService,
       watches: this.watchService,
+      leases: leaseFiguresOf(this.machine),
       startedAtMs: this.startedAtMs,
       running: this.running,
       twoLives: this.twoLives.mask,

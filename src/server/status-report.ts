@@ -45,6 +45,7 @@ export interface ReportedReplica {
   readonly statusRequests: { readonly answered: number; readonly refused: number };
   readonly membersRequests: { readonly answered: number; readonly refused: number };
   readonly watches: NonNullable<ReplicaStatusReport['watches']>;
+  readonly leases: ReplicaStatusReport['leases'];
   readonly startedAtMs: number;
   readonly running: boolean;
   /** Slots of hosts as which two processes speak. */
@@ -98,6 +99,7 @@ export function statusReport(of: ReportedReplica): ReplicaStatusReport {
       behind: of.watches.behind,
       forgotten: of.watches.forgotten,
     },
+    ...(of.leases === undefined ? {} : { leases: of.leases }),
     cpuSeconds: { user: user / 1e6, system: system / 1e6 },
     uptimeSeconds: (performance.now() - of.startedAtMs) / 1000,
   };

@@ -6,7 +6,7 @@ import t from 'tap';
 import { readFileSync } from 'node:fs';
 import { decodeResult, encodePut, encodeScan } from '../../src/machine/kv-codec.js';
 import { drawOperation } from '../../src/machine/kv-layout.js';
-import { KvMachine } from '../../src/machine/kv.js';
+import { KvMachine, leaseFiguresOf } from '../../src/machine/kv.js';
 import {
   decodeStoreResult,
   encodeGrant,
@@ -501,6 +501,7 @@ t.test('100,000 leases that end at one instant are gone at once, and removed 16 
   }
   t.equal(operations, (2 * leases) / 16);
   t.equal(most, 8, 'each operation removed eight keys with their leases');
+  t.same(leaseFiguresOf(machine), { held: 0, granted: leases, renewed: 0, ended: leases, revoked: 0 });
   t.equal(statusOf('read', run(machine, read('stays'), 11_000)), 'ok');
   t.end();
 });

@@ -8,9 +8,13 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { pack } from 'msgpackr';
+import { storeLine } from '../../src/cli/cluster/store-figures.js';
 import { clockRemarks, seemsStalled, summarize } from '../../src/cli/cluster/summary.js';
+import { summaryLines } from '../../src/cli/cluster/table.js';
+import { plainLine } from '../../src/cli/cluster/top.js';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
+import { StoreClient } from '../../src/client/store-client.js';
 import { StatusClient, type StatusAnswer } from '../../src/client/status-client.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { loadHash } from '../../src/native/hash64.js';
@@ -360,6 +364,33 @@ t.test('StatusClient believes no answer that is not to its question', async (t) 
   t.equal(answers[0]!.report, undefined);
 });
 
+t.test('a report has the leases of the store, once the cluster has one', async (t) => {
+  const plain = await running(t, 1);
+  t.notOk('leases' in plain.replicas[0]!.status());
+  const cluster: ClusterConfig = { ...(await clusterConfig(3)), features: ['store'] };
+  const replicas = await startReplicas(cluster, () => new KvMachine());
+  t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
+  const client = await Client.connect({ cluster });
+  t.teardown(() => client.close());
+  const store = new StoreClient(client);
+  const [kept, revoked, left] = [
+    await store.grant({ ttl: 60_000 }),
+    await store.grant({ ttl: 60_000 }),
+    await store.grant({ ttl: 1 }),
+  ];
+  await store.put('a', 'b', { lease: kept });
+  await store.renew([kept, revoked]);
+  t.equal(await store.revoke(revoked), true);
+  await sleep(5);
+  const [gone, stays] = await store.renew([left, kept]);
+  t.ok(gone === undefined && stays !== undefined);
+  const expected = { held: 1, granted: 3, renewed: 3, ended: 2, revoked: 1 };
+  for (const replica of replicas) {
+    while (replica.status().leases?.renewed !== expected.renewed) await sleep(5);
+    t.same(replica.status().leases, expected);
+  }
+});
+
 t.test('what the answers say together', async (t) => {
   const { replicas } = await running(t, 1);
   const { membership: _, ...base } = replicas[0]!.status();
@@ -394,6 +425,28 @@ t.test('what the answers say together', async (t) => {
       ['member', 0],
     ],
   );
+
+  const leases = { held: 12, granted: 20, renewed: 100, ended: 8, revoked: 3 };
+  const watches = { open: 2, told: 50, refused: 1, behind: 1, forgotten: 0 };
+  const store = summarize(
+    'c',
+    [
+      make(0, { uptimeSeconds: 12, watches: { ...watches, told: 70 } }),
+      make(1, { uptimeSeconds: 12, leases: { ...leases, renewed: 120, ended: 9 }, watches }),
+      make(2, { uptimeSeconds: 12, pid: 9, leases: { ...leases, held: 11 }, watches: { ...watches, open: 3 } }),
+    ],
+    [make(0, { watches }), make(1, { leases, watches }), make(2, { leases, watches })],
+  );
+  t.same(store.leases, { held: 12, renewalsPerSecond: 10, endedPerSecond: 0.5 }, 'as the primary has them');
+  t.same(store.watches, { open: 7, changesPerSecond: 10, compacted: 3 }, 'of all, but for the rate of a new process');
+  t.equal(
+    storeLine(store.leases, store.watches),
+    'leases 12   renewals 10/s   ended 0.5/s   watches 7   changes 10/s   compacted 3',
+  );
+  t.ok(summaryLines(store, false).includes(storeLine(store.leases, store.watches)));
+  t.match(plainLine(store), /lag 0,0,0 {2}leases 12 .* compacted 3$/);
+  t.notMatch(summaryLines(good, false).join('\n'), /leases|watches/, 'nothing of what is not used');
+  t.equal(summarize('c', [gone(0), gone(1), make(2, { leases })]).leases, undefined, 'the primary does not say');
 
   t.equal(summarize('c', [gone(0), make(1), make(2)]).available, true, 'a spare is not needed to commit');
   t.equal(summarize('c', [make(0), make(1), gone(2)]).available, false, 'a member is');

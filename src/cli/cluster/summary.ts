@@ -14,6 +14,7 @@ import { featureDifferences } from './features-known.js';
 import { keyDifferences } from './keys-loaded.js';
 import type { MemberAnswer } from './all-members.js';
 import { memberRemarks, membersSeen, type MemberRow, type MembersSeen } from './members-seen.js';
+import { leasesSeen, watchesSeen, type LeasesSeen, type WatchesSeen } from './store-figures.js';
 
 export interface ReplicaSummary extends MemberRow {
   readonly roundTripUs: number | undefined;
@@ -67,6 +68,10 @@ export interface ClusterSummary {
   readonly stalled: string | undefined;
   readonly commitsPerSecond: number | undefined;
   readonly rejectedPerSecond: Readonly<Record<string, number>>;
+  /** The store's leases, as the primary has them. Undefined: it has none, or does not say. */
+  readonly leases: LeasesSeen | undefined;
+  /** Watches at the replicas that answered. Undefined: none says. */
+  readonly watches: WatchesSeen | undefined;
   readonly replicas: readonly ReplicaSummary[];
   /** What an operator should look at, one sentence each. */
   readonly remarks: readonly string[];
@@ -177,6 +182,8 @@ export function summarize(
     stalled,
     commitsPerSecond: replicas.find(({ id }) => id === primary)?.rates?.commits,
     rejectedPerSecond,
+    leases: leasesSeen(primaryReport && { now: primaryReport, before: reportOf(previous ?? [], primary) }),
+    watches: watchesSeen(reports.map((now) => ({ now, before: reportOf(previous ?? [], now.id) }))),
     replicas,
     remarks: [
       ...(majorityLost === undefined ? [] : [majorityLostText(majorityLost, votersOf(replicas))]),

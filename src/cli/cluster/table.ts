@@ -2,9 +2,10 @@
 import { viewText } from '../../host/membership-report.js';
 import type { ReplicaStatusReport } from '../../host/status.js';
 import { Colour, paint, table } from '../../console/terminal.js';
-import { formatCount, formatDuration } from '../../console/units.js';
+import { formatCount, formatDuration, formatRate } from '../../console/units.js';
 import { keyLines } from './keys-loaded.js';
 import { epochText } from './members-seen.js';
+import { storeLine } from './store-figures.js';
 import type { ClusterSummary, Encrypted, ReplicaSummary } from './summary.js';
 
 const HEADER = [
@@ -33,17 +34,19 @@ const ENCRYPTED_TEXT: Readonly<Record<Encrypted, string>> = {
   unknown: 'encryption unknown',
 };
 
-/** Headline, one row for each replica, rejects, remarks. */
+/** Headline, one row for each replica, leases and watches, rejects, remarks. */
 export function summaryLines(summary: ClusterSummary, colours: boolean): string[] {
   const tone = (colour: Colour, text: string): string => paint(colours, colour, text);
   const rows = summary.replicas.map((replica) => rowOf(replica, tone));
   const keys = keyLines(summary.replicas.flatMap(({ report }) => (report === undefined ? [] : [report])));
+  const store = storeLine(summary.leases, summary.watches);
   const rejected = Object.entries(summary.rejectedPerSecond).filter(([, rate]) => rate > 0);
   return [
     headline(summary, tone),
     '',
     ...table([HEADER.map((title) => tone(Colour.dim, title)), ...rows], RIGHT),
     ...(keys.length === 0 ? [] : ['', ...keys]),
+    ...(store === '' ? [] : ['', store]),
     ...(rejected.length === 0
       ? []
       : ['', `rejected a second: ${rejected.map(([reason, rate]) => `${reason} ${formatRate(rate)}`).join(', ')}`]),
@@ -123,11 +126,6 @@ function rowOf(replica: ReplicaSummary, tone: Tone): string[] {
 
 function clockOf({ source, errorBoundNs }: ReplicaStatusReport['clock']): string {
   return typeof errorBoundNs === 'number' ? `${source} ±${formatDuration(errorBoundNs)}` : `${source} ±?`;
-}
-
-/** With one decimal below ten a second. */
-function formatRate(rate: number): string {
-  return rate > 0 && rate < 10 ? rate.toFixed(1) : formatCount(rate);
 }
 
 function formatUptime(seconds: number): string {

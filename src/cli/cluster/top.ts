@@ -7,6 +7,7 @@ import { AllMembers, type MemberAnswer } from './all-members.js';
 import { viewText } from '../../host/membership-report.js';
 import { epochText } from './members-seen.js';
 import { exitOf, summarize, type ClusterSummary, withChainRemark } from './summary.js';
+import { storeLine } from './store-figures.js';
 import { summaryLines } from './table.js';
 import { defineCommand, type Output } from '../../console/command.js';
 import { Exit } from '../../console/exit.js';
@@ -110,15 +111,28 @@ class Screen {
 
 /** One sample for logs: what changes, and what is wrong. */
 export function plainLine(summary: ClusterSummary): string {
-  const { view, primary, members, membership, answered, replicas, available, commitsPerSecond, remarks } = summary;
+  const {
+    view,
+    primary,
+    members,
+    membership,
+    answered,
+    replicas,
+    available,
+    commitsPerSecond,
+    leases,
+    watches,
+    remarks,
+  } = summary;
   const epoch = epochText(membership);
   const where =
     view === undefined
       ? ''
       : `${epoch === undefined ? '' : `  ${epoch}`}  view ${viewText(view)}  primary ${primary}  quorum ${members.join(',')}`;
   const rate = commitsPerSecond === undefined ? '' : `  ${formatCount(commitsPerSecond)} commits/s`;
+  const store = storeLine(leases, watches);
   const lags = replicas.map(({ lag }) => (lag === undefined ? '–' : String(lag))).join(',');
-  return `${new Date().toISOString()}  ${available ? 'available' : 'not available'}  ${answered} of ${replicas.filter(({ asked }) => asked).length} answer${where}${rate}  lag ${lags}${remarks.map((remark) => `  ! ${remark}`).join('')}`;
+  return `${new Date().toISOString()}  ${available ? 'available' : 'not available'}  ${answered} of ${replicas.filter(({ asked }) => asked).length} answer${where}${rate}  lag ${lags}${store === '' ? '' : `  ${store}`}${remarks.map((remark) => `  ! ${remark}`).join('')}`;
 }
 
 /** Ctrl-C, SIGTERM, and on a terminal the key q. */

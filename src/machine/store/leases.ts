@@ -11,6 +11,16 @@ import { NumberOrder, type NumberCursor } from './number-order.js';
 /** number u64 | ends u64 | ttl u64 */
 export const LEASE_BYTES = 24;
 
+/** What is counted of the leases of a store: `ended` has those that were revoked, too, and counts a lease after its keys. */
+export const LeaseCount = { granted: 0, renewed: 1, ended: 2, revoked: 3 } as const;
+export const LEASE_COUNTS = 4;
+
+/** The leases of a store at one replica, for operators. The counts begin with the process. */
+export interface LeaseFigures extends Readonly<Record<keyof typeof LeaseCount, number>> {
+  /** Leases that are there, also those that have ended and are not removed yet. */
+  readonly held: number;
+}
+
 const FIRST_SLOTS = 16;
 
 export class Leases {
