@@ -10,6 +10,7 @@ import { StoreClient } from '../../src/client/store-client.js';
 import type { ClusterConfig } from '../../src/host/cluster-config.js';
 import { silentLogger } from '../../src/host/logger.js';
 import { KvMachine } from '../../src/machine/kv.js';
+import { LocalCluster } from '../../src/measure/local-cluster.js';
 import { jitpaxos, MAIN } from '../cluster/processes.js';
 import { clusterConfig, startReplicas } from '../server/fixtures.js';
 
@@ -17,7 +18,38 @@ const PATIENT = ['--timeout', '60s'];
 
 interface Running {
   readonly process: ChildProcess;
-  readonly ended: Promise<{ code: number | null; stderr: string; stdout: string }>;
+  readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null; stderr: string; stdout: string }>;
+}
+
+/** Its output is collected. */
+function started(cwd: string, args: readonly string[]): Running {
+  const process_ = spawn(process.execPath, [MAIN, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+  let stdout = '';
+  let stderr = '';
+  process_.stdout.on('data', (data) => (stdout += String(data)));
+  process_.stderr.on('data', (data) => (stderr += String(data)));
+  const ended = new Promise<Awaited<Running['ended']>>((resolve) =>
+    process_.on('close', (code, signal) => resolve({ code, signal, stdout, stderr })),
+  );
+  return { process: process_, ended };
+}
+
+/** Resolves to what the file contains, once it contains something. */
+async function contentOf(file: string): Promise<string> {
+  while (!existsSync(file) || readFileSync(file, 'utf8') === '') await sleep(10);
+  return readFileSync(file, 'utf8');
+}
+
+/** Resolves once there is no such process. */
+async function gone(pid: number): Promise<void> {
+  try {
+    for (;;) {
+      process.kill(pid, 0);
+      await sleep(5);
+    }
+  } catch {
+    // It has ended, and was waited for.
+  }
 }
 
 t.test('over a cluster', async (t) => {
@@ -33,21 +65,8 @@ t.test('over a cluster', async (t) => {
     rmSync(cwd, { recursive: true, force: true });
   });
   const run = (...args: string[]) => jitpaxos(args, { cwd });
-  const start = (...args: string[]): Running => {
-    const process_ = spawn(process.execPath, [MAIN, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
-    let stdout = '';
-    let stderr = '';
-    process_.stdout.on('data', (data) => (stdout += String(data)));
-    process_.stderr.on('data', (data) => (stderr += String(data)));
-    const ended = new Promise<{ code: number | null; stderr: string; stdout: string }>((resolve) =>
-      process_.on('close', (code) => resolve({ code, stdout, stderr })),
-    );
-    return { process: process_, ended };
-  };
-  const there = async (file: string): Promise<string> => {
-    while (!existsSync(join(cwd, file)) || readFileSync(join(cwd, file), 'utf8') === '') await sleep(10);
-    return readFileSync(join(cwd, file), 'utf8');
-  };
+  const start = (...args: string[]): Running => started(cwd, args);
+  const there = (file: string): Promise<string> => contentOf(join(cwd, file));
 
   await t.test('the exit code and the environment of the command', async (t) => {
     const script =
@@ -161,5 +180,60 @@ t.test('over a cluster', async (t) => {
     );
     open.process.kill('SIGINT');
     t.equal((await open.ended).code, 0);
+  });
+});
+
+t.test('over a replica that does not answer any more', async (t) => {
+  await using cluster = await LocalCluster.start({
+    replicas: 1,
+    machine: 'kv',
+    transport: 'auto',
+    durability: 'memory',
+    features: ['store'],
+  });
+  const [replica] = cluster.replicas;
+  const cwd = mkdtempSync(join(tmpdir(), 'jitpaxos-lock-'));
+  t.teardown(() => rmSync(cwd, { recursive: true, force: true }));
+  const lock = (name: string, script: string, ...flags: string[]): Running =>
+    started(cwd, [
+      'lock',
+      name,
+      '--cluster',
+      cluster.clusterFile,
+      ...PATIENT,
+      ...flags,
+      '--',
+      process.execPath,
+      '-e',
+      script,
+    ]);
+
+  await t.test("the lease's end: SIGTERM, then SIGKILL for the whole group of a command that goes on", async (t) => {
+    const deaf = `process.on('SIGTERM', () => require('fs').appendFileSync('told', 'x')); setInterval(() => {}, 1000);`;
+    const script = `const { spawn } = require('child_process'); ${deaf}
+      const child = spawn(process.execPath, ['-e', ${JSON.stringify(`${deaf} process.send('ready')`)}], { stdio: [0, 1, 2, 'ipc'] });
+      child.once('message', () => require('fs').writeFileSync('pids', process.pid + ' ' + child.pid));`;
+    const running = lock('a', script, '--ttl', '2s', '--grace', '100ms');
+    const pids = (await contentOf(join(cwd, 'pids'))).split(' ').map(Number);
+    replica!.kill('SIGSTOP');
+    t.match(await running.ended, { code: 1, stderr: /^lease-lost: /m });
+    t.match(await contentOf(join(cwd, 'told')), /^x+$/, 'SIGTERM came first');
+    for (const pid of pids) await gone(pid);
+    replica!.kill('SIGCONT');
+  });
+
+  await t.test('a signal after the end of the command ends the process, which waits for the release', async (t) => {
+    const script = `require('fs').writeFileSync('pid', String(process.pid)); setInterval(() => require('fs').existsSync('over') && process.exit(0), 10)`;
+    const running = lock('b', script, '--ttl', '600s');
+    const pid = Number(await contentOf(join(cwd, 'pid')));
+    replica!.kill('SIGSTOP');
+    writeFileSync(join(cwd, 'over'), 'x');
+    await gone(pid);
+    // It may not have heard yet that the command has ended; then this is passed on to nobody.
+    const again = setInterval(() => running.process.kill('SIGTERM'), 10);
+    const { code, signal, stderr } = await running.ended;
+    clearInterval(again);
+    t.match({ code, signal }, { code: null, signal: 'SIGTERM' }, stderr);
+    replica!.kill('SIGCONT');
   });
 });

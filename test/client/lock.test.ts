@@ -4,6 +4,7 @@ import t, { type Test } from 'tap';
 import { Client } from '../../src/client/client.js';
 import type { Lock } from '../../src/client/lock.js';
 import { StoreClient } from '../../src/client/store-client.js';
+import { JitPaxosError } from '../../src/errors.js';
 import { NAME_BYTES_MAX, takePlace, type LineStore } from '../../src/client/waiting-line.js';
 import type { ClusterConfig } from '../../src/host/cluster-config.js';
 import { silentLogger } from '../../src/host/logger.js';
@@ -188,6 +189,38 @@ t.test('a timer that fires before its time: the wait is over, and no place stays
   );
   await t.rejects(place, { code: 'lock-held' });
   t.same([leases, released], [1, 1]);
+});
+
+t.test('wait: 0 reads the line before it takes a place', async (t) => {
+  const calls: string[] = [];
+  let entries: { readonly revision: number }[] = [{ revision: 1 }];
+  const called = (name: string) => (): Promise<never> => {
+    calls.push(name);
+    return Promise.reject(new JitPaxosError('option-invalid', name));
+  };
+  const store = {
+    timers: { monotonicMs: () => 7, after: () => () => undefined, random: () => 0 },
+    scan: async () => {
+      calls.push('scan');
+      return { revision: 1, entries, next: undefined };
+    },
+    ...{ lease: called('lease'), transact: called('transact'), watch: called('watch'), watchEnd: called('watchEnd') },
+  };
+  const take = (permits: number, wait?: number): Promise<unknown> =>
+    takePlace(
+      store as unknown as LineStore,
+      { kind: 'lock', name: 'l', permits, value: new Uint8Array(0) },
+      { ttl: TTL, ...(wait === undefined ? {} : { wait }) },
+    );
+  await t.rejects(take(1, 0), { code: 'lock-held' });
+  t.same(calls.splice(0), ['scan'], 'no place behind which others would wait');
+  await t.rejects(take(2, 0), { code: 'option-invalid' });
+  t.same(calls.splice(0), ['scan', 'lease'], 'another permit is free');
+  entries = [];
+  await t.rejects(take(1, 0), { code: 'option-invalid' });
+  t.same(calls.splice(0), ['scan', 'lease']);
+  await t.rejects(take(1), { code: 'option-invalid' });
+  t.same(calls, ['lease'], 'one that waits takes its place at once');
 });
 
 t.test('quiet for long: only those that are watched are read again', async (t) => {
