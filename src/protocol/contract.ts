@@ -12,6 +12,7 @@
  */
 import type { RestoreInPieces } from '../machine/state-machine.js';
 import { DOUBLE_ZERO } from './double-zero.js';
+import type { Identity } from './membership/operations.js';
 
 /**
  * A moment as its host sees it. The host reuses it and writes it in place before each call, because a clock reading has
@@ -211,6 +212,11 @@ export interface Recovered {
    * so too, and its operator knows that it was in use. Absent: the host vouches that it is new, and it asks nobody.
    */
   readonly first?: FirstStart;
+  /**
+   * The identity of the data directory. One that is empty has drawn it, and has it once its promises are durable. Absent:
+   * there is none.
+   */
+  readonly identity?: Identity;
   /**
    * Without a hard state: a host that joins. It knows these members, of which it is one, and has no log (C6). Absent: it
    * is one of the replicas of the cluster file.

@@ -23,7 +23,7 @@ export function refuseTaken(
   throw new JitPaxosError(
     'replica-id-taken',
     `host ${id} of this cluster is the data directory with identity ${listed}, and ${data ?? 'this process'} ${own === undefined ? 'has no promises, and no identity' : `has identity ${own}`}; an id belongs to one directory for good. ` +
-      `Put that directory back if you have it; otherwise start this host on an empty one with \`jitpaxos replica --join\`, and let it take the place of host ${id} (\`jitpaxos member replace\`)`,
+      `${own === undefined ? 'Put that directory back if you have it; otherwise start' : 'Start'} this host on an empty one with \`jitpaxos replica --join\`, and let it take the place of host ${id} (\`jitpaxos member replace\`)`,
   );
 }
 

@@ -388,7 +388,7 @@ export class Replica {
     if (members === this.checkedMembers || (data !== undefined && storage.identity === undefined)) return;
     this.checkedMembers = members;
     const own = hostOf(members, id);
-    if (own !== undefined && data !== undefined) refuseTaken(id, identityOf(own), storage.identity, data);
+    if (own !== undefined) refuseTaken(id, identityOf(own), storage.identity, data);
   }
 
   /** The replica's current metrics, for an exporter. Allocates. */

@@ -97,7 +97,8 @@ export class MemberOperator implements EventHandler {
   private wanted: readonly number[] | undefined;
   /** The host that another one is to replace, also in its slot; undefined: none. */
   private leaving: { readonly id: number; readonly slot: number } | undefined;
-  private identities = 1;
+  /** The cluster file's hosts have lower numbers. */
+  private identities = 100;
   private started = 0;
   /** Machines burn down in this run. */
   private readonly burns: boolean;
@@ -346,7 +347,7 @@ export class MemberOperator implements EventHandler {
     if (host === undefined) return;
     const directory = targets.directoryOf(host.slot);
     if (directory === undefined) targets.giveUp(host.slot);
-    this.submit({ kind: 'name', id: host.id, ...this.newIdentity(directory), address: `first-${host.id}:1` });
+    this.submit({ kind: 'name', id: host.id, ...identityOf(host.id, directory), address: `first-${host.id}:1` });
   }
 
   /** The next step to another host in that slot. False if there is none. */
@@ -366,7 +367,7 @@ export class MemberOperator implements EventHandler {
   }
 
   private learn(): void {
-    const identity = this.newIdentity(0);
+    const identity = identityOf(this.identities++, 0);
     this.submit({ kind: 'learn', ...identity, address: `host-${identity.identityLo}:1` });
   }
 
@@ -401,12 +402,5 @@ export class MemberOperator implements EventHandler {
       this.submit({ kind: 'change', from: started, to: started + 1, ids: wanted });
     }
     if (ready || this.around.random.chance(0.05)) this.wanted = undefined;
-  }
-
-  private newIdentity(directory: number | undefined): {
-    readonly identityHi: number;
-    readonly identityLo: number;
-  } {
-    return { identityHi: identityOf(directory), identityLo: this.identities++ };
   }
 }

@@ -1,8 +1,8 @@
 /** What the hosts of a run report: it goes to the checks, the trace, and the drivers that wait for it. */
 import { Instant } from '../protocol/contract.js';
-import type { LogView } from './cores.js';
+import type { LogView, SimulatedReplicaCore } from './cores.js';
 import type { ForgottenError } from '../protocol/replica/introduction.js';
-import { encodeMembership } from '../protocol/membership/membership.js';
+import { encodeMembership, type Membership } from '../protocol/membership/membership.js';
 import { Feature } from '../protocol/log/features.js';
 import { ReplicaStatus, typeOf } from '../wire/messages.js';
 import { differenceU64 } from '../wire/u64.js';
@@ -25,8 +25,10 @@ const HELD_NS = 27_000_000;
 
 export class Observation implements ReplicaEvents, ClientHostEvents {
   private readonly statuses: number[];
-  /** Replicas that do not know yet what they are. */
-  private readonly starting = new Set<number>();
+  /** Replicas that do not know yet what they are, and the members that were committed when they began to ask. */
+  private readonly starting = new Map<number, Membership | undefined>();
+  /** Replicas that began in these directories when their ids belonged to others, which was not so when they asked. */
+  private readonly anothers = new Map<number, string>();
   private processes = 0;
   /** A replica has executed the entry that switches the feature `membership` on. */
   private membersMayChange = false;
@@ -47,8 +49,7 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
     const { state } = host.core!;
     checks.epochs.learn(state.members);
     checks.after(replica, host.probe!);
-    if (state.starting) this.starting.add(replica);
-    else if (this.starting.delete(replica)) this.checkIdentity(host);
+    this.checkIdentity(host, state);
     if (this.clocksAreRight) this.checkTime(replica, state.log);
     this.checkSwitch(host);
     wrongStates.see(replica);
@@ -74,14 +75,33 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
         );
   }
 
-  /** Rule C7, at a replica that has just begun: nobody has committed that its id belongs to another directory. */
-  private checkIdentity(host: ReplicaHost): void {
+  /**
+   * Rule C7. A replica does not begin with an empty directory once its id belongs to another one, by an entry that was
+   * committed before it asked: one of those that it heard had that in its log. If the entry came later, it takes up no log.
+   */
+  private checkIdentity(host: ReplicaHost, { status, starting }: SimulatedReplicaCore['state']): void {
     const { members } = this.parts.epochs;
-    if (members !== undefined && host.isAnothers(members))
-      throw new Violation(
-        'promise-kept',
-        `replica ${host.id} begins with an empty directory as host ${host.hostId}, whose directory is another one by entry ${members.index}`,
-      );
+    const { id } = host;
+    if (starting) {
+      if (!this.starting.has(id)) this.starting.set(id, members);
+      return;
+    }
+    if (this.starting.has(id)) {
+      const before = this.starting.get(id);
+      this.starting.delete(id);
+      if (before !== undefined && host.isAnothers(before))
+        this.isAnothers(host, before, 'begins with an empty directory');
+      if (members !== undefined && host.isAnothers(members)) this.anothers.set(id, keyOf(host));
+    }
+    if (status === ReplicaStatus.normal && this.anothers.get(id) === keyOf(host))
+      this.isAnothers(host, members!, 'takes up a log in a directory that was empty');
+  }
+
+  private isAnothers({ id, hostId }: ReplicaHost, { index }: Membership, what: string): never {
+    throw new Violation(
+      'promise-kept',
+      `replica ${id} ${what} as host ${hostId}, whose directory is another one by entry ${index}`,
+    );
   }
 
   private get clocksAreRight(): boolean {
@@ -104,6 +124,8 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
 
   started(replica: number, logLost: boolean, wireVersion: number): void {
     const { hosts, checks, tally, driver } = this.parts;
+    this.starting.delete(replica);
+    if (this.anothers.get(replica) !== keyOf(hosts[replica]!)) this.anothers.delete(replica);
     checks.started(replica, hosts[replica]!.core!.state, hosts[replica]!.hostId);
     this.statuses[replica] = -1;
     tally.started(replica);
@@ -235,4 +257,8 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
   private note(endpoint: number, text: string): void {
     this.parts.trace?.note(this.parts.queue.nowUs, endpoint, text);
   }
+}
+
+function keyOf({ identity: { identityHi, identityLo } }: ReplicaHost): string {
+  return `${identityHi}.${identityLo}`;
 }

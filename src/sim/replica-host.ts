@@ -9,6 +9,7 @@ import { ForgottenError, INCARNATION_LEAP } from '../protocol/replica/introducti
 import { Feature } from '../protocol/log/features.js';
 import { InvariantError } from '../protocol/invariant.js';
 import { decodeMembership, hostOf, type Membership } from '../protocol/membership/membership.js';
+import type { Identity } from '../protocol/membership/operations.js';
 import { nameOf, typeOf } from '../wire/messages.js';
 import type { RestoreInPieces, StateMachine } from '../machine/state-machine.js';
 import { machineBytes } from '../protocol/log/snapshots.js';
@@ -126,6 +127,8 @@ export class ReplicaHost implements EventHandler {
   isGivenUp = false;
   /** How many directories the host had before: each has an identity of its own (C7). */
   private directories = 0;
+  /** What tells them from those of other hosts. */
+  private identityLo: number;
   /** When it last asked for the members because it did not know what it is, µs. */
   private searchedUs = -Infinity;
   /** The host that the machine was before it was nobody. */
@@ -165,6 +168,7 @@ export class ReplicaHost implements EventHandler {
     public hostId: number | undefined,
   ) {
     this.hostIds = hostId === undefined ? [] : [hostId];
+    this.identityLo = hostId ?? id;
     this.outbox = new SimulatedOutbox(
       id,
       around.wire,
@@ -245,6 +249,7 @@ export class ReplicaHost implements EventHandler {
     this.hostId = hostId;
     this.hostIds.push(hostId);
     this.config = { ...this.config, hostId };
+    this.identityLo = hostOf(decodeMembership(members, 0, members.length)!, hostId)!.identityLo;
     this.members = members;
     this.start();
   }
@@ -279,7 +284,7 @@ export class ReplicaHost implements EventHandler {
   /** Starts the process with the content of the disk. */
   start(): void {
     const { around } = this;
-    const recovered = around.disk.recover();
+    const recovered = { ...around.disk.recover(), identity: this.identity };
     // A host that knows the members from its directory needs nobody to tell it what it is.
     const knowsMembers = (recovered.hardState === undefined ? this.members : recovered.hardState.members) !== undefined;
     const asks = around.asks && !knowsMembers;
@@ -569,6 +574,11 @@ export class ReplicaHost implements EventHandler {
     this.setTimer();
   }
 
+  /** Of its directory; one that is empty has drawn it. */
+  get identity(): Identity {
+    return identityOf(this.identityLo, this.directories);
+  }
+
   /** What a real host does with what it is told of the members. */
   private judgeTold(core: SimulatedReplicaCore, members: Membership): 'taken' | 'ignored' | 'refused' {
     const { state } = core;
@@ -582,7 +592,9 @@ export class ReplicaHost implements EventHandler {
   /** Rule C7: under its id the members list another directory than it has. */
   isAnothers(members: Membership): boolean {
     const own = hostOf(members, this.hostId!);
-    return own !== undefined && isNamed(own) && own.identityHi !== identityOf(this.directories);
+    if (own === undefined || !isNamed(own)) return false;
+    const { identityHi, identityLo } = this.identity;
+    return own.identityHi !== identityHi || own.identityLo !== identityLo;
   }
 
   /** The operator has to put another host in its place. */
@@ -713,9 +725,13 @@ export class ReplicaHost implements EventHandler {
   }
 }
 
-/** The upper half of the identity that an operator lists for that directory of a host; undefined: one that nothing has. */
-export function identityOf(directory: number | undefined): number {
-  return directory === undefined ? -1 : 1 + directory;
+/**
+ * The identity of a directory.
+ * @param which host it was made for, by a number of its own
+ * @param directory which of that host's; undefined: one that nothing has
+ */
+export function identityOf(which: number, directory: number | undefined): Identity {
+  return { identityHi: directory === undefined ? -1 : 1 + directory, identityLo: which };
 }
 
 function isNamed({ identityHi, identityLo }: { readonly identityHi: number; readonly identityLo: number }): boolean {

@@ -23,6 +23,7 @@ import {
   type Storage,
 } from '../protocol/contract.js';
 import { invariant } from '../protocol/invariant.js';
+import { identityFrom } from '../protocol/membership/operations.js';
 import { DiskTimes, timed } from './disk-times.js';
 import type { Files, OpenFile } from './files.js';
 import { drawIdentity } from './identity.js';
@@ -221,6 +222,7 @@ export class DurableStorage implements Storage {
     const { hardState, membersIndex, log } = this.stored;
     return {
       hardState: hardState === undefined ? undefined : withMembers(hardState, membersIndex, members),
+      identity: identityFrom(this.presentIdentity),
       ...(hardState === undefined && members !== undefined ? { members } : {}),
       log,
     };

@@ -207,13 +207,17 @@ export class HardStateFile {
     return this.storedIdentity;
   }
 
+  /** The same, or what it will be. */
+  get ownIdentity(): string {
+    return (this.drawn ??= this.storedIdentity ?? this.joining ?? drawIdentity(() => randomBytes(4).readInt32BE()));
+  }
+
   /**
    * Resolves when the state is durable. One write at a time. Rejects with JitPaxosError `storage-failed`; do not use the
    * file afterwards.
    */
   async write(state: HardState): Promise<void> {
-    const identity = (this.drawn ??=
-      this.storedIdentity ?? this.joining ?? drawIdentity(() => randomBytes(4).readInt32BE()));
+    const { ownIdentity: identity } = this;
     try {
       await this.writeMembers(state.members);
       const { image, owner, hash, fd } = this;

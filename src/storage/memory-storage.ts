@@ -6,12 +6,15 @@
  * of one that still waits, because it says all that the older one says, and later.
  */
 import type { HardState, PersistBatch, Recovered, Storage } from '../protocol/contract.js';
+import { identityFrom } from '../protocol/membership/operations.js';
 
 /** Where the hard state goes: a HardStateFile, or memory for replicas that are never started again. */
 export interface HardStateStore {
   readonly state: HardState | undefined;
   /** Of the data directory, once it is durable. */
   readonly identity: string | undefined;
+  /** The same, or what an empty directory has drawn; undefined: there is no directory. */
+  readonly ownIdentity: string | undefined;
   /** Those that are durable beside it. */
   readonly members?: Uint8Array | undefined;
   /** Undefined: it is durable already. Otherwise the promise resolves when it is. Called again only after that. */
@@ -52,8 +55,13 @@ export class MemoryStorage implements Storage {
 
   /** Without a hard state this is the first start. Otherwise the replica existed before, and its log is lost. */
   recovered(): Recovered {
-    const { state, members } = this.hardState;
-    return { hardState: state, ...(state === undefined && members !== undefined ? { members } : {}), log: undefined };
+    const { state, members, ownIdentity } = this.hardState;
+    return {
+      hardState: state,
+      ...(ownIdentity === undefined ? {} : { identity: identityFrom(ownIdentity) }),
+      ...(state === undefined && members !== undefined ? { members } : {}),
+      log: undefined,
+    };
   }
 
   persist(token: number, { hardState }: PersistBatch): void {
@@ -104,6 +112,7 @@ export class MemoryStorage implements Storage {
 export class VolatileHardState implements HardStateStore {
   state: HardState | undefined;
   readonly identity = undefined;
+  readonly ownIdentity = undefined;
 
   write(state: HardState): undefined {
     this.state = { ...state };

@@ -34,6 +34,7 @@ import {
   type Storage,
 } from '../../src/protocol/contract.js';
 import { Counter, type CounterName } from '../../src/protocol/counters.js';
+import type { Identity } from '../../src/protocol/membership/operations.js';
 import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
 import * as wire from '../../src/wire/messages.js';
@@ -219,6 +220,8 @@ export class TestReplica {
   speaks: (replica: number) => number = () => WIRE_VERSION;
   /** Its id among the members, if it joined them, and what it was told of them then. */
   joined: { readonly hostId: number; readonly members: Uint8Array } | undefined;
+  /** Of its data directory, if it has one. */
+  identity: Identity | undefined;
   private lives = 0;
   /** When its machine began to give its whole state at once, false, and when that was over, true. */
   readonly wholeStates: boolean[] = [];
@@ -283,6 +286,7 @@ export class TestReplica {
         {
           ...this.disk.recover(logLost),
           ...(first === undefined ? {} : { first }),
+          ...(this.identity === undefined ? {} : { identity: this.identity }),
           ...(this.joined === undefined ? {} : { members: this.joined.members }),
         },
         this.cluster.now,

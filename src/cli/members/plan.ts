@@ -7,7 +7,7 @@
  * learner; and if a host that is to leave was silent before the log had its identity, that host cannot return.
  */
 import type { CommandErrorCode } from '../../errors.js';
-import type { ConfigureOperation, Identity } from '../../protocol/membership/operations.js';
+import { identityFrom, type ConfigureOperation } from '../../protocol/membership/operations.js';
 import type { Member, MemberList } from '../../wire/member-list.js';
 import { MEMBERS_WIRE_VERSION } from '../../wire/versions.js';
 
@@ -507,7 +507,7 @@ function prepare(seen: Seen, leaving: readonly number[] = []): Next | undefined 
             'member-unfit',
             `host ${id} at ${address} has no data directory, so it cannot be told from another; start it with --data`,
           );
-    const operation = { kind: 'name', id, address, ...identityOf(identity) } as const;
+    const operation = { kind: 'name', id, address, ...identityFrom(identity) } as const;
     return said === undefined
       ? send(operation, `host ${id} can no longer return: the log lists another data directory in its place`, id)
       : send(operation, `the log knows the data directory of host ${id}`);
@@ -518,7 +518,7 @@ function prepare(seen: Seen, leaving: readonly number[] = []): Next | undefined 
 function learn(address: string, { list, found }: Seen): Next | undefined {
   const there = found.get(address);
   if (at(list, address) !== undefined || there?.kind !== 'waits') return undefined;
-  return send({ kind: 'learn', address, ...identityOf(there.identity) }, `${address} is listed, as a learner`);
+  return send({ kind: 'learn', address, ...identityFrom(there.identity) }, `${address} is listed, as a learner`);
 }
 
 /** Undefined if it has; else the wait for it. */
@@ -578,10 +578,6 @@ function of({ hosts }: MemberList, id: number): Member | undefined {
 function alive(ids: readonly number[], { hosts }: Seen): { readonly up: number[]; readonly down: number[] } {
   const up = ids.filter((id) => hosts.get(id)?.status === 'normal');
   return { up, down: ids.filter((id) => !up.includes(id)) };
-}
-
-function identityOf(identity: string): Identity {
-  return { identityHi: parseInt(identity.slice(0, 8), 16) | 0, identityLo: parseInt(identity.slice(8), 16) | 0 };
 }
 
 function isSame(a: readonly number[], b: readonly number[]): boolean {

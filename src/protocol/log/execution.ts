@@ -469,6 +469,19 @@ export class Execution {
     return this.executeChange(index, true);
   }
 
+  /** Who the hosts are once the whole log is executed, as if its sessions were all known. Allocates. */
+  membershipAhead(): Membership {
+    const { log } = this;
+    let { membership } = this;
+    for (let i = this.executed + 1; i <= log.lastIndex; i++) {
+      if (log.flags(i) !== RequestFlag.configure) continue;
+      const decoded = decodeOperation(log.bytes, log.operationOffset(i), log.operationLength(i));
+      const byPrimary = (log.sessionHi(i) | log.sessionLo(i)) === 0;
+      if (decoded !== undefined) membership = change(membership, decoded, i, byPrimary).membership;
+    }
+    return membership;
+  }
+
   /** False if the operation is none that changes who the hosts are. Its result: see membership/results.ts. */
   private executeChange(index: number, byPrimary: boolean): boolean {
     const { operation, reply, outcome } = this;

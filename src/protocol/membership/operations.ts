@@ -19,6 +19,11 @@ export interface Identity {
   readonly identityLo: number;
 }
 
+/** @param digits sixteen hexadecimal ones */
+export function identityFrom(digits: string): Identity {
+  return { identityHi: parseInt(digits.slice(0, 8), 16) | 0, identityLo: parseInt(digits.slice(8), 16) | 0 };
+}
+
 export type ConfigureOperation =
   | ({ readonly kind: 'learn'; readonly address: string } & Identity)
   | { readonly kind: 'forget'; readonly id: number }

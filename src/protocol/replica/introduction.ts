@@ -26,7 +26,8 @@
  * Rule S guarded here, *C7* (an id means one data directory, for good): once the log may list a directory under this
  * replica's id, an empty one does not begin under it. As many others with a log as a view starts from have to say that
  * theirs lists none: one of them would know. While one says otherwise it is asked who the members are, and the host
- * stops this replica.
+ * stops this replica. A listing that comes after those answers stands in the first log that this replica can take up, which
+ * is of a view above all that the answers told of: then it does not (KnownMembers.listsAnother).
  *
  * Every replica durably remembers the highest incarnation of each other replica that it heard of, and states it in
  * answer to a Probe. A replica stops, too, if it learns later that others remember more of it than it knows itself,

@@ -10,6 +10,7 @@ import type { Execution } from '../log/execution.js';
 import { Feature } from '../log/features.js';
 import type { Log } from '../log/log.js';
 import { configurationsOf } from '../membership/configurations.js';
+import type { Identity } from '../membership/operations.js';
 import { hostOf, type Membership } from '../membership/membership.js';
 import type { Views } from '../views.js';
 import type { DurableOutbox } from './durable-outbox.js';
@@ -29,6 +30,8 @@ export interface PartsOfState {
 export class KnownMembers {
   /** This replica was a host, and is none any more. */
   removed = false;
+  /** See Recovered.identity. */
+  identity: Identity | undefined;
   /** The last membership of the executed entries that was looked at. */
   private followed: Membership | undefined;
   /** At a quorum of one: the members that it decided last, as long as the entry is not durable. */
@@ -118,6 +121,22 @@ export class KnownMembers {
       isNamed(this.present, slot) ||
       isNamed(this.state.execution.membership, slot) ||
       this.mayHold(RequestFlag.configure)
+    );
+  }
+
+  /**
+   * Rule S, C7: the log, committed or not, lists another data directory under this replica's id. A directory that was empty
+   * found out that none is listed before it began, and one may have been since.
+   */
+  listsAnother(): boolean {
+    const { identity } = this;
+    if (identity === undefined || this.nothingIsDecided()) return false;
+    const { hosts, execution } = this.state;
+    const own = hostOf(execution.membershipAhead(), hosts.self);
+    return (
+      own !== undefined &&
+      (own.identityHi | own.identityLo) !== 0 &&
+      (own.identityHi !== identity.identityHi || own.identityLo !== identity.identityLo)
     );
   }
 

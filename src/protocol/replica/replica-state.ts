@@ -246,6 +246,7 @@ export class ReplicaState {
   /** Takes up what an earlier life left behind. Incarnation + 1 is durable before any message of the core is sent. */
   recover(recovered: Recovered): void {
     const { hardState, log, first } = recovered;
+    this.known.identity = recovered.identity;
     const members = hardState?.members ?? recovered.members;
     if (members !== undefined) this.recoverMembers(members);
     if (hardState === undefined && first !== undefined) {
@@ -553,6 +554,11 @@ export class ReplicaState {
   /** See KnownMembers. */
   mayBeNamed(slot: number): boolean {
     return this.known.mayBeNamed(slot);
+  }
+
+  /** See KnownMembers. */
+  listsAnother(): boolean {
+    return this.known.listsAnother();
   }
 
   private recoverMembers(bytes: Uint8Array): void {

@@ -166,6 +166,11 @@ export class ViewStart {
       state.transition('install-failed', `the epoch of view ${target.view} is not known any more`);
       return;
     }
+    if (state.listsAnother()) {
+      state.transition('install-failed', `it lists another data directory than this one under id ${state.hosts.self}`);
+      if (!primary) this.listener.unknownEpoch(target.source, target.view, now);
+      return;
+    }
     if (primary && state.views.of(target.logView) !== state.configuration && !this.beginEpoch(target)) return;
     if (primary && !this.isOfItsEpoch(target, now)) return;
     state.install(target.view);
