@@ -12,7 +12,6 @@
  */
 import type { RestoreInPieces } from '../machine/state-machine.js';
 import { DOUBLE_ZERO } from './double-zero.js';
-import type { Identity } from './membership/operations.js';
 
 /**
  * A moment as its host sees it. The host reuses it and writes it in place before each call, because a clock reading has
@@ -202,6 +201,12 @@ export interface Snapshot {
 
 /** What a start without data on disk knows about earlier starts. */
 export type FirstStart = 'ask' | 'log-lost';
+
+/** Of a data directory: 64 bits, not all zero, as two int32. */
+export interface Identity {
+  readonly identityHi: number;
+  readonly identityLo: number;
+}
 
 /** What a replica finds when it starts. */
 export interface Recovered {

@@ -3,13 +3,19 @@
  * the real host, and can be made to crash at any point of a turn, stand still, or be slow.
  */
 import type { ReplicaConfig } from '../protocol/config.js';
-import { Instant, type Chain, type FirstStart, type Hasher, type Recovered } from '../protocol/contract.js';
+import {
+  Instant,
+  type Chain,
+  type FirstStart,
+  type Hasher,
+  type Identity,
+  type Recovered,
+} from '../protocol/contract.js';
 import { DivergedError } from '../protocol/replica/diverged-error.js';
 import { ForgottenError, INCARNATION_LEAP } from '../protocol/replica/introduction.js';
 import { Feature } from '../protocol/log/features.js';
 import { InvariantError } from '../protocol/invariant.js';
 import { decodeMembership, hostOf, type Membership } from '../protocol/membership/membership.js';
-import type { Identity } from '../protocol/membership/operations.js';
 import { nameOf, typeOf } from '../wire/messages.js';
 import type { RestoreInPieces, StateMachine } from '../machine/state-machine.js';
 import { machineBytes } from '../protocol/log/snapshots.js';

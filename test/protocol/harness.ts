@@ -27,6 +27,7 @@ import {
   type Chain,
   type FirstStart,
   type HardState,
+  type Identity,
   type Outbox,
   type PersistBatch,
   type Recovered,
@@ -34,7 +35,6 @@ import {
   type Storage,
 } from '../../src/protocol/contract.js';
 import { Counter, type CounterName } from '../../src/protocol/counters.js';
-import type { Identity } from '../../src/protocol/membership/operations.js';
 import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
 import * as wire from '../../src/wire/messages.js';

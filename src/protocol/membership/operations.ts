@@ -12,12 +12,8 @@
 import { readI32, readU16, writeI32, writeU16 } from '../../wire/u64.js';
 import { isAddress } from '../../wire/host-address.js';
 import { EPOCH_MAX, MAX_REPLICAS } from '../configuration.js';
+import type { Identity } from '../contract.js';
 import { isAscending } from './membership.js';
-
-export interface Identity {
-  readonly identityHi: number;
-  readonly identityLo: number;
-}
 
 /** @param digits sixteen hexadecimal ones */
 export function identityFrom(digits: string): Identity {

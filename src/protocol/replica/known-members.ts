@@ -5,12 +5,12 @@
  * Rules S guarded here: *C2* (nobody acts upon members before they are committed) and its parts of *C7* and `overflow`: what
  * a log, committed or not, may have decided.
  */
+import type { Identity } from '../contract.js';
 import { RequestFlag } from '../../wire/messages.js';
 import type { Execution } from '../log/execution.js';
 import { Feature } from '../log/features.js';
 import type { Log } from '../log/log.js';
 import { configurationsOf } from '../membership/configurations.js';
-import type { Identity } from '../membership/operations.js';
 import { hostOf, type Membership } from '../membership/membership.js';
 import type { Views } from '../views.js';
 import type { DurableOutbox } from './durable-outbox.js';
