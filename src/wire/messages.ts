@@ -423,7 +423,10 @@ export const WatchLostReason = {
   tooMany: 3,
   /** It is the primary: another replica should serve it. */
   primary: 4,
-  /** It has not heard its primary for half a second, has lacked committed entries for as long, or stops. */
+  /**
+   * It has not heard its primary for half a second, has lacked committed entries for as long, does not know how much of
+   * what it has executed is committed, or stops.
+   */
   behind: 5,
   /** Nothing is wrong: the client has to say the Watch again, whole, with the token in this message. */
   token: 6,

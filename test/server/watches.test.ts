@@ -204,7 +204,9 @@ t.test('what a primary executed and undid counts for nobody as seen, if the ring
     const { changes } = watchableOf(replica.machine)!;
     t.ok(changes.floor > 3 && changes.floorIndex > 3, 'the ring forgot what is committed');
     say(one, { id: 10, after: far, flags: WatchFlag.anyone });
-    t.equal(reasonOf(sent.pop()!.bytes), WatchLostReason.compacted, 'what is committed is not known here');
+    t.equal(reasonOf(sent.pop()!.bytes), WatchLostReason.behind, 'what is committed is not known here');
+    say(one, { id: 11, after: 2, flags: WatchFlag.anyone });
+    t.equal(reasonOf(sent.pop()!.bytes), WatchLostReason.compacted, 'and what follows revision 2 is gone');
     sent.length = 0;
     log.length = 3 + undone;
     replica.undoTo(log.length);

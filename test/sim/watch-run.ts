@@ -233,7 +233,8 @@ class Run {
           await pause(timers, 5);
         } else if (error.code === 'watch-compacted') {
           this.counts.compacted++;
-          if (this.judge.last <= from)
+          // A replica also forgets for changes that it has executed, and does not know to be committed.
+          if (this.judge.executed <= from)
             throw new WatchViolation('watch-gap', `${name} has lost nothing behind revision ${from}, and was told so`);
           from = undefined;
         } else throw error;

@@ -8,6 +8,8 @@ import { simulateWatches } from './watch-run.js';
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 const RUNS = Number(process.env['WATCH_RUNS'] ?? 4);
+/** A run in which a primary that was cut off, and has executed more than its ring holds, is asked for a watch. */
+const KEPT = [103];
 /** What has to be seen in some run. */
 const SEEN = [
   ...['kills', 'stops', 'cuts', 'partitions', 'failovers', 'logsLost', 'compacted', 'ended', 'undone', 'installed'],
@@ -26,9 +28,10 @@ const FURTHER_RUNS = Number(process.env['MUTATION_RUNS'] ?? 20);
 t.test('every committed change is told once and in order, or a watch is told that it has lost some', async (t) => {
   const seen: Record<string, number> = {};
   const isMissing = (): boolean => SEEN.some((name) => (seen[name] ?? 0) === 0);
-  for (let run = 0; run < RUNS || (isMissing() && run < 10 * RUNS); run++) {
-    const { violation, counts } = await simulateWatches({ seed: SEED + run });
-    t.equal(violation, undefined, `seed ${SEED + run}: ${violation?.message}`);
+  for (let run = 0; run < KEPT.length + RUNS || (isMissing() && run < 10 * RUNS); run++) {
+    const seed = KEPT[run] ?? SEED + run;
+    const { violation, counts } = await simulateWatches({ seed });
+    t.equal(violation, undefined, `seed ${seed}: ${violation?.message}`);
     for (const [name, count] of Object.entries(counts)) seen[name] = (seen[name] ?? 0) + count;
   }
   t.comment(`seed ${SEED}: ${JSON.stringify(seen)}`);

@@ -393,7 +393,9 @@ export class WatchService {
     if (store === undefined) return WatchLostReason.notKept;
     if (replica.isPrimary() && (flags & WatchFlag.anyone) === 0) return WatchLostReason.primary;
     if (!replica.isInTouch(now)) return WatchLostReason.behind;
-    if (after < store.changes.floor || this.committedRevision < 0) return WatchLostReason.compacted;
+    if (after < store.changes.floor) return WatchLostReason.compacted;
+    // It has executed more than the ring holds and does not know that it is committed. What the client lacks may be there.
+    if (this.committedRevision < 0) return WatchLostReason.behind;
     const isFull =
       this.all.length >= WATCHES_MAX ||
       (this.owners.get(group)?.places ?? 0) >= WATCHES_PER_OWNER_MAX ||
