@@ -1,12 +1,13 @@
 /**
- * For each mutation of test/sim/mutations.ts, view-mutations.ts and store-mutations.ts, finds the first run of the simulator that notices it.
+ * For each mutation of test/sim/mutations.ts, view-mutations.ts, store-mutations.ts and watch-mutations.ts, finds the first
+ * run of the simulator that notices it.
  *
  *   node scripts/find-mutations.mjs [--runs 400] [--faults a,b,…] [--features 0] [--pieces 20000] [--undo 65536] [name…] after `npm run build`
  *
  * Runs are numbered: run k has seed ⌊k/2⌋+1, and N = 3 if k is even, 5 if it is odd. A violation of liveness does not
  * count, nor does an exception that is not one of the core's invariants: the mutation itself may cause it. Prints one
- * line for each mutation, in the form in which mutations.test.ts keeps it. Those of the store have their own runs: the
- * flags about faults and features do not change them.
+ * line for each mutation, in the form in which mutations.test.ts keeps it. Those of the store and of watches have their own
+ * runs, which the flags about faults and features do not change. Runs of watches are numbered by their seeds, from 1.
  */
 import { parseArgs } from 'node:util';
 import { KIND_FAULTS } from '../dist/src/sim/faults.js';
@@ -15,8 +16,9 @@ import { usesStore } from '../dist/src/sim/assembly.js';
 import { mutated, runOf, TICKS } from '../dist/test/sim/mutation.js';
 import { MUTATIONS as CORE_MUTATIONS } from '../dist/test/sim/mutations.js';
 import { STORE_MUTATIONS, STORE_RUN } from '../dist/test/sim/store-mutations.js';
+import { simulateBroken, WATCH_MUTATIONS } from '../dist/test/sim/watch-mutations.js';
 
-const MUTATIONS = [...CORE_MUTATIONS, ...STORE_MUTATIONS];
+const MUTATIONS = [...CORE_MUTATIONS, ...STORE_MUTATIONS, ...WATCH_MUTATIONS];
 
 const { values, positionals } = parseArgs({
   options: {
@@ -47,8 +49,8 @@ if (unknown.length > 0) {
 for (const mutation of wanted) {
   const began = performance.now();
   const others = new Map();
-  let line = '';
-  for (let run = 0; run < Number(values.runs) && line === ''; run++) {
+  let line = WATCH_MUTATIONS.includes(mutation) ? await watchLine(mutation) : '';
+  for (let run = 0; !WATCH_MUTATIONS.includes(mutation) && run < Number(values.runs) && line === ''; run++) {
     const isOfStore = STORE_MUTATIONS.includes(mutation);
     const options = { ...runOf(run), ticks: TICKS, ...(isOfStore ? STORE_RUN : faults) };
     if (isOfStore && !usesStore(options)) continue;
@@ -64,4 +66,13 @@ for (const mutation of wanted) {
     line === '' ? `'${mutation.name}': not caught in ${values.runs} runs (${seconds} s)` : `${line} (${seconds} s)`,
   );
   for (const [invariant, detail] of others) console.log(`  not counted: ${invariant}: ${detail.slice(0, 300)}`);
+}
+
+/** Empty: no run noticed it. */
+async function watchLine(mutation) {
+  for (let seed = 1; seed <= Number(values.runs); seed++) {
+    const { violation } = await simulateBroken(mutation, { seed });
+    if (violation !== undefined) return `'${mutation.name}': ${seed}, // ${violation.message.slice(0, 160)}`;
+  }
+  return '';
 }
