@@ -385,10 +385,10 @@ export class Replica {
   private checkIdentity(): void {
     const { core, id, data, storage } = this;
     const { members } = core.state;
-    if (members === this.checkedMembers || (data !== undefined && storage.identity === undefined)) return;
+    if (members === this.checkedMembers) return;
     this.checkedMembers = members;
-    const own = hostOf(members, id);
-    if (own !== undefined) refuseTaken(id, identityOf(own), storage.identity, data);
+    // What an empty directory has drawn is not durable yet, and already is its identity.
+    if (core.state.isOfAnother) refuseTaken(id, identityOf(hostOf(members, id)!), storage.identity, data);
   }
 
   /** The replica's current metrics, for an exporter. Allocates. */

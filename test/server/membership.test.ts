@@ -407,6 +407,29 @@ t.test('an id means one data directory: none that is empty, or another one, spea
   t.equal(await get(client, 'first'), '1');
 });
 
+t.test('a host of one that lost its directory and knows nobody to ask is found by the others, and stops', async (t) => {
+  const members = await Members.start(t, 1, { durability: 'os' });
+  const client = await members.client(t);
+  await put(client, 'first', '1');
+  const added = [await members.add(), await members.add()];
+  await members.change([0, ...added]);
+  await put(client, 'second', '2');
+  await until(
+    () => added.every((id) => members.replicas.get(id)!.status().status === 'normal'),
+    'both have a log of the epoch, so that they can go on without host 0',
+  );
+  await members.stop(0);
+  rmSync(members.directoryOf(0), { recursive: true });
+  const replica = await members.run(0);
+  // Its disk is slow: the identity that it has drawn is not durable when it hears of the members.
+  Object.defineProperty(replica['storage'], 'identity', { get: () => undefined });
+  await t.rejects(replica.closed, { code: 'replica-id-taken', message: /has no promises, and no identity/ });
+  members.replicas.delete(0);
+  t.equal(replica.status().view, 0, 'it promised nothing');
+  await put(client, 'third', '3');
+  t.equal(await get(client, 'first'), '1');
+});
+
 t.test('where members can change, who speaks an older version of the wire gets no answer', async (t) => {
   const cluster = await clusterConfig(3);
   const chain = openChain(loadCluster(cluster), undefined, hash);

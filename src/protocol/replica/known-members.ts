@@ -129,15 +129,21 @@ export class KnownMembers {
    * found out that none is listed before it began, and one may have been since.
    */
   listsAnother(): boolean {
+    if (this.identity === undefined || this.nothingIsDecided()) return false;
+    return this.isListedIn(this.state.execution.membershipAhead());
+  }
+
+  /** The committed members list a data directory under this replica's id, and this one is another, or there is none. */
+  get isOfAnother(): boolean {
+    return this.isListedIn(this.present);
+  }
+
+  /** Another data directory is, under this replica's id. */
+  private isListedIn(members: Membership): boolean {
     const { identity } = this;
-    if (identity === undefined || this.nothingIsDecided()) return false;
-    const { hosts, execution } = this.state;
-    const own = hostOf(execution.membershipAhead(), hosts.self);
-    return (
-      own !== undefined &&
-      (own.identityHi | own.identityLo) !== 0 &&
-      (own.identityHi !== identity.identityHi || own.identityLo !== identity.identityLo)
-    );
+    const own = hostOf(members, this.state.hosts.self);
+    if (own === undefined || (own.identityHi | own.identityLo) === 0) return false;
+    return own.identityHi !== identity?.identityHi || own.identityLo !== identity.identityLo;
   }
 
   /** Entries with that flag are in the log that are not executed. */

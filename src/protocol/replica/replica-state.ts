@@ -211,6 +211,11 @@ export class ReplicaState {
     return this.known.removed;
   }
 
+  /** Rule C7: under its id the members list another data directory. It stops at once. */
+  get isOfAnother(): boolean {
+    return this.known.isOfAnother;
+  }
+
   /** Who votes in the epoch of the present view. */
   get configuration(): Configuration {
     return this.views.present;
