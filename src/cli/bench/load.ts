@@ -8,40 +8,31 @@ import { cpus } from 'node:os';
 import { formatHgrm } from '../../metrics/hgrm.js';
 import { Histogram } from '../../metrics/histogram.js';
 import { loadCluster } from '../../host/cluster-config.js';
-import { version } from '../../host/version.js';
 import { defineCommand, type Output } from '../../console/command.js';
 import { CliError, Exit } from '../../console/exit.js';
 import { LoadDisplay } from '../../measure/load/load-display.js';
 import type { ArrivalKind } from '../../measure/load/arrivals.js';
 import { BENCH_PREFIX, BenchKeys } from '../../measure/load/bench-keys.js';
-import { HistoryParts } from '../../measure/load/history-parts.js';
-import { mergeHistories } from '../../measure/load/history-writer.js';
 import { Interruption } from '../../measure/load/interruption.js';
 import { ZIPF_THETA, type KeyDistribution } from '../../measure/load/keys.js';
-import type { RunSettings } from '../../measure/hlog/log-format.js';
-import { HlogWriter, newRunId } from '../../measure/hlog/log-writer.js';
-import { loadReport, loadText, verdictRows, type LoadSetting } from '../../measure/load/load-report.js';
+import { newRunId } from '../../measure/hlog/log-writer.js';
+import { loadText, verdictRows } from '../../measure/load/load-report.js';
 import { LocalCluster } from '../../measure/local-cluster.js';
 import { setWorkerKeys } from '../../console/settings.js';
-import type { Mix, Workload } from '../../measure/load/messages.js';
-import { OpenLoad } from '../../measure/load/open-load.js';
 import { OPERATION_NAMES } from '../../measure/load/operations.js';
 import type { PacingKind } from '../../measure/load/pacer.js';
-import { isLost } from '../../measure/load/knee.js';
-import { intervalFor, Ramp, ratesBetween, type RampPlan } from '../../measure/load/ramp.js';
+import { intervalFor, Ramp, ratesBetween } from '../../measure/load/ramp.js';
 import {
   checkAssertions,
   commandLine,
-  hostInfo,
   parseAssertion,
   parseMix,
   type BenchReport,
 } from '../../measure/load/bench-report.js';
-import { UsageMeter } from '../../measure/load/usage.js';
-import { writeOutput, writingOutput } from '../../console/output-file.js';
+import { writeOutput } from '../../console/output-file.js';
+import { measureLoad, type LoadSetup, type MeasuredLoad } from './load-run.js';
 import { benchPage } from '../../measure/report/bench-page.js';
-import { transportChoice, type TransportChoice } from '../../console/transport-flags.js';
-import { endLog, secondsFor } from './log.js';
+import { transportChoice } from '../../console/transport-flags.js';
 import {
   assertFlag,
   checkHistoryFlag,
@@ -66,29 +57,6 @@ const RATE_MAX = 1e8;
 const SIZE_MAX = 48 * 1024;
 /** Length of the random prefix of keys in a history. */
 const KEY_PREFIX_BYTES = 4;
-
-interface Setup extends TransportChoice {
-  /** Durability of the replicas started here. */
-  readonly durability: string;
-  readonly clients: number;
-  readonly lanes: number;
-  readonly machine: 'echo' | 'kv';
-  readonly mix: Mix;
-  readonly size: number;
-  readonly sizeMax: number;
-  readonly keys: number;
-  readonly distribution: KeyDistribution;
-  readonly keyPrefix: string;
-  readonly timeoutMs: number;
-  readonly pacing: PacingKind;
-  readonly history: string | undefined;
-  readonly hlog: string | undefined;
-  /** Names the run. */
-  readonly run: string;
-  /** When it begins, ms since the epoch; undefined: as soon as it can. */
-  readonly startAtMs: number | undefined;
-  readonly ramp: RampPlan;
-}
 
 export const benchLoad = defineCommand(
   {
@@ -195,7 +163,7 @@ export const benchLoad = defineCommand(
     checkOutputs(values);
     if (startAtMs !== undefined) announceStart(startAtMs, output);
     const warmupNs = values.warmup ?? Math.min(DEFAULT_WARMUP_NS, WARMUP_SHARE * values.duration);
-    const setup: Setup = {
+    const setup: LoadSetup = {
       clients,
       lanes,
       machine,
@@ -207,12 +175,11 @@ export const benchLoad = defineCommand(
       keyPrefix: `${BENCH_PREFIX}${history === undefined ? 'key-' : `h${randomBytes(KEY_PREFIX_BYTES).toString('hex')}-`}`, // a history starts with absent keys
       timeoutMs: values.timeout / 1e6,
       ...transportChoice(values),
-      durability: values.durability,
       pacing: values.pacing as PacingKind,
       history,
       hlog: values.hlog,
       run: newRunId(),
-      startAtMs,
+      commandLine: commandLine(),
       ramp: {
         rates,
         kind: values.arrivals as ArrivalKind,
@@ -233,8 +200,7 @@ export const benchLoad = defineCommand(
       local ?? 3,
       values.cluster,
       setup,
-      output,
-      interruption,
+      { durability: values.durability, startAtMs, output, interruption },
       written,
     );
     const report: BenchReport = written === undefined ? measured : { ...measured, keysLeft: await written.remove() };
@@ -250,20 +216,24 @@ export const benchLoad = defineCommand(
   },
 );
 
-interface Measured {
-  readonly report: BenchReport;
-  /** Why the command fails although it has a result. */
-  readonly failure: unknown;
+/** How a load on this host is run and shown. */
+interface Showing {
+  /** Durability of the replicas started here. */
+  readonly durability: string;
+  /** When the load begins, ms since the epoch; undefined: as soon as it can. */
+  readonly startAtMs: number | undefined;
+  readonly output: Output;
+  readonly interruption: Interruption;
 }
 
 async function measureOn(
   replicas: number,
   clusterFile: string | undefined,
-  setup: Setup,
-  output: Output,
-  interruption: Interruption,
+  setup: LoadSetup,
+  showing: Showing,
   written: BenchKeys | undefined,
-): Promise<Measured> {
+): Promise<MeasuredLoad> {
+  const { output, durability } = showing;
   if (clusterFile !== undefined) {
     const { lanesPerSession } = loadCluster(clusterFile).limits;
     if (setup.lanes > lanesPerSession)
@@ -273,7 +243,7 @@ async function measureOn(
       );
     if (written !== undefined) output.note(written.announcement);
     try {
-      return await measure(clusterFile, `${clusterFile}`, setup, output, interruption);
+      return await measure(clusterFile, `${clusterFile}`, setup, showing);
     } catch (error) {
       if (written !== undefined) output.note(written.abandoned);
       throw error;
@@ -284,128 +254,29 @@ async function measureOn(
     machine: setup.machine,
     transport: setup.transport,
     idle: setup.idle,
-    durability: setup.durability,
+    durability,
   });
   return await measure(
     cluster.clusterFile,
     `${replicas} replica${replicas === 1 ? '' : 's'} on loopback`,
     setup,
-    output,
-    interruption,
+    showing,
   );
 }
 
-async function measure(
+function measure(
   clusterFile: string,
   where: string,
-  setup: Setup,
-  output: Output,
-  interruption: Interruption,
-): Promise<Measured> {
-  const { ramp: plan, history, clients } = setup;
-  using parts = history === undefined ? undefined : new HistoryParts();
+  setup: LoadSetup,
+  { startAtMs, output, interruption }: Showing,
+): Promise<MeasuredLoad> {
+  const { clients, ramp: plan } = setup;
   warnWithoutKeys(output, loadCluster(clusterFile));
-  const meter = await UsageMeter.open(clusterFile);
-  let load: OpenLoad | undefined;
-  let log: HlogWriter | undefined;
-  try {
-    const { replicas, durability, clockSource, clockErrorNs } = await meter.facts();
-    const authenticated = loadCluster(clusterFile).authentication === 'keys';
-    log =
-      setup.hlog === undefined
-        ? undefined
-        : HlogWriter.open(setup.hlog, setup.run, runSettings(setup, replicas, authenticated), wallClockMs());
-    load = await OpenLoad.start({
-      clients,
-      cluster: clusterFile,
-      transport: setup.transport,
-      idle: setup.idle,
-      pacing: setup.pacing,
-      workload: (index) => workloadOf(setup, index),
-      history: parts === undefined ? undefined : (index) => parts.path(index),
-      seconds: secondsFor(log),
-    });
-    const ramp = new Ramp(load, meter, plan, (offeredPerSecond) => log?.step({ offeredPerSecond }));
-    const startNs = setup.startAtMs === undefined ? undefined : await waitForStart(setup.startAtMs, output);
-    const failure = await runShown(
-      ramp,
-      startNs,
-      `${where}, ${clients} client${clients === 1 ? '' : 's'}, ${plan.kind} arrivals, seed ${plan.seed}`,
-      output,
-      interruption,
-    );
-    const historyError = await endHistory(load, parts?.paths(clients), setup, ramp);
-    if (ramp.steps.length === 0)
-      throw failure ?? new CliError('interrupted', 'before anything was measured; run again');
-    const setting: LoadSetting = {
-      replicas,
-      machine: setup.machine,
-      durability,
-      authenticated,
-      run: setup.run,
-      startedAtMs: ramp.startedAtMs,
-      clients,
-      lanes: setup.lanes,
-      opBytes: setup.size,
-      opBytesMax: setup.sizeMax,
-      mix: setup.mix,
-      clock: { source: clockSource, errorNs: clockErrorNs },
-      version: version(),
-      commandLine: commandLine(),
-      pacing: setup.pacing,
-      keys: setup.machine === 'kv' ? setup.keys : null,
-      distribution: setup.machine === 'kv' ? setup.distribution : null,
-    };
-    const partial = partialOf(ramp, failure);
-    const report = loadReport(setting, plan, ramp.steps, partial);
-    const hlogError = log === undefined ? undefined : endLog(log, report);
-    const last = ramp.steps.at(-1)!.facts;
-    const gone =
-      isLost(last) && report.load!.steps.at(-1)!.shortfall !== null
-        ? new CliError(
-            'cluster-gone',
-            `replicas ${last.silentReplicas.join(', ')} did not answer at the end, and the printed result was measured until then; check that they run, and see jitpaxos status`,
-          )
-        : undefined;
-    return {
-      report,
-      failure:
-        failure ??
-        historyError ??
-        hlogError ??
-        gone ??
-        (ramp.interrupted
-          ? new CliError('interrupted', `${partial}; what is printed was measured until then`)
-          : undefined),
-    };
-  } finally {
-    load?.close();
-    log?.close();
-    await meter.close();
-  }
-}
-
-function runSettings(setup: Setup, replicas: number, authenticated: boolean): RunSettings {
-  const { clients, lanes, machine, mix, size, sizeMax, keys, distribution, ramp } = setup;
-  return {
-    command: 'load',
-    version: version(),
-    commandLine: commandLine(),
-    host: hostInfo(),
-    replicas,
-    machine,
-    mix,
-    opBytes: size,
-    opBytesMax: sizeMax,
-    authenticated,
-    clients,
-    lanes,
-    rates: ramp.rates,
-    arrivals: ramp.kind,
-    seed: ramp.seed,
-    keys: machine === 'kv' ? keys : null,
-    distribution: machine === 'kv' ? distribution : null,
-  };
+  const title = `${where}, ${clients} client${clients === 1 ? '' : 's'}, ${plan.kind} arrivals, seed ${plan.seed}`;
+  return measureLoad(clusterFile, setup, {
+    begin: async () => (startAtMs === undefined ? undefined : waitForStart(startAtMs, output)),
+    run: (ramp, startNs) => runShown(ramp, startNs, title, output, interruption),
+  });
 }
 
 /**
@@ -432,53 +303,6 @@ async function runShown(
   } finally {
     display.end();
   }
-}
-
-/** Ends the client processes and writes the history. Returns a CliError if the history is incomplete. */
-async function endHistory(
-  load: OpenLoad,
-  parts: readonly string[] | undefined,
-  { history }: Setup,
-  ramp: Ramp,
-): Promise<unknown> {
-  try {
-    await load.end();
-    if (parts === undefined) return undefined;
-    const broken = ramp.steps.find(({ measurement }) => measurement.historyError !== null)?.measurement.historyError;
-    if (typeof broken === 'string')
-      return new CliError(
-        'output-unwritable',
-        `the history stopped during the run (${broken}) and was not kept, because a checker needs all of it; make room in the directory for temporary files, and run again`,
-      );
-    writingOutput('history', history!, () => mergeHistories(parts, history!));
-    return undefined;
-  } catch (error) {
-    return error;
-  }
-}
-
-function partialOf({ steps, plan, interrupted }: Ramp, failure: unknown): string | undefined {
-  if (failure !== undefined) return `a client failed after ${steps.length} of ${plan.rates.length} steps`;
-  if (!interrupted) return undefined;
-  const seconds = steps.at(-1)!.measurement.seconds.toFixed(1);
-  return `interrupted ${plan.rates.length > 1 ? `in step ${steps.length} of ${plan.rates.length}, ` : ''}after ${seconds} of ${plan.durationNs / 1e9} s`;
-}
-
-function workloadOf(setup: Setup, index: number): Omit<Workload, 'warmup' | 'operations'> {
-  const { machine, lanes, size, sizeMax, mix, keys, keyPrefix, distribution, timeoutMs, ramp } = setup;
-  return {
-    machine,
-    lanes,
-    size,
-    sizeMax,
-    mix,
-    keys,
-    keyPrefix,
-    distribution,
-    ownKeys: false,
-    seed: (Math.imul(ramp.seed, 1_000_003) + index) | 0,
-    timeoutMs,
-  };
 }
 
 /** `10k` or `10k..500k`. */

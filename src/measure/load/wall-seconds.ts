@@ -24,13 +24,13 @@ export function wallClockMs(): number {
   return Number(ns / 1000n) / 1000;
 }
 
-/** CLOCK_MONOTONIC, ns, when the wall clock says `wallMs`, if nobody sets it until then. */
-export function monotonicAt(wallMs: number): number {
+/** CLOCK_MONOTONIC, ns, when the wall clock says `wallMs`, if nobody sets it until then. @param read reads the clock */
+export function monotonicAt(wallMs: number, read: () => number = wallClockMs): number {
   let narrowest = Infinity;
   let at = 0;
   for (let i = 0; i < SAMPLES; i++) {
     const before = hostMonotonicNs();
-    const between = wallClockMs();
+    const between = read();
     const after = hostMonotonicNs();
     if (after - before >= narrowest) continue;
     narrowest = after - before;
@@ -61,7 +61,7 @@ export interface SecondsWanted {
 }
 
 /** The current second. A wall clock that is set later is not followed: the seconds of a run have one length. */
-export function currentSecond(): SecondBase {
-  const second = Math.floor(wallClockMs() / MS_PER_SECOND);
-  return { second, startNs: monotonicAt(second * MS_PER_SECOND) };
+export function currentSecond(read: () => number = wallClockMs): SecondBase {
+  const second = Math.floor(read() / MS_PER_SECOND);
+  return { second, startNs: monotonicAt(second * MS_PER_SECOND, read) };
 }
