@@ -228,6 +228,10 @@ export const COMMAND_ERRORS = {
   'output-unwritable': { category: 'environment', retryable: false, exit: 1 },
   interrupted: { category: 'environment', retryable: false, exit: 1 },
   'cluster-gone': { category: 'environment', retryable: false, exit: 3 },
+  /** An agent of a load on several hosts: nobody answers there, it does not take the order, or it was lost on the way. */
+  'agent-unreachable': { category: 'environment', retryable: true, exit: 3 },
+  'agent-refused': { category: 'environment', retryable: false, exit: 1 },
+  'agent-lost': { category: 'environment', retryable: true, exit: 1 },
   'assertion-failed': { category: 'environment', retryable: false, exit: 4 },
 } as const satisfies Record<string, Traits & { readonly exit: number }>;
 

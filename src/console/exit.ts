@@ -45,10 +45,19 @@ export function exitCodeOf(error: unknown): number {
 /** The error as one line for stderr. */
 export function lineOf(error: unknown): string {
   const { code } = fieldsOf(error);
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   // Errors of the system already begin with their code.
   const named = code !== undefined && !message.startsWith(`${code}: `) ? code : 'failed';
   return inLine(`${named}: ${message.replace(/\s*\n\s*/g, ' ')}`);
+}
+
+/** The code of an error, for a message to another process. */
+export function codeOf(error: unknown): string {
+  return fieldsOf(error).code ?? 'failed';
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function fieldsOf(error: unknown): { code: string | undefined; category: string | undefined } {

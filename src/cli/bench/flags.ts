@@ -6,6 +6,7 @@ import { checkDistinct, checkNew, checkWritable } from '../../console/output-fil
 import { KEY_FILE_FLAG } from '../../console/settings.js';
 import { TRANSPORT_FLAGS } from '../../console/transport-flags.js';
 import { BENCH_PREFIX } from '../../measure/load/bench-keys.js';
+import { KEYS_MAX, TIMEOUT_NS_MAX } from '../../measure/load/load-bounds.js';
 import { VALUE_TAG_BYTES } from '../../measure/load/operations.js';
 
 /** The cluster that is measured. */
@@ -47,8 +48,8 @@ export const mixFlag = <const Default extends string>(mix: Default, example: str
 
 /** What is asked of the machine, besides `--machine`, `--mix` and `--size`. */
 export const OPERATION_FLAGS = {
-  keys: { kind: 'count', default: '1000', min: 1, max: 1e6, help: 'number of different keys (kv)' },
-  timeout: { kind: 'duration', default: '5s', min: 1e6, max: 3600e9, help: 'how long an operation may take' },
+  keys: { kind: 'count', default: '1000', min: 1, max: KEYS_MAX, help: 'number of different keys (kv)' },
+  timeout: { kind: 'duration', default: '5s', min: 1e6, max: TIMEOUT_NS_MAX, help: 'how long an operation may take' },
 } as const satisfies Flags;
 
 /** Files that are written, besides what is printed. */
