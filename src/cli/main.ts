@@ -112,6 +112,10 @@ const COMMANDS: Commands = {
     'measure at a fixed rate with an open loop, or find the highest sustained rate',
     async () => (await import('./bench/load.js')).benchLoad,
   ],
+  'bench agent': [
+    'wait for a coordinator (bench load --agents), and load the cluster for it',
+    async () => (await import('./bench/agent.js')).benchAgent,
+  ],
   'bench report': [
     'show one result of a bench, or compare several',
     async () => (await import('./bench/report.js')).benchReport,
@@ -162,9 +166,10 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const command = await COMMANDS[name]![1]();
   isService = command.shape.service === true;
-  if (isService) logFormat = formatFor(formatIn(args) ?? process.env[variableOf(LOG_FORMAT)], process.stderr);
+  const isLogged = LOG_FORMAT in command.shape.flags;
+  if (isLogged) logFormat = formatFor(formatIn(args) ?? process.env[variableOf(LOG_FORMAT)], process.stderr);
   const parsed = parseFlags(command.shape, args.slice(words), (file) => openSettings(command.shape, file, process.env));
-  if (isService) logFormat = formatFor(String(parsed.values[LOG_FORMAT]), process.stderr);
+  if (isLogged) logFormat = formatFor(String(parsed.values[LOG_FORMAT]), process.stderr);
   if (parsed.values['help'] === true) {
     process.stdout.write(helpOf(command.shape));
     return Exit.done;
@@ -204,7 +209,7 @@ function overview(prefix: string): string {
 }
 
 const LOG_FORMAT = 'log-format';
-/** For a service, once known: the reason why it does not start, or stops, is then a log line. */
+/** For a service that has a log, once known: the reason why it does not start, or stops, is then a log line. */
 let logFormat: LogFormat | undefined;
 
 /** The format according to the command line, even if the rest of that is wrong. */

@@ -216,4 +216,3 @@ function workloadOf(setup: LoadSetup, index: number): Omit<Workload, 'warmup' | 
     timeoutMs,
   };
 }
-

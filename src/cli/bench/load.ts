@@ -17,11 +17,19 @@ import { Interruption } from '../../measure/load/interruption.js';
 import { ZIPF_THETA, type KeyDistribution } from '../../measure/load/keys.js';
 import { newRunId } from '../../measure/hlog/log-writer.js';
 import { loadText, verdictRows } from '../../measure/load/load-report.js';
+import {
+  CLIENTS_MAX,
+  DURATION_NS_MAX,
+  LANES_MAX,
+  RATE_MAX,
+  SIZE_MAX,
+  WARMUP_NS_MAX,
+} from '../../measure/load/load-bounds.js';
 import { LocalCluster } from '../../measure/local-cluster.js';
 import { setWorkerKeys } from '../../console/settings.js';
 import { OPERATION_NAMES } from '../../measure/load/operations.js';
 import type { PacingKind } from '../../measure/load/pacer.js';
-import { intervalFor, Ramp, ratesBetween } from '../../measure/load/ramp.js';
+import { intervalFor, type Ramp, ratesBetween } from '../../measure/load/ramp.js';
 import {
   checkAssertions,
   commandLine,
@@ -31,6 +39,8 @@ import {
 } from '../../measure/load/bench-report.js';
 import { writeOutput } from '../../console/output-file.js';
 import { measureLoad, type LoadSetup, type MeasuredLoad } from './load-run.js';
+import { loadByAgents, parseAgents } from './agents.js';
+import { COMMAND_CHARACTERS_MAX } from '../../measure/agents/load-order.js';
 import { benchPage } from '../../measure/report/bench-page.js';
 import { transportChoice } from '../../console/transport-flags.js';
 import {
@@ -53,8 +63,6 @@ const DEFAULT_WARMUP_NS = 1e9;
 /** Share of the duration, so that short runs are not mostly warm-up. */
 const WARMUP_SHARE = 0.25;
 const DEFAULT_STEPS = 10;
-const RATE_MAX = 1e8;
-const SIZE_MAX = 48 * 1024;
 /** Length of the random prefix of keys in a history. */
 const KEY_PREFIX_BYTES = 4;
 
@@ -81,12 +89,12 @@ export const benchLoad = defineCommand(
         kind: 'duration',
         default: '10s',
         min: 1e8,
-        max: 86_400e9,
+        max: DURATION_NS_MAX,
         help: 'how long to measure at each rate',
       },
       warmup: {
         kind: 'duration',
-        max: 3600e9,
+        max: WARMUP_NS_MAX,
         help: 'how long to load before that, not measured (default 1s, at most a quarter of the duration)',
       },
       arrivals: {
@@ -95,18 +103,23 @@ export const benchLoad = defineCommand(
         default: 'poisson',
         help: 'poisson: at random, as from independent users; even: at even distances',
       },
-      clients: { kind: 'count', default: '1', min: 1, max: 256, help: 'client processes that share the rate' },
+      clients: { kind: 'count', default: '1', min: 1, max: CLIENTS_MAX, help: 'client processes that share the rate' },
       lanes: {
         kind: 'count',
         default: '512',
         min: 1,
-        max: 4096,
+        max: LANES_MAX,
         help: 'operations that each client may have open; further arrivals wait, and their latency includes the wait',
       },
       'start-at': {
         kind: 'text',
         value: 'TIME|next-minute',
         help: 'begin at this instant of the wall clock, on each of several hosts: a time with its zone, such as 2026-12-01T09:30:00Z, at most an hour ahead, or the next full minute that is at least 15 s ahead',
+      },
+      agents: {
+        kind: 'text',
+        value: 'HOST:PORT,…',
+        help: `the load comes from these agents (bench agent), which share the rate; --clients and --lanes are those of each. Needs --cluster. The logs of all are added up`,
       },
       pacing: {
         kind: 'choice',
@@ -142,6 +155,7 @@ export const benchLoad = defineCommand(
       "jitpaxos bench load --cluster cluster.json --rate 20k --clients 2 --mix read=90,write=10 --assert 'p99<2ms'",
       'jitpaxos bench load --rate 1k..100k --steps 10 --duration 5s',
       'jitpaxos bench load --cluster cluster.json --rate 5k --start-at next-minute --hlog host-a.hlog',
+      'jitpaxos bench load --cluster cluster.json --rate 20k --agents a:7500,b:7500 --report load.html',
     ],
   },
   async ({ values }, output) => {
@@ -152,10 +166,12 @@ export const benchLoad = defineCommand(
     const [size, sizeMax] = parseSizes(values.size);
     checkHistoryFlag(history, machine, size);
     const rates = parseRates(values.rate, values.steps);
-    if (rates[0]! < 0.1 * clients)
+    const agents = values.agents === undefined ? undefined : parseAgents(values.agents);
+    const clientsInAll = clients * (agents?.length ?? 1);
+    if (rates[0]! < 0.1 * clientsInAll)
       throw new CliError(
         'flag-invalid',
-        `--rate ${values.rate} is less than one operation in ten seconds for each of ${clients} clients; use fewer clients`,
+        `--rate ${values.rate} is less than one operation in ten seconds for each of ${clientsInAll} clients; use fewer clients`,
       );
     const mix = parseMix(values.mix, OPERATION_NAMES[machine]);
     const assertions = values.assert.map(parseAssertion);
@@ -163,6 +179,43 @@ export const benchLoad = defineCommand(
     checkOutputs(values);
     if (startAtMs !== undefined) announceStart(startAtMs, output);
     const warmupNs = values.warmup ?? Math.min(DEFAULT_WARMUP_NS, WARMUP_SHARE * values.duration);
+    const seed = values.seed ?? randomBytes(4).readUInt32BE(0) >>> 1;
+    if (agents !== undefined) {
+      checkForAgents(values, rates);
+      return loadByAgents(
+        {
+          ...transportChoice(values),
+          cluster: values.cluster!,
+          'key-file': values['key-file'],
+          report: values.report,
+          hgrm: values.hgrm,
+          hlog: values.hlog,
+          agents,
+          order: {
+            run: newRunId(),
+            commandLine: commandLine().slice(0, COMMAND_CHARACTERS_MAX),
+            ratePerSecond: rates[0]!,
+            durationNs: values.duration,
+            warmupNs,
+            arrivals: values.arrivals as ArrivalKind,
+            seed,
+            clients,
+            lanes,
+            pacing: values.pacing as PacingKind,
+            machine,
+            mix,
+            opBytes: size,
+            opBytesMax: sizeMax,
+            keys,
+            distribution: values.distribution as KeyDistribution,
+            timeoutNs: values.timeout,
+          },
+          startAtMs,
+          assertions,
+        },
+        output,
+      );
+    }
     const setup: LoadSetup = {
       clients,
       lanes,
@@ -183,7 +236,7 @@ export const benchLoad = defineCommand(
       ramp: {
         rates,
         kind: values.arrivals as ArrivalKind,
-        seed: values.seed ?? randomBytes(4).readUInt32BE(0) >>> 1,
+        seed,
         warmupNs,
         durationNs: values.duration,
         intervalMs: intervalFor(values.duration),
@@ -215,6 +268,22 @@ export const benchLoad = defineCommand(
     return Exit.done;
   },
 );
+
+/** Throws CliError `flag-invalid` for what agents cannot do. */
+function checkForAgents(
+  { cluster, history }: { readonly cluster: string | undefined; readonly history: string | undefined },
+  rates: readonly number[],
+): void {
+  if (cluster === undefined)
+    throw new CliError('flag-invalid', '--agents needs --cluster: the cluster that they load; add it');
+  if (history !== undefined)
+    throw new CliError('flag-invalid', '--history and --agents exclude each other; leave one out');
+  if (rates.length > 1)
+    throw new CliError(
+      'flag-invalid',
+      '--agents measure at one rate, because latencies at several are not one distribution; give --rate one rate',
+    );
+}
 
 /** How a load on this host is run and shown. */
 interface Showing {

@@ -79,10 +79,23 @@ export function looksLikeHlog(path: string): boolean {
 
 /** Reads a log, and gives every interval to `visit`. Throws CliError `argument-invalid`. */
 export function readHlog(path: string, visit: (interval: HlogInterval) => void = () => {}): Hlog {
-  const reading = new Reading(visit);
+  const intervals = intervalsOf(path);
+  for (;;) {
+    const { done, value } = intervals.next();
+    if (done === true) return value;
+    visit(value);
+  }
+}
+
+/** Reads a log one interval at a time, in the order of its lines. Throws CliError `argument-invalid`. */
+export function* intervalsOf(path: string): Generator<HlogInterval, Hlog, undefined> {
+  const reading = new Reading();
   const at = { line: 0 };
   try {
-    forEachLine(path, at, (text, isWhole) => reading.take(text, isWhole));
+    for (const { text, isWhole } of linesOf(path, at)) {
+      const interval = reading.take(text, isWhole);
+      if (interval !== undefined) yield interval;
+    }
     at.line = 0;
     return reading.result();
   } catch (error) {
@@ -103,15 +116,14 @@ class Reading {
   private from = Infinity;
   private to = -Infinity;
 
-  constructor(private readonly visit: (interval: HlogInterval) => void) {}
-
-  /** @param isWhole the line has an end */
-  take(line: string, isWhole: boolean): void {
-    if (line === '') return;
+  /** Returns the interval, if the line is one. @param isWhole the line has an end */
+  take(line: string, isWhole: boolean): HlogInterval | undefined {
+    if (line === '') return undefined;
     if (this.end !== null) throw new Error('there is something behind the end mark');
-    if (!isWhole && !isWholeEndMark(line)) return;
+    if (!isWhole && !isWholeEndMark(line)) return undefined;
     if (line.startsWith('#')) this.comment(line.slice(1));
-    else if (!line.startsWith('"')) this.interval(line);
+    else if (!line.startsWith('"')) return this.interval(line);
+    return undefined;
   }
 
   result(): Hlog {
@@ -142,7 +154,7 @@ class Reading {
     else if (text.startsWith(END_COMMENT)) this.end = endOf(contentOf(text, END_COMMENT));
   }
 
-  private interval(line: string): void {
+  private interval(line: string): HlogInterval {
     if (this.run === undefined)
       throw new Error('it does not say in which unit its values are, as logs of benches do before the first interval');
     const fields = line.split(',');
@@ -162,7 +174,7 @@ class Reading {
     checkCount(total);
     this.from = Math.min(this.from, startSeconds);
     this.to = Math.max(this.to, startSeconds + seconds);
-    this.visit({ tag, startSeconds, seconds, histogram });
+    return { tag, startSeconds, seconds, histogram };
   }
 }
 
@@ -291,16 +303,19 @@ export function checkedHistogram(data: HistogramData, what: string): Histogram {
   return Histogram.fromData({ count, sum, min, max, buckets });
 }
 
-/**
- * Calls `visit` with each line; `isWhole`: it has an end. Counts them in `at`. Throws the system's errors, and Error with
- * a few words.
- */
-function forEachLine(path: string, at: { line: number }, visit: (line: string, isWhole: boolean) => void): void {
-  const next = (line: string, isWhole: boolean): void => {
+/** A line; `isWhole`: it has an end. */
+interface Line {
+  readonly text: string;
+  readonly isWhole: boolean;
+}
+
+/** The lines of a file, counted in `at`. Throws the system's errors, and Error with a few words. */
+function* linesOf(path: string, at: { line: number }): Generator<Line, void, undefined> {
+  const next = (text: string, isWhole: boolean): Line => {
     at.line += 1;
-    if (line.length > LINE_CHARACTERS_MAX) throw new Error(`it has more than ${LINE_CHARACTERS_MAX} characters`);
+    if (text.length > LINE_CHARACTERS_MAX) throw new Error(`it has more than ${LINE_CHARACTERS_MAX} characters`);
     if (at.line > LINES_MAX) throw new Error(`a log has at most ${LINES_MAX} lines`);
-    visit(line, isWhole);
+    return { text, isWhole };
   };
   const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   try {
@@ -318,10 +333,10 @@ function forEachLine(path: string, at: { line: number }, visit: (line: string, i
       // Latin 1, in which no character spans two chunks; comments of benches are decoded later.
       const lines = (rest + chunk.toString('latin1', 0, read)).split('\n');
       rest = lines.pop()!;
-      for (const line of lines) next(line.endsWith('\r') ? line.slice(0, -1) : line, true);
-      if (rest.length > LINE_CHARACTERS_MAX) next(rest, false);
+      for (const line of lines) yield next(line.endsWith('\r') ? line.slice(0, -1) : line, true);
+      if (rest.length > LINE_CHARACTERS_MAX) yield next(rest, false);
     }
-    if (rest !== '') next(rest, false);
+    if (rest !== '') yield next(rest, false);
   } finally {
     closeSync(fd);
   }

@@ -132,11 +132,14 @@ export class HlogWriter {
     this.writeSeconds(Infinity);
   }
 
-  /** The run is over: writes what is left and the end mark. Throws CliError `output-unwritable` if anything failed. */
-  end(result: Omit<HlogEnd, 'latency'>): void {
+  /**
+   * The run is over: writes what is left and the end mark. Throws CliError `output-unwritable` if anything failed.
+   * @param exact the latency's figures, if what was added does not have them exactly
+   */
+  end(result: Omit<HlogEnd, 'latency'>, exact?: HlogEnd['latency']): void {
     this.flush();
     const { count, sum, min, max } = this.total.toData();
-    const end: HlogEnd = { ...result, latency: { count, sum, min: count === 0 ? 0 : min, max } };
+    const end: HlogEnd = { ...result, latency: exact ?? { count, sum, min: count === 0 ? 0 : min, max } };
     this.comment(END_COMMENT + JSON.stringify(end) + COMMENT_END);
     this.isEmpty = false;
     this.close();

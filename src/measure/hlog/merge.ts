@@ -46,6 +46,21 @@ export interface MergedRun {
   readonly seed: number | null;
 }
 
+/** What is known of a log besides its content. */
+export interface LogRemarks {
+  /** Its clock was this much ahead: taken off its times. Default 0. */
+  readonly aheadSeconds?: number;
+  /** What a reader must know before the figures, each without the name of the run. */
+  readonly remarks?: readonly string[];
+}
+
+/** A run that should have been added. */
+export interface MissingRun {
+  readonly name: string;
+  /** A clause. */
+  readonly why: string;
+}
+
 type Reported = Omit<MergedRun, 'name' | 'from'>;
 
 export class Merge {
@@ -54,13 +69,15 @@ export class Merge {
   /** Of the runs that have logs. */
   readonly tags = new Map<string, Histogram>();
   readonly timeline = new WallTimeline();
+  readonly missing: MissingRun[] = [];
+  private readonly remarks: string[] = [];
 
   /** Adds a histogram log. Throws CliError `argument-invalid`. */
-  addLog(name: string, path: string): void {
+  addLog(name: string, path: string, { aheadSeconds = 0, remarks = [] }: LogRemarks = {}): void {
     const log = readHlog(path, ({ tag, startSeconds, seconds, histogram }) =>
       this.timeline.add(
-        startSeconds,
-        startSeconds + seconds,
+        startSeconds - aheadSeconds,
+        startSeconds - aheadSeconds + seconds,
         tag.endsWith('-ok') ? histogram.count : 0,
         tag === UNSENT_TAG ? undefined : histogram,
       ),
@@ -74,8 +91,8 @@ export class Merge {
       from: 'log',
       run: run.run,
       host: hostText(run.host),
-      startSeconds: fromSeconds,
-      endSeconds: toSeconds,
+      startSeconds: fromSeconds === null ? null : fromSeconds - aheadSeconds,
+      endSeconds: toSeconds === null ? null : toSeconds - aheadSeconds,
       operations,
       opsPerSecond: seconds > 0 ? operations / seconds : 0,
       latency,
@@ -84,12 +101,18 @@ export class Merge {
       settings: settingsOf(run, { transport: end?.transport ?? null, durability: end?.durability ?? null }),
       seed: run.arrivals === null ? null : run.seed,
     });
+    this.remarks.push(...remarks.map((remark) => inLine(`${name}: ${remark}`)));
     for (const [tag, histogram] of tags) {
       const sum = this.tags.get(tag);
       if (sum === undefined) this.tags.set(tag, histogram);
       else sum.merge(histogram);
       if (!Number.isSafeInteger(this.tags.get(tag)!.count)) throw tooMany(path);
     }
+  }
+
+  /** A run that should be there is not: the sum is partial. */
+  lacks(name: string, why: string): void {
+    this.missing.push({ name: inLine(name), why: inLine(why) });
   }
 
   /** Adds a report. Throws CliError `argument-invalid`. */
@@ -114,6 +137,8 @@ export class Merge {
     );
     const seeds = new Map<number, string>();
     return [
+      ...this.missing.map(({ name, why }) => `the sum is partial: ${name} is not in it: ${why}`),
+      ...this.remarks,
       ...runs.flatMap(({ name, partial, shortfall, latency, startSeconds }) => [
         ...(partial === null ? [] : [`${name} is partial: ${partial}`]),
         ...(shortfall === null ? [] : [`${name}: its rate was not sustained: ${shortfall}`]),

@@ -138,7 +138,7 @@ export function parseMix(text: string, allowed: readonly string[]): Mix {
 export interface Assertion {
   readonly text: string;
   /** The value found, in the unit of the report. */
-  evaluate(report: BenchReport): { readonly holds: boolean; readonly found: number | null };
+  evaluate(report: Asserted): { readonly holds: boolean; readonly found: number | null };
 }
 
 const LATENCIES = ['min', 'p50', 'p90', 'p99', 'p999', 'max', 'mean'] as const;
@@ -153,6 +153,9 @@ const NUMBERS = [
   'failed',
   'viewChanges',
 ] as const;
+/** The fields that an assertion may be about. */
+export type Asserted = Pick<BenchReport, 'latencyNs' | (typeof NUMBERS)[number]>;
+
 const UNIT_NS: Readonly<Record<string, number>> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9 };
 
 /**
@@ -185,7 +188,7 @@ export function parseAssertion(text: string): Assertion {
 }
 
 /** Throws CliError `assertion-failed`, which names every failed assertion and the value found. */
-export function checkAssertions(assertions: readonly Assertion[], report: BenchReport): void {
+export function checkAssertions(assertions: readonly Assertion[], report: Asserted): void {
   const broken = assertions
     .map((assertion) => ({ text: assertion.text, ...assertion.evaluate(report) }))
     .filter(({ holds }) => !holds);
