@@ -10,18 +10,20 @@
  * members are run. Exit code 1 if any seed
  * failed, 2 for wrong flags. SIGINT and SIGTERM end it and drop the blocks in progress, which run again next time.
  */
-import { spawn } from 'node:child_process';
+import { fork } from 'node:child_process';
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 const SEEDS_PER_BLOCK = 20;
+/** A worker process is replaced after so many, so that nothing that a run might leave behind adds up for ever. */
+const BLOCKS_PER_PROCESS = 50;
 const PROGRESS_MS = 1000;
 const SCHEMA = 'jitpaxos.sim-long/1';
-const main = fileURLToPath(new URL('../dist/src/cli/main.js', import.meta.url));
+const program = fileURLToPath(new URL('./sim-worker.mjs', import.meta.url));
 const reports = new URL('../dist/src/sim/report.js', import.meta.url);
 
-if (!existsSync(main)) fail('dist/ is missing; run npm run build first');
+if (!existsSync(reports)) fail('dist/ is missing; run npm run build first');
 const { Campaign, failureLine, progressLine, summaryLines } = await import(reports);
 const { changesMembers } = await import(new URL('../dist/src/sim/assembly.js', import.meta.url));
 
@@ -65,59 +67,49 @@ if (stopping || report.failures.length > 0) process.exitCode = 1;
 /** Takes blocks until there are none. */
 async function work() {
   while (blocks.length > 0 && !stopping) {
-    const from = blocks.shift();
-    const part = await runBlock(from, Math.min(from + SEEDS_PER_BLOCK - 1, options.to));
-    if (part === undefined) return;
-    campaign.merge(part);
-    done.add(from);
-    for (const failure of part.failures)
-      process.stdout.write(`${process.stderr.isTTY ? '\r\x1b[K' : ''}${failureLine(failure)}\n`);
-    writeState();
+    const worker = fork(program, { silent: true });
+    try {
+      for (let run = 0; run < BLOCKS_PER_PROCESS && blocks.length > 0 && !stopping; run++) await nextBlock(worker);
+    } finally {
+      if (worker.connected) worker.disconnect();
+    }
   }
 }
 
-/** Runs a block in a separate process. Returns its report, or undefined if it was told to stop. */
-function runBlock(from, to) {
-  const child = spawn(
-    process.execPath,
-    [
-      main,
-      'sim',
-      '--seed',
-      `${from}..${to}`,
-      '--replicas',
-      options.replicas,
-      '--ticks',
-      String(options.plan.ticks),
-      '--faults',
-      options.plan.faults,
-      ...(options.plan.members ? ['--members'] : []),
-      '--json',
-      '--quiet',
-    ],
-    { stdio: ['ignore', 'pipe', 'pipe'] },
-  );
-  children.add(child);
-  let output = '';
+async function nextBlock(worker) {
+  const from = blocks.shift();
+  const part = await runBlock(worker, from, Math.min(from + SEEDS_PER_BLOCK - 1, options.to));
+  if (part === undefined) return;
+  campaign.merge(part);
+  done.add(from);
+  for (const failure of part.failures)
+    process.stdout.write(`${process.stderr.isTTY ? '\r\x1b[K' : ''}${failureLine(failure)}\n`);
+  writeState();
+}
+
+/** Has a worker process run a block. Returns its report, or undefined if it was told to stop. */
+async function runBlock(worker, from, to) {
+  const { plan, replicas } = options;
+  const args = ['--seed', `${from}..${to}`, '--replicas', replicas, '--ticks', String(plan.ticks)];
+  args.push('--faults', plan.faults, '--json', '--quiet', ...(plan.members ? ['--members'] : []));
+  children.add(worker);
   let complaint = '';
-  child.stdout.setEncoding('utf8').on('data', (text) => (output += text));
-  child.stderr.setEncoding('utf8').on('data', (text) => (complaint = (complaint + text).slice(-4000)));
-  return new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', (code) => {
-      children.delete(child);
-      if (stopping) return resolve(undefined);
-      try {
-        resolve(JSON.parse(output));
-      } catch {
-        reject(
-          new Error(
-            `the worker for seeds ${from}..${to} ended with code ${code} and no report: ${complaint.trim()}; run jitpaxos sim --seed ${from}..${to} by hand`,
-          ),
-        );
-      }
-    });
+  const hear = (text) => (complaint = (complaint + text).slice(-4000));
+  worker.stderr.setEncoding('utf8').on('data', hear);
+  const answer = await new Promise((resolve, reject) => {
+    worker.once('error', reject).once('message', resolve);
+    worker.once('close', (code, signal) => resolve({ complaint: `it ended with ${code ?? signal}: ${complaint}` }));
+    worker.send(args, (error) => error && resolve({ complaint: error.message }));
   });
+  for (const event of ['error', 'message', 'close']) worker.removeAllListeners(event);
+  worker.stderr.off('data', hear);
+  children.delete(worker);
+  if (stopping) return undefined;
+  if (answer.report === undefined)
+    throw new Error(
+      `the worker for seeds ${from}..${to} has no report: ${answer.complaint.trim()}; run jitpaxos sim --seed ${from}..${to} by hand`,
+    );
+  return JSON.parse(answer.report);
 }
 
 function showProgress(final = false) {
