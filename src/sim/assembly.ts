@@ -60,6 +60,11 @@ const LIVENESS_TICKS = 10_000_000;
 
 /** The number of that feature. */
 const MEMBERSHIP = FEATURE_NAMES.indexOf('membership') + 1;
+/**
+ * Each start of a replica makes a machine anew, so it gets little memory: the default ring of changes alone has 6 MiB.
+ * Neither the ring nor `expectedKeys` shows in results or snapshots; so short a ring also drops its oldest changes.
+ */
+const SMALL = { maxKeys: 1 << 16, maxBytes: 1 << 24, expectedKeys: 8, changes: 256 };
 const CLUSTER_HI = 0x51313131;
 const CLUSTER_LO = 0x7a7a7a7a;
 /** The results of the store need longer datagrams. */
@@ -436,10 +441,7 @@ export class Assembly implements Parts {
           hasher,
           chain: this.chain,
           createReplica: options.createReplica ?? createShippedReplica,
-          createMachine:
-            createMachine === undefined
-              ? () => new KvMachine({ maxKeys: 1 << 16, maxBytes: 1 << 24, expectedKeys: 8 })
-              : () => createMachine(id),
+          createMachine: createMachine === undefined ? () => new KvMachine(SMALL) : () => createMachine(id),
           events: this.observation,
           messageCostUs: plan.messageCostUs,
           standstill: this.world.standstill,
