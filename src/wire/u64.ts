@@ -34,17 +34,37 @@ export function writeU16(bytes: Uint8Array, offset: number, value: number): void
   bytes[offset + 1] = value;
 }
 
-/** Reads a u64 that is an index or a count, as a plain number. NaN above 2^53, which no honest sender writes. */
+/**
+ * Reads a u64 that is an index or a count, as a plain number. NaN above 2^53, which no honest sender writes.
+ *
+ * Below 2^31 it always is a small integer. V8 makes a product a double on the heap as long as the code is not compiled, and a
+ * field that gets such a double for the first time changes its object's hidden class: all compiled code that uses the
+ * object is thrown away. That happened when a rare message came for the first time, as in a view change.
+ */
 export function readIndex(bytes: Uint8Array, offset: number): number {
-  const hi = readI32(bytes, offset) >>> 0;
-  const lo = readI32(bytes, offset + 4) >>> 0;
-  return hi < INDEX_HI_LIMIT ? hi * TWO_32 + lo : NaN;
+  const hi = readI32(bytes, offset);
+  const lo = readI32(bytes, offset + 4);
+  return hi === 0 && lo >= 0 ? lo : largeIndex(hi >>> 0, lo >>> 0);
 }
 
 /** Like `readIndex`, from a DataView. */
 export function indexAt(words: DataView, offset: number): number {
-  const hi = words.getUint32(offset);
-  return hi < INDEX_HI_LIMIT ? hi * TWO_32 + words.getUint32(offset + 4) : NaN;
+  const hi = words.getInt32(offset);
+  const lo = words.getInt32(offset + 4);
+  return hi === 0 && lo >= 0 ? lo : largeIndex(hi >>> 0, lo >>> 0);
+}
+
+function largeIndex(hi: number, lo: number): number {
+  return hi < INDEX_HI_LIMIT ? hi * TWO_32 + lo : NaN;
+}
+
+/**
+ * The same number. What is read from a Float64Array, or from a field that holds doubles, is a double on the heap as long as
+ * the code is not compiled; here it becomes a small integer if it is one. See `readIndex`.
+ */
+export function smallInteger(value: number): number {
+  const small = value | 0;
+  return small === value ? small : value;
 }
 
 /** Whether the u64 is one that `readIndex` can read. */

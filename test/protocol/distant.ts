@@ -37,6 +37,11 @@ export class Distant extends Changing {
     for (const replica of this.replicas) this.slowDisk(replica);
   }
 
+  /** The client that has a request open in each of its lanes. */
+  get loader(): TestClient {
+    return this.loading!;
+  }
+
   /** A client begins. */
   load(): void {
     this.loading = this.client(LANES, {}, {}, true);

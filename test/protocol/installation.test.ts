@@ -150,7 +150,7 @@ t.test(
         t.notOk(execution.newestSnapshot > log.baseIndex, 'no snapshot');
     }
     c.run(50_000);
-    t.equal(execution.snapshotFill, 0, 'afterwards they are due as ever');
+    t.equal(execution.snapshotFill, -Infinity, 'afterwards they are due as ever');
     t.end();
   },
 );

@@ -65,8 +65,8 @@ export class Execution {
   committed = 0;
   /** A stable snapshot of what was executed here, not one from elsewhere; the code that compares it takes it away. */
   comparable: Snapshot | undefined;
-  /** While the log is less full than this, no snapshot is begun that is due. */
-  snapshotFill = 0;
+  /** While the log is less full than this, no snapshot is begun that is due. −Infinity, a double: there is no such bound. */
+  snapshotFill = -Infinity;
   /** How often the state was replaced by another replica's. */
   installs = 0;
   /** Hears when the machine begins to give its whole state at once, and when that is over. */
@@ -198,7 +198,7 @@ export class Execution {
   /** Ends a turn: takes the snapshot after the last executed entry, if one is due. */
   takeDueSnapshot(): void {
     if (this.executed !== this.snapshotAt) return;
-    if (this.snapshotFill === 0 || this.log.fill() >= this.snapshotFill) this.beginSnapshot();
+    if (this.log.fill() >= this.snapshotFill) this.beginSnapshot();
     this.aim();
   }
 

@@ -7,7 +7,7 @@
  * base of the log at least.
  */
 import { copyWords, wordsOf } from '../../wire/copy.js';
-import { readI32 } from '../../wire/u64.js';
+import { readI32, smallInteger } from '../../wire/u64.js';
 import { invariant } from '../invariant.js';
 import { ENTRY_HEADER_BYTES } from './entry.js';
 import { RecordAt, type Log } from './log.js';
@@ -62,7 +62,7 @@ export class RetainedLog {
   begin(log: Log, index: number): void {
     invariant(index >= log.baseIndex && index <= log.lastIndex, 'entries are retained from a place in the log on');
     this.clear();
-    this.baseIndex = this.endIndex = index;
+    this.baseIndex = this.endIndex = smallInteger(index);
     this.addBlock(this.blockBytes);
   }
 

@@ -9,6 +9,7 @@
  * A table has one of these for all its life, whose arrays are let go between two copies. `changes` is called for each
  * operation: V8 throws its compiled callers away when a collection has removed the only object of a class that they met.
  */
+import { smallInteger } from '../../wire/u64.js';
 import { TABLE_BYTES, laneBytes, writeLane, writeSession } from './session-bytes.js';
 import { NOT_COPIED, SESSION_BYTES, type Session } from './session.js';
 
@@ -90,10 +91,11 @@ export class SessionCopy {
       const lanes = this.lanesOf(place);
       while (this.lane < lanes && this.reached < until) {
         this.write(place, this.lane++);
-        if (this.lane < lanes) this.reached = Math.abs(this.lanesAt[this.firstLanes[place]! + this.lane]!);
+        if (this.lane < lanes)
+          this.reached = smallInteger(Math.abs(this.lanesAt[this.firstLanes[place]! + this.lane]!));
       }
       if (this.lane < lanes) return;
-      this.reached = this.starts[place + 1]!;
+      this.reached = smallInteger(this.starts[place + 1]!);
       this.lane = 0;
       this.position++;
       sessions[place]!.copied();

@@ -100,5 +100,5 @@ export class ArrivedRequest extends Entry {
 /** Arrival clock − timestamp in µs, saturated to an int32. */
 function slackUs(now: Instant, timestampHi: number, timestampLo: number): number {
   const us = Math.trunc(differenceU64(now.wallHi, now.wallLo, timestampHi, timestampLo) / 1000);
-  return us > INT32_MAX ? INT32_MAX : us < -INT32_MAX ? -INT32_MAX : us;
+  return us > INT32_MAX ? INT32_MAX : us < -INT32_MAX ? -INT32_MAX : us | 0;
 }

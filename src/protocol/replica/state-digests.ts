@@ -74,7 +74,7 @@ export class StateDigests {
   /** The last index that was compared, but not said, since the state came from another replica; undefined: none. */
   private echo: Own | undefined;
   /** Since when no replica has contradicted that state, monotonic µs. */
-  private quietUs = 0;
+  private quietUs = DOUBLE_ZERO;
   /** Replicas already named as being in the wrong; a mask. */
   private decided = 0;
   /** It was found that this replica is in the wrong. */

@@ -6,6 +6,7 @@
  * not help within `repairDelayUs`, the member fetches the entries. A spare fetches what is committed. Nothing blocks: a
  * lost answer leaves a timer, nothing else.
  */
+import { DOUBLE_ZERO } from '../../double-zero.js';
 import type { Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
 import { FetchSeries } from '../fetch-series.js';
@@ -18,7 +19,7 @@ export class CatchUp {
   /** Fetches within the view are open. */
   private fetching = false;
   /** When the first was sent, or what was asked for last came further. */
-  private fetchSentUs = 0;
+  private fetchSentUs = DOUBLE_ZERO;
   /** The answers to them are here up to this index. */
   private fetchBase = 0;
   private readonly series = new FetchSeries();
@@ -54,7 +55,7 @@ export class CatchUp {
     this.behindIndex = 0;
     this.doubtUs = Infinity;
     this.orderHeardUs = -Infinity;
-    this.state.execution.snapshotFill = 0;
+    this.state.execution.snapshotFill = -Infinity;
     this.state.forgetDifference();
   }
 
@@ -92,7 +93,7 @@ export class CatchUp {
   /** The primary's log ends at `lastIndex` and is committed up to `committed`. */
   hear(lastIndex: number, committed: number, now: Instant): void {
     const { state } = this;
-    if (committed <= state.synced) state.execution.snapshotFill = 0;
+    if (committed <= state.synced) state.execution.snapshotFill = -Infinity;
     if (!state.isMember) {
       if (committed > state.synced) this.fetch(now);
     } else if (lastIndex > state.log.lastIndex) {

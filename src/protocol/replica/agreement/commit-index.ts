@@ -6,6 +6,7 @@
  * replica that is not the primary takes for committed what its primary says is, and only as far as its own log is known
  * to equal the primary's.
  */
+import { smallInteger } from '../../../wire/u64.js';
 import { SLOTS } from '../../configuration.js';
 import { Counter } from '../../counters.js';
 import { invariant } from '../../invariant.js';
@@ -58,7 +59,7 @@ export class CommitIndex {
     let members = 1;
     // Listed or not: the epoch that follows may have forgotten some already.
     for (let rest = this.otherMembers; rest !== 0; rest &= rest - 1) {
-      const of = matched[lowest(rest)]!;
+      const of = smallInteger(matched[lowest(rest)]!);
       members++;
       if (of < committed) committed = of;
     }
@@ -96,7 +97,7 @@ export class CommitIndex {
     const { state } = this;
     let agreed = state.log.lastIndex;
     for (let rest = this.otherMembers; rest !== 0; rest &= rest - 1)
-      agreed = Math.min(agreed, this.matched[lowest(rest)]!);
+      agreed = Math.min(agreed, smallInteger(this.matched[lowest(rest)]!));
     return agreed;
   }
 

@@ -5,6 +5,7 @@
 import type { Instant } from '../../contract.js';
 import { SLOTS } from '../../configuration.js';
 import { Counter } from '../../counters.js';
+import { DOUBLE_ZERO } from '../../double-zero.js';
 import { lowest } from '../../masks.js';
 import { Silence } from '../../silence.js';
 import type { ReplicaState } from '../replica-state.js';
@@ -29,7 +30,7 @@ const EAGER_INTERVAL_US = 250;
 
 export class Heartbeat {
   /** Monotonic µs at which the primary was last heard in this view. */
-  primaryHeardUs = 0;
+  primaryHeardUs = DOUBLE_ZERO;
   /** At the primary: when each replica last answered a Sync of this view. */
   readonly ackedUs: Float64Array;
   /** Silences of the primary that were harmless; at the primary, those of its members. */

@@ -2,6 +2,7 @@
  * How long silence is tolerated, and how long answers to a probe are waited for. May be changed freely: too short costs
  * needless view changes, too long a pause when a process has died.
  */
+import { DOUBLE_ZERO } from '../../double-zero.js';
 import { ReplicaStatus } from '../../../wire/messages.js';
 import type { Instant } from '../../contract.js';
 import { Jitter } from '../../jitter.js';
@@ -23,7 +24,7 @@ export class Patience {
   /** Views in a row that were promised and did not start. */
   attempts = 0;
   /** Silence that is tolerated in the present view at least, with its jitter, µs. */
-  drawnUs = 0;
+  drawnUs = DOUBLE_ZERO;
   /** Probe rounds since the last view began. */
   probeRounds = 0;
   /** Rounds in a row in which too few answered for a view. */
@@ -41,7 +42,7 @@ export class Patience {
   }
 
   tick(now: Instant): void {
-    this.silenceFactor = 2 ** Math.max(0, this.silences.at(now) - 1);
+    this.silenceFactor = 1 << Math.max(0, this.silences.at(now) - 1);
   }
 
   /** A view was left because some replica was silent. */

@@ -11,6 +11,7 @@ import { Plea, Probe, ProbeReply, ReplicaStatus, ViewReason } from '../../../wir
 import { readI32 } from '../../../wire/u64.js';
 import type { Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
+import { DOUBLE_ZERO } from '../../double-zero.js';
 import { NO_OWNER } from '../../log/session-owner.js';
 import { lowest } from '../../masks.js';
 import type { Synchronization } from '../agreement/synchronization.js';
@@ -62,8 +63,8 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
   private readonly due = new Float64Array(2);
   private lookedUs = -Infinity;
   /** Monotonic µs at which the present view was promised, and at which that is said again. */
-  private promisedUs = 0;
-  private repeatUs = 0;
+  private promisedUs = DOUBLE_ZERO;
+  private repeatUs = DOUBLE_ZERO;
   /** ViewReason of the present view, as far as it was heard, and the view that was left for it. */
   private reason: number = ViewReason.unknown;
   private left = 0;

@@ -16,6 +16,7 @@ import { ReplicaStatus, SnapshotOffer } from '../../../wire/messages.js';
 import { readI32 } from '../../../wire/u64.js';
 import type { Hasher, Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
+import { DOUBLE_ZERO } from '../../double-zero.js';
 import type { Contradictions } from '../contradictions.js';
 import { invariant } from '../../invariant.js';
 import { SNAPSHOT_FILL_MAX } from '../log-capacity.js';
@@ -37,7 +38,7 @@ export class Installation implements TransferListener {
   private readonly transfer: LogTransfer;
   /** Staged entries that were taken up; −1: they are not being taken up. */
   private taken = -1;
-  private nextSliceUs = 0;
+  private nextSliceUs = DOUBLE_ZERO;
 
   /**
    * @param installed called when the target's log is in place; if it came behind a snapshot, the last argument is true

@@ -2,6 +2,7 @@
  * When the source of a transfer is asked again, and when it is given up. May be changed freely: what arrives is checked,
  * whenever it was asked for.
  */
+import { DOUBLE_ZERO } from '../../double-zero.js';
 import type { Instant } from '../../contract.js';
 import type { Timings } from '../../config.js';
 
@@ -12,8 +13,8 @@ const FAILURES_MAX = 4;
 
 export class TransferPace {
   /** Monotonic µs at which something last arrived. */
-  progressUs = 0;
-  private askedUs = 0;
+  progressUs = DOUBLE_ZERO;
+  private askedUs = DOUBLE_ZERO;
   private waits = 1;
   private usual = 1;
   /** Sources in a row that were given up. */
