@@ -46,6 +46,9 @@ enum State : size_t { kDispatching, kTurnWanted, kReceived, kHandled, kSendErrno
 constexpr int kBatchesPerPass = 16;
 // And datagrams: one batch may hold kReceivedMax of them, if the kernel assembled runs.
 constexpr int kDatagramsPerPass = 1024;
+// And time, after which no further batch is taken: code that is not compiled yet, or a processor that others want as well,
+// makes the same datagrams last a hundred times as long. Meanwhile a promise that is on the disk would wait here.
+constexpr uint64_t kPassNs = 1'000'000;
 // Turns that an application may request while one batch is handled.
 constexpr int kTurnsPerBatch = 8;
 // Messages of the error queue taken at once.
@@ -330,13 +333,14 @@ class UdpPort {
       if (closed_) return;
     }
     int passed = 0;
+    const uint64_t until = MonotonicNs() + kPassNs;
     for (int batch = 0; batch < kBatchesPerPass && passed < kDatagramsPerPass; batch++) {
       const int taken = Receive(socket);
       if (taken == 0) return;
       passed += entered_;
       if (entered_ > 0) Dispatch(entered_);
       // If one came alone, it was the only one; after several, more have arrived meanwhile.
-      if (closed_ || taken == 1) return;
+      if (closed_ || taken == 1 || MonotonicNs() >= until) return;
     }
   }
 
@@ -391,6 +395,7 @@ class UdpPort {
         passed += received;
         counters.Add(counters.spins_paid, 1);
         policy_.Paid();
+        if (MonotonicNs() - entered >= kPassNs) return false;
         continue;
       }
       if (state[kTurnWanted] != 0) {
