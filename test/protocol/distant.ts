@@ -20,6 +20,8 @@ export class Distant extends Changing {
   /** One way; and one write of a disk. */
   wayUs = 0;
   writeUs = 0;
+  /** What a write of this replica's disk takes in addition. */
+  readonly slowerUs = new Map<TestReplica, number>();
   /** The longest time without a commit since `watch`, µs. */
   longestUs = 0;
   private onTheWay: Due<Packet>[] | undefined;
@@ -114,7 +116,8 @@ export class Distant extends Changing {
     const persist = disk.persist.bind(disk);
     disk.persist = (token: number, batch: PersistBatch) => {
       persist(token, batch);
-      due.push(Math.max(this.now.monotonicUs, due.at(-1) ?? 0) + this.writeUs);
+      const us = this.writeUs + (this.slowerUs.get(replica) ?? 0);
+      due.push(Math.max(this.now.monotonicUs, due.at(-1) ?? 0) + us);
     };
   }
 }

@@ -75,6 +75,25 @@ t.test('a planned change costs one write of a disk and a few round trips, whoeve
   t.end();
 });
 
+t.test('a primary that is slow to lead the new epoch is waited for: another view would be slower', (t) => {
+  const { c, primary, joined, others } = scene(3, 1);
+  // A promise waits until the members are written as well: that is over when the change is asked for.
+  c.ask({ kind: 'change', from: 0, to: 1, ids: voters(c, [primary], joined) });
+  c.until(100_000, () => c.newest.decided === 1);
+  c.run(WRITE_US + 10_000);
+  for (const id of others) c.slowerUs.set(c.replica(id), 70_000);
+  c.until(1_000_000, () => c.newest.started > 0);
+  c.run(100_000);
+  const views = c.replicas.map(({ state }) => state.view);
+  t.ok(
+    views.every((view) => view === views[0]),
+    `one view: ${views.join(', ')}`,
+  );
+  t.ok(others.includes(c.replica(c.quorum()[0]!).state.primary), 'the one that was chosen leads it');
+  t.equal(Math.max(...c.replicas.map(({ core }) => core.counters[Counter.view_changes_started]!)), 1);
+  t.end();
+});
+
 t.test('commits go on while it is written down who the members are', (t) => {
   const { c } = scene(3, 0);
   c.writeUs = 300_000;

@@ -85,7 +85,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'cache-returns-another-request': { run: 0 },
   'restamp-with-equal-key': { run: 0 },
   'forget-lost-log': { run: 0, faults: LOSSES },
-  'vote-with-lost-log': { run: 117, faults: LOSSES },
+  'vote-with-lost-log': { run: 100, faults: LOSSES },
   'choose-by-length': { run: 1742, faults: ['ambush', 'crash', 'partition', 'pause', 'loss'] },
   'acknowledge-with-lost-log': { run: 54, faults: ['ambush'] },
   'evicted-session-returns': { run: 46, faults: ['ambush', 'small-limits'] },

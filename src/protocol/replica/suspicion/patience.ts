@@ -15,6 +15,11 @@ import { Experience } from './experience.js';
 const SILENCE_TOLERATED = 3;
 /** The longest that is tolerated, in multiples of `suspectUs`. */
 const SUSPECT_MAX = 50;
+/**
+ * How much longer a promised view is waited for if nobody was suspected: its primary was alive just now, and is busy. Another
+ * view would take at least as long.
+ */
+const CALM_FACTOR = 3;
 /** Views left for silence that count: each one after the first doubles what is tolerated. */
 const SILENCES_MAX = 6;
 /** The longest wait for answers to a probe, in multiples of `probeWindowUs`. */
@@ -50,8 +55,11 @@ export class Patience {
     this.silences.changed(now);
   }
 
-  /** Drawn anew for each view, so that replicas do not ask for views at the same moment. */
-  draw(): void {
+  /**
+   * Drawn anew for each view, so that replicas do not ask for views at the same moment.
+   * @param calm the view was asked for although no replica was suspected
+   */
+  draw(calm = false): void {
     const { status, config, views, id } = this.state;
     const { timings } = config;
     // One that leaves with the epoch leaves it to the voters of the epoch to ask for another view of it.
@@ -61,7 +69,10 @@ export class Patience {
         ? timings.suspectUs
         : leaves
           ? timings.viewChangeMaxUs
-          : Math.min(timings.viewChangeUs * 2 ** Math.min(this.attempts, 10), timings.viewChangeMaxUs);
+          : Math.min(
+              timings.viewChangeUs * (calm ? CALM_FACTOR : 1) * 2 ** Math.min(this.attempts, 10),
+              timings.viewChangeMaxUs,
+            );
     this.drawnUs = base * (1 + 0.5 * this.jitter.next());
     this.probeRounds = 0;
     this.undecided = 0;

@@ -157,7 +157,7 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
     this.promisedUs = now.monotonicUs;
     this.count(reason, now);
     this.repeatUs = now.monotonicUs + this.state.config.timings.syncIntervalUs;
-    this.patience.draw();
+    this.patience.draw(!wasWaiting && reason !== ViewReason.silence && reason !== ViewReason.gone);
   }
 
   asked(reason: number, now: Instant): void {
