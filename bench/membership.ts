@@ -259,8 +259,8 @@ async function measureChanges(
   };
 }
 
-function windowsOf({ steady, failover, copying, during, after }: Changed): readonly Window[] {
-  return [steady, failover, copying, during, after].filter((window) => window !== undefined);
+function windowsOf({ steady, failover, copying, during, after, control }: Changed): readonly Window[] {
+  return [steady, failover, copying, during, after, control].filter((window) => window !== undefined);
 }
 
 /** What belongs to a change: the copy of the state, the change, and as long afterwards as was looked at before. */
@@ -268,9 +268,9 @@ function partsOf({ copying, during, after }: Changed): readonly Window[] {
   return [copying, during, after].filter((window) => window !== undefined);
 }
 
-function describe({ change, steady, failover, copying, during, after }: Changed): string {
+function describe({ change, steady, failover, copying, during, after, control }: Changed): string {
   const p99 = (window: Window): string => formatDuration(merged([window]).quantile(0.99));
-  return `${change} in ${during.seconds.toFixed(2)} s: ${failover === undefined ? '' : `no commits for ${pauseMs(failover).toFixed(1)} ms at its death, `}${copying === undefined ? '' : `${pauseMs(copying).toFixed(1)} ms in ${copying.seconds.toFixed(2)} s of copying, `}no commits for ${pauseMs(during).toFixed(1)} ms at the change (${pauseMs(steady).toFixed(1)} ms before, ${pauseMs(after).toFixed(1)} ms after); p99 ${p99(steady)}, ${p99(during)}, ${p99(after)}`;
+  return `${change} in ${during.seconds.toFixed(2)} s: ${failover === undefined ? '' : `no commits for ${pauseMs(failover).toFixed(1)} ms at its death, `}${copying === undefined ? '' : `${pauseMs(copying).toFixed(1)} ms in ${copying.seconds.toFixed(2)} s of copying, `}no commits for ${pauseMs(during).toFixed(1)} ms at the change (${pauseMs(steady).toFixed(1)} ms before, ${pauseMs(after).toFixed(1)} ms after, ${pauseMs(control).toFixed(1)} ms in as long without a change); p99 ${p99(steady)}, ${p99(during)}, ${p99(after)}`;
 }
 
 interface Kind {
@@ -283,11 +283,13 @@ interface Kind {
   /** At the death of the host that is replaced; null if it was alive. */
   readonly failoverMs: { readonly median: number; readonly worst: number } | null;
   readonly steadyGapMs: { readonly median: number; readonly worst: number };
+  /** In windows as long as those of the changes, without a change. */
+  readonly controlGapMs: { readonly median: number; readonly worst: number };
   readonly p99Ns: { readonly before: number; readonly during: number; readonly after: number };
 }
 
 function figuresOf(changed: Changed) {
-  const { change, steady, failover, copying, during, after } = changed;
+  const { change, steady, failover, copying, during, after, control } = changed;
   const of = (window: Window) => ({
     seconds: window.seconds,
     gapMs: pauseMs(window),
@@ -302,6 +304,7 @@ function figuresOf(changed: Changed) {
     copying: copying === undefined ? null : of(copying),
     during: of(during),
     after: of(after),
+    control: of(control),
   };
 }
 
@@ -324,6 +327,7 @@ function kindsOf(all: readonly Changed[]): readonly Kind[] {
         failoverMs: failovers.length === 0 ? null : spread(failovers),
         copyingGapMs: copies.length === 0 ? null : spread(copies),
         steadyGapMs: spread(of.map(({ steady }) => pauseMs(steady))),
+        controlGapMs: spread(of.map(({ control }) => pauseMs(control))),
         p99Ns: {
           before: merged(of.map(({ steady }) => steady)).quantile(0.99),
           during: merged(of.flatMap(partsOf)).quantile(0.99),
@@ -338,11 +342,11 @@ function kindsTable(all: readonly Changed[]): string {
   const both = ({ median, worst }: { readonly median: number; readonly worst: number }): string =>
     `${median.toFixed(1)} / ${worst.toFixed(1)} ms`;
   return [
-    '| change | count | takes | no commits at the change, median / worst | while a joiner starts and copies | at the death of the old host | before | p99 before, from copy to end, after |',
-    '| --- | --- | --- | --- | --- | --- | --- | --- |',
+    '| change | count | takes | no commits at the change, median / worst | in as long without a change | while a joiner starts and copies | at the death of the old host | before | p99 before, from copy to end, after |',
+    '| --- | --- | --- | --- | --- | --- | --- | --- | --- |',
     ...kindsOf(all).map(
-      ({ change, count, secondsMedian, gapMs, copyingGapMs, failoverMs, steadyGapMs, p99Ns }) =>
-        `| ${change} | ${count} | ${secondsMedian.toFixed(2)} s | ${both(gapMs)} | ${copyingGapMs === null ? '' : both(copyingGapMs)} | ${failoverMs === null ? '' : both(failoverMs)} | ${both(steadyGapMs)} | ${formatDuration(p99Ns.before)}, ${formatDuration(p99Ns.during)}, ${formatDuration(p99Ns.after)} |`,
+      ({ change, count, secondsMedian, gapMs, controlGapMs, copyingGapMs, failoverMs, steadyGapMs, p99Ns }) =>
+        `| ${change} | ${count} | ${secondsMedian.toFixed(2)} s | ${both(gapMs)} | ${both(controlGapMs)} | ${copyingGapMs === null ? '' : both(copyingGapMs)} | ${failoverMs === null ? '' : both(failoverMs)} | ${both(steadyGapMs)} | ${formatDuration(p99Ns.before)}, ${formatDuration(p99Ns.during)}, ${formatDuration(p99Ns.after)} |`,
     ),
   ].join('\n');
 }
@@ -355,6 +359,7 @@ function rowsOf(result: ChangesResult): readonly RowResult[] {
   if (planned.length > 0) {
     const gap = spread(planned.map(({ during }) => pauseMs(during)));
     const steady = spread(planned.map((each) => pauseMs(each.steady)));
+    const control = spread(planned.map((each) => pauseMs(each.control)));
     rows.push(
       judged({
         name: 'planned-gap',
@@ -370,8 +375,10 @@ function rowsOf(result: ChangesResult): readonly RowResult[] {
           worstMs: gap.worst,
           steadyMedianMs: steady.median,
           steadyWorstMs: steady.worst,
+          controlMedianMs: control.median,
+          controlWorstMs: control.worst,
         },
-        note: `in as many steady windows before them: ${steady.median.toFixed(1)} ms; ${steady.worst.toFixed(1)} ms`,
+        note: `in windows as long, without a change: ${control.median.toFixed(1)} ms; ${control.worst.toFixed(1)} ms; in steady windows before them: ${steady.median.toFixed(1)} ms; ${steady.worst.toFixed(1)} ms`,
       }),
     );
   }

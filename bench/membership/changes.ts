@@ -65,6 +65,8 @@ export interface Changed {
   /** From the operator's command until all voters of the next epoch serve. */
   readonly during: Window;
   readonly after: Window;
+  /** As long as `during`, without a change: what the load, the host and this bench do by themselves. */
+  readonly control: Window;
 }
 
 export interface Pauses {
@@ -109,8 +111,10 @@ export async function makeChange(
   const during = await windowOf(client);
   await sleep(steadyMs);
   const after = await windowOf(client);
+  await sleep(during.seconds * 1e3);
+  const control = await windowOf(client);
   await cluster.retire(victims);
-  return { change, steady, failover, copying, during, after };
+  return { change, steady, failover, copying, during, after, control };
 }
 
 /** How many processes it adds. */

@@ -6,10 +6,15 @@ import { runNode } from '../cluster/processes.js';
 const membership = fileURLToPath(new URL('../../bench/membership.js', import.meta.url));
 const TINY = ['--rate', '200', '--steady', '200ms', '--warmup', '0s', '--quiet', '--json'];
 
+interface Figures {
+  readonly gapMs: number;
+  readonly committed: number;
+}
+
 interface Result {
   readonly rows: readonly { name: string; holds: boolean; figures: { value: number; atMost: number }[] }[];
   readonly missed: readonly string[];
-  readonly changes: readonly { change: string; during: { gapMs: number; committed: number } }[];
+  readonly changes: readonly { change: string; during: Figures; control: Figures }[];
   readonly history: string;
   readonly catchUp: { bytes: number; receivedBytes: number; seconds: number; copySeconds: number };
 }
@@ -31,7 +36,8 @@ t.test(
     t.equal(code, 0, stderr);
     const { rows, missed, changes, history, catchUp } = JSON.parse(stdout) as Result;
     t.equal(changes.map(({ change }) => change).join(), only);
-    for (const { change, during } of changes) t.ok(during.gapMs > 0 && during.committed > 0, change);
+    for (const { change, during, control } of changes)
+      for (const { gapMs, committed } of [during, control]) t.ok(gapMs > 0 && committed > 0, change);
     t.equal(history, 'linearizable');
     t.ok(
       catchUp.receivedBytes >= catchUp.bytes && catchUp.seconds > 0 && catchUp.copySeconds > 0,
