@@ -18,6 +18,7 @@ import { median } from '../src/measure/compare/rounds.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
 import { LocalCluster } from '../src/measure/local-cluster.js';
 import { Views } from '../src/protocol/views.js';
+import { judged } from './goals/row.js';
 import { program } from './program.js';
 
 const REPLICAS = 3;
@@ -82,6 +83,7 @@ await program(
     examples: ['npm run bench:store', 'npm run bench:store -- --rounds 20 --json'],
   },
   async ({ open, rounds, ms, keys }, output) => {
+    const startedMs = performance.now();
     const options = { replicas: REPLICAS, machine: 'kv', transport: 'auto', durability: 'memory' } as const;
     await using before = await LocalCluster.start(options);
     await using cluster = await LocalCluster.start({ ...options, features: ['session-quotas', 'membership', 'store'] });
@@ -139,9 +141,23 @@ await program(
       ratio: median(rates[i]!),
       primaryRatio: median(costs[i]!),
     }));
+    const judgedRows = figures.map(({ name, goal, perSecond, primaryUs, ratio, primaryRatio }) =>
+      judged({
+        name: `store-${name.replaceAll(/\W+/g, '-')}`,
+        what: `${name}: rate ÷ that of puts of level 0, median of ${rounds} rounds`,
+        goal: goal === null ? '–' : `≥ ${goal}`,
+        measured: `${ratio.toFixed(2)} (the primary's processor time for one: ${primaryRatio.toFixed(2)} of it)`,
+        figures: goal === null ? [] : [{ value: ratio, atLeast: goal }],
+        values: { name, perSecond, primaryUs, ratio, primaryRatio },
+      }),
+    );
     if (output.json)
       output.line(
-        JSON.stringify({ schema: 'jitpaxos.bench-store/1', open, rounds, ms, keys, rows: figures, host: hostInfo() }),
+        JSON.stringify({
+          schema: 'jitpaxos.bench-store/1',
+          ...{ open, rounds, ms, keys, rows: judgedRows, host: hostInfo() },
+          seconds: (performance.now() - startedMs) / 1000,
+        }),
       );
     else
       for (const { name, goal, perSecond, primaryUs, ratio, primaryRatio } of figures)

@@ -22,7 +22,7 @@ import { seededRandom } from '../src/measure/load/random.js';
 import { LocalCluster } from '../src/measure/local-cluster.js';
 import { DatagramOutbox } from '../src/transport/datagram-outbox.js';
 import { DatagramReader } from '../src/transport/datagram-reader.js';
-import { checkMissed } from './goals/row.js';
+import { checkMissed, judged } from './goals/row.js';
 import { program } from './program.js';
 
 const WATCHERS_PER_CLIENT = 10;
@@ -183,9 +183,31 @@ await program(
       lateP99Ms: lateMs(99),
       ownCpu: (cpu.user + cpu.system) / 1000 / wroteMs,
     };
+    const rows = [
+      judged({
+        name: 'watches-wrong',
+        what: `changes lost, and repeated or out of order, of ${figures.told} told to ${watchers} watches with ${kills} kills of replicas and ${loss} % loss; watches that failed`,
+        goal: '0; 0; 0',
+        measured: `${figures.lost}; ${figures.repeatedOrLate}; ${failed.length}`,
+        figures: [figures.lost, figures.repeatedOrLate, failed.length].map((value) => ({ value, atMost: 0 })),
+        values: {},
+      }),
+      judged({
+        name: 'watches-delivery',
+        what: `from the commit to the watch, at ${figures.changesPerSecond} changes a second: p50; p99`,
+        goal: `≤ ${P50_GOAL_MS} ms; ≤ ${P99_GOAL_MS} ms`,
+        measured: `${figures.p50Ms.toFixed(2)} ms; ${figures.p99Ms.toFixed(2)} ms`,
+        figures: [
+          { value: figures.p50Ms, atMost: P50_GOAL_MS },
+          { value: figures.p99Ms, atMost: P99_GOAL_MS },
+        ],
+        values: { maxMs: figures.maxMs },
+        note: `a transaction takes p50 ${figures.transactionP50Ms.toFixed(2)} ms there; the process with all watches took ${figures.ownCpu.toFixed(2)} of a processor`,
+      }),
+    ];
     if (output.json)
       output.line(
-        JSON.stringify({ schema: 'jitpaxos.bench-watches/1', seconds, loss, seed, ...figures, host: hostInfo() }),
+        JSON.stringify({ schema: 'jitpaxos.bench-watches/1', seconds, loss, seed, ...figures, rows, host: hostInfo() }),
       );
     else
       output.line(

@@ -3,7 +3,7 @@
  *
  *   npm run measure                       the names, and the command behind each
  *   npm run measure -- goals chain        runs these, one after the other, and writes docs/measurements/results/NAME.json
- *   npm run measure -- all                runs every one, which takes some 20 minutes
+ *   npm run measure -- all                runs every one, which takes some 35 minutes
  *
  * A result names its commit, so nothing that Git tracks may be changed, except older results. Run it on a host that has
  * nothing else to do; the load before the run is kept with the result. Afterwards `npm run docs:reference` writes the

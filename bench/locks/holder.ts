@@ -98,7 +98,7 @@ async function run({ cluster, transport, name, ttlMs, holdMs }: HolderSetup): Pr
         wasFenced = error instanceof JitPaxosError && error.code === 'fenced';
       }
       const operationNs = nowNs() - sentNs;
-      await sleep(half);
+      if (lock.isHeld()) await sleep(half);
       const beforeNs = nowNs();
       const isHeld = lock.isHeld();
       if (isHeld) lastNs = beforeNs;

@@ -63,6 +63,29 @@ export const MEASUREMENTS = [
     ['--replicas', '5', '--victims', 'subsets'],
     ['Every pair of five replicas is killed once.'],
   ),
+  measurement(
+    'store',
+    'The store',
+    'store',
+    [],
+    ['Two clusters in turns, one at level 0 and one with the feature `store`. Read the ratios.'],
+  ),
+  measurement(
+    'watches',
+    'Watches',
+    'watches',
+    [],
+    ['A replica is killed every five seconds, and one datagram in a hundred is lost at the client.'],
+  ),
+  measurement(
+    'locks',
+    'Locks and leases',
+    'locks',
+    [],
+    [
+      'Holders are processes of their own, over three replicas on loopback. All share one clock, so the bound of the clocks is 0; `simulated` has clocks that are off, in virtual time.',
+    ],
+  ),
 ];
 
 function measurement(name, title, bench, args, notes) {

@@ -78,7 +78,7 @@ t.test('every row is measured', async (t) => {
     PROGRAM,
     ...flags,
     '--only',
-    'handover,killed,torment,failover,simulated',
+    'handover,killed,shortest,torment,failover,simulated',
   ]);
   t.equal(code, 0, stderr);
   const { schema, rows } = JSON.parse(stdout) as {
@@ -88,13 +88,17 @@ t.test('every row is measured', async (t) => {
   t.equal(schema, 'jitpaxos.bench-locks/1');
   t.same(
     rows.map(({ name }) => name),
-    ['handover', 'killed', 'torment', 'failover', 'simulated'],
+    ['handover', 'killed', 'shortest', 'torment', 'failover', 'simulated'],
   );
-  const torment = rows[2]!;
+  const torment = rows[3]!;
   t.ok(torment.values.handOvers! >= 30);
   t.equal(torment.values.overlaps, 0);
   t.equal(torment.values.staleExecuted, 0);
-  for (const { name, figures } of rows) for (const { value } of figures) t.ok(Number.isFinite(value), name);
+  for (const { name, figures } of rows) {
+    // On a busy host there may be no ttl so short.
+    if (name !== 'shortest') for (const { value } of figures) t.ok(Number.isFinite(value), name);
+  }
+  t.ok((rows[2]!.values['tried'] as unknown as unknown[]).length > 0);
 });
 
 t.test('the judge finds an overlap, and a write that the fence let through', (t) => {

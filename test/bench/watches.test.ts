@@ -14,4 +14,5 @@ t.test('watchers miss nothing while datagrams are lost', async (t) => {
   t.ok((report['told'] as number) > 3, `${report['told']} changes were told`);
   t.match(report, { lost: 0, repeatedOrLate: 0, failed: [] });
   t.ok((report['p50Ms'] as number) > 0);
+  t.match(report['rows'], [{ name: 'watches-wrong', holds: true }, { name: 'watches-delivery' }]);
 });
