@@ -298,8 +298,10 @@ class Run {
 
   private kill(i: number): void {
     const { cluster, faults } = this;
-    this.counts.kills++;
     const client = cluster.clients[i]!;
+    // It is started again already. A second one would take its endpoint, and leave the first without an answer for ever.
+    if (client.isGone) return;
+    this.counts.kills++;
     client.kill();
     this.open.delete(client);
     cluster.later(faults.between(1, 50_000), () => this.startClient(i));

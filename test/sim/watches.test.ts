@@ -8,8 +8,11 @@ import { simulateWatches } from './watch-run.js';
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 const RUNS = Number(process.env['WATCH_RUNS'] ?? 4);
-/** A run in which a primary that was cut off, and has executed more than its ring holds, is asked for a watch. */
-const KEPT = [103];
+/**
+ * Runs in which a primary that was cut off, and has executed more than its ring holds, is asked for a watch; and in which a
+ * client is killed that was killed just before.
+ */
+const KEPT = [103, 171];
 /** What has to be seen in some run. */
 const SEEN = [
   ...['kills', 'stops', 'cuts', 'partitions', 'failovers', 'logsLost', 'compacted', 'ended', 'undone', 'installed'],

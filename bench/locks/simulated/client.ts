@@ -64,7 +64,8 @@ export interface ClientAround {
 
 export class SimulatedClient implements EventHandler, Pick<Client, 'execute' | 'query' | 'agreedTime'> {
   isPaused = false;
-  private isGone = false;
+  /** It was killed. Another one may have its endpoint. */
+  isGone = false;
   private readonly outbox: SimulatedOutbox;
   private readonly sessions: ClientSessions;
   private readonly now = new Instant();

@@ -278,6 +278,7 @@ class Run {
       counts.kills++;
       const downUs = faults.between(1, 50_000);
       this.strike((client) => {
+        if (client.isGone) return;
         client.kill();
         this.held.delete(client);
         cluster.later(downUs, () => this.startClient(client.endpoint - HOST_PLACES));
