@@ -583,3 +583,76 @@ t.test('the unit lets a replica do what it does', (t) => {
   t.same(all('MemoryDenyWriteExecute'), [], 'and this forbids a JIT compiler');
   t.end();
 });
+
+t.test('the Kubernetes job of a load', async (t) => {
+  const documents = parseAllDocuments(read('deploy/kubernetes-load.yaml'));
+  t.same(
+    documents.flatMap(({ errors }) => errors.map(String)),
+    [],
+  );
+  interface Container {
+    image: string;
+    command: string[];
+    volumeMounts: { name: string }[];
+    securityContext: object;
+  }
+  const [service, job] = documents.map(
+    (document) =>
+      document.toJS() as {
+        kind: string;
+        metadata: { name: string };
+        spec: {
+          selector: object;
+          completionMode: string;
+          completions: number;
+          parallelism: number;
+          template: {
+            metadata: { labels: object };
+            spec: {
+              subdomain: string;
+              containers: Container[];
+              initContainers: Container[];
+              volumes: { name: string; configMap?: { name: string } }[];
+            };
+          };
+        };
+      },
+  );
+  const { spec } = job!;
+  const pod = spec.template.spec;
+  t.equal(`${service!.kind} ${job!.kind} ${spec.completionMode}`, 'Service Job Indexed');
+  t.same(service!.spec.selector, spec.template.metadata.labels);
+  t.equal(pod.subdomain, service!.metadata.name);
+  const containers = [...pod.initContainers, ...pod.containers];
+  t.same(
+    [...new Set(containers.flatMap(({ volumeMounts }) => volumeMounts.map(({ name }) => name)))].sort(),
+    pod.volumes.map(({ name }) => name).sort(),
+    'every volume is mounted, and every mount has its volume',
+  );
+  const map = parseAllDocuments(read('deploy/kubernetes.yaml'))[0]!.toJS() as { metadata: { name: string } };
+  t.equal(pod.volumes.find(({ configMap }) => configMap !== undefined)!.configMap!.name, map.metadata.name);
+  for (const { image, securityContext } of containers) {
+    t.equal(image, containers[0]!.image);
+    t.match(securityContext, { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true });
+  }
+  // All pods at once, one of them the coordinator, and as many agents as it names.
+  const script = pod.containers[0]!.command[2]!;
+  t.equal(spec.parallelism, spec.completions);
+  t.same(
+    [.../--agents (\S+)/.exec(script)![1]!.split(',')],
+    Array.from({ length: spec.completions - 1 }, (_, i) => `${job!.metadata.name}-${i + 1}.${pod.subdomain}:7500`),
+  );
+  // Every flag in it exists.
+  for (const [text, command] of [
+    [/bench agent [^\n]*/.exec(script)![0], (await import('../src/cli/bench/agent.js')).benchAgent],
+    [/bench load [^]*/.exec(script)![0], (await import('../src/cli/bench/load.js')).benchLoad],
+  ] as const) {
+    const flags = [...text.matchAll(/ --([a-z-]+)/g)].map(([, name]) => name!);
+    t.ok(flags.length > 3, text);
+    t.same(
+      flags.filter((name) => !(name in command.shape.flags)),
+      [],
+      text,
+    );
+  }
+});

@@ -32,6 +32,8 @@ t.teardown(async () => {
 interface Agent {
   readonly child: ChildProcess;
   readonly address: string;
+  /** Its exit code. */
+  readonly ended: Promise<number | null>;
   /** Resolves when stderr or stdout has this. */
   said(text: RegExp): Promise<string>;
   stop(): Promise<number | null>;
@@ -61,6 +63,7 @@ async function startAgent(flags: readonly string[] = [], program?: readonly stri
   return {
     child,
     address,
+    ended,
     said,
     stop: () => {
       child.kill('SIGTERM');
@@ -289,12 +292,12 @@ t.test('a clock that is off is said, and its times are not taken as they are', a
 });
 
 t.test('an agent that cannot keep up is named', async (t) => {
-  const agents = [await startAgent(), await startAgent()];
+  const agents = [await startAgent(['--once']), await startAgent(['--once'])];
   const ended = await jitpaxos(loadOf(agents, '--rate', '400k', '--lanes', '1', '--duration', '1s', '--json'));
   t.equal(ended.code, 0, ended.stderr);
   for (const { address } of agents)
     t.match(merged(ended).flaws.join('\n'), new RegExp(`${address}: its rate was not sustained: `));
-  await stop(...agents);
+  for (const { ended: end } of agents) t.equal(await end, 0, 'with --once they end after a load');
 });
 
 t.test('what is not carried out', async (t) => {

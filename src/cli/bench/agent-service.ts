@@ -30,6 +30,9 @@ export interface AgentServiceOptions extends TransportChoice, HostAndPort {
 }
 
 export class AgentService {
+  /** Resolves when a coordinator has had a load, and is gone. */
+  readonly loaded: Promise<void>;
+  private noteLoaded: () => void = () => undefined;
   private session: AgentSession | undefined;
   private refusedTimer: NodeJS.Timeout | undefined;
 
@@ -37,7 +40,9 @@ export class AgentService {
     readonly listener: AgentListener,
     private readonly hostClock: HostClock | undefined,
     private readonly closeKeys: () => void,
-  ) {}
+  ) {
+    this.loaded = new Promise((resolve) => (this.noteLoaded = resolve));
+  }
 
   /**
    * Throws CliError `agent-refused` for a cluster without keys, unless `withoutKeys` and the address is one of loopback;
@@ -97,7 +102,10 @@ export class AgentService {
     }
     const current = begin();
     this.session = current;
-    void current.over.then(() => (this.session = undefined));
+    void current.over.then(() => {
+      this.session = undefined;
+      if (current.hasLoaded) this.noteLoaded();
+    });
   }
 
   private tellRefused(note: (text: string) => void): void {

@@ -103,6 +103,11 @@ export class AgentSession {
     this.over = this.closed.promise.then(() => this.cleanUp());
   }
 
+  /** Its load has ended, with a result. */
+  get hasLoaded(): boolean {
+    return this.logBytes >= 0;
+  }
+
   /** How long it has had the agent. */
   get seconds(): number {
     return (performance.now() - this.beganMs) / 1000;

@@ -38,6 +38,10 @@ export const benchAgent = defineCommand(
         standard: 'one for each processor',
         help: 'most client processes that a coordinator may ask for',
       },
+      once: {
+        kind: 'switch',
+        help: 'end after one load, such as in a batch job; default: wait for the next coordinator',
+      },
       ...TRANSPORT_FLAGS,
     },
     examples: [
@@ -74,6 +78,7 @@ export const benchAgent = defineCommand(
       output.json ? JSON.stringify({ event: 'listening', listen }) : `agent: waits for a coordinator at ${listen}`,
     );
     await new Promise<void>((resolve) => {
+      if (values.once) void service.loaded.then(resolve);
       for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
     });
     await service.close();
