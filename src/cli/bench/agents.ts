@@ -40,7 +40,7 @@ import { mergeJson, mergePage, mergeText } from '../../measure/report/merge-page
 import type { RunSettings } from '../../measure/hlog/log-format.js';
 
 /** Agents have at least this long to hear of the start. */
-const AHEAD_MS = 1_000;
+const AHEAD_MS = 2_000;
 const MS_PER_SECOND = 1_000;
 const NS_PER_MS = 1e6;
 /** An agent that still says that it runs this long after its load should have ended is given up. */

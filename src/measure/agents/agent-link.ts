@@ -24,7 +24,7 @@ import {
 import { ANSWER_BYTES, helloOf, readAnswer, type ChannelKeys, type ControlKeys, type Verdict } from './handshake.js';
 import type { LoadOrder } from './load-order.js';
 
-const CONNECT_MS = 5_000;
+const CONNECT_MS = 10_000;
 const ANSWER_MS = 10_000;
 /** Client processes connect within two minutes, or fail (client-processes.ts). */
 const PREPARE_MS = 150_000;

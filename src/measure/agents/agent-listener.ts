@@ -13,7 +13,7 @@ import { FRAME_BYTES_MAX } from './frames.js';
 import { answerTo, HELLO_BYTES, type ControlKeys } from './handshake.js';
 
 const PENDING_MAX = 32;
-const HANDSHAKE_MS = 5_000;
+const HANDSHAKE_MS = 10_000;
 /** Longest first frame: a claim. */
 const CLAIM_BYTES_MAX = 1_024;
 
