@@ -46,6 +46,8 @@ const FIRST_MAX = 64;
 
 interface Call {
   readonly isQuery: boolean;
+  /** Bytes of the operation. */
+  readonly length: number;
   readonly timeoutMs: number;
   readonly calledAtUs: number;
   readonly deadlineUs: number;
@@ -248,6 +250,7 @@ export class Client {
       const deadlineUs = calledAtUs + timeoutMs * 1000;
       const call: Call = {
         isQuery,
+        length: operation.length,
         timeoutMs,
         calledAtUs,
         deadlineUs,
@@ -366,18 +369,20 @@ export class Client {
         cause,
       );
     }
+    const fragments = this.host.diagnosis.fragments(call.length);
+    const cut = fragments === undefined ? '' : `. ${fragments}`;
     const silence = this.host.diagnosis.allSilent(call.calledAtUs, call.heard, this.host.nowUs());
     if (silence !== undefined) {
       const cause = new JitPaxosError('replicas-silent', silence);
       return new JitPaxosError(
         'outcome-unknown',
-        `no certain answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again. ${silence}`,
+        `no certain answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again. ${silence}${cut}`,
         cause,
       );
     }
     return new JitPaxosError(
       'outcome-unknown',
-      `no certain answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again, and see \`jitpaxos status\`${majorityLost === undefined ? '' : `. ${majorityLost}`}`,
+      `no certain answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again, and see \`jitpaxos status\`${majorityLost === undefined ? '' : `. ${majorityLost}`}${cut}`,
     );
   }
 

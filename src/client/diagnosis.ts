@@ -11,6 +11,8 @@ import type { TurnLoop } from '../host/turn-loop.js';
 import type { ClientSessions } from '../protocol/client/client-sessions.js';
 import { explainSilence } from '../transport/silence.js';
 import { TransportCounter } from '../transport/transport.js';
+import { ENVELOPE_BYTES_MAX } from '../wire/envelope.js';
+import { Request } from '../wire/messages.js';
 import type { FollowedMembers } from './followed-members.js';
 
 /** Hosts that run answer a client that waits for them many times in this time. */
@@ -66,6 +68,17 @@ export class Diagnosis {
     const { isFile, hosts, others } = this.members.tried(sinceUs);
     const also = others.length === 0 ? '' : `, and asked for newer members at ${others.join(', ')}`;
     return `This client tried ${isFile ? 'the replicas of its cluster file' : 'the members that it was told of'}, ${hosts.join(', ')}${also}. Start a majority of them. If others have replaced them, give the client a new cluster file (jitpaxos member list --write)`;
+  }
+
+  /**
+   * What an operation of this length needs of the network: sentences without the last full stop; undefined if it fits
+   * into a datagram.
+   */
+  fragments(length: number): string | undefined {
+    const { datagramBytes } = this.loop;
+    const needed = ENVELOPE_BYTES_MAX + Request.size + length;
+    if (needed <= datagramBytes) return undefined;
+    return `The operation has ${length} bytes. That is more than a datagram of this cluster takes (datagramBytes ${datagramBytes}), so it is sent in IP fragments, and some paths drop these: \`jitpaxos doctor\` tries it. If they do, split the operation, or let fragments pass`;
   }
 
   /** Why no replica may have answered since `sinceUs`: a sentence without a full stop. */

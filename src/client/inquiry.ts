@@ -7,38 +7,19 @@
  * of one edition, a number that the replica gives. A question or piece that was lost is asked for again.
  */
 import type { Clock } from '../clock/clock.js';
-import { openClock } from '../clock/open.js';
 import { JitPaxosError } from '../errors.js';
-import { loadHash } from '../native/hash64.js';
 import type { Instant } from '../protocol/contract.js';
-import { AddressBook } from '../host/address-book.js';
 import { AnswerPieces, Taken, type Piece } from '../host/answer-pieces.js';
-import { loadCluster, type Cluster, type ClusterConfig, type HostAndPort } from '../host/cluster-config.js';
-import type { KeyFile } from '../host/key-file.js';
-import { openKeys } from '../host/keyring.js';
-import { guardedLogger, silentLogger, type Logger } from '../host/logger.js';
-import { checkInteger, checkKeys, optionNames } from '../host/options.js';
-import type { TransportKind } from '../host/transport-choice.js';
-import { TurnLoop } from '../host/turn-loop.js';
+import type { Cluster } from '../host/cluster-config.js';
+import { checkInteger } from '../host/options.js';
+import type { TurnLoop } from '../host/turn-loop.js';
 import { explainSilence, type Silence } from '../transport/silence.js';
-import { CLIENT_SENDER, ENVELOPE_BYTES_MAX } from '../wire/envelope.js';
+import { ENVELOPE_BYTES_MAX } from '../wire/envelope.js';
 import { typeOf } from '../wire/messages.js';
 import { readI32, writeI32 } from '../wire/u64.js';
+import { openAskingLoop, type AskedHost, type InquiryOptions } from './asking-loop.js';
 
-export interface InquiryOptions {
-  readonly cluster: string | ClusterConfig;
-  readonly keys?: string | KeyFile;
-  readonly transport?: TransportKind;
-  readonly logger?: Logger;
-}
-
-const OPTION_NAMES = optionNames<InquiryOptions>({ cluster: true, keys: true, transport: true, logger: true });
-
-/** Who is asked: a host by the id under which it speaks, at an address. */
-export interface AskedHost {
-  readonly id: number;
-  readonly at: HostAndPort;
-}
+export type { AskedHost, InquiryOptions };
 
 /** One kind of question, and what is known of its answer. */
 export interface Question<T> {
@@ -150,43 +131,10 @@ export class Inquiry<T> {
     question: Question<T>,
     asked?: readonly AskedHost[],
   ): Promise<Inquiry<T>> {
-    checkKeys('option-invalid', `${name}.open`, options, OPTION_NAMES);
-    const cluster = loadCluster(options.cluster);
-    const keys = openKeys(cluster, options.cluster, options.keys, 'client');
-    const hosts = asked ?? cluster.replicas.map((at, id) => ({ id, at }));
-    const book = await AddressBook.open({ replicas: hosts.map(({ at }) => at) });
-    const logger = guardedLogger(`${name}.open`, options.logger ?? silentLogger);
-    const clock = openClock('monotonic');
     let inquiry: Inquiry<T> | undefined;
-    let loop: TurnLoop | undefined;
-    try {
-      loop = new TurnLoop({
-        cluster,
-        book,
-        sender: CLIENT_SENDER,
-        transport: options.transport,
-        idle: 'block',
-        datagramBytes: undefined,
-        keys: keys?.ring,
-        wireVersion: undefined,
-        clock,
-        hash: loadHash(),
-        notice: (event, fields) => logger.warn(event, fields),
-        failed: (error) => inquiry?.fail(error),
-      });
-      // Slots are ids until they are told otherwise; no two hosts may have one id in between.
-      if (asked !== undefined) {
-        for (const slot of hosts.keys()) loop.place(slot, undefined);
-        for (const [slot, host] of hosts.entries()) loop.place(slot, host);
-      }
-      await loop.open();
-      inquiry = new Inquiry(cluster, name, question, loop, clock, hosts);
-      return inquiry;
-    } catch (error) {
-      await loop?.close();
-      clock.close();
-      throw error;
-    }
+    const { cluster, hosts, loop, clock } = await openAskingLoop(name, options, (error) => inquiry?.fail(error), asked);
+    inquiry = new Inquiry(cluster, name, question, loop, clock, hosts);
+    return inquiry;
   }
 
   /**

@@ -130,6 +130,7 @@ export class HostedCluster {
     private readonly network: Network,
     readonly directory: string,
     readonly file: string,
+    readonly config: ClusterConfig,
   ) {}
 
   /**
@@ -138,11 +139,6 @@ export class HostedCluster {
    */
   static async start(t: Test, network: Network, config: Partial<ClusterConfig> = {}): Promise<HostedCluster> {
     const directory = mkdtempSync('/run/jitpaxos-');
-    const cluster = new HostedCluster(network, directory, join(directory, 'cluster.json'));
-    t.teardown(async () => {
-      await cluster.stop();
-      rmSync(directory, { recursive: true, force: true });
-    });
     const written: ClusterConfig = {
       schema: CLUSTER_SCHEMA,
       id: '00c0ffee00000079',
@@ -151,6 +147,11 @@ export class HostedCluster {
       features: FIRST_FEATURES,
       ...config,
     };
+    const cluster = new HostedCluster(network, directory, join(directory, 'cluster.json'), written);
+    t.teardown(async () => {
+      await cluster.stop();
+      rmSync(directory, { recursive: true, force: true });
+    });
     writeFileSync(cluster.file, JSON.stringify(written));
     writeFirstKeys(cluster.file, written.id);
     await Promise.all(REPLICAS.map((_, id) => cluster.startReplica(id)));

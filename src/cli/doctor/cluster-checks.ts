@@ -7,7 +7,7 @@ import { keyFileBeside } from '../../host/keyring.js';
 import { loadKeys, type KeyFile } from '../../host/key-file.js';
 import { AddressBook } from '../../host/address-book.js';
 import { CHAIN_REMEDY, chainWarning, KEYED_CHAIN } from '../../host/chain.js';
-import { loadCluster, type Cluster } from '../../host/cluster-config.js';
+import { hostAndPortOf, loadCluster, type Cluster } from '../../host/cluster-config.js';
 import { WITHOUT_KEYS_REMEDY, withoutKeysWarning } from '../../host/without-keys.js';
 import { formatDuration } from '../../console/units.js';
 import { spokenIn, type ReplicaStatusReport } from '../../host/status.js';
@@ -23,7 +23,9 @@ import {
 import { featureDifferences, featuresOn } from '../cluster/features-known.js';
 import { keyDifferences, keyGroups } from '../cluster/keys-loaded.js';
 import { fail, ok, skip, splitMessage, warn, type Finding } from './finding.js';
+import type { Host } from './host.js';
 import { viewsLeft } from './member-checks.js';
+import { checkPaths } from './path-checks.js';
 
 /** Linux, statfs(2): file systems whose content does not survive a restart. */
 const VOLATILE_FILE_SYSTEMS = new Map([
@@ -167,11 +169,15 @@ export function checkKeys(file: string, cluster: Cluster, clientFile?: string): 
   return [ok('keys', `${client.path}: key ${own.id}, role ${own.role}, which ${replica.path} has too`)];
 }
 
-/** Asks all replicas. */
+/**
+ * Asks all replicas, and tries how long the datagrams may be that they get.
+ * @param host whose kernel sends these datagrams, if it can be looked at
+ */
 export async function checkReplicas(
   file: string,
   timeoutMs: number,
   keys: { readonly keys?: string } = {},
+  host?: Host,
 ): Promise<Finding[]> {
   const client = await AllMembers.open({ cluster: file, ...keys });
   try {
@@ -191,6 +197,11 @@ export async function checkReplicas(
             `${address} answers in ${formatDuration(roundTripUs! * 1e3)}, version ${report.version}, wire ${spokenIn(report)}, ${report.status}${typeof report.identity === 'string' ? `, identity ${report.identity}` : ''}`,
           ),
     );
+    const answering = answers.flatMap(({ id, address, report }) => {
+      const at = report === undefined ? undefined : hostAndPortOf(address);
+      return at === undefined ? [] : [{ id, at }];
+    });
+    findings.push(...(await checkPaths({ cluster: file, ...keys }, client.cluster.limits, answering, timeoutMs, host)));
     const strangers = answers
       .flatMap(({ id, report }) =>
         report === undefined

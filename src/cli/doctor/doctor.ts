@@ -82,9 +82,10 @@ export const doctor = defineCommand(
     let members: MembersSummary | undefined;
     const known = file === undefined ? undefined : readCluster(file);
     const located = known?.cluster === undefined ? undefined : await checkAddresses(known.cluster);
+    const host = new Host(values.root);
     findings.push(
       ...(await hostFindings(
-        new Host(values.root),
+        host,
         located?.addresses ?? [],
         known?.cluster?.limits ?? DEFAULT_LIMITS,
         known?.cluster?.datagramBytes,
@@ -98,7 +99,7 @@ export const doctor = defineCommand(
     if (located !== undefined) findings.push(...located.findings);
     if (located !== undefined && located.addresses.length > 0) {
       const timeoutMs = Math.ceil(values.timeout / 1e6);
-      findings.push(...(await checkReplicas(file!, timeoutMs, keysOf(values))));
+      findings.push(...(await checkReplicas(file!, timeoutMs, keysOf(values), values.root === '/' ? host : undefined)));
       members = await askMembers(file!, timeoutMs, keysOf(values));
       findings.push(...memberFindings(members));
     }
