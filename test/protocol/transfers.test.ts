@@ -190,6 +190,55 @@ for (const source of [0, 1])
     t.end();
   });
 
+/** Which snapshots replica 2 asked for since `before`. */
+const snapshotsAsked = (c: Cluster, before: number): unknown[] => [
+  ...new Set(
+    c.history
+      .slice(before)
+      .filter(({ message, from }) => message.type === SnapshotFetch.type && from === 2)
+      .map(({ values }) => values['index']),
+  ),
+];
+
+for (const [begins, time] of [
+  ['lags', 'between the snapshot and the entries behind it'],
+  ['lost its log', 'between the snapshot and the entries behind it'],
+  ['lost its log', 'among the entries behind it'],
+] as const)
+  t.test(`a source that is silent for a second ${time} is waited for, by a replica that ${begins}`, (t) => {
+    const { c, append } = longState(1, { timings: { fetchTimeoutUs: 200_000 } });
+    const spare = c.replica(2);
+    if (begins === 'lost its log') {
+      spare.crash();
+      c.lose({ message: SnapshotChunk });
+      spare.start(true);
+    }
+    const before = c.history.length;
+    const { state } = c.replica(1);
+    const asked = (): number => Number(snapshotsAsked(c, before).at(-1) ?? Infinity);
+    for (let i = 0; i < 400 && state.log.baseIndex <= asked() + LOG_ENTRIES; i++) {
+      append();
+      if (i % 16 === 0) bring(c, 1);
+    }
+    t.ok(state.log.baseIndex > asked() + LOG_ENTRIES, 'only the source has the entries behind it');
+    let chunks = 0;
+    const last = time.startsWith('among') ? 1 : 0;
+    c.loses = ({ message, from, to }) =>
+      from === 1 && to === 2 && message.type === Chunk.type && chunks++ >= last;
+    const end = spare.counter('snapshots_installed');
+    c.settle();
+    c.run(1_000_000);
+    t.ok(chunks > last, 'it was silent');
+    c.heal();
+    c.run(1_000_000);
+    append();
+    c.run(100_000);
+    t.equal(snapshotsAsked(c, before).length, 1, `of ${snapshotsAsked(c, before).join(', ')}`);
+    t.equal(spare.counter('snapshots_installed') - end, 1);
+    t.strictSame(journal(c, 2), journal(c, 1));
+    t.end();
+  });
+
 t.test(
   'what is kept for a transfer is given up when it is several times what the log holds; the newest is offered',
   (t) => {

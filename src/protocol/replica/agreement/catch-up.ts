@@ -15,6 +15,12 @@ import type { ReplicaState } from '../replica-state.js';
 import type { Sender } from '../replica-sender.js';
 import type { TransferSender } from '../transfer-sender.js';
 
+/**
+ * How long a spare waits for entries from the replica that gave it a snapshot, monotonic µs. Only that one keeps them: from
+ * any other it would get a newer snapshot, all of it. The giver keeps them for longer (KEPT_US in served.ts).
+ */
+export const GIVER_US = 2_000_000;
+
 export class CatchUp {
   /** Fetches within the view are open. */
   private fetching = false;
@@ -27,6 +33,8 @@ export class CatchUp {
   private fetchFailures = 0;
   /** A spare got a snapshot from this replica, which keeps the entries behind it (served.ts); −1: it has caught up since. */
   private giver = -1;
+  /** When the giver last brought something. */
+  private giverUs = 0;
   /** The primary's log reaches `behindIndex` and this one does not, since `behindUs`. */
   private behindIndex = 0;
   private behindUs = Infinity;
@@ -75,8 +83,8 @@ export class CatchUp {
     const { timings } = state.config;
     if (this.fetching && now.monotonicUs - this.fetchSentUs >= this.series.waits * timings.fetchTimeoutUs) {
       this.fetching = false;
-      this.fetchFailures++;
-      this.giver = -1;
+      if (this.giver < 0) this.fetchFailures++;
+      else if (now.monotonicUs - this.giverUs >= GIVER_US) this.giver = -1;
       this.fetch(now, true);
     }
     if (now.monotonicUs - this.behindUs >= timings.repairDelayUs) {
@@ -207,10 +215,11 @@ export class CatchUp {
   }
 
   /** A snapshot of replica `giver` was installed: what was asked for before is not wanted any more. */
-  snapshotInstalled(giver: number): void {
+  snapshotInstalled(giver: number, now: Instant): void {
     this.fetching = false;
     this.fetchFailures = 0;
     this.giver = giver;
+    this.giverUs = now.monotonicUs;
     this.state.execution.snapshotFill = SNAPSHOT_FILL_MAX;
   }
 
@@ -248,6 +257,7 @@ export class CatchUp {
     if (end > this.fetchBase) {
       this.fetchBase = end;
       this.fetchSentUs = now.monotonicUs;
+      this.giverUs = now.monotonicUs;
     }
     if (this.state.synced >= lastIndex) {
       this.fetching = false;

@@ -85,9 +85,7 @@ export class Installation implements TransferListener {
 
   /** The source has brought nothing for so long that it is given up. */
   isSourceGivenUp(now: Instant): boolean {
-    if (!this.transfer.pace.gaveUp(now)) return false;
-    this.transfer.unusable.silence();
-    return true;
+    return this.transfer.isSourceGivenUp(now);
   }
 
   /** Whom to ask for the log of `view`, which `primary` leads. */

@@ -250,6 +250,16 @@ export class LogTransfer {
     return true;
   }
 
+  /** The source has brought nothing for so long that it is given up. */
+  isSourceGivenUp(now: Instant): boolean {
+    const { arrived, target, state } = this;
+    // Only the source keeps the entries behind its snapshot: from any other one a newer snapshot would come, all of it.
+    const isPatient = arrived !== undefined && !state.views.isMember(target!.view, state.id);
+    if (!this.pace.gaveUp(now, isPatient)) return false;
+    this.unusable.silence();
+    return true;
+  }
+
   /** All of the target is staged. */
   whole(now: Instant): void {
     this.isStaged = true;

@@ -10,6 +10,8 @@ import type { Timings } from '../../config.js';
 const SOURCE_TIMEOUTS = 4;
 /** Failures in a row that count. */
 const FAILURES_MAX = 4;
+/** No source is waited for longer than this, µs, unless SOURCE_TIMEOUTS already are. */
+const GIVE_UP_US_MAX = 2_000_000;
 
 export class TransferPace {
   /** Monotonic µs at which something last arrived. */
@@ -57,9 +59,12 @@ export class TransferPace {
   /**
    * True when the source has brought nothing for so long that it is given up. It may only be far away: the next one is waited
    * for twice as long.
+   * @param isPatient it is waited for as long as any: another source would have to bring again what this one brought
    */
-  gaveUp(now: Instant): boolean {
-    const waitUs = SOURCE_TIMEOUTS * 2 ** this.failures * this.usual * this.timings.fetchTimeoutUs;
+  gaveUp(now: Instant, isPatient: boolean): boolean {
+    const leastUs = SOURCE_TIMEOUTS * this.timings.fetchTimeoutUs;
+    const mostUs = Math.max(leastUs, GIVE_UP_US_MAX);
+    const waitUs = isPatient ? mostUs : Math.min(mostUs, leastUs * 2 ** this.failures * this.usual);
     if (now.monotonicUs - this.progressUs < waitUs) return false;
     this.failures = Math.min(this.failures + 1, FAILURES_MAX);
     return true;

@@ -147,7 +147,7 @@ export class ViewStart {
     const primary = state.views.primary(target.view) === state.id;
     if (state.status === ReplicaStatus.normal) {
       // A spare that lagged too far took a snapshot of the view it is in; the next Sync shows what follows.
-      if (isBehindSnapshot) this.synchronization.catchUp.snapshotInstalled(target.source);
+      if (isBehindSnapshot) this.synchronization.catchUp.snapshotInstalled(target.source, now);
       this.sender.syncAck(state.primary, now);
       return;
     }
@@ -178,7 +178,7 @@ export class ViewStart {
     this.votes.clear();
     this.chosen = undefined;
     this.synchronization.viewStarted(now);
-    if (!primary && isBehindSnapshot) this.synchronization.catchUp.snapshotInstalled(target.source);
+    if (!primary && isBehindSnapshot) this.synchronization.catchUp.snapshotInstalled(target.source, now);
     state.commitTo(Math.max(state.committed, target.committed));
     if (primary) {
       state.execution.executeTo(log.lastIndex);
