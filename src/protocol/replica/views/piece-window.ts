@@ -16,7 +16,7 @@ import { ANSWERS_AHEAD } from '../transfer-sender.js';
  */
 const FIRST_BYTES = 128 * 1024;
 /** At a replica that is no member of the view: nobody waits for what it may lose. */
-const SPARE_BYTES = 512 * 1024;
+export const SPARE_BYTES = 512 * 1024;
 /** How much longer than `fetchTimeoutUs` an answer is waited for, at most. */
 const WAITS_MAX = 16;
 /** Weights of the newest time in the average, and of its distance from there in the usual deviation (RFC 6298). */
