@@ -9,6 +9,7 @@ import type { Finding, Level } from '../../src/cli/doctor/finding.js';
 import * as checks from '../../src/cli/doctor/host-checks.js';
 import { Host } from '../../src/cli/doctor/host.js';
 import type { ClockStatus, QualitySourceName, Stated } from '../../src/clock/quality/statement.js';
+import { DEFAULT_LIMITS } from '../../src/protocol/config.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { jitpaxos } from '../cluster/processes.js';
 import { clusterConfig, startReplicas } from '../server/fixtures.js';
@@ -35,6 +36,13 @@ const INTERFACES = {
   eth0: [{ address: '10.0.0.1' }],
   eth1: [{ address: '10.9.9.9' }],
 } as unknown as Record<string, NetworkInterfaceInfo[]>;
+
+t.test('the memory that is needed counts the entries that are retained for a transfer', (t) => {
+  const of = (logBytes: number): number => checks.neededBytes({ ...DEFAULT_LIMITS, logBytes });
+  t.equal(of(2 << 20) - of(1 << 20), 5 << 20);
+  t.ok(of(64 << 20) > 400 << 20);
+  t.end();
+});
 
 t.test('checks of a host', (t) => {
   const cases: [what: string, finding: Finding | Finding[], level: Level, words: RegExp][] = [

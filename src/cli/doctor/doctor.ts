@@ -25,9 +25,6 @@ import { CliError, Exit } from '../../console/exit.js';
 import { Colour, paint } from '../../console/terminal.js';
 
 const DEFAULT_CLUSTER = 'cluster.json';
-/** Bytes of tables for each log entry, and of the process without a log; both rounded up. */
-const ENTRY_BYTES = 128;
-const PROCESS_BYTES = 96 << 20;
 
 const TAGS: Readonly<Record<Level, readonly [text: string, colour: Colour]>> = {
   ok: ['[ OK ]', Colour.green],
@@ -130,7 +127,7 @@ async function hostFindings(
     checks.checkGovernor(host),
     checks.checkIdleStates(host),
     checks.checkSteal(host),
-    checks.checkMemory(host, PROCESS_BYTES + limits.logBytes + limits.logEntries * ENTRY_BYTES),
+    checks.checkMemory(host, checks.neededBytes(limits)),
     checks.checkSwap(host),
   ];
 }

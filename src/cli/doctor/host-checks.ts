@@ -2,6 +2,8 @@
  * Checks this host: what makes a replica slow, or keeps it from running. Each check looks at one thing and says what to
  * do.
  */
+import { RETAINED_TIMES } from '../../protocol/replica/log-capacity.js';
+import type { Limits } from '../../protocol/config.js';
 import { createSocket } from 'node:dgram';
 import { arch, availableParallelism, networkInterfaces, platform } from 'node:os';
 import { native, type OwnBinding } from '../../native/addon.js';
@@ -226,8 +228,17 @@ export function checkCores(host: Host, cores: number = availableParallelism()): 
   return ok('cores', `${cores}`);
 }
 
+/** Bytes of tables for each log entry, and of the process without a log; both rounded up. */
+const ENTRY_BYTES = 128;
+const PROCESS_BYTES = 96 << 20;
+
+/** Memory that a replica needs besides its state machine, also while another one fetches its state. */
+export function neededBytes({ logBytes, logEntries }: Limits): number {
+  return PROCESS_BYTES + (1 + RETAINED_TIMES) * logBytes + logEntries * ENTRY_BYTES;
+}
+
 export function checkMemory(host: Host, neededBytes: number): Finding {
-  const needed = `${mebibytes(neededBytes)} for log and tables at these limits, and the state machine's own`;
+  const needed = `${mebibytes(neededBytes)} for log, tables and transfers at these limits, and the state machine's own`;
   const available = /^MemAvailable:\s+(\d+) kB$/m.exec(host.read('proc/meminfo') ?? '');
   const free = available === null ? undefined : Number(available[1]) * 1024;
   const limit = host.readNumber('sys/fs/cgroup/memory.max');
