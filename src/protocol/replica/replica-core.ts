@@ -9,7 +9,7 @@ import { DOUBLE_ZERO } from '../double-zero.js';
 import type { StateMachine } from '../../machine/state-machine.js';
 import * as wire from '../../wire/messages.js';
 import { ReplicaStatus, typeOf, type TypesFor } from '../../wire/messages.js';
-import { readI32, readU16 } from '../../wire/u64.js';
+import { readI32, readIndex, readU16 } from '../../wire/u64.js';
 import { checkLimits, DEFAULT_LATE, type ReplicaConfig } from '../config.js';
 import {
   unkeyedChain,
@@ -390,6 +390,7 @@ export class ReplicaCore {
         this.suspicion.onProbeReply(bytes, offset, from, now);
         return;
       case wire.SnapshotOffer.type:
+        this.synchronization.catchUp.snapshotOffered(from, readIndex(bytes, offset + wire.SnapshotOffer.at.index));
         this.viewChanges.installation.onSnapshotOffer(bytes, offset, from, now);
         return;
       case wire.SnapshotFetch.type:

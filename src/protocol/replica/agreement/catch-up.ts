@@ -19,7 +19,7 @@ import type { TransferSender } from '../transfer-sender.js';
  * How long a spare waits for entries from the replica that gave it a snapshot, monotonic µs. Only that one keeps them: from
  * any other it would get a newer snapshot, all of it. The giver keeps them for longer (KEPT_US in served.ts).
  */
-export const GIVER_US = 2_000_000;
+const GIVER_US = 2_000_000;
 
 export class CatchUp {
   /** Fetches within the view are open. */
@@ -101,7 +101,10 @@ export class CatchUp {
   /** The primary's log ends at `lastIndex` and is committed up to `committed`. */
   hear(lastIndex: number, committed: number, now: Instant): void {
     const { state } = this;
-    if (committed <= state.synced) state.execution.snapshotFill = -Infinity;
+    if (committed <= state.synced) {
+      state.execution.snapshotFill = -Infinity;
+      this.giver = -1;
+    }
     if (!state.isMember) {
       if (committed > state.synced) this.fetch(now);
     } else if (lastIndex > state.log.lastIndex) {
@@ -221,6 +224,11 @@ export class CatchUp {
     this.giver = giver;
     this.giverUs = now.monotonicUs;
     this.state.execution.snapshotFill = SNAPSHOT_FILL_MAX;
+  }
+
+  /** Replica `from` offers the snapshot of `index`: it does not keep the entries that this one lacks. */
+  snapshotOffered(from: number, index: number): void {
+    if (from === this.giver && index > this.state.synced) this.giver = -1;
   }
 
   /** A Chunk of the entries behind `base` is part of the answers that are awaited from `from`, and not the next one. */
