@@ -34,13 +34,15 @@ export class RetainedLog {
   private blocks: Block[] = [];
   private used = 0;
   private readonly blockBytes: number;
+  private readonly blockEntries: number;
 
-  /** When `bytesMax` or `entriesMax` is not enough, everything is given up. */
+  /** When `bytesMax` or `entriesMax` is not enough, the oldest entries are given up. */
   constructor(
     private readonly bytesMax: number,
     private readonly entriesMax: number,
   ) {
     this.blockBytes = Math.min(BLOCK_BYTES_MAX, Math.ceil(bytesMax / BLOCKS_MIN));
+    this.blockEntries = Math.max(1, Math.floor(entriesMax / BLOCKS_MIN));
   }
 
   /** Entries are retained, or will be. */
@@ -67,40 +69,39 @@ export class RetainedLog {
   }
 
   /**
-   * Copies entries up to `committed`, about `bytes` of them. False when the memory is not enough: then nothing is retained
-   * any more.
+   * Copies entries up to `committed`, about `bytes` of them. When the memory is not enough, the oldest entries go: a replica
+   * that is slow takes nothing from those that have come further.
    */
-  follow(log: Log, committed: number, bytes: number): boolean {
+  follow(log: Log, committed: number, bytes: number): void {
     for (let left = bytes; this.endIndex < committed && left > 0; ) {
       const index = this.endIndex + 1;
       const length = RecordAt.operation + log.operationLength(index);
       let block = this.blocks[this.blocks.length - 1]!;
       let at = block.places[block.places.length - 1]!;
-      if (at + length > block.bytes.length) {
+      if (at + length > block.bytes.length || block.places.length > this.blockEntries) {
         block = this.addBlock(Math.max(this.blockBytes, length));
         at = 0;
       }
-      if (this.used > this.bytesMax || index - this.baseIndex > this.entriesMax) {
-        this.clear();
-        return false;
-      }
+      while (this.blocks.length > 1 && (this.used > this.bytesMax || index - this.baseIndex > this.entriesMax))
+        this.dropOldest();
       copyWords(log.words, log.record(index), block.words, at, length);
       block.places.push(at + length);
       this.endIndex = index;
       left -= length;
     }
-    return true;
   }
 
   /** Entries up to `index` are not needed any more. */
   forgetTo(index: number): void {
     if (index >= this.endIndex) this.clear();
-    while (this.blocks.length > 1 && this.blocks[1]!.first <= index + 1) {
-      const [gone, next] = this.blocks;
-      this.used -= gone!.bytes.length;
-      this.blocks.shift();
-      this.baseIndex = next!.first - 1;
-    }
+    while (this.blocks.length > 1 && this.blocks[1]!.first <= index + 1) this.dropOldest();
+  }
+
+  private dropOldest(): void {
+    const [gone, next] = this.blocks;
+    this.used -= gone!.bytes.length;
+    this.blocks.shift();
+    this.baseIndex = next!.first - 1;
   }
 
   /** The entries behind `base` are here, and its chain is the given one. */

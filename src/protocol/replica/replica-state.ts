@@ -30,7 +30,7 @@ import { DurableBatch } from './durable-batch.js';
 import { DurableOutbox } from './durable-outbox.js';
 import { Execution } from '../log/execution.js';
 import { invariant } from '../invariant.js';
-import { LogCapacity, RETAINED_TIMES, SHARED_FILL } from './log-capacity.js';
+import { LAST_FILL, LogCapacity, RETAINED_TIMES, SHARED_FILL } from './log-capacity.js';
 import type { Entry } from '../log/entry.js';
 import { decodeMembership, encodeMembership, firstMembership, type Membership } from '../membership/membership.js';
 import { FeatureUnknownError, unknownIn } from '../log/features.js';
@@ -580,7 +580,11 @@ export class ReplicaState {
   /** Keeps the log within its capacity: takes snapshots that are due, and cuts behind them. */
   bound(): void {
     if (this.fetchedFrom !== Infinity && this.log.fill() >= SHARED_FILL) this.retain(RETAINED_PIECE_BYTES);
-    this.cut(this.capacity.bound(this.committed, this.neededFrom, this.fetchedFrom));
+    const index = this.capacity.bound(this.committed, this.neededFrom, this.fetchedFrom);
+    const { isActive, endIndex } = this.retained;
+    // What is still to be copied stays in the log for a few turns. Copied at once, a whole log would stop this one.
+    if (isActive && index > Math.max(this.fetchedFrom, endIndex) && this.log.fill() < LAST_FILL) return;
+    this.cut(index);
   }
 
   /** Ends a turn: takes a piece of the snapshot that is being taken, if it is time for one. */
@@ -621,7 +625,9 @@ export class ReplicaState {
       if (this.fetchedFrom < log.baseIndex || this.fetchedFrom > this.committed) return;
       retained.begin(log, this.fetchedFrom);
     }
-    if (!retained.follow(log, this.committed, bytes))
+    const before = retained.baseIndex;
+    retained.follow(log, this.committed, bytes);
+    if (before <= this.fetchedFrom && retained.baseIndex > this.fetchedFrom)
       this.transition(
         'transfer-too-long',
         `the entries since ${this.fetchedFrom} are more than are kept for a transfer`,
