@@ -1,6 +1,9 @@
 // A replica that lost its log asks the next replica when the one that it asked does not bring the log, whatever it brought.
 import t from 'tap';
 import { Fetch, ReplicaStatus, Request } from '../../src/wire/messages.js';
+import { DEFAULT_TIMINGS } from '../../src/protocol/config.js';
+import type { Instant } from '../../src/protocol/contract.js';
+import { TransferPace } from '../../src/protocol/replica/views/transfer-pace.js';
 import { Cluster } from './harness.js';
 
 /** A cluster in view 0, and what appends entries there. */
@@ -79,3 +82,26 @@ t.test(
     t.end();
   },
 );
+
+t.test('a source that brings nothing is given up within two seconds, whatever the ones before it took', (t) => {
+  const at = (monotonicUs: number): Instant => ({ monotonicUs }) as unknown as Instant;
+  for (const [isPatient, usual] of [
+    [false, 1],
+    [false, 16],
+    [true, 1],
+  ] as const) {
+    const pace = new TransferPace(DEFAULT_TIMINGS);
+    let nowUs = 1000;
+    const waits: number[] = [];
+    for (let source = 0; source < 8; source++) {
+      pace.progressed(at(nowUs));
+      pace.asked(at(nowUs), 1, usual);
+      const beganUs = nowUs;
+      while (!pace.gaveUp(at(nowUs), isPatient)) nowUs += 10_000;
+      waits.push(nowUs - beganUs);
+    }
+    t.ok(Math.max(...waits) <= 2_000_000, `after ${waits.join(', ')} µs`);
+    t.ok(isPatient ? waits[0] === 2_000_000 : waits[0]! <= 1_000_000);
+  }
+  t.end();
+});

@@ -1,6 +1,7 @@
 // A replica that lacks a long state gets it while entries are appended. View 0 of three: primary 0, member 1, spare 2.
 import t from 'tap';
 import type { StateMachine } from '../../src/machine/state-machine.js';
+import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
 import { Chunk, Fetch, Request, SnapshotChunk, SnapshotFetch, SnapshotOffer } from '../../src/wire/messages.js';
 import { KEPT_US, RESTORED_US } from '../../src/protocol/replica/agreement/served.js';
 import { RETAINED_TIMES, SHARED_FILL } from '../../src/protocol/replica/log-capacity.js';
@@ -460,15 +461,31 @@ t.test('one that begins below what is retained for another gets the entries behi
   const spare = c.replica(2);
   const { state } = c.replica(1);
   t.equal(spare.counter('snapshots_installed'), 1);
-  // Another one fetches from the end of what is committed on.
-  const { values } = c.history.filter(({ message, to }) => message.type === Fetch.type && to === 1).at(-1)!;
+  // Another one has a snapshot from here, and never asks for the last of the entries behind it.
+  const of = (type: number): Packet['values'] =>
+    c.history.filter(({ message, to, from }) => message.type === type && to === 1 && from === 2).at(-1)!.values;
+  const values = of(Fetch.type);
+  const fetch = (base: number): void =>
+    void c
+      .replica(1)
+      .receive(Fetch, { ...values, baseIndex: BigInt(base), baseChain: c.replica(1).chain(base), room: 1 }, 0);
+  const { stable } = state.execution;
+  c.replica(1).receive(
+    SnapshotFetch,
+    {
+      ...of(SnapshotFetch.type),
+      index: BigInt(stable.index),
+      chain: c.replica(1).chain(stable.index),
+      offset: 0,
+      room: 1,
+    },
+    0,
+  );
   const isRetainedBeyond = (): boolean =>
     state.retained.isActive && state.retained.baseIndex > state.execution.stable.index;
   for (let i = 0; i < 2 * LOG_ENTRIES && !isRetainedBeyond(); i++) {
     all();
-    const base = state.committed - 1;
-    const baseChain = c.replica(1).chain(base);
-    c.replica(1).receive(Fetch, { ...values, baseIndex: BigInt(base), baseChain, room: PIECE }, 0);
+    fetch(state.committed - 8);
   }
   t.ok(isRetainedBeyond(), 'what is retained begins behind the snapshot');
   t.ok(state.log.baseIndex <= state.execution.stable.index, 'the log has all of it');
@@ -494,5 +511,111 @@ t.test('one that begins below what is retained for another gets the entries behi
   t.equal(fetched.size, 1, `one snapshot was asked for, of ${[...fetched].join(', ')}`);
   c.run(1_000_000);
   t.equal(spare.counter('snapshots_installed'), 1, 'the entries behind it were there');
+  t.end();
+});
+
+t.test('a replica that has caught up is no fetcher any more', (t) => {
+  const { c, append, state, ask, last, entries, index } = handDriven();
+  t.equal(ask(last), 'SnapshotChunk');
+  t.equal(entries(), 'Chunk', 'one of several answers');
+  t.equal(state.givenFrom <= index, true);
+  const { values } = c.history.filter(({ message, from }) => message.type === Fetch.type && from === 2).at(-1)!;
+  const fetch = (base: number): void =>
+    void c
+      .replica(1)
+      .receive(
+        Fetch,
+        { ...values, baseIndex: BigInt(base), baseChain: c.replica(1).chain(base), room: LOG_ENTRIES * PIECE },
+        2,
+      );
+  const isFetched = (): boolean => state['fetchedFrom'] !== Infinity;
+  fetch(state.committed - 1);
+  fetch(state.committed - 1);
+  t.ok(isFetched(), 'the answer that brings all may be lost');
+  fetch(state.committed);
+  t.notOk(isFetched(), 'it has asked behind that answer');
+  for (let i = 0; i < 2 * LOG_ENTRIES; i++) {
+    append();
+    fetch(state.committed - 1);
+    fetch(state.committed);
+    t.notOk(isFetched() || state.retained.isActive, 'a spare asks again and again');
+  }
+  t.end();
+});
+
+t.test('one that has the whole snapshot from another source is waited for', (t) => {
+  const { c, append, state, index } = handDriven();
+  const at = stable(c, 1);
+  t.ok(at > index);
+  const { values } = c.history.filter(({ message, from }) => message.type === Fetch.type && from === 2).at(-1)!;
+  const question = { ...values, baseIndex: BigInt(at), baseChain: c.replica(1).chain(at), room: 1 };
+  while (state.committed < at + 2) append();
+  // What was fetched before is forgotten.
+  c.run(RESTORED_US);
+  t.equal(state['fetchedFrom'], Infinity);
+  const packets = c.replica(1).receive(Fetch, question, 0);
+  t.strictSame([...new Set(packets.map(({ message }) => message.name))], ['Chunk']);
+  t.equal(state['fetchedFrom'], at);
+  t.end();
+});
+
+t.test('a replica of the previous version is offered a snapshot only with entries that are in the log', (t) => {
+  const { append, ask, last, offered, index, state, c } = handDriven();
+  for (let offset = 0; state.log.baseIndex <= index; ) {
+    append();
+    ask((offset = Math.min(last, offset + 1)));
+  }
+  t.ok(state.givenFrom <= index, 'what is cut is retained');
+  t.equal(offered(0), index);
+  c.replica(1).speaks = (replica) => (replica === 0 ? PREVIOUS_WIRE_VERSION : WIRE_VERSION);
+  t.ok(offered(0) > index);
+  t.equal(offered(2), index);
+  t.end();
+});
+
+t.test('a log that is cut in the middle of a transfer is copied a piece at a time', (t) => {
+  const BYTES = 4_000;
+  const PIECE_BYTES_MAX = 2 * (1 << 16);
+  const c = new Cluster(3, {
+    limits: { logEntries: 1 << 12, logBytes: 2 << 20, operationBytes: BYTES, chunkBytes: PIECE, waiting: 1024 },
+    datagramBytes: 256,
+    machine: () => new Counting(),
+    timings: { fetchTimeoutUs: 1_000_000 },
+  });
+  const alice = c.hand();
+  let given = 0;
+  c.give(alice, Request, alice.registration(10), 0, 1);
+  c.run(20_000);
+  c.isolate(2);
+  const append = (): void => {
+    given++;
+    c.give(alice, Request, alice.request(100 + given, given, 'y'.repeat(BYTES - 100)), 0, 1);
+    c.run(3_000);
+  };
+  const { state } = c.replica(1);
+  while (stable(c, 1) === 0) append();
+  const { index, chainHi, chainLo } = state.execution.stable;
+  t.equal(state.log.matches(index, chainHi, chainLo), true);
+  state.keepForTransfers(index);
+  const { retained } = state;
+  const { follow } = retained;
+  let most = 0;
+  let all = 0;
+  retained.follow = (log, ...rest) => {
+    const before = retained.endIndex;
+    follow.call(retained, log, ...rest);
+    all += retained.endIndex - before;
+    if (state.log.fill() < 0.9) most = Math.max(most, retained.endIndex - before);
+  };
+  // It has no turn for a while in which it could do so.
+  const { bound } = state;
+  state.bound = () => undefined;
+  while (state.log.fill() < 0.8) append();
+  state.bound = bound;
+  for (let i = 0; i < 40; i++) append();
+  t.ok(state.log.baseIndex > index, 'the log is cut beyond what is fetched');
+  t.ok(retained.baseIndex <= index, 'which is retained');
+  t.ok(all * BYTES > 4 * PIECE_BYTES_MAX, `${all} entries were copied`);
+  t.ok(most * BYTES <= PIECE_BYTES_MAX, `${most} at most at once`);
   t.end();
 });

@@ -62,9 +62,9 @@ export class Serving {
     const beginning = this.series.beginning(from, series, base, limit);
     if (beginning < 0) return;
     state.counters[Counter.fetches_answered]!++;
-    this.served.askedForEntries(from, base, now);
     const end = this.transfers.chunks(from, beginning, limit, readU16(bytes, o + at.room), series);
     this.series.answered(from, series, end);
+    this.served.answeredEntries(from, base, end, end === limit, now);
     if (state.isPrimary && state.views.isMember(state.view, from)) this.orderPush.needed(limit, now);
   }
 

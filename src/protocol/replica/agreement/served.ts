@@ -11,6 +11,7 @@
  * Because only one is kept, it is offered to others as well, until half of what can be retained is in use: later there may
  * be too little time left for it.
  */
+import { MEMBERS_WIRE_VERSION } from '../../../wire/versions.js';
 import { SLOTS } from '../../configuration.js';
 import type { Instant, Snapshot } from '../../contract.js';
 import { SHARED_FILL } from '../log-capacity.js';
@@ -22,6 +23,9 @@ export const KEPT_US = 5_000_000;
 /** From its question for the last piece to its first one for entries: it checks, restores and installs the state. */
 export const RESTORED_US = 30_000_000;
 
+/** Replicas of an older version refuse more entries behind a snapshot than a log holds. */
+const LONG_TRANSFERS_WIRE_VERSION = MEMBERS_WIRE_VERSION;
+
 export class Served {
   /** The snapshot that is being fetched; it may be the stable one. */
   private fetched: Snapshot | undefined;
@@ -29,6 +33,8 @@ export class Served {
   private readonly reached = new Float64Array(SLOTS).fill(-1);
   /** By slot: it will ask for the entries behind this index; Infinity: it fetches no state from here. */
   private readonly behind = new Float64Array(SLOTS).fill(Infinity);
+  /** By slot: the end of the first answer that brought all that there was; -1: none has. */
+  private readonly whole = new Float64Array(SLOTS).fill(-1);
   /** By slot: until when it is waited for. */
   private readonly untilUs = new Float64Array(SLOTS).fill(Infinity);
   /** The earliest of these. */
@@ -60,7 +66,8 @@ export class Served {
     const { execution, retained } = state;
     if (fetched === undefined) return execution.stable;
     if (this.behind[slot] === fetched.index) return fetched;
-    return fetched.index >= state.givenFrom && retained.fill < SHARED_FILL ? fetched : execution.stable;
+    const from = state.out.speaks(slot) < LONG_TRANSFERS_WIRE_VERSION ? state.log.baseIndex : state.givenFrom;
+    return fetched.index >= from && retained.fill < SHARED_FILL ? fetched : execution.stable;
   }
 
   /** Replica `slot` asks for the bytes of `snapshot` from `offset` to `end`. */
@@ -78,12 +85,30 @@ export class Served {
     this.waitFor(slot, snapshot.index, now, end >= snapshot.bytes.length ? RESTORED_US : KEPT_US);
   }
 
-  /** Replica `slot` asks for the entries behind `base`. */
-  askedForEntries(slot: number, base: number, now: Instant): void {
+  /**
+   * Replica `slot` asked for the entries behind `base`, and the answer ended with `end`. It is no fetcher any more when it
+   * has asked behind an answer that brought all there was, and got all again.
+   * @param isAll nothing that it may have is behind `end`
+   */
+  answeredEntries(slot: number, base: number, end: number, isAll: boolean, now: Instant): void {
     const behind = this.behind[slot]!;
-    if (base < behind || (base === behind && this.reached[slot] === Infinity)) return;
+    // It has the whole snapshot already, from another source perhaps.
+    const begins = behind === Infinity && !isAll && this.isSnapshot(base);
+    if (behind === Infinity ? !begins : base < behind) return;
+    const whole = this.whole[slot]!;
+    if (isAll && whole >= 0 && base >= whole) {
+      this.end(slot);
+      this.look();
+      return;
+    }
+    if (isAll && whole < 0) this.whole[slot] = end;
+    if (base === behind && this.reached[slot] === Infinity) return;
     this.reached[slot] = Infinity;
     this.waitFor(slot, base, now, KEPT_US);
+  }
+
+  private isSnapshot(index: number): boolean {
+    return index > 0 && (index === this.state.execution.stable.index || index === this.fetched?.index);
   }
 
   private waitFor(slot: number, index: number, now: Instant, forUs: number): void {
@@ -106,6 +131,7 @@ export class Served {
 
   private end(slot: number): void {
     this.behind[slot] = Infinity;
+    this.whole[slot] = -1;
     this.untilUs[slot] = Infinity;
   }
 
