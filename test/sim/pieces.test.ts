@@ -111,16 +111,27 @@ interface Restores {
   newer: number;
   /** The process ended. */
   crashed: number;
+  /** Operations were executed between two pieces: another replica still had the entries that the source had cut. */
+  meanwhile: number;
 }
 
-/** @param keeps whether replicas keep the snapshot that another one fetches; those of an earlier release do not */
-function watchedRestores(seen: Restores, keeps: boolean): CreateReplica {
+/**
+ * @param keeps whether replicas keep the snapshot that another one fetches; those of an earlier release do not
+ * @param short that replica has a shorter log than the others. With equal logs, what one of them has cut is cut at all
+ */
+function watchedRestores(seen: Restores, keeps: boolean, short: number): CreateReplica {
   const present = new Map<number, boolean>();
   return (config, outbox, storage, machine, ...others) => {
     if (present.get(config.id) === true) seen.crashed++;
     present.set(config.id, false);
     const { beginRestore } = machine;
     let open: number | undefined;
+    let applied = 0;
+    const apply = machine.apply.bind(machine);
+    machine.apply = (...given) => {
+      applied++;
+      apply(...given);
+    };
     const over = (restore: number): boolean => {
       if (open !== restore) return false;
       open = undefined;
@@ -131,12 +142,14 @@ function watchedRestores(seen: Restores, keeps: boolean): CreateReplica {
     machine.beginRestore = (length) => {
       const restore = beginRestore!.call(machine, length);
       const me = restores++;
+      const before = applied;
       if (open !== undefined) throw new Error('two at once');
       open = me;
       present.set(config.id, true);
       return {
         step: (piece) => {
           seen.pieces++;
+          if (applied !== before) seen.meanwhile++;
           restore.step(piece);
         },
         end: () => {
@@ -150,7 +163,12 @@ function watchedRestores(seen: Restores, keeps: boolean): CreateReplica {
       };
     };
     // Snapshots are short here: in small chunks they take a while.
-    const limits = { ...config.limits, chunkBytes: 64 };
+    const { logEntries } = config.limits;
+    const limits = {
+      ...config.limits,
+      chunkBytes: 64,
+      logEntries: config.id === short ? Math.max(16, logEntries / 4) : logEntries,
+    };
     const core = createShippedReplica({ ...config, limits }, outbox, storage, machine, ...others);
     if (!(core instanceof ReplicaCore)) throw new TypeError('the core that ships');
     if (!keeps) core['serving']['served'].askedForBytes = () => undefined;
@@ -165,7 +183,7 @@ function watchedRestores(seen: Restores, keeps: boolean): CreateReplica {
 }
 
 t.test('snapshots of others are restored in pieces, and interrupted in every way', (t) => {
-  const seen: Restores = { pieces: 0, ended: 0, givenUp: 0, newer: 0, crashed: 0 };
+  const seen: Restores = { pieces: 0, ended: 0, givenUp: 0, newer: 0, crashed: 0, meanwhile: 0 };
   const isMissing = (): boolean => Object.values(seen).some((times) => times === 0);
   for (let seed = 1; seed <= FURTHER_SEEDS && (seed <= 12 || isMissing()); seed++) {
     const { failure } = simulate({
@@ -174,7 +192,7 @@ t.test('snapshots of others are restored in pieces, and interrupted in every way
       ticks: 300_000,
       faults: new Set(['partition', 'pause', 'crash', 'crash-loop', 'loss', 'small-limits', 'slow-link']),
       pieces: { bytes: 64, everyUs: 1000 },
-      createReplica: watchedRestores(seen, seed % 2 === 0),
+      createReplica: watchedRestores(seen, seed % 2 === 0, seed % 3),
     });
     t.equal(failure, undefined, `seed ${seed}: ${failure?.invariant} ${failure?.detail}`);
   }
