@@ -224,8 +224,7 @@ for (const [begins, time] of [
     t.ok(state.log.baseIndex > asked() + LOG_ENTRIES, 'only the source has the entries behind it');
     let chunks = 0;
     const last = time.startsWith('among') ? 1 : 0;
-    c.loses = ({ message, from, to }) =>
-      from === 1 && to === 2 && message.type === Chunk.type && chunks++ >= last;
+    c.loses = ({ message, from, to }) => from === 1 && to === 2 && message.type === Chunk.type && chunks++ >= last;
     const end = spare.counter('snapshots_installed');
     c.settle();
     c.run(1_000_000);
