@@ -224,16 +224,17 @@ t.test('over a replica that does not answer any more', async (t) => {
 
   await t.test('a signal after the end of the command ends the process, which waits for the release', async (t) => {
     const script = `require('fs').writeFileSync('pid', String(process.pid)); setInterval(() => require('fs').existsSync('over') && process.exit(0), 10)`;
-    const running = lock('b', script, '--ttl', '600s');
+    const running = lock('b', script, '--ttl', '600s', '--json');
     const pid = Number(await contentOf(join(cwd, 'pid')));
     replica!.kill('SIGSTOP');
     writeFileSync(join(cwd, 'over'), 'x');
     await gone(pid);
     // It may not have heard yet that the command has ended; then this is passed on to nobody.
     const again = setInterval(() => running.process.kill('SIGTERM'), 10);
-    const { code, signal, stderr } = await running.ended;
+    const { code, signal, stdout, stderr } = await running.ended;
     clearInterval(again);
     t.match({ code, signal }, { code: null, signal: 'SIGTERM' }, stderr);
+    t.equal(stdout, '', 'before the release was given up');
     replica!.kill('SIGCONT');
   });
 });
