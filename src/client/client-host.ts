@@ -16,6 +16,7 @@ import { ClientSessions } from '../protocol/client/client-sessions.js';
 import { ClockJudge, type ClientClockReport } from './clock-judge.js';
 import { Diagnosis } from './diagnosis.js';
 import { SuspensionWatch, systemMs } from './lease-clock.js';
+import { TimeSampler, type OneWayEvents } from './time-sampler.js';
 import { WatchReader, type WatchRequest } from './watch-reader.js';
 import { furthestAheadMs } from './furthest-ahead.js';
 import { FollowedMembers } from './followed-members.js';
@@ -31,7 +32,16 @@ import { TurnLoop } from '../host/turn-loop.js';
 import type { IdleStrategy } from '../transport/transport.js';
 import { CLIENT_SENDER } from '../wire/envelope.js';
 import { HOST_PLACES } from '../wire/host-ids.js';
-import { Changes, Members, READ_ONLY_LANES, RequestFlag, typeOf, WatchLost, type TypesFor } from '../wire/messages.js';
+import {
+  Changes,
+  Members,
+  READ_ONLY_LANES,
+  RequestFlag,
+  Times,
+  typeOf,
+  WatchLost,
+  type TypesFor,
+} from '../wire/messages.js';
 import { toHex } from '../wire/u64.js';
 
 export interface ClientHostOptions {
@@ -126,6 +136,7 @@ export class ClientHost {
     dateMs: systemMs,
   });
   private watchTimer: NodeJS.Timeout | undefined;
+  private times: TimeSampler | undefined;
   /** The first session is being registered. */
   private connecting = true;
   private isClosed = false;
@@ -425,6 +436,16 @@ export class ClientHost {
     };
   }
 
+  /**
+   * From now on asks every replica for the times of a question, about once in `everyMs`: one-way delays. The last call
+   * counts.
+   */
+  sampleTimes(everyMs: number, events: OneWayEvents): void {
+    this.times?.close();
+    const idAt = (place: number): number => this.members.hosts.find(({ slot }) => slot === place)?.id ?? place;
+    this.times = new TimeSampler(this.loop, this.clock, everyMs, () => hostPlaces(this.loop), idAt, events);
+  }
+
   /** Where to watch, in this order: spares, then members, the primary last. Chance decides among equals. */
   private watchPlaces(): number[] {
     const { core } = this.sessions;
@@ -468,6 +489,7 @@ export class ClientHost {
     if (hasWatches) this.loop.endTurn();
     this.isClosed = true;
     clearInterval(this.judgeTimer);
+    this.times?.close();
     await this.loop.close();
     this.clock.close();
   }
@@ -574,6 +596,9 @@ export class ClientHost {
                 return;
               case WatchLost.type:
                 for (const watch of this.watches) watch.onLost(bytes, offset, from, now);
+                return;
+              case Times.type:
+                this.times?.onTimes(bytes, offset, from, now);
                 return;
               default:
                 known satisfies never; // each message for the host has its case; the others are for the core

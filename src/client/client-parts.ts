@@ -3,6 +3,7 @@
  * those of a simulated client, so that the shipped leases, locks and watches run in virtual time.
  */
 import type { LeaseClock } from './lease-clock.js';
+import type { OneWayEvents } from './time-sampler.js';
 import type { WatchRequest } from './watch-reader.js';
 
 export interface OpenWatch {
@@ -31,6 +32,8 @@ export interface ClientParts {
   watch(request: WatchRequest): OpenWatch;
   /** The same client; what waits for a lane goes before its other calls: renewals of leases, and little else. */
   readonly first: Calls;
+  /** See ClientHost; a simulated client has no such. */
+  readonly sampleTimes?: (everyMs: number, events: OneWayEvents) => void;
 }
 
 const parts = new WeakMap<object, ClientParts>();

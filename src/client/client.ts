@@ -169,6 +169,7 @@ export class Client {
     registerParts(connected, {
       clock: leaseClockOf(connected, host),
       watch: (request) => host.watch(request),
+      sampleTimes: (everyMs, events) => host.sampleTimes(everyMs, events),
       first: {
         execute: (operation, options) => callFirst(connected, operation, false, options),
         query: (operation, options) => callFirst(connected, operation, true, options),

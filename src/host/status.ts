@@ -134,6 +134,8 @@ export interface ReplicaStatusReport {
   readonly statusRequests: { readonly answered: number; readonly refused: number };
   /** Questions for the list of members over the network, likewise. Absent: a replica of an earlier version. */
   readonly membersRequests?: { readonly answered: number; readonly refused: number };
+  /** Questions for the times of a message over the network, likewise. Absent: a replica of an earlier version. */
+  readonly timesRequests?: { readonly answered: number; readonly refused: number };
   /**
    * Watches that are open; changes that were told to them, and times that one was refused or ended, since the process
    * started: `behind` because its changes were no longer there, `forgotten` because its client was silent. Absent: a

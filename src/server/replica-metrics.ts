@@ -225,6 +225,11 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
       'Questions for the list of members received over the network, by outcome',
       byLabel('outcome', { ...report.membersRequests }),
     ),
+    count(
+      'times_requests_total',
+      'Questions for the times of a message received over the network, by outcome',
+      byLabel('outcome', { ...report.timesRequests }),
+    ),
     ...watchMetrics(report),
     ...leaseMetrics(report),
   ];

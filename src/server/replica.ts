@@ -33,7 +33,16 @@ import type { Address } from '../transport/transport.js';
 import type { MemberList } from '../wire/member-list.js';
 import { HOST_PLACES } from '../wire/host-ids.js';
 import { MEMBERS_WIRE_VERSION } from '../wire/versions.js';
-import { AskMembers, Members, ReplicaStatus, Status, typeOf, Watch, type TypesFor } from '../wire/messages.js';
+import {
+  AskMembers,
+  AskTimes,
+  Members,
+  ReplicaStatus,
+  Status,
+  typeOf,
+  Watch,
+  type TypesFor,
+} from '../wire/messages.js';
 import { CHAIN_REMEDY, chainWarning, openChain } from '../host/chain.js';
 import { listDigest, loadCluster, mergeLimits, type Cluster } from '../host/cluster-config.js';
 import { HostPlaces, placeOf, seedsOf } from '../host/host-places.js';
@@ -51,6 +60,7 @@ import { askerOf } from './members-rates.js';
 import { MembersService } from './members-service.js';
 import { statusReport } from './status-report.js';
 import { StatusService } from './status-service.js';
+import { TimesService } from './times-service.js';
 import { HURRY_US, WatchService } from './watches/watch-service.js';
 import { SlowSnapshots } from './slow-snapshots.js';
 import { transitionLogger, transitionState } from './transition-log.js';
@@ -82,6 +92,7 @@ export class Replica {
   private readonly startedAtMs = performance.now();
   private readonly statusService: StatusService;
   private readonly membersService: MembersService;
+  private readonly timesService: TimesService;
   private readonly watchService: WatchService;
   private readonly memberSearch: MemberSearch;
   private readonly places: HostPlaces;
@@ -143,6 +154,16 @@ export class Replica {
       loop.outbox,
       hash,
       loop.datagramBytes,
+    );
+    this.timesService = new TimesService(
+      {
+        view: () => core.state.view,
+        awaited: () => core.awaited,
+        isDurable: (token) => core.isDurable(token),
+        clock,
+      },
+      loop.outbox,
+      hash,
     );
     this.watchService = new WatchService(
       {
@@ -343,6 +364,7 @@ export class Replica {
       openChange: this.openChange,
       statusRequests: this.statusService,
       membersRequests: this.membersService,
+      timesRequests: this.timesService,
       watches: this.watchService,
       leases: leaseFiguresOf(this.machine),
       startedAtMs: this.startedAtMs,
@@ -441,7 +463,7 @@ export class Replica {
 
   /** @param restore has the machine's part of the snapshot on the disk */
   private run(restore: RestoreInPieces | undefined): void {
-    const { core, loop, statusService, membersService, watchService } = this;
+    const { core, loop, statusService, membersService, timesService, watchService } = this;
     let tickedUs = DOUBLE_ZERO;
     this.listenToStorage();
     loop.start({
@@ -467,6 +489,16 @@ export class Replica {
               now,
               owner,
               askerOf(from, loop.reader.isUnlisted, hasProven(loop.peers, this.keys?.ring, from, owner)),
+            );
+            return;
+          case AskTimes.type:
+            timesService.onAskTimes(
+              bytes,
+              offset,
+              from,
+              now,
+              owner,
+              hasProven(loop.peers, this.keys?.ring, from, owner),
             );
             return;
           case Watch.type:
@@ -502,6 +534,7 @@ export class Replica {
         this.hearOnlyPresent();
         this.places.follow(core.state.members);
         core.flush(now);
+        timesService.endTurn();
         watchService.push(now);
       },
       writeWakeUs: (out) => {

@@ -24,6 +24,12 @@ interface Rate {
   readonly perSecond: number;
 }
 
+interface Rates {
+  readonly owner: Rate;
+  readonly endpoint: Rate;
+  readonly unproven: Rate;
+}
+
 /**
  * Whether an endpoint has proven its address under a key of this owner (0 without keys). A datagram under another key,
  * with the address of a proven endpoint in front, proves nothing.
@@ -38,9 +44,16 @@ export function hasProven(
 }
 
 export class StatusRates {
-  private readonly owners = budgets(OWNER_RATE, OWNERS_MAX);
-  private readonly endpoints = budgets(ENDPOINT_RATE, ENDPOINTS_MAX);
-  private readonly unproven = new TriggerBudget(UNPROVEN_RATE.burst, refillUs(UNPROVEN_RATE));
+  private readonly owners: TriggerBudgets;
+  private readonly endpoints: TriggerBudgets;
+  private readonly unproven: TriggerBudget;
+
+  /** @param rates of questions of another kind */
+  constructor(rates: Rates = { owner: OWNER_RATE, endpoint: ENDPOINT_RATE, unproven: UNPROVEN_RATE }) {
+    this.owners = budgets(rates.owner, OWNERS_MAX);
+    this.endpoints = budgets(rates.endpoint, ENDPOINTS_MAX);
+    this.unproven = new TriggerBudget(rates.unproven.burst, refillUs(rates.unproven));
+  }
 
   /** Owners and endpoints that are remembered now. */
   get remembered(): number {

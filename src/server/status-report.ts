@@ -44,6 +44,7 @@ export interface ReportedReplica {
   readonly openChange: OpenChange;
   readonly statusRequests: { readonly answered: number; readonly refused: number };
   readonly membersRequests: { readonly answered: number; readonly refused: number };
+  readonly timesRequests: { readonly answered: number; readonly refused: number };
   readonly watches: NonNullable<ReplicaStatusReport['watches']>;
   readonly leases: ReplicaStatusReport['leases'];
   readonly startedAtMs: number;
@@ -92,6 +93,7 @@ export function statusReport(of: ReportedReplica): ReplicaStatusReport {
     ...loopReport(loop, entries, of.id, of.ring?.report()),
     statusRequests: { answered: of.statusRequests.answered, refused: of.statusRequests.refused },
     membersRequests: { answered: of.membersRequests.answered, refused: of.membersRequests.refused },
+    timesRequests: { answered: of.timesRequests.answered, refused: of.timesRequests.refused },
     watches: {
       open: of.watches.open,
       told: of.watches.told,

@@ -400,6 +400,31 @@ export const WatchLost = defineMessage(
   5,
 );
 
+/**
+ * Client → replica's host: when did this arrive, and when do you answer? So a tool finds the way there and the way back
+ * (RFC 5905, 8). `padding` makes the question as long as its answer, so that a forged sender gains nothing.
+ */
+export const AskTimes = defineMessage('AskTimes', 41, { view: 'u32', nonce: 'u64', padding: 'bin16' }, 5);
+
+/**
+ * Answer to AskTimes, by the replica's host, with the replies to the requests that arrived with the question. `view`: the
+ * replica's. `received`, `sent`: its clock, ns, when it had read the question and before it sent this. `clock`: a digest
+ * of the clock that it reads, the same in all processes of a host that read the same one; 0: this process alone reads it.
+ * `error`: how far that clock may be from true time, ns; see UNKNOWN_ERROR. `epoch`: see ClockEpochCode.
+ */
+export const Times = defineMessage(
+  'Times',
+  42,
+  { view: 'u32', nonce: 'u64', received: 'u64', sent: 'u64', clock: 'u64', error: 'u32', epoch: 'u8' },
+  5,
+);
+
+/** Times' `error` of a clock whose error is unknown, or longer than the field. */
+export const UNKNOWN_ERROR = 0xffffffff;
+
+/** Values of Times' `epoch`: where the clock's zero is. */
+export const ClockEpochCode = { utc: 0, tai: 1, boot: 2 } as const;
+
 /** Bits of Watch's `flags`. */
 export const WatchFlag = {
   /** With values. */
@@ -461,9 +486,9 @@ const GROUPS = {
   /** Handled by the turn loop, before it asks the host or the core (turn-loop.ts). */
   turnLoop: [Challenge, Proof],
   /** Handled by the host of a replica (server/replica.ts). */
-  replicaHost: [Status, AskMembers, Members, Watch],
+  replicaHost: [Status, AskMembers, Members, Watch, AskTimes],
   /** Handled by the host of a client (client/client-host.ts). */
-  clientHost: [Members, Changes, WatchLost],
+  clientHost: [Members, Changes, WatchLost, Times],
   /** Handled by a tool that asks replicas about themselves (client/inquiry.ts). */
   inquiry: [StatusReply, Members],
 } as const satisfies Record<string, readonly Message[]>;

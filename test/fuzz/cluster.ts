@@ -31,6 +31,7 @@ import { MembersService } from '../../src/server/members-service.js';
 import { HURRY_US, WatchService } from '../../src/server/watches/watch-service.js';
 import { hasProven } from '../../src/server/status-rates.js';
 import { StatusService } from '../../src/server/status-service.js';
+import { TimesService } from '../../src/server/times-service.js';
 import { ArrayPool } from '../../src/transport/array-pool.js';
 import { DatagramOutbox } from '../../src/transport/datagram-outbox.js';
 import { DatagramReader, type MessageHandler } from '../../src/transport/datagram-reader.js';
@@ -46,6 +47,7 @@ import {
 } from '../../src/wire/envelope.js';
 import {
   AskMembers,
+  AskTimes,
   Challenge,
   Proof,
   ReplicaStatus,
@@ -184,6 +186,7 @@ export interface Replica extends Host {
   readonly core: ReplicaCore;
   readonly status: StatusService;
   readonly members: MembersService;
+  readonly times: TimesService;
   readonly watches: WatchService;
   /** Something was received in the turn that is open. */
   turnOpen: boolean;
@@ -287,6 +290,7 @@ export class FuzzCluster {
     if (!host.turnOpen) return;
     host.turnOpen = false;
     host.core.flush(this.now);
+    host.times.endTurn();
     host.watches.push(this.now);
     host.outbox.flush();
   }
@@ -478,6 +482,7 @@ export class FuzzCluster {
       if (type === Status.type) replica.status.onStatus(bytes, offset, from, this.now, owner, proven());
       else if (type === AskMembers.type)
         replica.members.onAskMembers(bytes, offset, from, this.now, owner, askerOf(from, false, proven()));
+      else if (type === AskTimes.type) replica.times.onAskTimes(bytes, offset, from, this.now, owner, proven());
       else if (type === Watch.type) replica.watches.onWatch(bytes, offset, from, this.now, owner);
       else replica.core.receive(bytes, offset, length, from, this.now, owner);
     });
@@ -517,6 +522,24 @@ export class FuzzCluster {
       answers,
       hash,
     );
+    const times = new TimesService(
+      {
+        view: () => core.state.view,
+        awaited: () => core.awaited,
+        isDurable: (token) => core.isDurable(token),
+        clock: {
+          source: 'phc:/dev/ptp0',
+          epoch: 'utc',
+          quality: { errorNs: null },
+          writeHalves: (out, index) => {
+            out[index] = this.now.wallHi;
+            out[index + 1] = this.now.wallLo;
+          },
+        },
+      },
+      outbox, // the length of its answers is compared with the questions' in test/client/time-questions.test.ts
+      hash,
+    );
     const watches = new WatchService(
       {
         store: () => watchableOf(machine),
@@ -533,7 +556,7 @@ export class FuzzCluster {
       DEFAULT_DATAGRAM_BYTES,
       () => 1 + this.random.below(1000),
     );
-    const replica: Replica = Object.assign(host, { core, status, members, watches, turnOpen: false });
+    const replica: Replica = Object.assign(host, { core, status, members, times, watches, turnOpen: false });
     core.start({ hardState: undefined, log: undefined, ...(first === undefined ? {} : { first }) }, this.now);
     host.envelope.incarnation = core.state.incarnation;
     return replica;

@@ -72,6 +72,7 @@ const FROM_CLIENTS: readonly Message[] = [
   wire.Status,
   wire.AskMembers,
   wire.Watch,
+  wire.AskTimes,
 ];
 const REPORT_BYTES = encodeReport(REPORT);
 

@@ -340,6 +340,16 @@ export class ReplicaCore {
     this.flush(now);
   }
 
+  /** What was done so far is durable with this token. */
+  get awaited(): number {
+    return this.state.out.awaited;
+  }
+
+  /** Everything up to this token is durable, and the messages that waited for it have left. */
+  isDurable(token: number): boolean {
+    return this.state.out.isDurable(token);
+  }
+
   /** The storage made everything up to `token` durable. */
   persisted(token: number): void {
     this.state.persisted(token);
