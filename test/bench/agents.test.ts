@@ -311,6 +311,7 @@ t.test('what is not carried out', async (t) => {
     [['--clients', '2'], 1, /agent-refused: .*2 clients are more than the 1/],
     [['--rate', '1k..2k'], 2, /flag-invalid: --agents measure at one rate/],
     [['--history', join(directory, 'history')], 2, /flag-invalid: --history and --agents/],
+    [['--one-way'], 2, /flag-invalid: --one-way and --agents/],
     [['--agents', `${agent.address},${agent.address}`], 2, /flag-invalid: .*twice/],
     [['--agents', 'nowhere'], 2, /flag-invalid: .*is not HOST:PORT/],
     [['--agents', `${agent.address},127.0.0.1:1`], 3, /agent-unreachable: agent 127\.0\.0\.1:1 .*ECONNREFUSED/],

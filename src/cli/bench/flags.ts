@@ -7,6 +7,7 @@ import { KEY_FILE_FLAG } from '../../console/settings.js';
 import { TRANSPORT_FLAGS } from '../../console/transport-flags.js';
 import { BENCH_PREFIX } from '../../measure/load/bench-keys.js';
 import { KEYS_MAX, TIMEOUT_NS_MAX } from '../../measure/load/load-bounds.js';
+import { QUESTIONS_PER_SECOND } from '../../measure/oneway/second.js';
 import { VALUE_TAG_BYTES } from '../../measure/load/operations.js';
 
 /** The cluster that is measured. */
@@ -52,9 +53,13 @@ export const OPERATION_FLAGS = {
   timeout: { kind: 'duration', default: '5s', min: 1e6, max: TIMEOUT_NS_MAX, help: 'how long an operation may take' },
 } as const satisfies Flags;
 
-/** Files that are written, besides what is printed. */
+/** What is written besides what is printed, and what else is measured. */
 export const OUTPUT_FLAGS = {
   history: { kind: 'text', value: 'FILE', help: 'write every operation for a checker (kv)' },
+  'one-way': {
+    kind: 'switch',
+    help: `also measure one-way delays: asks each replica ${QUESTIONS_PER_SECOND} times a second, beside the load, when the question arrived and when the answer left`,
+  },
   hgrm: { kind: 'text', value: 'FILE', help: 'write the percentiles in the format of HdrHistogram' },
   hlog: {
     kind: 'text',
@@ -70,7 +75,7 @@ export function checkOutputs({
   hgrm,
   hlog,
   history,
-}: Readonly<Record<keyof typeof OUTPUT_FLAGS, string | undefined>>): void {
+}: Readonly<Record<Exclude<keyof typeof OUTPUT_FLAGS, 'one-way'>, string | undefined>>): void {
   for (const [flag, path] of Object.entries({ report, hgrm, history })) checkWritable(flag, path);
   checkNew('hlog', hlog);
   checkDistinct({ report, hgrm, hlog, history });

@@ -23,12 +23,13 @@ import {
   checkAssertions,
   commandLine,
   hostInfo,
+  latencyText,
   parseAssertion,
   parseMix,
-  tableOf,
   type BenchReport,
 } from '../../measure/load/bench-report.js';
 import { Timeline } from '../../measure/load/timeline.js';
+import { OneWayTally } from '../../measure/oneway/tally.js';
 import { UsageMeter, type ClusterFacts } from '../../measure/load/usage.js';
 import { Workers, type LoadResult } from '../../measure/load/workers.js';
 import { writeOutput } from '../../console/output-file.js';
@@ -36,7 +37,7 @@ import { benchPage } from '../../measure/report/bench-page.js';
 import { transportChoice, type TransportChoice } from '../../console/transport-flags.js';
 import { formatCount } from '../../console/units.js';
 import { warnWithoutKeys } from '../../console/without-keys.js';
-import { endLog, secondsFor } from './log.js';
+import { endLog, oneWayOf, secondsFor } from './log.js';
 import {
   assertFlag,
   checkHistoryFlag,
@@ -71,6 +72,8 @@ interface Plan extends TransportChoice {
   readonly clusterFile: string;
   readonly history: string | undefined;
   readonly hlog: string | undefined;
+  /** Measure one-way delays. */
+  readonly oneWay: boolean;
   /** Names the run. */
   readonly run: string;
   readonly keyPrefix: string;
@@ -131,6 +134,7 @@ export const benchLatency = defineCommand(
       timeoutMs: values.timeout / 1e6,
       history: values.history,
       hlog: values.hlog,
+      oneWay: values['one-way'],
       run: newRunId(),
       timeline: values.report !== undefined,
       keyPrefix: `${BENCH_PREFIX}${values.history === undefined ? 'key-' : `h${randomBytes(4).toString('hex')}-`}`,
@@ -173,7 +177,7 @@ export const benchLatency = defineCommand(
       if (written !== undefined) report = { ...report, keysLeft: await written.remove() };
     }
     // The result first: a file that cannot be written must not lose it.
-    output.line(output.json ? JSON.stringify(report) : tableOf(report));
+    output.line(output.json ? JSON.stringify(report) : latencyText(report));
     writeOutput('hgrm', values.hgrm, () => formatHgrm(load.histogram));
     writeOutput('report', values.report, () => benchPage(report));
     if (hlogError !== undefined) throw hlogError;
@@ -205,13 +209,14 @@ async function measure(
           runSettings(plan, replicas.length, authentication === 'keys'),
           wallClockMs(),
         );
+  const oneWay = plan.oneWay ? new OneWayTally(clients) : undefined;
   const workers = await Workers.start({
     count: clients,
     cluster: plan.clusterFile,
     transport: plan.transport,
     idle: plan.idle,
     workload: (index) => workloadOf(plan, index),
-    seconds: secondsFor(log),
+    seconds: secondsFor(log, oneWay),
     ...(parts === undefined ? {} : { history: (index: number) => parts.path(index) }),
     ...(timeline === undefined
       ? {}
@@ -291,6 +296,7 @@ async function measure(
       version: version(),
       commandLine: commandLine(),
       histogram: load.histogram.toData(),
+      ...oneWayOf(oneWay, 0),
       ...(timeline === undefined
         ? {}
         : {

@@ -21,8 +21,9 @@ import { Ramp, type RampPlan } from '../../measure/load/ramp.js';
 import { UsageMeter } from '../../measure/load/usage.js';
 import { wallClockMs } from '../../measure/load/wall-seconds.js';
 import type { RunSettings } from '../../measure/hlog/log-format.js';
+import { OneWayTally } from '../../measure/oneway/tally.js';
 import { HlogWriter } from '../../measure/hlog/log-writer.js';
-import { endLog, secondsFor } from './log.js';
+import { endLog, oneWayOf, secondsFor } from './log.js';
 
 export interface LoadSetup extends TransportChoice {
   readonly clients: number;
@@ -38,6 +39,8 @@ export interface LoadSetup extends TransportChoice {
   readonly pacing: PacingKind;
   readonly history: string | undefined;
   readonly hlog: string | undefined;
+  /** Measure one-way delays. Default false. */
+  readonly oneWay?: boolean;
   /** Names the run. */
   readonly run: string;
   /** The command that asked for it, as typed. */
@@ -82,6 +85,7 @@ export async function measureLoad(clusterFile: string, setup: LoadSetup, conduct
       setup.hlog === undefined
         ? undefined
         : HlogWriter.open(setup.hlog, setup.run, runSettings(setup, replicas, authenticated), wallMs());
+    const oneWay = setup.oneWay === true ? new OneWayTally(clients) : undefined;
     load = await OpenLoad.start({
       clients,
       cluster: clusterFile,
@@ -90,9 +94,12 @@ export async function measureLoad(clusterFile: string, setup: LoadSetup, conduct
       pacing: setup.pacing,
       workload: (index) => workloadOf(setup, index),
       history: parts === undefined ? undefined : (index) => parts.path(index),
-      seconds: secondsFor(log, wallMs),
+      seconds: secondsFor(log, oneWay, wallMs),
     });
-    const ramp = new Ramp(load, meter, plan, (offeredPerSecond) => log?.step({ offeredPerSecond }));
+    const ramp = new Ramp(load, meter, plan, (offeredPerSecond) => {
+      log?.step({ offeredPerSecond });
+      oneWay?.step();
+    });
     const running = load;
     const startNs = await conduct.begin(() => running.close());
     const failure = await conduct.run(ramp, startNs);
@@ -119,7 +126,8 @@ export async function measureLoad(clusterFile: string, setup: LoadSetup, conduct
       distribution: setup.machine === 'kv' ? setup.distribution : null,
     };
     const partial = partialOf(ramp, failure);
-    const report = loadReport(setting, plan, ramp.steps, partial);
+    const figures = loadReport(setting, plan, ramp.steps, partial);
+    const report: BenchReport = { ...figures, ...oneWayOf(oneWay, figures.load!.reported) };
     const hlogError = log === undefined ? undefined : endLog(log, report);
     const last = ramp.steps.at(-1)!.facts;
     const gone =

@@ -231,6 +231,7 @@ export const benchLoad = defineCommand(
       pacing: values.pacing as PacingKind,
       history,
       hlog: values.hlog,
+      oneWay: values['one-way'],
       run: newRunId(),
       commandLine: commandLine(),
       ramp: {
@@ -271,13 +272,26 @@ export const benchLoad = defineCommand(
 
 /** Throws CliError `flag-invalid` for what agents cannot do. */
 function checkForAgents(
-  { cluster, history }: { readonly cluster: string | undefined; readonly history: string | undefined },
+  {
+    cluster,
+    history,
+    'one-way': oneWay,
+  }: {
+    readonly cluster: string | undefined;
+    readonly history: string | undefined;
+    readonly 'one-way': boolean;
+  },
   rates: readonly number[],
 ): void {
   if (cluster === undefined)
     throw new CliError('flag-invalid', '--agents needs --cluster: the cluster that they load; add it');
   if (history !== undefined)
     throw new CliError('flag-invalid', '--history and --agents exclude each other; leave one out');
+  if (oneWay)
+    throw new CliError(
+      'flag-invalid',
+      '--one-way and --agents exclude each other; on each host, start a bench with --one-way and --start-at, and add them with bench merge',
+    );
   if (rates.length > 1)
     throw new CliError(
       'flag-invalid',

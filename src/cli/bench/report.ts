@@ -4,7 +4,7 @@
 import { defineCommand } from '../../console/command.js';
 import { Exit } from '../../console/exit.js';
 import { loadText } from '../../measure/load/load-report.js';
-import { tableOf, type BenchReport } from '../../measure/load/bench-report.js';
+import { latencyText, type BenchReport } from '../../measure/load/bench-report.js';
 import { checkNotRead, checkWritable, writeOutput } from '../../console/output-file.js';
 import { benchPage } from '../../measure/report/bench-page.js';
 import {
@@ -54,13 +54,14 @@ function textOf(runs: readonly NamedReport[], json: boolean): string {
       runs: runs.map(({ name, report }) => ({ name, ...withoutCurves(report) })),
     });
   const [first] = runs;
-  if (runs.length === 1) return first!.report.load === undefined ? tableOf(first!.report) : loadText(first!.report);
+  if (runs.length === 1) return first!.report.load === undefined ? latencyText(first!.report) : loadText(first!.report);
   const { head, rows } = comparison(runs);
   const lines = table([head, ...rows], new Set(head.map((_, column) => column).slice(1)));
   return [...lines, ...flaws(runs), ...differences(runs).map((difference) => `differ in ${difference}`)].join('\n');
 }
 
-function withoutCurves({ histogram: _histogram, timeline: _timeline, load, ...report }: BenchReport): object {
+function withoutCurves({ histogram: _histogram, timeline: _timeline, oneWay, load, ...rest }: BenchReport): object {
+  const report = { ...rest, ...(oneWay === undefined ? {} : { oneWay: { ...oneWay, intervals: [] } }) };
   if (load === undefined) return report;
   const { serviceHistogram: _service, ...section } = load;
   return { ...report, load: section };

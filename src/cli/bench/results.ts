@@ -1,5 +1,6 @@
 /** Results that benches wrote with --json, as `bench report` and `bench merge` read them: files may come from anybody. */
 import { basename } from 'node:path';
+import { checkedOneWay } from '../../measure/oneway/checked.js';
 import { Histogram } from '../../metrics/histogram.js';
 import { CliError } from '../../console/exit.js';
 import type { BenchReport } from '../../measure/load/bench-report.js';
@@ -35,6 +36,8 @@ export function readReport(path: string): BenchReport {
     if (!numbers.every(Number.isFinite)) throw new TypeError('a figure is not a number');
     for (const data of [value.histogram, value.load?.serviceHistogram])
       if (data !== undefined) Histogram.fromData(data);
+    if (value.oneWay !== undefined)
+      value = { ...value, oneWay: { ...value.oneWay, replicas: checkedOneWay(value.oneWay.replicas) } };
   } catch (error) {
     throw refuse(`is damaged (${error instanceof Error ? error.message : String(error)})`);
   }

@@ -4,6 +4,7 @@
  */
 import type { Mix } from '../load/messages.js';
 import type { ArrivalKind } from '../load/arrivals.js';
+import type { OneWayFigures } from '../oneway/figures.js';
 import type { KeyDistribution } from '../load/keys.js';
 
 export const RUN_COMMENT = '[JITPaxos run: ';
@@ -20,6 +21,8 @@ export const OUTCOMES: readonly OperationOutcome[] = ['ok', 'failed', 'unknown']
 
 /** Tag of arrivals that were never sent, because no lane was free; which operations they were to be is not decided. */
 export const UNSENT_TAG = 'unsent';
+/** How tags of one-way delays begin (oneway/tags.ts). */
+export const ONE_WAY_TAG = 'oneway-';
 
 /** `write-ok`, `read-unknown`. */
 export function tagOf(operation: string, outcome: OperationOutcome): string {
@@ -58,7 +61,7 @@ export interface HlogRun extends RunSettings {
   readonly unit: 'ns';
   /**
    * Which tags make up the latency that the bench reports. `ok`: those of operations that succeeded, as in a closed
-   * loop. `all`: every tag, as in an open loop.
+   * loop. `all`: every tag, as in an open loop. Tags of one-way delays never do.
    */
   readonly latencyOf: 'ok' | 'all';
 }
@@ -80,11 +83,18 @@ export interface HlogEnd {
   /** Length of the measurement. */
   readonly seconds: number;
   readonly failed: number;
+  /** One-way delays, if they were measured. */
+  readonly oneWay?: readonly OneWayFigures[];
   /** All latencies that the log holds of the tags that `latencyOf` says, ns. Encoded histograms have no exact extremes. */
   readonly latency: { readonly count: number; readonly sum: number; readonly min: number; readonly max: number };
 }
 
+/** Is a tag one of one-way delays? Those are no latencies of operations. */
+export function isOneWay(tag: string): boolean {
+  return tag.startsWith(ONE_WAY_TAG);
+}
+
 /** Does a tag count towards the latency that the bench reports? */
 export function isReported(tag: string, latencyOf: HlogRun['latencyOf']): boolean {
-  return latencyOf === 'all' || tag.endsWith('-ok');
+  return !isOneWay(tag) && (latencyOf === 'all' || tag.endsWith('-ok'));
 }

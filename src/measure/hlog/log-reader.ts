@@ -9,6 +9,7 @@ import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { CliError } from '../../console/exit.js';
 import { highestOf, Histogram, HISTOGRAM_BUCKETS, lowestOf, type HistogramData } from '../../metrics/histogram.js';
 import { kindOf } from '../../storage/regular-file.js';
+import { checkedOneWay } from '../oneway/checked.js';
 import { decoded } from './hdr-codec.js';
 import {
   COMMENT_END,
@@ -26,7 +27,7 @@ const HLOG_BYTES_MAX = 1 << 30;
 /** Most characters of a line; the longest ones of a bench are its comments. */
 const LINE_CHARACTERS_MAX = 1 << 18;
 const LINES_MAX = 4_000_000;
-export const TAGS_MAX = 64;
+export const TAGS_MAX = 192;
 const TAG = /^[\w.:-]{1,64}$/;
 const CHUNK_BYTES = 1 << 16;
 /** Seconds since the epoch, in the year 2242. */
@@ -248,7 +249,11 @@ function endOf(value: Record<string, unknown>): HlogEnd {
   const latency = value['latency'] as Record<string, unknown> | null | undefined;
   need('latency', typeof latency === 'object' && latency !== null);
   for (const name of ['count', 'sum', 'min', 'max']) need(`latency.${name}`, isNumber(latency![name]));
-  return value as unknown as HlogEnd;
+  const { oneWay, ...end } = value;
+  return {
+    ...(end as unknown as HlogEnd),
+    ...(oneWay === undefined ? {} : { oneWay: checkedOneWay(oneWay) }),
+  };
 }
 
 function need(name: string, isThere: boolean): void {

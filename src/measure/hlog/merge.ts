@@ -12,7 +12,9 @@ import { Histogram } from '../../metrics/histogram.js';
 import { partialOf, type BenchReport } from '../load/bench-report.js';
 import type { Mix } from '../load/messages.js';
 import { inLine } from '../../host/printable.js';
-import { UNSENT_TAG, type HlogRun } from './log-format.js';
+import { checkedOneWay } from '../oneway/checked.js';
+import type { OneWayFigures } from '../oneway/figures.js';
+import { isOneWay, UNSENT_TAG, type HlogRun } from './log-format.js';
 import { checkedHistogram, readHlog } from './log-reader.js';
 import { WallTimeline } from './wall-timeline.js';
 
@@ -41,6 +43,8 @@ export interface MergedRun {
   readonly latency: Histogram;
   readonly partial: string | null;
   readonly shortfall: string | null;
+  /** Between the host of this run and each replica; null: not measured. Ways of several hosts are never added. */
+  readonly oneWay: readonly OneWayFigures[] | null;
   /** What should be the same in all runs, by name; a setting that the file does not have is not in it. */
   readonly settings: Readonly<Record<string, string>>;
   readonly seed: number | null;
@@ -74,14 +78,15 @@ export class Merge {
 
   /** Adds a histogram log. Throws CliError `argument-invalid`. */
   addLog(name: string, path: string, { aheadSeconds = 0, remarks = [] }: LogRemarks = {}): void {
-    const log = readHlog(path, ({ tag, startSeconds, seconds, histogram }) =>
+    const log = readHlog(path, ({ tag, startSeconds, seconds, histogram }) => {
+      if (isOneWay(tag)) return;
       this.timeline.add(
         startSeconds - aheadSeconds,
         startSeconds - aheadSeconds + seconds,
         tag.endsWith('-ok') ? histogram.count : 0,
         tag === UNSENT_TAG ? undefined : histogram,
-      ),
-    );
+      );
+    });
     const { run, end, tags, latency, steps, fromSeconds, toSeconds } = log;
     if (steps > 1 || run.rates.length > 1) throw ramp(path);
     const operations = [...tags].reduce((sum, [tag, { count }]) => sum + (tag.endsWith('-ok') ? count : 0), 0);
@@ -98,11 +103,13 @@ export class Merge {
       latency,
       partial: end === null ? 'it has no end mark, so its bench was killed, or still runs' : end.partial,
       shortfall: end?.shortfall ?? null,
+      oneWay: end?.oneWay ?? null,
       settings: settingsOf(run, { transport: end?.transport ?? null, durability: end?.durability ?? null }),
       seed: run.arrivals === null ? null : run.seed,
     });
     this.remarks.push(...remarks.map((remark) => inLine(`${name}: ${remark}`)));
     for (const [tag, histogram] of tags) {
+      if (isOneWay(tag)) continue;
       const sum = this.tags.get(tag);
       if (sum === undefined) this.tags.set(tag, histogram);
       else sum.merge(histogram);
@@ -223,6 +230,7 @@ export class Merge {
       latency,
       partial: partialOf(report),
       shortfall: load?.steps[load.reported]?.shortfall ?? null,
+      oneWay: report.oneWay === undefined ? null : checkedOneWay(report.oneWay.replicas),
       settings: settingsOf(
         {
           ...report,

@@ -3,8 +3,11 @@ import { cpus, release } from 'node:os';
 import type { HistogramData, LatencySummary } from '../../metrics/histogram.js';
 import { signed } from '../../console/clock-values.js';
 import { CliError } from '../../console/exit.js';
+import { table } from '../../console/terminal.js';
 import { formatCount, formatDuration } from '../../console/units.js';
 import type { LoadSection } from './load-section.js';
+import type { OneWayReport } from '../oneway/figures.js';
+import { ONE_WAY_HEAD, oneWayNotes, oneWayRow } from '../oneway/text.js';
 import type { ClockOffset, Mix } from './messages.js';
 import type { Interval } from './timeline.js';
 
@@ -91,6 +94,8 @@ export interface BenchReport {
   readonly timeline?: readonly TimelineInterval[];
   /** Only of `bench load`. */
   readonly load?: LoadSection;
+  /** Only with `--one-way`; of a ramp, the step that the figures describe. */
+  readonly oneWay?: OneWayReport;
 }
 
 export interface TimelineInterval extends Interval {
@@ -266,6 +271,22 @@ export function tableOf(report: BenchReport): string {
   if (typeof report.partial === 'string') rows.push(['partial', report.partial]);
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join('\n');
+}
+
+/** The report of a closed loop as text. */
+export function latencyText(report: BenchReport): string {
+  return [tableOf(report), ...oneWayText(report)].join('\n');
+}
+
+/** The one-way delays of a report as text; nothing if they were not measured. */
+export function oneWayText({ oneWay }: BenchReport): string[] {
+  if (oneWay === undefined) return [];
+  const rows = [ONE_WAY_HEAD.slice(), ...oneWay.replicas.map(oneWayRow)];
+  return [
+    '',
+    ...table(rows, new Set(ONE_WAY_HEAD.map((_, column) => column).slice(1))),
+    ...oneWayNotes(oneWay.replicas),
+  ];
 }
 
 /**

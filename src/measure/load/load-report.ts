@@ -1,5 +1,5 @@
 /** Turns the steps of a load into its report, and the report into text. */
-import { hostInfo, tableOf, type BenchReport, type TimelineInterval } from './bench-report.js';
+import { hostInfo, oneWayText, tableOf, type BenchReport, type TimelineInterval } from './bench-report.js';
 import { kneeOf, limitOf } from './knee.js';
 import type { LoadSection, LoadStep } from './load-section.js';
 import type { RampPlan, RampStep } from './ramp.js';
@@ -174,7 +174,7 @@ export function loadText(report: BenchReport): string {
     ]);
   rows.push(...verdictRows(report));
   const width = 'one round trip'.length;
-  lines.push(...rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`));
+  lines.push(...rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`), ...oneWayText(report));
   return lines.join('\n');
 }
 

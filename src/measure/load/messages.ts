@@ -71,8 +71,10 @@ export type ToWorker =
       readonly history: string | undefined;
       /** Milliseconds between progress reports; 0: none. */
       readonly progressMs: number;
-      /** For a histogram log: the seconds to report; undefined: none is written. */
+      /** The seconds to report, for a histogram log or one-way delays; undefined: none. */
       readonly seconds: SecondBase | undefined;
+      /** Time between two questions about one-way delays, ms; undefined: none are asked. */
+      readonly oneWayMs: number | undefined;
     })
   | { readonly type: 'go' }
   | { readonly type: 'stop' };

@@ -91,6 +91,7 @@ export class OpenLoad {
         maxLeadNs,
         history: history?.(worker),
         seconds: seconds?.base,
+        oneWayMs: seconds?.oneWayMs,
       }),
       onMessage: (index, message) => this.onMessage(index, message),
       onFailure: (index, error) => this.onFailure(index, error),

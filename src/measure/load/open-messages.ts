@@ -40,8 +40,10 @@ export type ToOpenWorker =
       readonly maxLeadNs: number | undefined;
       /** Where to write the history; undefined: no history. */
       readonly history: string | undefined;
-      /** For a histogram log: the seconds to report; undefined: none is written. */
+      /** The seconds to report, for a histogram log or one-way delays; undefined: none. */
       readonly seconds: SecondBase | undefined;
+      /** Time between two questions about one-way delays, ms; undefined: none are asked. */
+      readonly oneWayMs: number | undefined;
     })
   | { readonly type: 'step'; readonly step: Step }
   | { readonly type: 'stop' }

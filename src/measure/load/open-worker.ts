@@ -22,6 +22,7 @@ import { OpenLoop } from './open-loop.js';
 import type { FromOpenWorker, Step, StepPart, ToOpenWorker } from './open-messages.js';
 import { OPERATION_NAMES, operationsFor, type Operations } from './operations.js';
 import { Pacer } from './pacer.js';
+import { OneWayRecorder } from '../oneway/second.js';
 import { SecondRecorder } from './second-recorder.js';
 
 const NS_PER_MS = 1e6;
@@ -40,7 +41,8 @@ class Worker {
   private historyError: string | null = null;
   private host!: ClientHost;
   private running: RunningStep | undefined;
-  /** For a histogram log. */
+  private readonly oneWay: OneWayRecorder | undefined;
+  /** For a histogram log and one-way delays. */
   private readonly seconds: SecondRecorder | undefined;
   /** Operations that failed since the process started. */
   private failed = 0;
@@ -54,9 +56,13 @@ class Worker {
     this.operations = operationsFor(worker, { ...workload, warmup: 0, operations: undefined });
     this.timeoutUs = workload.timeoutMs * 1000;
     this.pacer = new Pacer(pacing, () => this.turn());
+    if (setup.oneWayMs !== undefined) this.oneWay = new OneWayRecorder();
     if (setup.seconds !== undefined)
-      this.seconds = new SecondRecorder(setup.seconds, OPERATION_NAMES[workload.machine], (second) =>
-        tell({ type: 'second', second }),
+      this.seconds = new SecondRecorder(
+        setup.seconds,
+        OPERATION_NAMES[workload.machine],
+        (second) => tell({ type: 'second', second }),
+        this.oneWay,
       );
     if (setup.history !== undefined)
       this.record(() => (this.history = new HistoryWriter(setup.history!, worker, workload.lanes)));
@@ -81,6 +87,7 @@ class Worker {
         failed: (error) => giveUp(error),
       },
     );
+    if (worker.oneWay !== undefined) worker.host.sampleTimes(setup.oneWayMs!, worker.oneWay);
     return worker;
   }
 

@@ -7,6 +7,7 @@
  */
 import { Histogram, type HistogramData } from '../../metrics/histogram.js';
 import { OUTCOMES, tagOf, UNSENT_TAG, type OperationOutcome } from '../hlog/log-format.js';
+import type { OneWayRecorder } from '../oneway/second.js';
 import type { SecondBase, TaggedSecond } from './wall-seconds.js';
 
 const NS_PER_SECOND = 1e9;
@@ -25,6 +26,7 @@ export class SecondRecorder {
     private readonly base: SecondBase,
     private readonly operations: readonly string[],
     private readonly send: (second: TaggedSecond) => void,
+    private readonly oneWay?: OneWayRecorder,
   ) {
     for (const operation of operations)
       for (const outcome of OUTCOMES) {
@@ -37,6 +39,7 @@ export class SecondRecorder {
 
   /** The measurement begins. */
   begin(nowNs: number): void {
+    this.oneWay?.take(); // what came before is not measured
     this.fromNs = nowNs;
     this.untilNs = this.endOfSecond(nowNs);
   }
@@ -81,6 +84,7 @@ export class SecondRecorder {
       fromMs: this.wallMs(this.fromNs),
       toMs: this.wallMs(toNs),
       tags,
+      ...(this.oneWay === undefined ? {} : { oneWay: this.oneWay.take() }),
     });
   }
 

@@ -6,6 +6,7 @@ import type { Clock } from '../../clock/clock.js';
 import { hostMonotonicNs } from '../../clock/monotonic.js';
 import { openClock } from '../../clock/open.js';
 import type { HistogramData } from '../../metrics/histogram.js';
+import type { OneWaySecond } from '../oneway/second.js';
 
 const NS_PER_MS = 1e6;
 const MS_PER_SECOND = 1000;
@@ -51,11 +52,15 @@ export interface TaggedSecond {
   readonly fromMs: number;
   readonly toMs: number;
   readonly tags: Readonly<Record<string, HistogramData>>;
+  /** One-way delays, if they are measured. */
+  readonly oneWay?: readonly OneWaySecond[];
 }
 
 /** How the parent of client processes asks for their seconds. */
 export interface SecondsWanted {
   readonly base: SecondBase;
+  /** Time between two questions of a client process about one-way delays, ms; undefined: it asks none. */
+  readonly oneWayMs: number | undefined;
   /** Called with the seconds of client process `client`, in order. */
   readonly onSecond: (client: number, second: TaggedSecond) => void;
 }

@@ -10,6 +10,7 @@ import { parentWarned } from '../../host/without-keys.js';
 import { workerKeys } from '../../console/settings.js';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from '../../client/client.js';
+import { partsOf } from '../../client/client-parts.js';
 import { monotonicOriginNs } from '../../clock/monotonic.js';
 import { HeapMeter } from '../../metrics/heap-meter.js';
 import { Histogram } from '../../metrics/histogram.js';
@@ -19,6 +20,7 @@ import type { FromClientProcess } from './client-processes.js';
 import { countsOf, differenceOf } from './counts.js';
 import type { ClientCounts, FromWorker, ToWorker, WorkerResult } from './messages.js';
 import { OPERATION_NAMES, operationsFor, type Operations } from './operations.js';
+import { OneWayRecorder } from '../oneway/second.js';
 import { SecondRecorder } from './second-recorder.js';
 
 const NS_PER_MS = 1e6;
@@ -40,7 +42,7 @@ class Worker {
   private stopping = false;
   private remaining = 0;
   private failed = 0;
-  /** For a histogram log, while something is measured. */
+  /** For a histogram log and one-way delays, while something is measured. */
   private seconds: SecondRecorder | undefined;
   private readonly originNs = monotonicOriginNs();
 
@@ -161,7 +163,21 @@ class Worker {
     const { seconds, workload } = this.setup;
     return seconds === undefined
       ? undefined
-      : new SecondRecorder(seconds, OPERATION_NAMES[workload.machine], (second) => tell({ type: 'second', second }));
+      : new SecondRecorder(
+          seconds,
+          OPERATION_NAMES[workload.machine],
+          (second) => tell({ type: 'second', second }),
+          this.oneWay(),
+        );
+  }
+
+  /** Begins to ask about one-way delays, if they are to be measured. */
+  private oneWay(): OneWayRecorder | undefined {
+    const { oneWayMs } = this.setup;
+    if (oneWayMs === undefined) return undefined;
+    const recorder = new OneWayRecorder();
+    partsOf(this.client)!.sampleTimes!(oneWayMs, recorder);
+    return recorder;
   }
 
   /** CLOCK_MONOTONIC, ns, without the allocation of `monotonicNs`. */

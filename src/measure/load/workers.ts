@@ -54,6 +54,7 @@ export class Workers {
         history: history?.(worker),
         progressMs: progressMs ?? 0,
         seconds: seconds?.base,
+        oneWayMs: seconds?.oneWayMs,
       }),
       onMessage: (index, message) => {
         if (message.type === 'progress') onProgress?.(index, Histogram.fromData(message.histogram), message.counts);

@@ -15,6 +15,7 @@ import {
   throughputSection,
   viewChangeMarks,
 } from './latency-charts.js';
+import { oneWaySection } from './one-way-section.js';
 import { logScale, tickCount, tickDuration } from './scale.js';
 
 const LOOP_NOTE =
@@ -55,6 +56,7 @@ export function benchPage(report: BenchReport): string {
             latencyOverTimeSection(timeline, spacing, events),
             fastPathSection(timeline, spacing, events),
           ]),
+      report.oneWay === undefined ? '' : oneWaySection(report.oneWay.replicas),
       report.baselines.length === 0 ? '' : baselinesSection(report),
       section(
         'Particulars',

@@ -3,6 +3,8 @@ import type { Merge, MergedRun } from '../hlog/merge.js';
 import { formatCount, formatDuration } from '../../console/units.js';
 import { table } from '../../console/terminal.js';
 import type { Histogram } from '../../metrics/histogram.js';
+import { ONE_WAY_HEAD, oneWayNotes, oneWayRow } from '../oneway/text.js';
+import { oneWaySection } from './one-way-section.js';
 import { dataTable, figures, notice, page, section } from './html.js';
 import {
   latencyOverTimeSection,
@@ -63,6 +65,7 @@ export function mergePage(merge: Merge): string {
             section('Time', '', timeNote(merge, zero)),
           ]),
       section('Runs', dataTable(RUNS_HEAD, runs.map(rowOf))),
+      ...runs.flatMap(({ name, oneWay }) => (oneWay === null ? [] : [oneWaySection(oneWay, `, ${name}`)])),
       merge.tags.size === 0 ? '' : section('Operations', dataTable(TAGS_HEAD, tagRows(merge)), tagNote(merge)),
       section(
         'Configuration',
@@ -100,9 +103,22 @@ export function mergeText(merge: Merge): string {
   return [
     ...table(rows, columns),
     ...(merge.tags.size === 0 ? [] : ['', ...table([TAGS_HEAD.slice(), ...tagRows(merge)], right(TAGS_HEAD))]),
+    ...oneWayText(merge),
     ...merge.flaws(),
     ...merge.differences().map((difference) => `differ in ${difference}`),
   ].join('\n');
+}
+
+function oneWayText({ runs }: Merge): string[] {
+  const measured = runs.filter(({ oneWay }) => oneWay !== null);
+  if (measured.length === 0) return [];
+  const rows = measured.flatMap(({ name, oneWay }) => oneWay!.map((figures) => [name, ...oneWayRow(figures)]));
+  return [
+    '',
+    ...table([['one way', ...ONE_WAY_HEAD], ...rows], new Set(ONE_WAY_HEAD.map((_, column) => column + 1))),
+    ...measured.flatMap(({ name, oneWay }) => oneWayNotes(oneWay!).map((note) => `${name}: ${note}`)),
+    '',
+  ];
 }
 
 /** The object of the schema `jitpaxos.merge/1`. */

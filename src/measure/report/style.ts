@@ -38,6 +38,8 @@ svg.narrow text{font-size:11px}
 .line.a{stroke:var(--a)}.line.b{stroke:var(--b)}.line.c{stroke:var(--c)}.line.soft{stroke:var(--soft)}
 .dot{stroke:var(--card);stroke-width:1.5}
 .dot.a{fill:var(--a)}.dot.b{fill:var(--b)}.dot.c{fill:var(--c)}.dot.soft{fill:var(--soft)}
+.bar.a{fill:var(--a)}.bar.b{fill:var(--b)}.bar.c{fill:var(--c)}.bar.soft{fill:var(--soft)}
+.whisker{fill:none;stroke:var(--ink);stroke-width:1.5}
 .area{opacity:.13}.area.a{fill:var(--a)}.area.b{fill:var(--b)}.area.c{fill:var(--c)}
 .mark.event{stroke:var(--event);stroke-width:1.5;stroke-dasharray:4 3}
 .mark.guide{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 3}
