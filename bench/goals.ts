@@ -2,6 +2,7 @@
  * Measures every performance goal of the project with one command and says which ones hold.
  *
  *   npm run bench:goals -- [--json] [--rows native-512,kv] [--rounds 5]
+ *   npm run bench:goals -- --namespaces [--json] [--rounds 5]
  *
  * Ratios are medians over rounds in which ours and the baseline take turns. Rates and times without a baseline depend
  * on the host as well: the goals are those for two cores and loopback. With the defaults it takes some
@@ -9,10 +10,11 @@
  */
 import { EchoProgram } from '../src/measure/compare/c-echo.js';
 import { CliError } from '../src/console/exit.js';
+import { isInside, runInside, settleInside, withoutNamespaces } from '../src/measure/namespaces.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
 import { version } from '../src/host/version.js';
 import { allocationRows } from './goals/allocation-row.js';
-import { latencyRows, throughputRows } from './goals/baseline-rows.js';
+import { latencyRows, namespaceRow, throughputRows } from './goals/baseline-rows.js';
 import { besideRow, halfPeakRows, oneRoundTripRow, slowMemberRows } from './goals/load-rows.js';
 import { checkMissed, goalsTable, type RowResult } from './goals/row.js';
 import { program } from './program.js';
@@ -38,13 +40,24 @@ await program(
         max: 1e10,
         help: 'operations of the rows `allocation`, each of which ends after two minutes in any case',
       },
+      namespaces: {
+        kind: 'switch',
+        help: 'measure only the row between network namespaces, with the MTU of Ethernet (Linux; as root, or where anyone may have namespaces)',
+      },
       strict: { kind: 'switch', help: 'exit with 4 when a goal is missed' },
     },
     examples: ['npm run bench:goals', 'npm run bench:goals -- --rows one-dgram --rounds 11 --json'],
   },
-  async ({ rows: wanted, rounds, seconds, warmup, operations, strict }, output) => {
+  async ({ rows: wanted, rounds, seconds, warmup, operations, namespaces, strict }, output) => {
+    if (namespaces && !isInside()) {
+      const reason = withoutNamespaces();
+      if (reason !== false) throw new CliError('flag-invalid', `--namespaces: ${reason}`);
+      process.exitCode = await runInside();
+      return;
+    }
+    if (namespaces) settleInside();
     using echo = await EchoProgram.build();
-    const groups = [
+    const all = [
       ...latencyRows(echo),
       throughputRows(echo),
       ...allocationRows,
@@ -53,6 +66,7 @@ await program(
       halfPeakRows,
       slowMemberRows,
     ];
+    const groups = namespaces ? [namespaceRow(echo)] : all;
     const names = groups.flatMap((group) => group.names);
     const chosen = wanted?.split(',') ?? names;
     const unknown = chosen.find((name) => !names.includes(name));

@@ -5,6 +5,7 @@ import type { Contestant, Measured } from '../../src/measure/compare/contestant.
 import { DgramEcho } from '../../src/measure/compare/dgram-echo.js';
 import { median, mediansOf, ratioOf, runRounds } from '../../src/measure/compare/rounds.js';
 import type { Point } from '../../src/measure/compare/shape.js';
+import { connect, Namespace } from '../../src/measure/namespaces.js';
 import { formatCount, formatDuration } from '../../src/console/units.js';
 import { DEFAULT_DATAGRAM_BYTES, JUMBO_DATAGRAM_BYTES } from '../../src/wire/envelope.js';
 import { judged, type Effort, type RowGroup, type RowResult } from './row.js';
@@ -12,6 +13,8 @@ import { judged, type Effort, type RowGroup, type RowResult } from './row.js';
 const NS_PER_MS = 1e6;
 const P99_GOAL_NS = 2 * NS_PER_MS;
 const KV_SHARE = 0.6;
+const ETHERNET_MTU = 1_500;
+const NAMESPACE_ROW = 'native-512-veth';
 
 const pointOf = (open: number, machine: Point['machine'] = 'echo'): Point => ({
   replicas: 3,
@@ -111,6 +114,43 @@ export function throughputRows(program: EchoProgram): RowGroup {
           measured: shares.map((share) => share.toFixed(2)).join(', '),
           figures: shares.map((value) => ({ value, atLeast: KV_SHARE })),
           values: { shares: { 'native-32': shares[0], 'native-512': shares[1], 'dgram-512': shares[2] } },
+        }),
+      ];
+    },
+  };
+}
+
+/**
+ * The row native-512-c with a cable between servers and clients: they are in two network namespaces, joined by a veth
+ * pair with Ethernet's MTU. To be measured inside of src/measure/namespaces.ts.
+ */
+export function namespaceRow(program: EchoProgram): RowGroup {
+  return {
+    names: [NAMESPACE_ROW],
+    async measure(effort) {
+      const [servers, clients] = [new Namespace('servers'), Namespace.own()];
+      const placement = { servers, serverAddress: '10.79.0.1', clientAddress: '10.79.0.2' };
+      connect(
+        { in: servers, name: 'cable', addresses: [`${placement.serverAddress}/24`] },
+        { in: clients, name: 'cable', addresses: [`${placement.clientAddress}/24`] },
+        ETHERNET_MTU,
+      );
+      const [ours, theirs] = await both(
+        new OurCluster('echo', { transport: 'native', idle: 'block' }, { placement }),
+        new CEcho(program, 'block', placement),
+        { ...pointOf(512), datagramBytes: DEFAULT_DATAGRAM_BYTES },
+        effort,
+      );
+      const share = ratioOf(ours, theirs, ({ opsPerSecond }) => opsPerSecond);
+      const [rate, theirRate] = [ours, theirs].map((runs) => mediansOf(runs).opsPerSecond) as [number, number];
+      return [
+        judged({
+          name: NAMESPACE_ROW,
+          what: `512 open, native block, between two network namespaces with an MTU of ${formatCount(ETHERNET_MTU)}, datagrams of ${formatCount(DEFAULT_DATAGRAM_BYTES)} bytes: operations/s ÷ C blocking echo with the same coalescing there`,
+          goal: '≥ 0.5',
+          measured: `${share.toFixed(2)} (${formatCount(rate)} / ${formatCount(theirRate)})`,
+          figures: [{ value: share, atLeast: 0.5 }],
+          values: { ratio: share, ours: mediansOf(ours), baseline: mediansOf(theirs) },
         }),
       ];
     },

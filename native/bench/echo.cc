@@ -2,11 +2,11 @@
 // the cluster's fast path, without protocol, checks or checksums. No part of the addon; the bench compiles it when it
 // needs it.
 //
-//   echo server --wait block|spin --sockets S --first N SIZES
-//     Binds S sockets of 127.0.0.1 (block: one), prints `ready {"ports":[…]}`, answers until its stdin ends. They are servers
+//   echo server --wait block|spin --bind A --sockets S --first N SIZES
+//     Binds S sockets of the address A (block: one), prints `ready {"ports":[…]}`, answers until its stdin ends. They are servers
 //     N, N+1, …; server 0 answers every message with --answer bytes, the others with --other-answer, as the primary alone
 //     answers with the result.
-//   echo client --wait block|spin --ports P,… --open W --per-datagram K --warmup-ms T --ms T SIZES
+//   echo client --wait block|spin --bind A --server A --ports P,… --open W --per-datagram K --warmup-ms T --ms T SIZES
 //     Keeps W operations open: each is sent to every port and complete when all have answered; up to K messages that are
 //     ready at the same time share a datagram, and as many answers as fit. Warms up for --warmup-ms, prints `ready {}`, waits for a line on stdin, runs
 //     for --ms, prints one JSON object: operations, resent, startedNs, endedNs and a histogram (src/metrics/histogram.ts).
@@ -109,7 +109,14 @@ struct Sizes {
 
 // --- sockets ---------------------------------------------------------------------------------------------------------
 
-int openSocket(bool spins) {
+in_addr addressOf(const std::string& text) {
+  in_addr address{};
+  errno = 0;
+  if (inet_pton(AF_INET, text.c_str(), &address) != 1) fail("not an IPv4 address");
+  return address;
+}
+
+int openSocket(bool spins, const std::string& at) {
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | (spins ? SOCK_NONBLOCK : 0), 0);
   if (fd < 0) fail("socket");
   setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &kBufferBytes, sizeof kBufferBytes);
@@ -118,7 +125,7 @@ int openSocket(bool spins) {
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
   sockaddr_in any{};
   any.sin_family = AF_INET;
-  any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  any.sin_addr = addressOf(at);
   if (bind(fd, reinterpret_cast<sockaddr*>(&any), sizeof any) != 0) fail("bind");
   return fd;
 }
@@ -207,7 +214,7 @@ int serve(const Options& options) {
   std::vector<int> fds;
   std::string ports;
   for (int i = 0; i < sockets; i++) {
-    fds.push_back(openSocket(spins));
+    fds.push_back(openSocket(spins, options.text("--bind")));
     sockaddr_in bound{};
     socklen_t length = sizeof bound;
     getsockname(fds.back(), reinterpret_cast<sockaddr*>(&bound), &length);
@@ -296,18 +303,19 @@ class Client {
         slots_(options.number("--open", 1, 1 << 16)),
         perDatagram_(options.number("--per-datagram", 1, 4096)),
         sizes_(options),
-        fd_(openSocket(spins_)),
+        fd_(openSocket(spins_, options.text("--bind"))),
         in_(kBatch, sizes_.datagram),
         out_(kBatch, sizes_.datagram),
         open_(slots_) {
     errno = 0;
     if (sizes_.envelope + perDatagram_ * sizes_.request > sizes_.datagram) fail("--per-datagram");
     const std::string& ports = options.text("--ports");
+    const in_addr at = addressOf(options.text("--server"));
     for (size_t from = 0; from < ports.size();) {
       size_t comma = std::min(ports.find(',', from), ports.size());
       sockaddr_in server{};
       server.sin_family = AF_INET;
-      server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+      server.sin_addr = at;
       server.sin_port = htons(static_cast<uint16_t>(atoi(ports.substr(from, comma - from).c_str())));
       servers_.push_back(server);
       from = comma + 1;

@@ -15,6 +15,7 @@ import { KEYED_CHAIN } from '../host/chain.js';
 import { FIRST_FEATURES, type FeatureName } from '../protocol/log/features.js';
 import { CLUSTER_SCHEMA, type ClusterConfig, type Encryption } from '../host/cluster-config.js';
 import { freePorts } from '../host/free-ports.js';
+import { serverAddress, type Placement } from './compare/placement.js';
 import { CliError } from '../console/exit.js';
 import { writeFirstKeys } from '../console/key-files.js';
 import { withoutSettings } from '../console/settings.js';
@@ -77,6 +78,8 @@ export interface LocalClusterOptions {
   /** Flags of Node itself, before the program. Default: none. */
   readonly nodeFlags?: (replica: number) => readonly string[];
   readonly datagramBytes?: number | undefined;
+  /** Where the replicas run. Default: here, on loopback. */
+  readonly placement?: Placement | undefined;
   /** A replica that has not ended this long after SIGTERM is killed. Default: 3 s. */
   readonly stopTimeoutMs?: number;
 }
@@ -248,7 +251,7 @@ export class LocalCluster {
       const config: ClusterConfig = {
         schema: CLUSTER_SCHEMA,
         id: randomBytes(8).toString('hex'),
-        replicas: ports.map((port) => `127.0.0.1:${port}`),
+        replicas: ports.map((port) => `${serverAddress(options.placement)}:${port}`),
         ...authenticationOf({
           encryption: options.program === undefined ? 'required' : 'preferred',
           ...options,
@@ -330,9 +333,12 @@ export class LocalCluster {
     if (datagramBytes !== undefined) args.push('--datagram-bytes', String(datagramBytes));
     args.push(...(this.options.replicaFlags ?? []), ...(program?.flags ?? []));
     // Detached: Ctrl-C on the terminal is for this process, which stops the replicas when it no longer needs them.
+    const node = [process.execPath, ...(this.options.nodeFlags?.(id) ?? [])];
+    const [execPath, ...execArgv] = this.options.placement?.servers.prefixed(...node) ?? node;
     const child = fork(program?.main ?? MAIN, args, {
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-      execArgv: [...(this.options.nodeFlags?.(id) ?? [])],
+      execPath: execPath!,
+      execArgv,
       detached: true,
       env: { ...withoutSettings(process.env), ...this.options.environment?.(id) },
     });

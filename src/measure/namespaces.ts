@@ -89,9 +89,19 @@ export interface CableEnd {
 }
 
 export class Namespace {
-  constructor(readonly name: string) {
-    execute('ip', ['netns', 'add', name]);
+  /** Makes one. */
+  constructor(
+    readonly name: string,
+    isNew = true,
+  ) {
+    if (isNew) execute('ip', ['netns', 'add', name]);
     this.ip('link set lo up');
+  }
+
+  /** The one in which this process is, inside. */
+  static own(name = 'own'): Namespace {
+    execute('ip', ['netns', 'attach', name, String(process.pid)]);
+    return new Namespace(name, false);
   }
 
   /** Runs `ip` there, once for each line. */
@@ -111,7 +121,13 @@ export class Namespace {
 
   /** Starts a command there. The child is the command itself: signals reach it. */
   spawn(command: readonly string[], options: SpawnOptions = {}): ChildProcess {
-    return spawn('ip', ['netns', 'exec', this.name, ...command], { ...options, env: { ...env, ...options.env } });
+    const [file, ...args] = this.prefixed(...command);
+    return spawn(file, args, { ...options, env: { ...env, ...options.env } });
+  }
+
+  /** The command that runs this command there: it becomes it, so that signals and channels reach it. */
+  prefixed(...command: readonly string[]): [file: string, ...args: string[]] {
+    return ['ip', 'netns', 'exec', this.name, ...command];
   }
 
   /** Writes settings of the kernel's network: by path below /proc/sys/net. */

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { CliError } from '../../console/exit.js';
 import { measureClients, type Contestant, type Measured, type Timing } from './contestant.js';
 import { Children, LineChild } from './line-child.js';
+import { clientAddress, serverAddress, type Placement } from './placement.js';
 import { quorumOf, sizesOf, type Point } from './shape.js';
 
 /** From dist/src/measure/compare to native/, in a checkout as in the package. */
@@ -82,6 +83,7 @@ export class CEcho implements Contestant {
   constructor(
     private readonly program: EchoProgram,
     private readonly wait: 'block' | 'spin',
+    private readonly placement?: Placement,
   ) {
     this.name = `c-echo-${wait}`;
   }
@@ -106,17 +108,17 @@ export class CEcho implements Contestant {
     const sockets = sharesProcess(this.wait === 'spin', point) ? point.replicas : 1;
     const servers = Array.from({ length: point.replicas / sockets }, (_, index) =>
       children.add(
-        LineChild.start(
-          this.program.path,
-          ['server', '--sockets', String(sockets), '--first', String(index * sockets), ...common],
-          `C echo server ${index}`,
-        ),
+        this.startServer(index, ['--sockets', String(sockets), '--first', String(index * sockets), ...common]),
       ),
     );
     const ports = (await Promise.all(servers.map((server) => server.ready<{ ports: number[] }>()))).flatMap(
       (ready) => ready.ports,
     );
     const load = [
+      '--bind',
+      clientAddress(this.placement),
+      '--server',
+      serverAddress(this.placement),
       '--ports',
       ports.slice(0, quorumOf(point.replicas)).join(','),
       '--open',
@@ -136,5 +138,11 @@ export class CEcho implements Contestant {
       quorumOf(point.replicas),
       timing,
     );
+  }
+
+  private startServer(index: number, flags: readonly string[]): LineChild {
+    const command = [this.program.path, 'server', '--bind', serverAddress(this.placement), ...flags];
+    const [file, ...args] = this.placement?.servers.prefixed(...command) ?? command;
+    return LineChild.start(file!, args, `C echo server ${index}`);
   }
 }

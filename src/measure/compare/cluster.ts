@@ -14,6 +14,7 @@ import { authenticationOf, LocalCluster } from '../local-cluster.js';
 import { sharesProcess } from './c-echo.js';
 import { measureClients, type Contestant, type Measured, type Measuring, type Timing } from './contestant.js';
 import { Children, LineChild, mainThreadCpuSeconds } from './line-child.js';
+import type { Placement } from './placement.js';
 import { quorumOf, type Point } from './shape.js';
 import type { SharedReplicasSetup } from './shared-replicas.js';
 import type { SlotClientSetup } from './slot-client.js';
@@ -55,6 +56,7 @@ export class OurCluster implements Contestant {
   private readonly authenticated: boolean;
   private readonly unkeyedChain: boolean;
   private readonly replicaFlags: readonly string[];
+  private readonly placement: Placement | undefined;
   /** Replicas that speak only an older version of the wire do not start where members can change. */
   private readonly mayChangeMembers: boolean;
   private runs = 0;
@@ -66,6 +68,7 @@ export class OurCluster implements Contestant {
    * @param authenticated default false
    * @param unkeyedChain with keys: the older chain; default false
    * @param wireVersion holds the replicas back to a version of the wire, where each has a process of its own
+   * @param placement where they run, unless they share a process; default: loopback
    */
   constructor(
     readonly name: string,
@@ -76,18 +79,21 @@ export class OurCluster implements Contestant {
       authenticated = false,
       unkeyedChain = false,
       wireVersion,
+      placement,
     }: {
       readonly replicas?: number;
       readonly durability?: Durability;
       readonly authenticated?: boolean;
       readonly unkeyedChain?: boolean;
       readonly wireVersion?: number;
+      readonly placement?: Placement;
     } = {},
   ) {
     this.replicas = replicas;
     this.durability = durability;
     this.authenticated = authenticated;
     this.unkeyedChain = unkeyedChain;
+    this.placement = placement;
     this.replicaFlags = wireVersion === undefined ? [] : ['--wire-version', String(wireVersion)];
     this.mayChangeMembers = wireVersion === undefined || wireVersion >= MEMBERS_WIRE_VERSION;
   }
@@ -133,6 +139,7 @@ export class OurCluster implements Contestant {
       durability: this.durability,
       authenticated: this.authenticated,
       unkeyedChain: this.unkeyedChain,
+      placement: this.placement,
       replicaFlags: this.replicaFlags,
       // A process that is held back cannot require what its version lacks.
       encryption: this.replicaFlags.length === 0 ? 'required' : 'preferred',
