@@ -176,6 +176,7 @@ export class Replica {
         primary: () => core.state.primary,
         hurry: (now) => core.hurry(now, HURRY_US),
         isProven: (endpoint, owner) => hasProven(loop.peers, this.keys?.ring, endpoint, owner),
+        challenge: (endpoint) => loop.outbox.challengeAddress(endpoint),
       },
       loop.outbox,
       loop.datagramBytes,

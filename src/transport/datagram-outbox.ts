@@ -220,6 +220,12 @@ export class DatagramOutbox implements Outbox {
     this.leaveUnder(key, bytes, head + this.peers.writeChallengeUnder(key, to, bytes, head), to, version);
   }
 
+  /** Asks an endpoint for a Proof of its address, unless that would be too much for what came from there. */
+  challengeAddress(to: number): void {
+    const bytes = this.transport.acquire(this.datagramBytes);
+    if (bytes !== undefined) this.writeChallenge(bytes, to);
+  }
+
   private find(to: number, mask: number): number {
     for (let at = this.opened - 1; at >= 0; at--)
       if (this.destinations[at] === to && this.masks[at] === mask) return at;
@@ -371,6 +377,10 @@ export class DatagramOutbox implements Outbox {
   /** Replaces a datagram that is too long for an endpoint that has not proven its address. */
   private challenge(bytes: Uint8Array, to: number): void {
     this.transport.counters[TransportCounter.datagrams_withheld]!++;
+    this.writeChallenge(bytes, to);
+  }
+
+  private writeChallenge(bytes: Uint8Array, to: number): void {
     const version = this.peers.versionFor(to);
     const head = this.envelope.bytesIn(version);
     const length = head + this.peers.writeChallenge(to, bytes, head);

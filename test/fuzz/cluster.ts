@@ -551,6 +551,7 @@ export class FuzzCluster {
         primary: () => core.state.primary,
         hurry: (now) => core.hurry(now, HURRY_US),
         isProven: (endpoint, owner) => hasProven(host.peers, this.ring, endpoint, owner),
+        challenge: () => undefined,
       },
       outbox,
       DEFAULT_DATAGRAM_BYTES,

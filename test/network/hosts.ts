@@ -36,6 +36,11 @@ export function addressOf(host: HostName, family: 4 | 6 = 4): string {
   return family === 4 ? `10.79.${subnet}.2` : `fd79:0:0:${subnet}::2`;
 }
 
+/** The IPv4 address of its router on its cable. */
+export function gatewayOf(host: HostName): string {
+  return `10.79.${HOSTS.indexOf(host) + 1}.1`;
+}
+
 /** The address of its replica, as a cluster file has it. */
 export function replicaAt(host: HostName, family: 4 | 6 = 4): string {
   return family === 4 ? `${addressOf(host)}:${PORT}` : `[${addressOf(host, 6)}]:${PORT}`;

@@ -389,7 +389,7 @@ t.test('while anybody watches, the primary is asked to say at once what is commi
   t.end();
 });
 
-t.test('who has not proven an address is told nothing', (t) => {
+t.test('who has not proven an address is asked to, and told nothing', (t) => {
   const one = oneReplica();
   const { replica, log, sent } = one;
   log.push(put('a'));
@@ -399,6 +399,7 @@ t.test('who has not proven an address is told nothing', (t) => {
   t.strictSame(sent, []);
   t.equal(replica.service.open, 0);
   t.equal(replica.service.refused, 1);
+  t.strictSame(replica.challenged, [CLIENT], 'its port may have been translated anew, and it says nothing else');
   t.end();
 });
 

@@ -51,6 +51,8 @@ export class TestReplica {
   serves = true;
   isPrimary = false;
   isProven = true;
+  /** Endpoints that were asked for a proof. */
+  readonly challenged: number[] = [];
   isInTouch = true;
   primary = -1;
   hurried = 0;
@@ -77,6 +79,7 @@ export class TestReplica {
         primary: () => this.primary,
         hurry: () => this.hurried++,
         isProven: () => this.isProven,
+        challenge: (endpoint) => void this.challenged.push(endpoint),
       },
       new TestOutbox(send),
       DATAGRAM_BYTES,

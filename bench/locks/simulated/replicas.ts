@@ -144,6 +144,7 @@ function watched(machine: () => KvMachine, random: Random, options: ReplicaOptio
       primary: () => core.state.primary,
       hurry: (now) => core.hurry(now, HURRY_US),
       isProven: () => true,
+      challenge: () => undefined,
     };
     const watches = new WatchService(
       options.watched?.(replica, core) ?? replica,

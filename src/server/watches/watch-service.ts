@@ -85,6 +85,8 @@ export interface WatchedReplica {
   readonly hurry: (now: Instant) => void;
   /** The endpoint has proven its address under a key of this owner. */
   readonly isProven: (endpoint: number, owner: number) => boolean;
+  /** Asks the endpoint to prove its address. */
+  readonly challenge: (endpoint: number) => void;
 }
 
 /** The watches of an owner; `queue`: those that have work to do. */
@@ -161,11 +163,10 @@ export class WatchService {
     const after = readIndex(bytes, o + at.after);
     const id = readI32(bytes, o + at.watch);
     const length = readU16(bytes, o + at.prefixes);
-    if (
-      !this.replica.isProven(from, owner) ||
-      Number.isNaN(after) ||
-      (length > 0 && !hasGoodPrefixes(bytes, o + Watch.size, length))
-    ) {
+    const isProven = this.replica.isProven(from, owner);
+    // A client whose port was translated anew on the way may say nothing but Watch, to which there is no other answer.
+    if (!isProven) this.replica.challenge(from);
+    if (!isProven || Number.isNaN(after) || (length > 0 && !hasGoodPrefixes(bytes, o + Watch.size, length))) {
       this.refused++;
       return;
     }
