@@ -80,6 +80,12 @@ const SPREAD = 0.5;
 const AGAIN_MS = 100;
 /** Why what a wait has asked for is not needed any more: a constant, because an error would cost its stack. */
 const OVER = 'the wait is over';
+/**
+ * A place that is lost within so many of its ttl after the grant counts as lost at once. After this many such places in a row
+ * the ttl is shorter than what this host or the cluster delays renewals by, and no further one would come to its turn.
+ */
+const BRIEF_TTLS = 4;
+const LOST_MAX = 16;
 /** How long a call that rejects waits for its place to be gone, ms. */
 const LEAVE_MS = 250;
 
@@ -127,7 +133,8 @@ async function restOf(
 /**
  * Takes a place in a line and waits until it is among the first `permits`.
  *
- * Rejects as the calls of StoreClient do, and with `option-invalid`, `lock-held` when `wait` is over, `aborted`.
+ * Rejects as the calls of StoreClient do, and with `option-invalid`, `lock-held` when `wait` is over, `aborted`, and with
+ * `lease-lost` if `ttl` is too short to wait with.
  * @param value of its key, which all of the line see
  * @param check called with all of the line that is seen; what it throws ends the wait
  */
@@ -149,8 +156,9 @@ export async function takePlace(
     check?.(entries);
     if (entries.length >= line.permits) throw timeIsOver(line.kind);
   }
-  for (;;) {
+  for (let lostInRow = 0; ; ) {
     const lease = await grant(store, line.kind, { ttl, margin, wait, signal }, untilMs);
+    const grantedMs = timers.monotonicMs();
     try {
       const place = await new Waiter(store, prefix, line, lease, check).wait(untilMs, signal);
       if (place !== undefined) return place;
@@ -161,6 +169,8 @@ export async function takePlace(
     }
     // Lost meanwhile: another place, at the end. The old one must not stay in the line.
     void lease.release();
+    lostInRow = timers.monotonicMs() - grantedMs < BRIEF_TTLS * ttl ? lostInRow + 1 : 0;
+    if (lostInRow === LOST_MAX) throw ttlTooShort(line.kind, ttl);
   }
 }
 
@@ -220,6 +230,13 @@ function timeIsOver(kind: LineKind): JitPaxosError {
   );
 }
 
+function ttlTooShort(kind: LineKind, ttl: number): JitPaxosError {
+  return new JitPaxosError(
+    'lease-lost',
+    `the place in the line of the ${kind} was lost ${LOST_MAX} times in a row, soon after it was taken: renewals take longer than the ttl of ${ttl} ms allows; use a longer ttl`,
+  );
+}
+
 class Waiter {
   private readonly key: Uint8Array;
   private readonly timers: Timers;
@@ -259,7 +276,9 @@ class Waiter {
       const token = await this.goThrough(untilMs);
       if (token !== undefined && lease.isHeld()) return { lease, key: this.key, token };
     } catch (error) {
-      if (!over.signal.aborted) throw error;
+      // The cluster may end the lease before this host sees its end come.
+      const isEnded = error instanceof JitPaxosError && error.code === 'kv-lease-ended';
+      if (!over.signal.aborted && !isEnded) throw error;
     } finally {
       cancel?.();
       forget();

@@ -191,6 +191,47 @@ t.test('a timer that fires before its time: the wait is over, and no place stays
   t.same([leases, released], [1, 1]);
 });
 
+t.test('the lease ends before its place is taken: another one, and after many an error that says why', async (t) => {
+  let leases = 0;
+  let released = 0;
+  let enters = 0;
+  let fails = 3;
+  const lease = {
+    number: 7,
+    signal: new AbortController().signal,
+    isHeld: () => true,
+    release: async () => void released++,
+  };
+  const store = {
+    timers: { monotonicMs: () => 7, after: () => () => undefined, random: () => 0 },
+    lease: async () => {
+      leases++;
+      return lease;
+    },
+    transact: async () => {
+      if (enters++ < fails) throw new JitPaxosError('kv-lease-ended', 'ended');
+      const range = { kind: 'range', revision: 2, entries: [{ revision: 2 }], next: undefined };
+      return { ok: true, revision: 2, results: [{ kind: 'put', revision: 2, ends: undefined }, range] };
+    },
+  };
+  for (const kind of ['lock', 'election', 'semaphore'] as const) {
+    const take = (): Promise<unknown> =>
+      takePlace(
+        store as unknown as LineStore,
+        { kind, name: 'l', permits: 1, value: new Uint8Array(0) },
+        { ttl: 5, wait: 1_000 },
+      );
+    leases = released = enters = 0;
+    fails = 3;
+    t.match(await take(), { token: 2 });
+    t.same([leases, released], [4, 3], 'the places that were lost do not stay in the line');
+    leases = released = enters = 0;
+    fails = Infinity;
+    await t.rejects(take(), { code: 'lease-lost', retryable: true, message: /ttl of 5 ms.*use a longer ttl/ });
+    t.same([leases, released], [16, 16]);
+  }
+});
+
 t.test('wait: 0 reads the line before it takes a place', async (t) => {
   const calls: string[] = [];
   let entries: { readonly revision: number }[] = [{ revision: 1 }];
