@@ -51,6 +51,11 @@ const DRIFT = 0.001;
 /** The part of `ttl` after which it is renewed, and that of a renewal that comes with another's. */
 const RENEW_PART = 1 / 3;
 const TOGETHER_PART = 1 / 6;
+/**
+ * Earlier by up to this share of it, by chance. Clients that once renewed at the same moment, say after a hand-over, would
+ * otherwise do so each time: their requests cross each other on the way to the replicas, and each crossing costs a Sync.
+ */
+const EARLIER = 1 / 4;
 /** After a renewal that failed. */
 const AGAIN_PART = 1 / 12;
 const AGAIN_MS_MAX = 1_000;
@@ -259,7 +264,7 @@ export class LeaseKeeper {
     if (!tried.isHeld) throw whyNotHeld(tried, this.isClosed);
     if (this.leases.size === 0) this.lookAtMs = this.clock.monotonicMs() + LOOK_MS;
     this.leases.add(lease);
-    lease.dueMs = sentMs + RENEW_PART * ttl;
+    lease.dueMs = sentMs + this.renewAfterMs(ttl);
     this.queue.place(lease);
     this.arm();
     return lease;
@@ -441,10 +446,16 @@ export class LeaseKeeper {
       // An answer that came too late changes nothing: what was lost stays lost.
       if (!lease.isHeld()) continue;
       const isExtended = end !== undefined && this.extend(lease, end, sentMs);
-      lease.dueMs = isExtended ? sentMs + RENEW_PART * lease.ttl : now + Math.min(AGAIN_MS_MAX, AGAIN_PART * lease.ttl);
+      lease.dueMs = isExtended
+        ? sentMs + this.renewAfterMs(lease.ttl)
+        : now + Math.min(AGAIN_MS_MAX, AGAIN_PART * lease.ttl);
       this.queue.place(lease);
     }
     this.arm();
+  }
+
+  private renewAfterMs(ttl: number): number {
+    return RENEW_PART * ttl * (1 - EARLIER * this.clock.random());
   }
 
   /** Whether the keys that leases stand for are still there: somebody may have deleted one, and then others hold it. */
