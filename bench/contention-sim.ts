@@ -24,6 +24,7 @@ import { ReplyStatus, validate } from '../src/wire/messages.js';
 import { addHi, addLo } from '../src/wire/u64.js';
 import { CliError } from '../src/console/exit.js';
 import { CONTENTION_NAMES, CONTENTION_SETTINGS, shares, type ContentionSetting } from './contention-settings.js';
+import { CLOCKS, clockError, type ClockError, type Clocks } from './contention-clocks.js';
 import { namesOf, numbersOf, program } from './program.js';
 
 const LANES = 256;
@@ -33,6 +34,8 @@ const BACKLOG_MAX = 1 << 14;
 const NS = 1000;
 /** Wall time at the start, ns: upper half. */
 const EPOCH_HI = 0x18a9_5c00;
+/** And above it, so that a clock that is behind does not run below. */
+const EPOCH_NS = 1e9;
 
 interface Conditions {
   readonly replicas: number;
@@ -48,9 +51,26 @@ interface Conditions {
   readonly seed: number;
   /** In mid-run a member begins to take this many times as long for a message; 1: none does. */
   readonly slow: number;
+  readonly clocks: Clocks;
+  /** Least lead of all clients, whatever the setting. */
+  readonly leadNs: number;
+  /** Operations a second in a burst after the measurement, followed by half of `rate`; 0: no burst. */
+  readonly burst: number;
+  /** In mid-run one request is misordered: one member receives it this long after the others, ns; 0: none is. */
+  readonly misorderNs: number;
 }
 
 interface Row {
+  /**
+   * With `burst`: share of commits in one round trip during it, and time from its end until this share is 95 % and stays
+   * so for 5 ms, ms; null: it did not.
+   */
+  readonly burstOneRoundTrip?: number;
+  readonly recoveredMs?: number | null;
+  /** With `misorder`: commits that took longer than one round trip in the 5 ms before and the 5 ms behind it, and for how long. */
+  readonly slowBefore?: number;
+  readonly slowBehind?: number;
+  readonly slowForUs?: number;
   /**
    * With `slow`: time from the slowdown of a member to a view without it, ms; null: there was none. And p50 before, and
    * after that.
@@ -78,18 +98,38 @@ class World {
   readonly queue = new EventQueue();
   readonly hosts: Host[] = [];
   readonly random: Random;
+  /** Of the clocks: a fork, so that other clocks leave delays and arrivals as they are. */
+  readonly clockRandom: Random;
+  /** When the misordered request was sent. */
+  misorderedNs = NaN;
+  private misorderNs = 0;
+  private misorderAt = -1;
 
   constructor(readonly conditions: Conditions) {
     this.random = new Random(conditions.seed);
+    this.clockRandom = new Random(conditions.seed ^ 0x5bd1e995);
   }
 
   /** Sends what was written for one destination, as one datagram. */
   post(from: number, to: number, messages: Uint8Array[]): void {
     const { delayNs, sigma } = this.conditions;
-    this.queue.schedule(this.queue.nowUs + this.random.logNormal(delayNs, sigma), this.hosts[to]!, ARRIVAL, {
+    const { nowUs } = this.queue;
+    let extraNs = 0;
+    if (this.misorderNs > 0 && from >= this.conditions.replicas && to === this.misorderAt) {
+      extraNs = this.misorderNs;
+      this.misorderNs = 0;
+      this.misorderedNs = nowUs;
+    }
+    this.queue.schedule(nowUs + extraNs + this.random.logNormal(delayNs, sigma), this.hosts[to]!, ARRIVAL, {
       from,
       messages,
     });
+  }
+
+  /** The next request that a client sends to replica `to` arrives later by this. */
+  misorder(to: number, ns: number): void {
+    this.misorderAt = to;
+    this.misorderNs = ns;
   }
 }
 
@@ -145,6 +185,7 @@ abstract class Host implements EventHandler {
   private inbox: Parcel[] = [];
   private busy = false;
   private timerNs = Infinity;
+  private readonly clockError: ClockError;
   protected abstract readonly core: Core;
 
   constructor(
@@ -153,6 +194,8 @@ abstract class Host implements EventHandler {
     protected costNs: number,
   ) {
     this.post = new Post(world, id);
+    const { clocks, replicas } = world.conditions;
+    this.clockError = clockError(clocks, id < replicas ? -1 : id - replicas, world.clockRandom);
   }
 
   handle(kind: number, payload: unknown): void {
@@ -181,8 +224,9 @@ abstract class Host implements EventHandler {
   protected read(): void {
     const ns = this.world.queue.nowUs;
     this.now.monotonicUs = ns / NS + 1000.5;
-    this.now.wallHi = addHi(EPOCH_HI, 0, ns);
-    this.now.wallLo = addLo(0, ns);
+    const wall = EPOCH_NS + ns + this.clockError(ns);
+    this.now.wallHi = addHi(EPOCH_HI, 0, wall);
+    this.now.wallLo = addLo(0, wall);
   }
 
   private turn(): void {
@@ -269,7 +313,7 @@ class ClientProcess extends Host {
     world: World,
     id: number,
     setting: ContentionSetting,
-    private readonly rate: number,
+    public rate: number,
     private readonly measured: Measured,
   ) {
     super(world, id, 0);
@@ -287,7 +331,11 @@ class ClientProcess extends Host {
         nonceHi: 0,
         nonceLo: id,
         limits: DEFAULT_LIMITS,
-        timings: { ...DEFAULT_CLIENT_TIMINGS, maxLeadNs: setting.maxLeadNs },
+        timings: {
+          ...DEFAULT_CLIENT_TIMINGS,
+          leadNs: world.conditions.leadNs,
+          maxLeadNs: Math.max(world.conditions.leadNs, setting.maxLeadNs),
+        },
       },
       this.post,
       events,
@@ -316,7 +364,7 @@ class ClientProcess extends Host {
   private next(): void {
     const { queue, random } = this.world;
     const at = queue.nowUs - (Math.log(1 - random.unit()) * 1e9) / this.rate;
-    if (at < this.measured.toNs) queue.schedule(at, this, OPERATION, undefined);
+    if (at < this.measured.untilNs) queue.schedule(at, this, OPERATION, undefined);
   }
 
   private submit(arrived: number): void {
@@ -348,6 +396,8 @@ class ClientProcess extends Host {
 interface Measured {
   readonly fromNs: number;
   readonly toNs: number;
+  /** Operations arrive until here. */
+  readonly untilNs: number;
   latency: Histogram;
   offered: number;
   committed: number;
@@ -357,6 +407,16 @@ interface Measured {
 /** Share of the run used as warm-up, and time after its end in which open operations may still finish. */
 const WARM_UP = 0.3;
 const DRAIN_NS = 20e6;
+/** Length of a burst, and of the time behind it in which recovery is looked for, in intervals of one millisecond. */
+const BURST_NS = 10e6;
+const RECOVERY_NS = 60e6;
+const INTERVAL_NS = 1e6;
+/** The share that counts as recovered, and for how many intervals it must last. */
+const RECOVERED = 0.95;
+const RECOVERED_INTERVALS = 5;
+/** What is looked at before and behind a misordered request, in steps of this. */
+const MISORDER_NS = 5e6;
+const MISORDER_STEP_NS = 10e3;
 
 function run(setting: ContentionSetting, conditions: Conditions): Row {
   const world = new World(conditions);
@@ -364,6 +424,7 @@ function run(setting: ContentionSetting, conditions: Conditions): Row {
   const measured: Measured = {
     fromNs: settledNs + conditions.ms * 1e6 * WARM_UP,
     toNs: settledNs + conditions.ms * 1e6,
+    untilNs: settledNs + conditions.ms * 1e6 + (conditions.burst > 0 ? BURST_NS + RECOVERY_NS : 0),
     latency: new Histogram(),
     offered: 0,
     committed: 0,
@@ -383,6 +444,7 @@ function run(setting: ContentionSetting, conditions: Conditions): Row {
   while (world.queue.step(measured.fromNs));
   const before = clients.map((client) => client.core.counters.slice());
   const slowed = conditions.slow > 1 ? slowDown(world, measured) : {};
+  const misordered = conditions.misorderNs > 0 ? misorder(world, clients, measured) : {};
   while (world.queue.step(measured.toNs));
   const grown = (name: keyof typeof ClientCounter): number =>
     clients.reduce(
@@ -402,15 +464,81 @@ function run(setting: ContentionSetting, conditions: Conditions): Row {
     retransmissions: grown('retransmitted') / committed,
     leadUs: clients.reduce((sum, client) => sum + client.core.lead.leadNs, 0) / clients.length / 1000,
   };
-  while (world.queue.step(measured.toNs + DRAIN_NS));
+  const burst = conditions.burst > 0 ? burstOf(world, clients, measured) : {};
+  while (world.queue.step(measured.untilNs + DRAIN_NS));
   const { p50, p99 } = measured.latency.summary();
   return {
     ...row,
     ...slowed,
+    ...misordered,
+    ...burst,
     committedShare: measured.committed / measured.offered,
     p50Us: (p50 ?? NaN) / 1000,
     p99Us: (p99 ?? NaN) / 1000,
   };
+}
+
+/** Commits of all clients so far, and those of them that took longer than one round trip. */
+function commitsOf(clients: readonly ClientProcess[]): { commits: number; slow: number } {
+  let commits = 0;
+  let slow = 0;
+  for (const { core } of clients) {
+    commits += core.counters[ClientCounter.commits]!;
+    slow += core.counters[ClientCounter.commits]! - core.counters[ClientCounter.commits_fast]!;
+  }
+  return { commits, slow };
+}
+
+/** Lets the burst come, then half of the rate, and looks when commits take one round trip again. */
+function burstOf(
+  world: World,
+  clients: readonly ClientProcess[],
+  { toNs }: Measured,
+): Pick<Row, 'burstOneRoundTrip' | 'recoveredMs'> {
+  const { burst, rate } = world.conditions;
+  const scale = (factor: number): void => {
+    for (const client of clients) client.rate *= factor;
+  };
+  const before = commitsOf(clients);
+  scale(burst / rate);
+  while (world.queue.step(toNs + BURST_NS));
+  let last = commitsOf(clients);
+  const burstOneRoundTrip = 1 - (last.slow - before.slow) / (last.commits - before.commits);
+  scale(rate / 2 / burst);
+  let good = 0;
+  let recoveredMs: number | null = null;
+  for (let ns = INTERVAL_NS; ns <= RECOVERY_NS; ns += INTERVAL_NS) {
+    while (world.queue.step(toNs + BURST_NS + ns));
+    const next = commitsOf(clients);
+    const share = 1 - (next.slow - last.slow) / (next.commits - last.commits);
+    last = next;
+    good = share >= RECOVERED ? good + 1 : 0;
+    if (good === RECOVERED_INTERVALS) recoveredMs ??= ns / 1e6 - RECOVERED_INTERVALS;
+  }
+  return { burstOneRoundTrip, recoveredMs };
+}
+
+/** Misorders one request at a member, and counts the commits around it that took longer than one round trip. */
+function misorder(
+  world: World,
+  clients: readonly ClientProcess[],
+  { fromNs }: Measured,
+): Pick<Row, 'slowBefore' | 'slowBehind' | 'slowForUs'> {
+  const { views, view } = (world.hosts[0] as ReplicaProcess).core.state;
+  const before = commitsOf(clients).slow;
+  while (world.queue.step(fromNs + MISORDER_NS));
+  const at = commitsOf(clients).slow;
+  world.misorder(views.members(view).find((r) => r !== views.primary(view))!, world.conditions.misorderNs);
+  let slow = at;
+  let lastNs = NaN;
+  for (let ns = MISORDER_STEP_NS; ns <= MISORDER_NS; ns += MISORDER_STEP_NS) {
+    while (world.queue.step(fromNs + MISORDER_NS + ns));
+    const next = commitsOf(clients).slow;
+    if (next > slow) lastNs = world.queue.nowUs;
+    slow = next;
+  }
+  const slowForUs = Number.isNaN(lastNs) ? 0 : (lastNs - world.misorderedNs) / 1000;
+  return { slowBefore: at - before, slowBehind: slow - at, slowForUs };
 }
 
 /** Slows down the first member and lets half of the remaining time pass; then a new measurement begins. */
@@ -482,6 +610,25 @@ await program(
         max: 1000,
         help: 'a third into the measurement a member takes so many times as long for a message: time until a view without it, p50 before and after',
       },
+      clocks: {
+        kind: 'choice',
+        choices: CLOCKS,
+        default: 'exact',
+        help: 'of all hosts; ptp: within ±1 µs; mixed: the same, but of 16 clients one is off by 500 µs, one drifts by 100 ppm, one steps by 100 µs every 10 ms',
+      },
+      lead: { kind: 'count', default: '0', max: 100_000, help: 'least lead of all clients, µs' },
+      burst: {
+        kind: 'count',
+        default: '0',
+        max: 1e8,
+        help: 'after the measurement, operations a second for 10 ms, then half of the rate: share in the burst, and time until 95 % of commits take one round trip again',
+      },
+      misorder: {
+        kind: 'count',
+        default: '0',
+        max: 100_000,
+        help: 'µs by which one request reaches one member later: commits that took longer than one round trip in the 5 ms before and behind it, and for how long',
+      },
       seed: { kind: 'count', default: '7', max: 2 ** 31, help: 'of delays and arrivals' },
     },
     examples: ['npm run bench:contention-sim -- --clients 2,8 --rates 10000,100000 --json'],
@@ -507,12 +654,16 @@ await program(
             ms: values.ms,
             seed: values.seed,
             slow: values.slow,
+            clocks: values.clocks as Clocks,
+            leadNs: values.lead * NS,
+            burst: values.burst,
+            misorderNs: values.misorder * NS,
           });
           rows.push(row);
           const share = (x: number, digits: number): string => (100 * x).toFixed(digits);
           if (!output.json)
             output.line(
-              `${String(clients).padStart(7)} ${String(rate).padStart(8)}  ${setting.name.padEnd(13)} ${share(row.committedShare, 1).padStart(6)} ${share(row.oneRoundTrip, 2).padStart(8)} ${share(row.moreThanOneAndAHalf, 3).padStart(9)} ${share(row.rejects, 1).padStart(8)} ${share(row.reconciles, 1).padStart(8)} ${share(row.retransmissions, 1).padStart(8)} ${String(row.throughput).padStart(7)} ${row.p50Us.toFixed(1).padStart(9)} ${row.p99Us.toFixed(1).padStart(8)} ${row.leadUs.toFixed(0).padStart(5)}${row.withoutSlowMs === undefined ? '' : `  without the slow member after ${row.withoutSlowMs?.toFixed(0) ?? '–'} ms; p50 ${row.p50BeforeUs!.toFixed(1)} before, ${row.p50AfterUs!.toFixed(1)} after`}`,
+              `${String(clients).padStart(7)} ${String(rate).padStart(8)}  ${setting.name.padEnd(13)} ${share(row.committedShare, 1).padStart(6)} ${share(row.oneRoundTrip, 2).padStart(8)} ${share(row.moreThanOneAndAHalf, 3).padStart(9)} ${share(row.rejects, 1).padStart(8)} ${share(row.reconciles, 1).padStart(8)} ${share(row.retransmissions, 1).padStart(8)} ${String(row.throughput).padStart(7)} ${row.p50Us.toFixed(1).padStart(9)} ${row.p99Us.toFixed(1).padStart(8)} ${row.leadUs.toFixed(0).padStart(5)}${row.withoutSlowMs === undefined ? '' : `  without the slow member after ${row.withoutSlowMs?.toFixed(0) ?? '–'} ms; p50 ${row.p50BeforeUs!.toFixed(1)} before, ${row.p50AfterUs!.toFixed(1)} after`}${row.burstOneRoundTrip === undefined ? '' : `  in the burst ${share(row.burstOneRoundTrip, 1)} %, 95 % again after ${row.recoveredMs?.toFixed(0) ?? 'more than 55'} ms`}${row.slowForUs === undefined ? '' : `  slow before ${row.slowBefore}, behind ${row.slowBehind}, for ${row.slowForUs.toFixed(0)} µs`}`,
             );
         }
       }
@@ -527,6 +678,10 @@ await program(
           costNs: values.cost,
           skew: Number(values.skew),
           seed: values.seed,
+          clocks: values.clocks,
+          leadUs: values.lead,
+          burst: values.burst,
+          misorderUs: values.misorder,
           ms: values.ms,
           rows,
         }),

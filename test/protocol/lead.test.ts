@@ -11,6 +11,8 @@ const ANSWERED = Object.assign(new Instant(), { monotonicUs: ROUND_TRIP_US });
 function window(lead: LeadControl, misses: number, delayUs = 40): void {
   for (let i = 0; i < 64; i++) {
     lead.heard(1, delayUs - lead.leadNs / 1000);
+    ANSWERED.monotonicUs += ROUND_TRIP_US;
+    SENT_US[0] = ANSWERED.monotonicUs - ROUND_TRIP_US;
     if (i < misses) lead.missed();
     else lead.committedFast(SENT_US, 0, ANSWERED);
   }
@@ -60,6 +62,29 @@ t.test('a lead that halves the misses stays; one that does not is given up, for 
   const gaps = on.slice(1).map((end, i) => end - on[i]!);
   t.ok(gaps.length >= 2, `given up at windows ${on.join(', ')}`);
   for (let i = 1; i < gaps.length; i++) t.ok(gaps[i]! > 1.5 * gaps[i - 1]!, `pauses ${gaps.join(', ')}`);
+  t.end();
+});
+
+t.test('it grows while misses remain, up to a round trip', (t) => {
+  const lead = new LeadControl(0, 250_000, 3);
+  windows(lead, 2, () => 20, 30);
+  const first = lead.leadNs;
+  windows(lead, 10, ({ leadNs }) => (leadNs > 70_000 ? 0 : 20), 30);
+  t.ok(
+    first < 50_000 && lead.leadNs > 70_000 && lead.leadNs <= ROUND_TRIP_US * 1000,
+    `${first} ns, then ${lead.leadNs} ns`,
+  );
+  t.end();
+});
+
+t.test('a burst that makes everything miss does not end a lead that paid off', (t) => {
+  const lead = new LeadControl(0, 250_000, 3);
+  windows(lead, 40, ({ leadNs }) => (leadNs > 20_000 ? 0 : 64));
+  t.ok(lead.leadNs > 0);
+  windows(lead, 18, () => 60);
+  t.ok(lead.leadNs > 0, 'one trial failed');
+  windows(lead, 20, () => 60);
+  t.equal(lead.leadNs, 0, 'two did');
   t.end();
 });
 
