@@ -2,7 +2,7 @@
  * Clocks of simulated hosts. Each host's wall clock is the true time plus an error that is a function of that time, so a
  * run is the same whenever a clock is read.
  */
-import { Random } from '../src/sim/random.js';
+import type { Random } from '../src/sim/random.js';
 
 /** What clocks a run has: all exact; all within ±1 µs, as PTP keeps them; these, but with bad ones among the clients. */
 export const CLOCKS = ['exact', 'ptp', 'mixed'] as const;
