@@ -15,6 +15,8 @@ export class Views {
   private known: readonly Configuration[];
   /** The last of them was decided behind the one before it, and has not begun. */
   private isOpen = false;
+  /** What `of` said last of views that nobody has entered. */
+  private beyond: Configuration | undefined;
 
   /**
    * The replicas of a cluster file: ids and slots are their places in it. All views are theirs.
@@ -75,25 +77,28 @@ export class Views {
   }
 
   /** The views up to the last one that an epoch with `view` would have are the cluster file's replicas'. */
-  private extend(view: number): Configuration {
-    const [first] = this.known;
-    const last = Math.floor(view / EPOCH_VIEWS) * EPOCH_VIEWS + EPOCH_VIEWS - 1;
-    const longer = new Configuration(
-      0,
-      first!.ids,
-      first!.ids,
-      0,
-      Math.min(last, (this.known[1]?.first ?? Infinity) - 1),
-    );
+  private extend(view: number): void {
+    this.adopt(this.reaching(view));
+  }
+
+  private adopt(longer: Configuration): void {
+    const [first, ...later] = this.known;
     if (this.present === first) this.present = longer;
-    this.known = [longer, ...this.known.slice(1)];
-    return longer;
+    this.known = [longer, ...later];
+  }
+
+  /** The configuration of epoch 0 with the views up to the last one that an epoch with `view` would have. */
+  private reaching(view: number): Configuration {
+    const [first, second] = this.known;
+    const last = Math.floor(view / EPOCH_VIEWS) * EPOCH_VIEWS + EPOCH_VIEWS - 1;
+    return new Configuration(0, first!.ids, first!.ids, 0, Math.min(last, (second?.first ?? Infinity) - 1));
   }
 
   /** `view` is the present one. Rule S, C2: it is of an epoch that is known to be committed. */
   enter(view: number): void {
     const configuration = this.of(view);
     invariant(configuration !== undefined, 'a view is joined or promised when its epoch is known to be committed');
+    if (configuration === this.beyond) this.adopt(configuration);
     this.present = configuration;
   }
 
@@ -149,13 +154,15 @@ export class Views {
    *
    * A cluster whose members never change may use up the views of epoch 0, and earlier releases leapt beyond them. So as
    * long as nothing can have been decided (`mayCross`), all views are those of the cluster file's replicas. Rule S
-   * (`overflow` in the model): from then on they end where the present epoch does.
+   * (`overflow` in the model): from then on they end where the present epoch does. Only a view that was entered counts for
+   * that: others may name any.
    */
   of(view: number): Configuration | undefined {
     if (this.present.has(view)) return this.present;
     const known = this.known.find((configuration) => configuration.has(view));
     if (known !== undefined || this.newest.epoch > 0 || view <= this.newest.last || !this.mayCross()) return known;
-    return this.extend(view);
+    if (this.beyond?.has(view) !== true) this.beyond = this.reaching(view);
+    return this.beyond;
   }
 
   primary(view: number): number {

@@ -173,7 +173,8 @@ export class Checks {
   after(replica: number, probe: MachineProbe): void {
     const state = this.states[replica];
     if (state === undefined) return;
-    this.views.set(this.hostIds[replica]!, state.view);
+    // A replica that does not know yet what it had promised says nothing, and begins above that.
+    if (state.starting !== true) this.views.set(this.hostIds[replica]!, state.view);
     const mirror = this.mirrors[replica]!;
     this.follow(replica, mirror, state.log);
     if (this.statements.length > 0) {

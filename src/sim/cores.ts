@@ -41,6 +41,8 @@ export interface ReplicaStateView {
   readonly log: LogView;
   readonly committed: number;
   readonly executed: number;
+  /** It does not know yet what it is (protocol/replica/introduction.ts). */
+  readonly starting?: boolean;
   /** Undefined: nothing changes the members. */
   readonly execution?: { readonly membership: Membership };
 }
@@ -67,8 +69,8 @@ export interface SimulatedReplicaCore {
     readonly isEcho: boolean;
     readonly members: Membership;
     readonly removed: boolean;
-    /** It does not know yet what it is (protocol/replica/introduction.ts). */
     readonly starting: boolean;
+    nothingIsDecided(): boolean;
     readonly execution: ExecutionView & { readonly membership: Membership };
   };
 }

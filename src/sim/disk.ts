@@ -69,6 +69,8 @@ export class SimulatedDisk implements Storage, EventHandler {
   readonly stalled = false;
   /** Called when a batch is durable; set by the host of the present process. */
   onPersisted: (token: number) => void = () => {};
+  /** See ReplicaState.nothingIsDecided; set by that host too. */
+  nothingIsDecided: () => boolean = () => false;
   /** Batches torn, slots rotten: for reports. */
   readonly counts = { batches: 0, torn: 0, unsynced: 0, rotten: 0, quietLost: 0 };
   private readonly slotBytes: number;
@@ -95,6 +97,10 @@ export class SimulatedDisk implements Storage, EventHandler {
   /** The hard state of the last batch that came in this life, and its token. */
   private given: HardState | undefined;
   private givenToken = 0;
+  /** Views that were promised while nothing was decided: then those of every epoch are of the cluster file's voters. */
+  private readonly ofNoEpoch = new Set<number>();
+  /** The view that the directory had promised which was lost. */
+  private forgotten = 0;
   /** Hard states that nothing waits for: the one that is being written, and the newest behind it. */
   private quiet: HardState[] = [];
 
@@ -169,6 +175,7 @@ export class SimulatedDisk implements Storage, EventHandler {
       this.known === 0
         ? { view, logView, incarnation, isEcho, ...also }
         : { view, logView, incarnation, isEcho, known, lives, ...also };
+    if (this.nothingIsDecided()) this.ofNoEpoch.add(view);
     const { given } = this;
     // Without a log, and at the first write of a life, everything is one write.
     const awaitsHardState =
@@ -243,11 +250,14 @@ export class SimulatedDisk implements Storage, EventHandler {
   /** Another host gets the machine: its directory has no log. */
   joins(): void {
     this.wipe();
+    this.forgotten = 0;
     this.logLost = true;
   }
 
   /** The whole directory is gone, including the promises. Between two processes. */
   wipe(): void {
+    const newest = decodeSlot(this.slots[0], this.hasher) ?? decodeSlot(this.slots[1], this.hasher);
+    if (newest !== undefined) this.forgotten = Math.max(this.forgotten, (this.frame ?? newest.hardState).view);
     for (const slot of this.slots) slot.fill(0);
     this.sequence = 0;
     this.log.clear();
@@ -345,6 +355,11 @@ export class SimulatedDisk implements Storage, EventHandler {
         );
       }
     }
+    if (view < this.forgotten)
+      throw new Violation(
+        'promise-kept',
+        `${this.name}: its directory was lost, in which it had promised view ${this.forgotten}, and it began anew in view ${view}`,
+      );
     if (batch.awaitsHardState) this.finishQuiet();
     this.applyLog(batch);
     if (batch.awaitsHardState) this.writeHardState(batch.hardState);
@@ -355,7 +370,7 @@ export class SimulatedDisk implements Storage, EventHandler {
   /** Rule S, C2: the list of members is on the disk before a promise of an epoch that it decides. */
   private checkMembers({ view }: HardState): void {
     const epoch = Math.floor(view / EPOCH_VIEWS);
-    if (epoch === 0) return;
+    if (epoch === 0 || this.ofNoEpoch.has(view)) return;
     const { members } = this;
     const decided = members === undefined ? 0 : decodeMembership(members, 0, members.length)!.decided;
     if (epoch > decided)

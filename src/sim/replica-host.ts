@@ -183,6 +183,7 @@ export class ReplicaHost implements EventHandler {
       config.datagramBytes,
     );
     around.disk.onPersisted = (token) => this.persisted(token);
+    around.disk.nothingIsDecided = () => this.core?.state.nothingIsDecided() ?? false;
     this.logLost = around.asks;
   }
 

@@ -136,6 +136,18 @@ t.test("views of an epoch that is not known are nobody's, once a change can have
   const legacy = new Views(3);
   t.equal(legacy.primary(4 * E1 + 2), (4 * E1 + 2) % 3, 'where nothing can have been decided all views are of epoch 0');
   t.equal(new Views(3).next(last, 7, -1, 7), E1, 'which may use up its numbers');
+  let mayCross = true;
+  const lagging = new Views(3, () => mayCross);
+  t.equal(lagging.of(E1 + 3)?.epoch, 0, 'somebody names a view of the next epoch, and nothing is known to be decided');
+  mayCross = false;
+  t.equal(lagging.of(E1 + 3), undefined, 'its log says since that something may be: the name alone gave no views away');
+  lagging.learn(configurationsOf(after(3)));
+  t.equal(lagging.of(E1 + 3), undefined);
+  mayCross = true;
+  const entered = new Views(3, () => mayCross);
+  entered.enter(E1 + 3);
+  mayCross = false;
+  t.strictSame([entered.of(2 * E1 - 1)?.epoch, entered.of(2 * E1)], [0, undefined], 'one that was entered did');
   const late = new Views(3, () => false);
   late.learn(configurationsOf(after(3, { kind: 'change', from: 0, to: 6, ids: [0, 1] })));
   late.restore(4 * E1 + 2, 0);

@@ -562,6 +562,11 @@ export class ReplicaState {
   }
 
   /** See KnownMembers. */
+  nothingIsDecided(): boolean {
+    return this.known.nothingIsDecided();
+  }
+
+  /** See KnownMembers. */
   listsAnother(): boolean {
     return this.known.listsAnother();
   }
