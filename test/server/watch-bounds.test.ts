@@ -10,10 +10,8 @@ import {
   FORGOTTEN_US,
   TURN_COMPARISONS,
   TURN_MESSAGES,
-  WATCHES_MAX,
-  WATCHES_PER_CLIENT_MAX,
-  WATCHES_PER_OWNER_MAX,
 } from '../../src/server/watches/watch-service.js';
+import { WATCHES_MAX, WATCHES_PER_CLIENT_MAX, WATCHES_PER_OWNER_MAX } from '../../src/server/watches/watch-table.js';
 import {
   AGAIN_US,
   FIRST_WINDOW_BYTES,

@@ -1,5 +1,6 @@
 /**
- * Tells clients what changes in the store, for a replica, beside its core. Wire: Watch, Changes, WatchLost.
+ * Tells clients what changes in the store, for a replica, beside its core. Their bytes: watch-messages.ts; whose turn it
+ * is: watch-table.ts.
  *
  * Rules: only changes of committed entries are told (S); each Changes continues where the one before ended, so that a
  * client sees a gap; a primary serves only clients that say that nobody else does. Only an endpoint that has proven its address,
@@ -16,19 +17,15 @@ import type { WatchableStore } from '../../machine/store/change-ring.js';
 import { KV_KEY_BYTES_MAX } from '../../machine/kv-layout.js';
 import { ENVELOPE_BYTES_MAX } from '../../wire/envelope.js';
 import { HOST_PLACES } from '../../wire/host-ids.js';
-import { begin } from '../../wire/layout.js';
-import { Changes, Watch, WatchFlag, WatchLost, WatchLostReason } from '../../wire/messages.js';
-import { readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
-import { CHANGE_BYTES, NO_VALUE, PREFIX_BYTES_MAX, PREFIXES_MAX } from '../../wire/watches.js';
+import { Changes, Watch, WatchFlag, WatchLostReason } from '../../wire/messages.js';
+import { readI32, readIndex, readU16 } from '../../wire/u64.js';
+import { CHANGE_BYTES } from '../../wire/watches.js';
 import { Allowance } from './allowance.js';
-import { Interests } from './interests.js';
 import { isWanted, OpenWatch } from './open-watch.js';
 import { Openings } from './openings.js';
+import { hasGoodPrefixes, LEAST_ROOM, writeChange, writeChangesHead, writeHurry, writeLost } from './watch-messages.js';
+import { WatchTable } from './watch-table.js';
 
-/** Watches of a replica, of one owner, and of one client. Without keys each client is an owner. */
-export const WATCHES_MAX = 1024;
-export const WATCHES_PER_OWNER_MAX = 256;
-export const WATCHES_PER_CLIENT_MAX = 64;
 /** A watch is forgotten after this much silence. */
 export const FORGOTTEN_US = 3_000_000;
 /** What all watches may cost. A comparison is that of a key with a prefix; a change that is told counts as one, too. */
@@ -64,8 +61,6 @@ const HURRY_EVERY_US = 500_000;
 export const HURRY_US = 1_200_000;
 /** The outbox had no room. */
 const STALLED_US = 1_000;
-/** Room for the longest key. */
-const LEAST_ROOM = Changes.size + CHANGE_BYTES + KV_KEY_BYTES_MAX;
 
 /** What the service asks of its replica. */
 export interface WatchedReplica {
@@ -89,13 +84,6 @@ export interface WatchedReplica {
   readonly challenge: (endpoint: number) => void;
 }
 
-/** The watches of an owner; `queue`: those that have work to do. */
-interface Owner {
-  places: number;
-  readonly queue: OpenWatch[];
-  isReady: boolean;
-}
-
 export class WatchService {
   /** Changes that were told, each time. */
   told = 0;
@@ -105,13 +93,7 @@ export class WatchService {
   behind = 0;
   /** Watches of clients that said nothing for long, or acknowledged nothing. */
   forgotten = 0;
-  /** By endpoint. */
-  private readonly clients = new Map<number, OpenWatch[]>();
-  private readonly owners = new Map<number, Owner>();
-  /** Owners that have something in their queues, in turns. */
-  private readonly ready: Owner[] = [];
-  private readonly all: OpenWatch[] = [];
-  private readonly interests = new Interests<OpenWatch>();
+  private readonly table = new WatchTable();
   private readonly openings: Openings;
   private readonly comparisons = new Allowance(COMPARISONS_PER_SECOND, COMPARISONS_BURST);
   private readonly search = new Allowance(SEARCH_PER_SECOND, SEARCH_BURST);
@@ -142,12 +124,12 @@ export class WatchService {
 
   /** Watches that are open. */
   get open(): number {
-    return this.all.length;
+    return this.table.all.length;
   }
 
   /** Nodes of the tree of prefixes. */
   get nodes(): number {
-    return this.interests.size;
+    return this.table.nodes;
   }
 
   /**
@@ -170,7 +152,7 @@ export class WatchService {
       this.refused++;
       return;
     }
-    const watch = this.clients.get(from)?.find((each) => each.id === id && each.owner === owner);
+    const watch = this.table.find(from, id, owner);
     if (watch !== undefined) this.hear(watch, bytes, o, now);
     else if ((bytes[o + at.flags]! & WatchFlag.end) === 0 && this.replica.serves())
       this.consider(bytes, o, from, now, owner);
@@ -205,7 +187,7 @@ export class WatchService {
     // Somebody recorded it, or a later one overtook it.
     if (count <= watch.count || after < watch.acknowledged) return;
     watch.count = count;
-    if ((flags & WatchFlag.end) !== 0) return this.forget(watch);
+    if ((flags & WatchFlag.end) !== 0) return this.table.remove(watch);
     this.leaveWaiting(watch);
     watch.flags = flags;
     watch.window = readI32(bytes, o + at.window) >>> 0;
@@ -214,12 +196,12 @@ export class WatchService {
     const isAgain = (flags & WatchFlag.again) !== 0 && watch.mayRepeat(now.monotonicUs);
     if ((isAgain && watch.repeat(true, now.monotonicUs)) || now.monotonicUs - watch.toldUs >= ANSWER_US)
       watch.mustTell = true;
-    this.enqueue(watch);
+    this.table.enqueue(watch);
   }
 
   /** Ends a turn: tells what was committed, as much as a turn may. */
   push(now: Instant): void {
-    if (this.all.length === 0) return;
+    if (this.table.all.length === 0) return;
     this.comparisons.refill(now.monotonicUs);
     this.search.refill(now.monotonicUs);
     this.bytes.refill(now.monotonicUs);
@@ -230,42 +212,38 @@ export class WatchService {
     const leastBytes = this.bytes.left - TURN_DATAGRAMS * this.datagramBytes;
     this.turnMessages = 0;
     while (
-      this.ready.length > 0 &&
+      this.table.hasReady &&
       this.comparisons.left > Math.max(0, leastComparisons) &&
       this.bytes.left > Math.max(0, leastBytes) &&
       this.turnMessages < TURN_MESSAGES &&
       now.monotonicUs >= this.stalledUntilUs
     ) {
-      const owner = this.ready.shift()!;
-      owner.isReady = false;
-      const watch = owner.queue.shift();
-      if (watch !== undefined) this.serve(watch, now);
-      this.makeReady(owner);
+      this.table.takeTurn(this.serve, now);
     }
   }
 
   /** Looks after some of the watches: sends again what was lost, and forgets those that are gone. */
   tick(now: Instant): void {
-    if (this.all.length === 0 || now.monotonicUs - this.checkedUs < CHECK_US) return;
+    if (this.table.all.length === 0 || now.monotonicUs - this.checkedUs < CHECK_US) return;
     this.checkedUs = now.monotonicUs;
     if (now.monotonicUs - this.hurriedUs >= HURRY_EVERY_US) this.hurry(now);
-    for (let i = 0; i < CHECKED_AT_ONCE && this.all.length > 0; i++) {
-      this.cursor = (this.cursor + 1) % this.all.length;
-      this.check(this.all[this.cursor]!, now);
-      if (i + 1 >= this.all.length) return;
+    for (let i = 0; i < CHECKED_AT_ONCE && this.table.all.length > 0; i++) {
+      this.cursor = (this.cursor + 1) % this.table.all.length;
+      this.check(this.table.all[this.cursor]!, now);
+      if (i + 1 >= this.table.all.length) return;
     }
   }
 
   /** The replica stops: clients need not wait until they notice. */
   close(): void {
-    for (const watch of [...this.all]) this.end(watch, WatchLostReason.behind);
+    for (const watch of [...this.table.all]) this.end(watch, WatchLostReason.behind);
   }
 
   /** Lowers `out[0]` to the time at which there is work again, monotonic µs. */
   wakeBefore(out: Float64Array): void {
-    if (this.all.length === 0) return;
+    if (this.table.all.length === 0) return;
     if (this.isLagging) out[0] = Math.min(out[0]!, this.search.readyUs);
-    if (this.ready.length === 0) return;
+    if (!this.table.hasReady) return;
     out[0] = Math.min(out[0]!, Math.max(this.comparisons.readyUs, this.bytes.readyUs, this.stalledUntilUs));
   }
 
@@ -289,7 +267,7 @@ export class WatchService {
     for (; left > 0 && next < end; next++) {
       const length = changes.keyLength(next);
       changes.copyKey(next, key, 0);
-      left -= this.interests.take(key, length, wake);
+      left -= this.table.interests.take(key, length, wake);
       this.frontier = changes.revisionOf(next);
     }
     this.search.left -= begun - left;
@@ -302,8 +280,8 @@ export class WatchService {
 
   /** Each looks for itself whether anything that it waits for was changed. */
   private wakeAll(): void {
-    this.search.left -= this.all.length;
-    for (const watch of this.all) this.wake(watch);
+    this.search.left -= this.table.all.length;
+    for (const watch of this.table.all) this.wake(watch);
   }
 
   /** The revision that is known here to be committed; −1: the changes that would tell are no longer there. */
@@ -318,28 +296,14 @@ export class WatchService {
   private readonly wake = (watch: OpenWatch): void => {
     if (watch.state !== 'waiting') return;
     this.leaveWaiting(watch);
-    this.enqueue(watch);
+    this.table.enqueue(watch);
   };
 
   private leaveWaiting(watch: OpenWatch): void {
     if (watch.state !== 'waiting') return;
     watch.seen = Math.max(watch.seen, this.frontier);
     watch.state = 'blocked';
-    this.interests.leave(watch);
-  }
-
-  private enqueue(watch: OpenWatch): void {
-    if (watch.state === 'queued') return;
-    watch.state = 'queued';
-    const owner = this.owners.get(watch.group)!;
-    owner.queue.push(watch);
-    this.makeReady(owner);
-  }
-
-  private makeReady(owner: Owner): void {
-    if (owner.isReady || owner.queue.length === 0) return;
-    owner.isReady = true;
-    this.ready.push(owner);
+    this.table.interests.leave(watch);
   }
 
   /** The primary is to say at once what is committed: otherwise clients hear of it some milliseconds later. */
@@ -348,20 +312,7 @@ export class WatchService {
     this.hurriedUs = now.monotonicUs;
     if (replica.isPrimary()) return replica.hurry(now);
     const primary = replica.primary();
-    const o = primary < 0 ? -1 : outbox.reserve(primary, Watch.size);
-    if (o < 0) return;
-    const { bytes } = outbox;
-    begin(Watch, bytes, o);
-    writeI32(bytes, o + Watch.at.view, replica.view());
-    writeI32(bytes, o + Watch.at.watch, 0);
-    writeI32(bytes, o + Watch.at.token, 0);
-    writeI32(bytes, o + Watch.at.count, 0);
-    bytes[o + Watch.at.flight] = 0;
-    bytes[o + Watch.at.flags] = WatchFlag.hurry;
-    writeI32(bytes, o + Watch.at.window, 0);
-    writeIndex(bytes, o + Watch.at.after, 0);
-    writeU16(bytes, o + Watch.at.prefixes, 0);
-    outbox.commit(Watch.size);
+    if (primary >= 0) writeHurry(outbox, primary, replica.view());
   }
 
   private check(watch: OpenWatch, now: Instant): void {
@@ -373,10 +324,10 @@ export class WatchService {
     this.leaveWaiting(watch);
     if (isGone || !watch.repeat(false, now.monotonicUs)) {
       this.forgotten++;
-      return this.forget(watch);
+      return this.table.remove(watch);
     }
     watch.mustTell = true;
-    this.enqueue(watch);
+    this.table.enqueue(watch);
   }
 
   /** Why a watch that is open is not served any more; 0: it is. */
@@ -397,15 +348,11 @@ export class WatchService {
     if (after < store.changes.floor) return WatchLostReason.compacted;
     // It has executed more than the ring holds and does not know that it is committed. What the client lacks may be there.
     if (this.committedRevision < 0) return WatchLostReason.behind;
-    const isFull =
-      this.all.length >= WATCHES_MAX ||
-      (this.owners.get(group)?.places ?? 0) >= WATCHES_PER_OWNER_MAX ||
-      (this.clients.get(from)?.length ?? 0) >= WATCHES_PER_CLIENT_MAX;
-    return isFull ? WatchLostReason.tooMany : 0;
+    return this.table.isFullFor(from, group) ? WatchLostReason.tooMany : 0;
   }
 
   /** Tells a client what comes next: at most one message, and what a quantum finds. */
-  private serve(watch: OpenWatch, now: Instant): void {
+  private readonly serve = (watch: OpenWatch, now: Instant): void => {
     const { replica, store } = this;
     watch.state = 'blocked';
     const reason = this.reasonToEnd(watch, now);
@@ -435,14 +382,14 @@ export class WatchService {
     if (next >= end) {
       watch.seen = Math.max(watch.seen, this.frontier);
       watch.state = 'waiting';
-      this.interests.wait(watch);
-    } else if (watch.room > 0) this.enqueue(watch);
-  }
+      this.table.interests.wait(watch);
+    } else if (watch.room > 0) this.table.enqueue(watch);
+  };
 
   /** The outbox is full, or the replica between two views. */
   private stall(watch: OpenWatch, now: Instant): void {
     this.stalledUntilUs = now.monotonicUs + STALLED_US;
-    this.enqueue(watch);
+    this.table.enqueue(watch);
   }
 
   /**
@@ -464,7 +411,6 @@ export class WatchService {
     const o = outbox.reserve(watch.endpoint, room);
     if (o < 0) return -1;
     const { bytes } = outbox;
-    begin(Changes, bytes, o);
     let length = Changes.size;
     let left = Math.max(1, comparisons);
     let at = next;
@@ -477,14 +423,7 @@ export class WatchService {
       }
       watch.seen = changes.revisionOf(at);
     }
-    writeI32(bytes, o + Changes.at.view, replica.view());
-    writeI32(bytes, o + Changes.at.watch, watch.id);
-    bytes[o + Changes.at.primary] = replica.isPrimary() ? 1 : 0;
-    bytes[o + Changes.at.flight] = watch.flight;
-    writeIndex(bytes, o + Changes.at.previous, watch.told);
-    writeIndex(bytes, o + Changes.at.last, watch.seen);
-    writeIndex(bytes, o + Changes.at.nextEnd, store.nextEnd);
-    writeU16(bytes, o + Changes.at.changes, length - Changes.size);
+    writeChangesHead(bytes, o, watch, replica, store.nextEnd, length - Changes.size);
     outbox.commit(length);
     this.bytes.left -= length;
     this.turnMessages++;
@@ -494,39 +433,16 @@ export class WatchService {
 
   private remember(watch: OpenWatch): void {
     const { store } = this;
-    if (this.all.length === 0 && store !== undefined) {
+    if (this.table.all.length === 0 && store !== undefined) {
       this.pushedTo = this.replica.committed();
       this.frontier = this.committedRevision;
       this.isLagging = false;
     }
-    const watches = this.clients.get(watch.endpoint);
-    if (watches === undefined) this.clients.set(watch.endpoint, [watch]);
-    else watches.push(watch);
-    const owner = this.owners.get(watch.group) ?? { places: 0, queue: [], isReady: false };
-    owner.places++;
-    this.owners.set(watch.group, owner);
-    const { prefixes } = watch;
-    for (let at = 0; at < prefixes.length; at += 2 + readU16(prefixes, at))
-      this.interests.add(watch, prefixes.subarray(at + 2, at + 2 + readU16(prefixes, at)));
-    this.all.push(watch);
-  }
-
-  private forget(watch: OpenWatch): void {
-    const watches = this.clients.get(watch.endpoint)!;
-    watches.splice(watches.indexOf(watch), 1);
-    if (watches.length === 0) this.clients.delete(watch.endpoint);
-    const owner = this.owners.get(watch.group)!;
-    const queued = owner.queue.indexOf(watch);
-    if (queued >= 0) owner.queue.splice(queued, 1);
-    if (--owner.places === 0) this.owners.delete(watch.group);
-    this.interests.remove(watch);
-    const index = this.all.indexOf(watch);
-    const last = this.all.pop()!;
-    if (last !== watch) this.all[index] = last;
+    this.table.add(watch);
   }
 
   private end(watch: OpenWatch, reason: number): void {
-    this.forget(watch);
+    this.table.remove(watch);
     this.lose(watch.endpoint, watch.id, reason);
   }
 
@@ -541,59 +457,7 @@ export class WatchService {
   }
 
   private writeLost(endpoint: number, id: number, reason: number, token: number): void {
-    const { outbox } = this;
-    const o = outbox.reserve(endpoint, WatchLost.size);
-    if (o < 0) return;
-    const { bytes } = outbox;
-    begin(WatchLost, bytes, o);
-    writeI32(bytes, o + WatchLost.at.view, this.replica.view());
-    writeI32(bytes, o + WatchLost.at.watch, id);
-    bytes[o + WatchLost.at.reason] = reason;
-    writeI32(bytes, o + WatchLost.at.token, token);
-    writeIndex(bytes, o + WatchLost.at.oldest, this.store?.changes.floor ?? 0);
-    outbox.commit(WatchLost.size);
-    this.turnMessages++;
+    const oldest = this.store?.changes.floor ?? 0;
+    if (writeLost(this.outbox, endpoint, this.replica.view(), { id, reason, token, oldest })) this.turnMessages++;
   }
-}
-
-function hasGoodPrefixes(bytes: Uint8Array, start: number, length: number): boolean {
-  const end = start + length;
-  if (length > PREFIX_BYTES_MAX + 2 * PREFIXES_MAX) return false;
-  let count = 0;
-  let total = 0;
-  let at = start;
-  for (; at + 2 <= end; count++) {
-    const prefixLength = readU16(bytes, at);
-    total += prefixLength;
-    at += 2 + prefixLength;
-  }
-  return at === end && count >= 1 && count <= PREFIXES_MAX && total <= PREFIX_BYTES_MAX;
-}
-
-/** The value is given if it is still that of this change, and fits. */
-function writeChange(
-  store: WatchableStore,
-  change: number,
-  withValue: boolean,
-  bytes: Uint8Array,
-  o: number,
-  room: number,
-): number {
-  const { changes } = store;
-  const keyLength = changes.keyLength(change);
-  const key = o + CHANGE_BYTES;
-  bytes[o] = changes.kindOf(change);
-  writeIndex(bytes, o + 1, changes.revisionOf(change));
-  writeU16(bytes, o + 9, keyLength);
-  writeU16(bytes, o + 11, NO_VALUE);
-  changes.copyKey(change, bytes, key);
-  const length = CHANGE_BYTES + keyLength;
-  if (!withValue) return length;
-  const id = store.find(bytes, key, keyLength);
-  if (id < 0 || store.revisionOf(id) !== changes.revisionOf(change)) return length;
-  const valueLength = store.records.valueLength(id);
-  if (length + valueLength > room) return length;
-  writeU16(bytes, o + 11, valueLength);
-  store.records.copyValue(id, bytes, key + keyLength);
-  return length + valueLength;
 }
