@@ -57,6 +57,8 @@ export class MachineProbe implements StateMachine {
     inPieces = false,
     undoes = false,
     private readonly records = false,
+    /** Is called before each snapshot, in the middle of a call of the core. */
+    private readonly onSnapshot: () => void = () => undefined,
   ) {
     const { inner: machine } = this;
     if (undoes && machine.undoTo !== undefined) {
@@ -64,7 +66,10 @@ export class MachineProbe implements StateMachine {
       this.committedTo = (index) => machine.committedTo?.(index);
     }
     if (inPieces && machine.beginSnapshot !== undefined)
-      this.beginSnapshot = () => this.begin(machine.beginSnapshot!());
+      this.beginSnapshot = () => {
+        this.onSnapshot();
+        return this.begin(machine.beginSnapshot!());
+      };
     if (inPieces && machine.beginRestore !== undefined)
       this.beginRestore = (length) => this.restoreInPieces(length, machine.beginRestore!(this.unmarked(length)));
   }
@@ -115,6 +120,7 @@ export class MachineProbe implements StateMachine {
   }
 
   snapshot(): Uint8Array {
+    this.onSnapshot();
     if (this.standstill !== undefined) this.costUs += this.standstill.snapshotEntryUs * this.lastIndex;
     const state = this.state();
     if (!this.marked) return state;

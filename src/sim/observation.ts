@@ -168,6 +168,10 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
     ambush?.see(replica, 'transition', -1, -1, event);
   }
 
+  snapshots(replica: number): void {
+    this.parts.checks.look(replica);
+  }
+
   diverged(replica: number): { readonly fate: LogFate; readonly downUs: number } {
     const { hosts, wrongStates, tally, plan, diverging } = this.parts;
     const host = hosts[replica]!;

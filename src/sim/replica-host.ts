@@ -62,6 +62,8 @@ export interface ReplicaEvents {
   /** A message arrives at the core. */
   received(replica: number, from: number, bytes: Uint8Array, offset: number, length: number): void;
   transition(replica: number, event: string, detail: string): void;
+  /** A core begins a snapshot, in the middle of a call: it may cut its log behind that in the same call. */
+  snapshots(replica: number): void;
   /** Who sends from there speaks of an epoch that is not known: `take` gets the members of whoever answers. */
   unknownEpoch(replica: number, from: number, take: (members: Uint8Array) => void): void;
   /** Those that are known do not answer: `take` gets the members of one machine after another. */
@@ -311,6 +313,7 @@ export class ReplicaHost implements EventHandler {
       this.config.pieces !== undefined,
       this.config.undoBytes !== undefined,
       around.records,
+      () => around.events.snapshots(this.id),
     );
     around.clock.read(around.queue.nowUs, this.now);
     const wireVersion = around.wire.start(this.now);

@@ -359,6 +359,26 @@ t.test("acknowledgement-truthful: a SyncAck beyond the primary's log, or of anot
   t.end();
 });
 
+t.test('an entry that is appended and cut behind a snapshot in one call was in a log, if the snapshot has it', (t) => {
+  const cut = (appended: readonly Entry[], snapshotOf: readonly Entry[]): (() => void) => {
+    const checks = new Checks(1);
+    const replica = new Replica();
+    replica.probe = new MachineProbe(replica.machine, 'replica', undefined, false, false, false, false, () =>
+      checks.look(0),
+    );
+    checks.started(0, replica);
+    replica.log.append(...appended);
+    replica.probe.snapshot();
+    replica.log.truncate(0).append(...snapshotOf);
+    replica.log.baseIndex = snapshotOf.length;
+    return () => checks.after(0, replica.probe);
+  };
+  t.doesNotThrow(cut([A, B], [A, B]));
+  t.equal(broken(cut([A], [A, B])), 'acknowledgement-truthful');
+  t.equal(broken(cut([A, B], [A, C])), 'acknowledgement-truthful');
+  t.end();
+});
+
 t.test('acknowledgement-truthful: a log behind a snapshot of something that never was', (t) => {
   const cluster = new Cluster();
   const { log } = cluster.replicas[2];

@@ -63,6 +63,7 @@ const EVENTS: ReplicaEvents = {
   sent: () => undefined,
   received: () => undefined,
   transition: () => undefined,
+  snapshots: () => undefined,
   unknownEpoch: () => undefined,
   searchMembers: () => undefined,
   isForHost: () => true,
