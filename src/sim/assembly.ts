@@ -567,10 +567,7 @@ export class Assembly implements Parts {
         isBurnt: (slot) => hosts[slot]!.isBurnt,
         hostIn: (slot) => hosts[slot]!.hostId,
         directoryOf: (slot) => hosts[slot]!.directory,
-        giveUp: (slot) => {
-          trace?.note(queue.nowUs, endpoint, `gives the host in slot ${slot} up`);
-          hosts[slot]!.isGivenUp = true;
-        },
+        giveUp: (slot) => interference.giveUp(slot),
         note: (text) => trace?.note(queue.nowUs, endpoint, text),
         unknownEpoch: (from, take) => this.observation.unknownEpoch(endpoint, from, take),
         searchMembers: (take) => this.observation.searchMembers(endpoint, take),

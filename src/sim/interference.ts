@@ -77,6 +77,17 @@ export class Interference
     host.burn();
   }
 
+  /** The operator lists for the host of a slot an identity that no directory has. False if that would lose too many logs. */
+  giveUp(replica: number): boolean {
+    const { hosts, trace, queue, worldDriver } = this.parts;
+    const host = hosts[replica]!;
+    // One that burnt down counts as lost already, and nothing else can be done about it.
+    if (!host.isBurnt && (worldDriver.cutStays || !mayLoseLog(this.parts, host))) return false;
+    trace?.note(queue.nowUs, replica, 'is given up by the operator');
+    host.isGivenUp = true;
+    return true;
+  }
+
   /** The disks of all that were hosts, and are none any more, are gone. */
   wipeFormerHosts(): void {
     const { hosts, epochs, tally } = this.parts;

@@ -50,8 +50,8 @@ export interface MemberOperatorTargets {
   hostIn(slot: number): number | undefined;
   /** See ReplicaHost.directory: a host says it itself. */
   directoryOf(slot: number): number | undefined;
-  /** The host in that slot, which is silent, gets an identity that no directory has. */
-  giveUp(slot: number): void;
+  /** The host in that slot, which is silent, gets an identity that no directory has, unless that would lose too many logs. */
+  giveUp(slot: number): boolean;
   note(text: string): void;
   unknownEpoch(from: number, take: (members: Uint8Array) => void): void;
   searchMembers(take: (members: Uint8Array) => void): void;
@@ -346,7 +346,7 @@ export class MemberOperator implements EventHandler {
       (around.random.chance(GIVES_UP) ? unnamed[0]! : undefined);
     if (host === undefined) return;
     const directory = targets.directoryOf(host.slot);
-    if (directory === undefined) targets.giveUp(host.slot);
+    if (directory === undefined && !targets.giveUp(host.slot)) return;
     this.submit({ kind: 'name', id: host.id, ...identityOf(host.id, directory), address: `first-${host.id}:1` });
   }
 

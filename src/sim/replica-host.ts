@@ -15,7 +15,7 @@ import { DivergedError } from '../protocol/replica/diverged-error.js';
 import { ForgottenError, INCARNATION_LEAP } from '../protocol/replica/introduction.js';
 import { Feature } from '../protocol/log/features.js';
 import { InvariantError } from '../protocol/invariant.js';
-import { decodeMembership, hostOf, type Membership } from '../protocol/membership/membership.js';
+import { decodeMembership, hostOf, type ListedHost, type Membership } from '../protocol/membership/membership.js';
 import { nameOf, typeOf } from '../wire/messages.js';
 import type { RestoreInPieces, StateMachine } from '../machine/state-machine.js';
 import { machineBytes } from '../protocol/log/snapshots.js';
@@ -131,7 +131,10 @@ export class ReplicaHost implements EventHandler {
    * host.
    */
   isBurnt = false;
-  /** It was silent, and the operator has listed an identity for it that no directory has: it can begin no more. */
+  /**
+   * It was silent, and the operator has asked for an identity of it that no directory has: it can begin no more. That
+   * counts at once, because nobody knows when the entry is committed.
+   */
   isGivenUp = false;
   /** How many directories the host had before: each has an identity of its own (C7). */
   private directories = 0;
@@ -194,7 +197,7 @@ export class ReplicaHost implements EventHandler {
    * lost theirs.
    */
   get countsAsLost(): boolean {
-    return this.logLost || this.doubtful;
+    return this.logLost || this.doubtful || this.isGivenUp;
   }
 
   /** Its machine went wrong, or is about to. */
@@ -554,6 +557,11 @@ export class ReplicaHost implements EventHandler {
       this.refuse();
       return;
     }
+    // The entry that would have given it up is not there, and the one that lists its own identity is.
+    if (this.isGivenUp) {
+      const own = hostOf(core.state.members, this.hostId!);
+      if (own !== undefined && this.isNamedBy(own)) this.isGivenUp = false;
+    }
     if (this.stopping?.seen === true && this.crashing === undefined) {
       this.guard(() => core.finish(this.now));
       this.called('flush');
@@ -602,9 +610,12 @@ export class ReplicaHost implements EventHandler {
   /** Rule C7: under its id the members list another directory than it has. */
   isAnothers(members: Membership): boolean {
     const own = hostOf(members, this.hostId!);
-    if (own === undefined || !isNamed(own)) return false;
-    const { identityHi, identityLo } = this.identity;
-    return own.identityHi !== identityHi || own.identityLo !== identityLo;
+    return own !== undefined && isNamed(own) && !this.isNamedBy(own);
+  }
+
+  private isNamedBy({ identityHi, identityLo }: ListedHost): boolean {
+    const { identity } = this;
+    return identityHi === identity.identityHi && identityLo === identity.identityLo;
   }
 
   /** The operator has to put another host in its place. */
