@@ -36,6 +36,9 @@ const KEPT: readonly (readonly [seed: number, replicas: number, taught: string])
 const KEPT_LONG: readonly (readonly [seed: number, replicas: number, taught: string])[] = [
   [11204, 1, 'for the checks: a quorum of one appends an entry, and cuts it behind a snapshot, in one call'],
   [10159, 1, 'for the faults: a host that the operator gives up counts as lost, so the only voter is not given up'],
+  [12156, 7, "a view of the next epoch that somebody names is nobody else's once a change may be decided"],
+  [11365, 5, 'for the disk: as long as nothing can have been decided, views of any epoch may be promised'],
+  [12058, 7, 'for the checks: a voter that lost its directory has not returned to the epoch that it had left'],
 ];
 
 t.test('longer runs that failed once', (t) => {
