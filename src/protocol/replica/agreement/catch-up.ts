@@ -34,7 +34,7 @@ export class CatchUp {
   /** A spare got a snapshot from this replica, which keeps the entries behind it (served.ts); −1: it has caught up since. */
   private giver = -1;
   /** When the giver last brought something. */
-  private giverUs = 0;
+  private giverUs = DOUBLE_ZERO;
   /** The primary's log reaches `behindIndex` and this one does not, since `behindUs`. */
   private behindIndex = 0;
   private behindUs = Infinity;
