@@ -191,7 +191,8 @@ export class ClientHost implements EventHandler {
     this.refusedLanes = false;
     this.sessions = new ClientSessions<SimulatedClientCore>(
       this.lanes.length,
-      (events, earlier) => this.newCore(events, earlier ?? before),
+      (events, earlier) =>
+        earlier === undefined ? this.newCore(events, before, true) : this.newCore(events, earlier, !earlier.worn),
       {
         completed: (lane, outcome, _status, fast) => this.completed(lane, outcome, fast),
         ready: () => {
@@ -221,7 +222,12 @@ export class ClientHost implements EventHandler {
     this.timerAtUs = Infinity;
   }
 
-  private newCore(events: ClientEvents, earlier: SimulatedClientCore | undefined): SimulatedClientCore {
+  /** @param starts as a process that starts, in the version of the wire that it then speaks; else beside a worn session */
+  private newCore(
+    events: ClientEvents,
+    earlier: SimulatedClientCore | undefined,
+    starts: boolean,
+  ): SimulatedClientCore {
     const { random, queue, clock, owned, wire, createClient } = this.around;
     this.counts.sessions++;
     this.sessionHi = random.next() | 1;
@@ -251,7 +257,7 @@ export class ClientHost implements EventHandler {
           }
         : {}),
     });
-    if (earlier?.worn === true) return core; // beside the earlier one, in the same process
+    if (!starts) return core;
     clock.read(queue.nowUs, this.now);
     wire.start(this.now);
     return core;

@@ -57,6 +57,14 @@ t.test('runs that failed once', (t) => {
   t.end();
 });
 
+t.test('a client whose session is worn when it is upgraded speaks the present version', (t) => {
+  const { failure, totals, plan } = simulate({ seed: 10618, replicas: 7 });
+  t.equal(failure, undefined, `${failure?.detail}`);
+  t.match(plan, 'upgraded');
+  t.ok(totals.sessionsRenewed > 0, `${totals.sessionsRenewed} worn sessions were renewed`);
+  t.end();
+});
+
 t.test('changes of members, with all other faults and without', (t) => {
   let changes = 0;
   for (const seed of SEEDS)
