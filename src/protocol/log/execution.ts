@@ -469,16 +469,15 @@ export class Execution {
     return this.executeChange(index, true);
   }
 
-  /** Who the hosts are once the whole log is executed, as if its sessions were all known. Allocates. */
+  /**
+   * Who the hosts are once the whole log is executed. Only the execution says which entries change them: one whose session
+   * is not known, or whose lane has gone on, changes nothing. What is not committed is then rolled back.
+   */
   membershipAhead(): Membership {
-    const { log } = this;
-    let { membership } = this;
-    for (let i = this.executed + 1; i <= log.lastIndex; i++) {
-      if (log.flags(i) !== RequestFlag.configure) continue;
-      const decoded = decodeOperation(log.bytes, log.operationOffset(i), log.operationLength(i));
-      const byPrimary = (log.sessionHi(i) | log.sessionLo(i)) === 0;
-      if (decoded !== undefined) membership = change(membership, decoded, i, byPrimary).membership;
-    }
+    const { executed, log } = this;
+    this.executeTo(log.lastIndex);
+    const { membership } = this;
+    if (executed < log.lastIndex) this.rewind(this.committed);
     return membership;
   }
 

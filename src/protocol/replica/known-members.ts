@@ -127,10 +127,22 @@ export class KnownMembers {
   /**
    * Rule S, C7: the log, committed or not, lists another data directory under this replica's id. A directory that was empty
    * found out that none is listed before it began, and one may have been since.
+   * @param commit commits what is known to be committed of the log: only the rest has to be rolled back
    */
-  listsAnother(): boolean {
-    if (this.identity === undefined || this.nothingIsDecided()) return false;
-    return this.isListedIn(this.state.execution.membershipAhead());
+  listsAnother(commit: () => void): boolean {
+    if (this.identity === undefined || this.nothingIsDecided() || this.isNamedHere()) return false;
+    commit();
+    const { execution } = this.state;
+    // Once a directory is listed under an id, no other one ever is.
+    if (this.isNamedHere() || !this.mayHold(RequestFlag.configure)) return this.isListedIn(execution.membership);
+    return this.isListedIn(execution.membershipAhead());
+  }
+
+  /** The executed entries list this data directory under this replica's id. */
+  private isNamedHere(): boolean {
+    const { state, identity } = this;
+    const own = hostOf(state.execution.membership, state.hosts.self);
+    return own !== undefined && own.identityHi === identity?.identityHi && own.identityLo === identity.identityLo;
   }
 
   /** The committed members list a data directory under this replica's id, and this one is another, or there is none. */

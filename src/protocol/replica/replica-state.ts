@@ -566,9 +566,12 @@ export class ReplicaState {
     return this.known.nothingIsDecided();
   }
 
-  /** See KnownMembers. */
-  listsAnother(): boolean {
-    return this.known.listsAnother();
+  /**
+   * See KnownMembers.
+   * @param committed entries of the log that are
+   */
+  listsAnother(committed: number): boolean {
+    return this.known.listsAnother(() => this.commitTo(committed));
   }
 
   private recoverMembers(bytes: Uint8Array): void {

@@ -166,7 +166,7 @@ export class ViewStart {
       state.transition('install-failed', `the epoch of view ${target.view} is not known any more`);
       return;
     }
-    if (state.listsAnother()) {
+    if (state.listsAnother(target.committed)) {
       state.transition('install-failed', `it lists another data directory than this one under id ${state.hosts.self}`);
       if (!primary) this.listener.unknownEpoch(target.source, target.view, now);
       return;
