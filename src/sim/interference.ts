@@ -157,8 +157,7 @@ export class Interference
   }
 
   canSpare(replica: number): boolean {
-    const { hosts, epochs, memberOperator } = this.parts;
-    if (memberOperator === undefined) return true;
+    const { hosts, epochs } = this.parts;
     const gone = hosts.reduce((mask, { id, isBurnt }) => (isBurnt ? mask | (1 << id) : mask), 1 << replica);
     return epochs.present().every(({ f, voters }) => count(gone & voters) <= f);
   }

@@ -9,6 +9,7 @@ import {
   describeWorld,
   distanceUs,
   drawWorld,
+  ONE_WAY_KINDS,
   WORLD_FAULTS,
   type World,
   type WorldBounds,
@@ -110,6 +111,15 @@ t.test('a run without any part of the world is the run that it always was', (t) 
   const nothingDrawn = NAMES.filter((name) => drawWorld(4, new Set([name]), BOUNDS)[FIELDS[name]] === undefined);
   t.ok(nothingDrawn.length > 0);
   t.equal(digest([...kind, ...nothingDrawn]), digest(kind));
+  t.end();
+});
+
+t.test('no cut of the only voter stays, whatever the cut', (t) => {
+  for (const kind of ONE_WAY_KINDS) {
+    const oneWay = { kind, role: 'any', fromUs: 20_000, forUs: 30_000, stays: true } as const;
+    const { failure } = simulate({ seed: 1, replicas: 1, ticks: 100_000, faults: new Set(), world: { oneWay } });
+    t.equal(failure, undefined, `${kind}: ${failure?.detail}`);
+  }
   t.end();
 });
 
