@@ -6,7 +6,12 @@
  */
 import { readFileSync } from 'node:fs';
 import t from 'tap';
-import { createShippedClient, createShippedReplica, type SimulatedReplicaCore } from '../../src/sim/cores.js';
+import {
+  type CreateReplica,
+  createShippedClient,
+  createShippedReplica,
+  type SimulatedReplicaCore,
+} from '../../src/sim/cores.js';
 import { FAULT_NAMES, KIND_FAULTS, type FaultName } from '../../src/sim/faults.js';
 import { Campaign, failureLine, failureText, replayCommand, summaryJson, summaryLines } from '../../src/sim/report.js';
 import { DEFAULT_TICKS } from '../../src/sim/assembly.js';
@@ -135,6 +140,16 @@ t.test('seeds that once failed pass', (t) => {
       '',
       `${seed}/${replicas}: ${taught}`,
     );
+  t.end();
+});
+
+t.test('a quorum of one appends an entry, commits it, and cuts it behind a snapshot, all in one call', (t) => {
+  const createReplica: CreateReplica = (config, ...rest) => {
+    const timings = { ...config.timings, syncEntries: 64, syncIntervalUs: 200_000 };
+    return createShippedReplica({ ...config, timings, limits: { ...config.limits, logEntries: 64 } }, ...rest);
+  };
+  for (let seed = 1; seed <= 6; seed++)
+    t.equal(complaint(simulate({ seed, replicas: 1, ticks: 100_000, faults: new Set(), createReplica })), '');
   t.end();
 });
 
