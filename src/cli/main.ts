@@ -166,7 +166,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const command = await COMMANDS[name]![1]();
   isService = command.shape.service === true;
-  const isLogged = LOG_FORMAT in command.shape.flags;
+  const isLogged = isService && LOG_FORMAT in command.shape.flags;
   if (isLogged) logFormat = formatFor(formatIn(args) ?? process.env[variableOf(LOG_FORMAT)], process.stderr);
   const parsed = parseFlags(command.shape, args.slice(words), (file) => openSettings(command.shape, file, process.env));
   if (isLogged) logFormat = formatFor(String(parsed.values[LOG_FORMAT]), process.stderr);
