@@ -411,8 +411,7 @@ export class Replica {
     if (members === this.checkedMembers) return;
     this.checkedMembers = members;
     // What an empty directory has drawn is not durable yet, and already is its identity.
-    if (data !== undefined && core.state.isOfAnother)
-      refuseTaken(id, identityOf(hostOf(members, id)!), storage.identity, data);
+    if (core.state.isOfAnother) refuseTaken(id, identityOf(hostOf(members, id)!), storage.identity, data);
   }
 
   /** The replica's current metrics, for an exporter. Allocates. */

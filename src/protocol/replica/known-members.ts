@@ -134,8 +134,8 @@ export class KnownMembers {
     commit();
     const { execution } = this.state;
     // Once a directory is listed under an id, no other one ever is.
-    if (this.isNamedHere() || !this.mayHold(RequestFlag.configure)) return this.isListedIn(execution.membership);
-    return this.isListedIn(execution.membershipAhead());
+    if (this.isNamedHere() || !this.mayHold(RequestFlag.configure)) return this.isAnothersIn(execution.membership);
+    return this.isAnothersIn(execution.membershipAhead());
   }
 
   /** The executed entries list this data directory under this replica's id. */
@@ -145,17 +145,17 @@ export class KnownMembers {
     return own !== undefined && own.identityHi === identity?.identityHi && own.identityLo === identity.identityLo;
   }
 
-  /** The committed members list a data directory under this replica's id, and this one is another, or there is none. */
+  /** The committed members list another data directory under this replica's id. */
   get isOfAnother(): boolean {
-    return this.isListedIn(this.present);
+    return this.isAnothersIn(this.present);
   }
 
-  /** Another data directory is, under this replica's id. */
-  private isListedIn(members: Membership): boolean {
+  /** These members list another data directory under this replica's id. A replica without one cannot tell. */
+  private isAnothersIn(members: Membership): boolean {
     const { identity } = this;
     const own = hostOf(members, this.state.hosts.self);
-    if (own === undefined || (own.identityHi | own.identityLo) === 0) return false;
-    return own.identityHi !== identity?.identityHi || own.identityLo !== identity.identityLo;
+    if (identity === undefined || own === undefined || (own.identityHi | own.identityLo) === 0) return false;
+    return own.identityHi !== identity.identityHi || own.identityLo !== identity.identityLo;
   }
 
   /** Entries with that flag are in the log that are not executed. */

@@ -211,7 +211,7 @@ export class ReplicaState {
     return this.known.removed;
   }
 
-  /** Rule C7: under its id the members list another data directory. It stops at once. */
+  /** Rule C7: under its id the committed members list another data directory. Its host stops it before anything is sent. */
   get isOfAnother(): boolean {
     return this.known.isOfAnother;
   }
