@@ -1,6 +1,7 @@
 // Who a replica is to the others: first starts in any order, directories that were lost, copies that are old.
 import t from 'tap';
-import { INCARNATION_LEAP, VIEW_LEAP } from '../../src/protocol/replica/introduction.js';
+import { Configuration, EPOCH_VIEWS } from '../../src/protocol/configuration.js';
+import { INCARNATION_LEAP, leapFrom, VIEW_LEAP } from '../../src/protocol/replica/introduction.js';
 import {
   Fetch,
   Probe,
@@ -25,6 +26,12 @@ function inUse(n: number, operations: readonly string[] = ['a', 'b']): { c: Clus
   const alice = c.hand();
   write(c, alice, operations, true);
   return { c, alice };
+}
+
+/** Views of an epoch with `n` voters after which they repeat. */
+function cycleOf(n: number): number {
+  const ids = Array.from({ length: n }, (_, id) => id);
+  return new Configuration(0, ids, ids, 0, EPOCH_VIEWS - 1).cycle;
 }
 
 let stamp = 0;
@@ -395,6 +402,29 @@ t.test(
     t.end();
   },
 );
+
+t.test('a leap stays in its epoch while that has room, and is worth as many cycles as one of 13 voters', (t) => {
+  const worth = VIEW_LEAP / cycleOf(13);
+  for (let n = 1; n <= 13; n++) {
+    const cycle = cycleOf(n);
+    for (const first of [0, 3 * EPOCH_VIEWS]) {
+      const last = first + EPOCH_VIEWS - 1;
+      let leaps = 0;
+      for (let view = first + 5; ; leaps++) {
+        const next = leapFrom(view, cycle);
+        t.ok(next - view >= Math.max(4096, worth * cycle), `${n} voters: from ${view} by ${next - view}`);
+        if (next > last) {
+          t.ok(last - view < 4096 + cycle || last - view < VIEW_LEAP + cycle, 'there is no room any more');
+          break;
+        }
+        t.ok(next + cycle <= last, 'each quorum has a view behind it');
+        view = next;
+      }
+      t.equal(leaps, n <= 9 ? 7 : 16 - n, `${n} voters: leaps in a row from view ${first + 5}`);
+    }
+  }
+  t.end();
+});
 
 t.test('two of five with that word come back together', (t) => {
   const { c } = inUse(5);

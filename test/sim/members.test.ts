@@ -38,6 +38,7 @@ const KEPT_LONG: readonly (readonly [seed: number, replicas: number, taught: str
   [10159, 1, 'for the faults: a host that the operator gives up counts as lost, so the only voter is not given up'],
   [12156, 7, "a view of the next epoch that somebody names is nobody else's once a change may be decided"],
   [11365, 5, 'for the disk: as long as nothing can have been decided, views of any epoch may be promised'],
+  [10133, 7, 'replicas that lost their directories one after another left the epoch, into which nobody could follow'],
   [12058, 7, 'for the checks: a voter that lost its directory has not returned to the epoch that it had left'],
 ];
 

@@ -19,9 +19,10 @@
  * - *Unknown (S)*: some replica that answers is in use, or the operator says that the log is lost. This one may have
  *   promised and acknowledged anything. Every view that it acknowledged in had the promises of f+1 replicas, so among any
  *   f+1 that remember theirs, one reports at least that view: it acknowledged in no view above the highest that f+1
- *   report. It leaps further above, by more views than can have been requested without any of those hearing of one, and
- *   makes that its durable view. From there on it is a replica that lost its log (rule R1): it acknowledges only in a
- *   higher view, and votes once it has installed a log. The argument is in docs/internals/protocol.md.
+ *   report. It leaps further above, by more views than can have been requested without any of those hearing of one
+ *   (`leastLeap`), and makes that its durable view. From there on it is a replica that lost its log (rule R1): it
+ *   acknowledges only in a higher view, and votes once it has installed a log. The argument is in
+ *   docs/internals/protocol.md.
  *
  * Rule S guarded here, *C7* (an id means one data directory, for good): once the log may list a directory under this
  * replica's id, an empty one does not begin under it. As many others with a log as a view starts from have to say that
@@ -49,9 +50,15 @@ const REST_US = 1_000_000;
 /** How often answers are requested: while starting, and in normal operation from replicas that never answered. */
 const ASK_US = 20_000;
 const ANNOUNCE_US = 1_000_000;
-/** How far a replica of unknown promises leaps above the views of f+1 others. */
+/** How far a replica of unknown promises leaps above the views of f+1 others, where the epoch has room. */
 export const VIEW_LEAP = 1 << 16;
-/** The same where that would leave the epoch. */
+/**
+ * Shortest leap (S), of VIEW_LEAP at most: in views, and in cycles. A view that is asked for is less than a cycle above
+ * those that its asker knows. A leap of VIEW_LEAP is 5.4 cycles of 13 voters, so a short one is no less than that.
+ */
+const LEAST_VIEWS = 1 << 12;
+const LEAST_CYCLES = 6;
+/** How far it leaps where even the shortest leap would leave the epoch. */
 const FAR_LEAP = 1 << 20;
 /** The same for its incarnation: replicas that do not answer may remember a later one than those that do. */
 export const INCARNATION_LEAP = 1 << 16;
@@ -80,13 +87,23 @@ function differ(a: number, b: number): boolean {
   return a !== 0 && b !== 0 && a !== b;
 }
 
+/** Rule S: no leap is shorter, in an epoch of which the views repeat after `cycle`. */
+function leastLeap(cycle: number): number {
+  return Math.min(VIEW_LEAP, Math.max(LEAST_VIEWS, LEAST_CYCLES * cycle));
+}
+
 /**
- * Above `view`, by VIEW_LEAP if the epoch has as many views left: in another epoch nobody would follow. Where members never
- * change all views are of one.
+ * Where a replica of unknown promises begins, when `view` is the highest that others know.
+ *
+ * Within the epoch while that has room for the shortest leap and a cycle behind it: as soon as a change of members may have
+ * been decided, nobody follows into another one. A leap takes at most half of the views that are left. So an epoch has room
+ * for seven in a row with up to 9 voters; with 13 it has room for three.
+ * @param cycle of the epoch of `view`
  */
-function leapFrom(view: number): number {
-  const near = view + VIEW_LEAP;
-  return Math.floor(near / EPOCH_VIEWS) === Math.floor(view / EPOCH_VIEWS) ? near : view + FAR_LEAP;
+export function leapFrom(view: number, cycle: number): number {
+  const left = EPOCH_VIEWS - 1 - (view % EPOCH_VIEWS);
+  const least = leastLeap(cycle);
+  return left >= least + cycle ? view + Math.min(VIEW_LEAP, Math.max(least, left >>> 1)) : view + FAR_LEAP;
 }
 
 interface Answer {
@@ -275,11 +292,15 @@ export class Introduction {
       if (this.enoughUs === Infinity && met >= state.configuration.f) this.enoughUs = now.monotonicUs;
       if (met < count(state.hosts.others) && !(now.monotonicUs - this.enoughUs >= REST_US)) return;
       state.beginNew();
-    } else if (this.areEnough(withLog, highest) && this.isKnown(leapFrom(highest), namedBy, now)) {
-      state.beginWithoutMemory(leapFrom(highest), remembered + INCARNATION_LEAP);
+    } else if (
+      this.areEnough(withLog, highest) &&
+      this.isKnown(leapFrom(highest, this.cycleOf(highest)), namedBy, now)
+    ) {
+      const cycle = this.cycleOf(highest);
+      state.beginWithoutMemory(leapFrom(highest, cycle), remembered + INCARNATION_LEAP);
       for (const answer of this.answers.values())
         invariant(
-          answer.starting || answer.view + VIEW_LEAP <= state.view,
+          answer.starting || answer.view + leastLeap(cycle) <= state.view,
           'a replica that forgot its promises begins far above every view that is known of',
         );
     } else {
@@ -303,6 +324,12 @@ export class Introduction {
     const { views, configuration } = this.state;
     const of = views.of(highest);
     return of === undefined ? count(withLog) > configuration.f : count(withLog & of.voters) >= of.votes;
+  }
+
+  /** After how many views those of the epoch of `view` repeat. It does not matter where that epoch is not known (isKnown). */
+  private cycleOf(view: number): number {
+    const { views } = this.state;
+    return (views.of(view) ?? views.newest).cycle;
   }
 
   /**
