@@ -266,3 +266,24 @@ t.test('taking its time changes nothing for a snapshot that nothing hastened', (
   );
   t.end();
 });
+
+t.test('of snapshots that are due among entries executed at once, ahead of the commit, only the last is taken', (t) => {
+  const replica = new Replica();
+  const { execution, log } = replica;
+  execution.setPitch(32);
+  for (let i = 0; i < 130; i++) replica.append(13);
+  const taken: number[] = [];
+  const begin = execution.beginSnapshot.bind(execution);
+  execution.beginSnapshot = () => {
+    taken.push(execution.executed);
+    begin();
+    execution.finishSnapshot();
+  };
+  execution.commits(40);
+  execution.executeTo(log.lastIndex);
+  t.same(taken, [32, 128], 'entry 32 is committed');
+  replica.append(13);
+  execution.executeTo(log.lastIndex);
+  t.same(taken, [32, 128]);
+  t.end();
+});

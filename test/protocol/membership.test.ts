@@ -4,6 +4,7 @@ import t from 'tap';
 import { ADDRESS_BYTES_MAX } from '../../src/wire/host-address.js';
 import { ID_MAX } from '../../src/wire/host-ids.js';
 import { EPOCH_MAX, EPOCH_VIEWS, SLOTS } from '../../src/protocol/configuration.js';
+import { Counter } from '../../src/protocol/counters.js';
 import { Feature } from '../../src/protocol/log/features.js';
 import { decodeSnapshot, encodeSnapshot, membershipIn, snapshotFault } from '../../src/protocol/log/snapshots.js';
 import { change, Outcome } from '../../src/protocol/membership/changes.js';
@@ -250,6 +251,31 @@ t.test('an entry changes the membership where it is executed; it counts when it 
   for (const id of [0, 1, 2]) t.equal(c.replica(id).state.execution.committedMembership.hosts.length, 4, `${id}`);
   t.end();
 });
+
+t.test(
+  'a member looks ahead no further than the last entry that may change the membership, and does not go back',
+  (t) => {
+    const { c, alice } = cluster();
+    nameAll(c, alice);
+    c.run(20_000);
+    const { state } = c.replica(1);
+    const { execution, counters } = state;
+    const { executed } = execution;
+    t.equal(execution.membershipAhead().hosts.length, 3);
+    t.equal(execution.executed, executed, 'no entry may change it');
+    c.give(alice, Request, configuring(alice, 30, 4, learn(11)), 1);
+    c.give(alice, Request, { ...configuring(alice, 40, 5, learn(12)), flags: 0 }, 1);
+    t.equal(c.replica(1).last, executed + 2);
+    t.equal(execution.membershipAhead().hosts.length, 4);
+    t.equal(execution.executed, executed + 1);
+    t.equal(execution.membershipAhead().hosts.length, 4);
+    t.equal(counters[Counter.rollbacks], 0);
+    t.equal(execution.committedMembership.hosts.length, 3, 'C2: nobody acts upon it before it is committed');
+    state.truncate(executed);
+    t.equal(execution.membership.hosts.length, 3, 'it is taken back with its entry');
+    t.end();
+  },
+);
 
 t.test('what is no such operation is refused before it is appended, and by execution if it was', (t) => {
   const { c, alice } = cluster();

@@ -39,6 +39,7 @@ const KEPT_LONG: readonly (readonly [seed: number, replicas: number, taught: str
   [12156, 7, "a view of the next epoch that somebody names is nobody else's once a change may be decided"],
   [11365, 5, 'for the disk: as long as nothing can have been decided, views of any epoch may be promised'],
   [10133, 7, 'replicas that lost their directories one after another left the epoch, into which nobody could follow'],
+  [13643, 5, 'replicas executed their logs to see who is listed, and went back, at the cost of the whole state'],
   [12058, 7, 'for the checks: a voter that lost its directory has not returned to the epoch that it had left'],
 ];
 

@@ -3,7 +3,8 @@
  * what was executed too early. Model: `Execute`, and the invariants `ExecAgree` and `ExecInLog` (model/JITPaxos.tla).
  *
  * A primary executes entries as it appends them, before they are committed; members and spares execute committed
- * entries. Only a view change removes executed entries from the log. What they did is then undone; if the machine cannot
+ * entries, and of the log that a view starts from those that may list another data directory (`membershipAhead`). Only a
+ * view change removes executed entries from the log. What they did is then undone; if the machine cannot
  * do that, the state goes back to the last snapshot at or below `committed`, and the entries that stay are executed
  * again. A snapshot is *provisional* until its index is committed, and then *stable*; the log is cut only at a stable
  * one. Before that a long one is *unfinished* for many turns, in which it is taken in pieces.
@@ -135,7 +136,7 @@ export class Execution {
     invariant(index <= this.log.lastIndex, 'only what is in the log is executed');
     while (this.executed < index) {
       // Not right after the execution, because the caller has not read its result yet.
-      if (this.executed === this.snapshotAt) this.takeDueSnapshot();
+      if (this.executed === this.snapshotAt) this.takeSnapshotBefore(index);
       const next = this.executed + 1;
       if (this.tail.size > 0) this.tail.executed(next);
       this.execute(next);
@@ -193,6 +194,15 @@ export class Execution {
     if (entries === this.pitch) return;
     this.pitch = entries;
     this.aim();
+  }
+
+  /**
+   * Takes the snapshot that is due, and entries up to `index` follow at once. There is one provisional snapshot at most, so
+   * another one that is due among them would replace this one before anything else is committed.
+   */
+  private takeSnapshotBefore(index: number): void {
+    if (this.executed > this.committed && this.executed + this.pitch < index) this.aim();
+    else this.takeDueSnapshot();
   }
 
   /** Ends a turn: takes the snapshot after the last executed entry, if one is due. */
@@ -471,14 +481,15 @@ export class Execution {
 
   /**
    * Who the hosts are once the whole log is executed. Only the execution says which entries change them: one whose session
-   * is not known, or whose lane has gone on, changes nothing. What is not committed is then rolled back.
+   * is not known, or whose lane has gone on, changes nothing. So it executes up to the last that may. They stay executed, as at
+   * a primary: to go back may cost as much as the whole state is long, and the view that starts from this log commits them.
    */
   membershipAhead(): Membership {
-    const { executed, log } = this;
-    this.executeTo(log.lastIndex);
-    const { membership } = this;
-    if (executed < log.lastIndex) this.rewind(this.committed);
-    return membership;
+    const { log } = this;
+    let last = log.lastIndex;
+    while (last > this.executed && log.flags(last) !== RequestFlag.configure) last--;
+    this.executeTo(last);
+    return this.membership;
   }
 
   /** False if the operation is none that changes who the hosts are. Its result: see membership/results.ts. */
