@@ -121,6 +121,8 @@ export const ERRORS = {
   'kv-store-full': { category: 'environment', retryable: true },
   /** Increment of a value that is not a number; nothing was changed. */
   'kv-not-a-number': { category: 'caller', retryable: false },
+  /** The value of the key is a collection, which this operation cannot read or change; nothing was changed. */
+  'kv-wrong-type': { category: 'caller', retryable: false },
   /** A key was to be held by a lease that has ended; nothing was changed. */
   'kv-lease-ended': { category: 'caller', retryable: false },
   /** A lease, or what is held by it, cannot be relied on any more: it may end, has ended, or was released. */

@@ -101,6 +101,11 @@ export const enable = defineCommand(
         'feature-not-everywhere',
         `nothing was changed: ${notYet.map(({ id, report }) => `replica ${id}: ${stateOf(report, name!)}`).join(', ')}. Every replica has to answer and to know ${name}: upgrade or start those, then run this again`,
       );
+    if (name === 'redis' && answers.some(({ report }) => !report!.features!.on.includes('store')))
+      throw new CliError(
+        'feature-not-everywhere',
+        'nothing was changed: redis does nothing without store. Run jitpaxos features enable store, then this again',
+      );
     if (answers.every(({ report }) => report!.features!.on.includes(name!))) {
       output.note(`${name} is on already`);
       return Exit.done;

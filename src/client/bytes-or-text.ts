@@ -25,6 +25,13 @@ export function storeFull(): JitPaxosError {
   );
 }
 
+export function wrongType(): JitPaxosError {
+  return new JitPaxosError(
+    'kv-wrong-type',
+    'the value of the key is a hash, a set or a list, and nothing was changed; read it over the Redis protocol, or use another key',
+  );
+}
+
 /** @param remedy what to do, without a full stop */
 export function resultTooLarge(neededBytes: number | null, remedy: string): JitPaxosError {
   return new JitPaxosError(

@@ -19,7 +19,7 @@ import {
   type KvOperationName,
   type KvResults,
 } from '../machine/kv-codec.js';
-import { notUnderstood, resultTooLarge, storeFull, toBytes, type Bytes } from './bytes-or-text.js';
+import { notUnderstood, resultTooLarge, storeFull, toBytes, wrongType, type Bytes } from './bytes-or-text.js';
 import type { CallOptions, Client } from './client.js';
 
 export type { Bytes } from './bytes-or-text.js';
@@ -39,11 +39,13 @@ export interface ScanResult {
   readonly more: boolean;
 }
 
+type Refused = 'bad-operation' | 'too-large' | 'full' | 'wrong-type';
+
 const DEFAULT_SCAN_LIMIT = Math.min(100, KV_SCAN_LIMIT_MAX);
 
 /**
  * All methods reject as Client.execute does, with KvError `kv-limit` for keys and values out of bounds, with `text-ill-formed`
- * for strings that are no Unicode text, with `result-unexpected` or KvError `kv-result-malformed` where another state machine
+ * for strings that are no Unicode text, with `kv-wrong-type` for keys that hold a collection, with `result-unexpected` or KvError `kv-result-malformed` where another state machine
  * answers, and with the codes named.
  */
 export class KvClient {
@@ -107,7 +109,7 @@ export class KvClient {
 
   /**
    * Entries in key order. Linearizable. Also rejects with `kv-result-too-large`, and with `kv-ended-keys` if more than
-   * 1,000 keys that have ended come before the first entry: `StoreClient.scan` passes over any number.
+   * 1,000 keys that have ended, or hold collections, come before the first entry: `StoreClient.scan` passes over any number.
    */
   async scan(options: ScanOptions = {}): Promise<ScanResult> {
     const { from, to, limit, ...call } = options;
@@ -126,18 +128,20 @@ export class KvClient {
   private decode<Name extends KvOperationName>(
     name: Name,
     bytes: Uint8Array,
-  ): Exclude<KvResults[Name], { status: 'bad-operation' | 'too-large' | 'full' }> {
+  ): Exclude<KvResults[Name], { status: Refused }> {
     const result = decodeResult(name, bytes, 0, bytes.length);
     switch (result.status) {
       case 'full':
         throw storeFull();
+      case 'wrong-type':
+        throw wrongType();
       case 'too-large':
         throw resultTooLarge(result.neededBytes, 'scan fewer entries at once, or raise the limit');
       case 'bad-operation':
         if (name === 'scan' && result.reason === 'scan-limit') throw endedKeys();
         throw notUnderstood(name, result.reason);
       default:
-        return result as Exclude<KvResults[Name], { status: 'bad-operation' | 'too-large' | 'full' }>;
+        return result as Exclude<KvResults[Name], { status: Refused }>;
     }
   }
 }
@@ -146,6 +150,6 @@ export class KvClient {
 function endedKeys(): JitPaxosError {
   return new JitPaxosError(
     'kv-ended-keys',
-    'more than 1,000 keys that have ended come before the first one, and are still to be removed; scan with StoreClient, which continues behind them (in the shell: kv txn with a range), or later: each operation that changes the log removes 16',
+    'more than 1,000 keys come before the first one that have ended and are still to be removed, or hold collections; scan with StoreClient, which continues behind them (in the shell: kv txn with a range), or later: each operation that changes the log removes 16',
   );
 }

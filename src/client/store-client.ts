@@ -27,7 +27,7 @@ import {
   type TransactionOperation,
 } from '../machine/store/codec.js';
 import { RENEWED_MAX, type StoreOperationName } from '../machine/store/layout.js';
-import { notUnderstood, resultTooLarge, storeFull, toBytes, type Bytes } from './bytes-or-text.js';
+import { notUnderstood, resultTooLarge, storeFull, toBytes, wrongType, type Bytes } from './bytes-or-text.js';
 import { encodeTick } from '../machine/store/codec.js';
 import type { Client, CallOptions } from './client.js';
 import { partsOf, type ClientParts } from './client-parts.js';
@@ -51,7 +51,7 @@ import type {
 } from './store-types.js';
 import type { LineOptions, LineStore } from './waiting-line.js';
 
-type Refused = 'bad-operation' | 'too-large' | 'full' | 'lease-ended';
+type Refused = 'bad-operation' | 'too-large' | 'full' | 'lease-ended' | 'wrong-type';
 type Answered<Name extends StoreOperationName> = Exclude<StoreResults[Name], { status: Refused }>;
 
 const DEFAULT_LIMIT = Math.min(100, KV_SCAN_LIMIT_MAX);
@@ -330,6 +330,8 @@ function decoded<Name extends StoreOperationName>(name: Name, bytes: Uint8Array)
   switch (result.status) {
     case 'full':
       throw storeFull();
+    case 'wrong-type':
+      throw wrongType();
     case 'lease-ended':
       throw new JitPaxosError(
         'kv-lease-ended',

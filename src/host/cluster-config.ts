@@ -184,6 +184,8 @@ function checkCluster(where: string, value: unknown): Cluster {
     throw invalid(
       `${where}: "features" is ${show(features)}; this version knows ${OFFERED_FEATURES.map((name) => `"${name}"`).join(', ')}. Use the cluster file that jitpaxos init wrote, with that version or a newer one`,
     );
+  if (features.includes('redis') && !features.includes('store'))
+    throw invalid(`${where}: "features" has "redis", which does nothing without "store"; name both`);
   const checked = replicas.map((text, index) => parseHostAndPort(`${where}: "replicas"[${index}]`, text));
   const first = new Map<string, number>();
   checked.forEach(({ host, port }, index) => {

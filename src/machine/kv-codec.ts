@@ -161,7 +161,10 @@ export function encodeScan(
   return length;
 }
 
-/** Refusals that any operation may get. `full`: the store is at its limits; nothing was changed. */
+/**
+ * Refusals that any operation may get. `full`: the store is at its limits. `wrong-type`: the value of the key is a
+ * collection. Nothing was changed.
+ */
 export type KvRefusal =
   | { status: 'bad-operation'; reason: KvBadReason | null }
   | { status: 'too-large'; neededBytes: number | null };
@@ -171,14 +174,18 @@ export interface KvEntry {
 }
 /** Result by operation. Byte arrays are copies. */
 export interface KvResults {
-  get: { status: 'ok'; value: Uint8Array } | { status: 'not-found' } | KvRefusal;
+  get: { status: 'ok'; value: Uint8Array } | { status: 'not-found' | 'wrong-type' } | KvRefusal;
   put: { status: 'ok' } | { status: 'full' } | KvRefusal;
   delete: { status: 'ok' } | { status: 'not-found' } | KvRefusal;
-  cas: { status: 'ok' } | { status: 'mismatch' } | { status: 'full' } | KvRefusal;
-  increment: { status: 'ok'; value: bigint } | { status: 'not-a-number' } | { status: 'full' } | KvRefusal;
+  cas: { status: 'ok' } | { status: 'mismatch' } | { status: 'full' | 'wrong-type' } | KvRefusal;
+  increment:
+    | { status: 'ok'; value: bigint }
+    | { status: 'not-a-number' }
+    | { status: 'full' | 'wrong-type' }
+    | KvRefusal;
   /**
    * `more`: the range may have further keys; continue from the last key followed by a zero byte. `scan-limit`: more than
-   * 1,000 keys that have ended come first.
+   * 1,000 keys that have ended, or hold collections, come first.
    */
   scan: { status: 'ok'; entries: KvEntry[]; more: boolean } | KvRefusal;
 }

@@ -10,8 +10,9 @@
  *     record | id i32 | size i32 | meta, 16 bytes | key | value | padding to 8 | in words of the machine
  *     meta   | revision, lower half | upper half, type in the top byte | hold, lower half | upper half, kind in the top byte |
  *
- * The meta says what the change of the key was numbered, and how long the key stays (kv-layout.ts, Hold). It is 0 in a
- * store of level 0.
+ * The meta says what the change of the key was numbered, of what type its value is (kv-layout.ts, ValueType), and how
+ * long the key stays (Hold). It is 0 in a store of level 0, and in a part of a collection: a record's key may be the name
+ * of a part, and the length of it then has PART_FLAG.
  *
  * The rule: the row of `id` names the one live record of `id`. Any other record that carries this id is garbage.
  *
@@ -20,6 +21,7 @@
 import { copyBytes } from '../wire/copy.js';
 import { readI32, writeI32 } from '../wire/u64.js';
 import { compareBytes, equalBytes } from './bytes.js';
+import { NAME_BYTES_MASK, PART_FLAG } from './kv-layout.js';
 
 const SEGMENT_BYTES = 256 * 1024;
 /** Bytes of the meta in a snapshot. */
@@ -87,8 +89,19 @@ export class RecordHeap {
     return this.#idCount;
   }
 
+  /** Of a part with PART_FLAG. */
   keyLength(id: number): number {
     return this.#lengths(id) >>> 16;
+  }
+
+  /** The same without the flag. */
+  keyBytes(id: number): number {
+    return (this.#lengths(id) >>> 16) & NAME_BYTES_MASK;
+  }
+
+  isPart(id: number): boolean {
+    // The flag is the sign.
+    return this.#lengths(id) < 0;
   }
 
   valueLength(id: number): number {
@@ -104,11 +117,12 @@ export class RecordHeap {
     valueLength: number,
   ): number {
     const id = this.#takeId();
-    const place = this.#append(id, recordSize(keyLength, valueLength));
+    const keyBytes = keyLength & NAME_BYTES_MASK;
+    const place = this.#append(id, recordSize(keyBytes, valueLength));
     const segment = this.#segmentAt(place);
     const at = offsetAt(place) + RECORD_HEADER_BYTES;
-    copyBytes(key, keyOffset, segment.bytes, at, keyLength);
-    copyBytes(value, valueOffset, segment.bytes, at + keyLength, valueLength);
+    copyBytes(key, keyOffset, segment.bytes, at, keyBytes);
+    copyBytes(value, valueOffset, segment.bytes, at + keyBytes, valueLength);
     const meta = (offsetAt(place) >> 2) + META_WORD;
     for (let i = 0; i < META_WORDS; i++) segment.words[meta + i] = 0;
     this.#setRow(id, place, keyLength, valueLength);
@@ -120,8 +134,8 @@ export class RecordHeap {
   addFrom(source: RecordHeap, sourceId: number): number {
     const bytes = source.valueBytes(sourceId);
     const key = source.keyOffset(sourceId);
-    const keyLength = source.keyLength(sourceId);
-    const id = this.add(bytes, key, keyLength, bytes, key + keyLength, source.valueLength(sourceId));
+    const value = source.valueOffset(sourceId);
+    const id = this.add(bytes, key, source.keyLength(sourceId), bytes, value, source.valueLength(sourceId));
     const words = this.#wordsOf(id);
     const from = source.#wordsOf(sourceId);
     const at = this.#metaAt(id);
@@ -147,11 +161,22 @@ export class RecordHeap {
     return (words[at + 3]! & UPPER_MASK) * TWO_32 + (words[at + 2]! >>> 0);
   }
 
+  /** The type of a key's value. */
+  type(id: number): number {
+    return this.#wordsOf(id)[this.#metaAt(id) + 1]! >>> TOP_SHIFT;
+  }
+
+  /** The value was changed, and is a string. */
   setRevision(id: number, revision: number): void {
     const words = this.#wordsOf(id);
     const at = this.#metaAt(id);
     words[at] = revision;
     words[at + 1] = revision / TWO_32;
+  }
+
+  /** To be called after `setRevision`. */
+  setType(id: number, type: number): void {
+    this.#wordsOf(id)[this.#metaAt(id) + 1]! |= type << TOP_SHIFT;
   }
 
   setHold(id: number, kind: number, hold: number): void {
@@ -181,10 +206,11 @@ export class RecordHeap {
     const segment = this.#segmentAt(place);
     const offset = offsetAt(place);
     const keyLength = this.keyLength(id);
+    const keyBytes = keyLength & NAME_BYTES_MASK;
     const size = segment.words[(offset >> 2) + 1]!;
-    const needed = recordSize(keyLength, valueLength);
+    const needed = recordSize(keyBytes, valueLength);
     if (needed <= size && needed * 2 >= size) {
-      copyBytes(value, valueOffset, segment.bytes, offset + RECORD_HEADER_BYTES + keyLength, valueLength);
+      copyBytes(value, valueOffset, segment.bytes, offset + RECORD_HEADER_BYTES + keyBytes, valueLength);
       this.#setRow(id, place, keyLength, valueLength);
       return;
     }
@@ -192,8 +218,8 @@ export class RecordHeap {
     const target = this.#segmentAt(newPlace).bytes;
     const at = offsetAt(newPlace) + RECORD_HEADER_BYTES;
     // Two records may share a segment, but a record never overlaps another.
-    copyBytes(segment.bytes, offset + RECORD_HEADER_BYTES, target, at, keyLength);
-    copyBytes(value, valueOffset, target, at + keyLength, valueLength);
+    copyBytes(segment.bytes, offset + RECORD_HEADER_BYTES, target, at, keyBytes);
+    copyBytes(value, valueOffset, target, at + keyBytes, valueLength);
     const { words } = this.#segmentAt(newPlace);
     const meta = (offset >> 2) + META_WORD;
     const newMeta = (offsetAt(newPlace) >> 2) + META_WORD;
@@ -218,19 +244,22 @@ export class RecordHeap {
     const row = (id & PAGE_MASK) * ROW_WORDS;
     if (page[row + 1]! >>> 16 !== length) return false;
     const place = page[row]!;
-    return equalBytes(this.#segmentAt(place).bytes, offsetAt(place) + RECORD_HEADER_BYTES, bytes, offset, length);
+    const at = offsetAt(place) + RECORD_HEADER_BYTES;
+    return equalBytes(this.#segmentAt(place).bytes, at, bytes, offset, length & NAME_BYTES_MASK);
   }
 
-  /** Sign of (key of `id`) − (the bytes given). */
+  /** Sign of (key of `id`) − (the bytes given). A part is above every key. */
   compareKey(id: number, bytes: Uint8Array, offset: number, length: number): number {
     const place = this.#place(id);
+    const own = this.keyLength(id);
+    if (((own ^ length) & PART_FLAG) !== 0) return own - length;
     return compareBytes(
       this.#segmentAt(place).bytes,
       offsetAt(place) + RECORD_HEADER_BYTES,
-      this.keyLength(id),
+      own & NAME_BYTES_MASK,
       bytes,
       offset,
-      length,
+      length & NAME_BYTES_MASK,
     );
   }
 
@@ -240,7 +269,7 @@ export class RecordHeap {
   }
 
   copyKey(id: number, target: Uint8Array, offset: number): void {
-    copyBytes(this.valueBytes(id), this.keyOffset(id), target, offset, this.keyLength(id));
+    copyBytes(this.valueBytes(id), this.keyOffset(id), target, offset, this.keyBytes(id));
   }
 
   copyValue(id: number, target: Uint8Array, offset: number): void {
@@ -259,7 +288,7 @@ export class RecordHeap {
   }
 
   valueOffset(id: number): number {
-    return this.keyOffset(id) + this.keyLength(id);
+    return this.keyOffset(id) + this.keyBytes(id);
   }
 
   #place(id: number): number {

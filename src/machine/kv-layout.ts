@@ -37,6 +37,17 @@ export const KV_NUMBER_BYTES = 8;
 export const KV_ABSENT_LENGTH = 0xffff;
 
 /**
+ * The length of a name: a key has at most KV_KEY_BYTES_MAX bytes, and with this bit the name is not that of a key, but of
+ * a part of a collection (store/parts.ts). Parts come behind all keys.
+ */
+export const PART_FLAG = 0x8000;
+/** What is left of the length of a name is its bytes. */
+export const NAME_BYTES_MASK = 0x7fff;
+
+/** What the value of a key is. The values are part of snapshots. A collection is a value of any other type than string. */
+export const ValueType = { string: 0, hash: 1, set: 2, list: 3 } as const;
+
+/**
  * How long a key stays, with a number beside it: for ever; until an agreed time, ms; as long as a lease, by the lease's
  * number. The values are part of snapshots.
  */
@@ -51,8 +62,14 @@ export const STATUS_BAD_OPERATION = 3;
 export const STATUS_NOT_A_NUMBER = 4;
 export const STATUS_TOO_LARGE = 5;
 export const STATUS_FULL = 6;
+export const STATUS_LEASE_ENDED = 7;
+export const STATUS_WRONG_TYPE = 8;
 
-/** By status byte. `full`: the write would exceed the store's `maxKeys` or `maxBytes`; nothing was changed. */
+/**
+ * By status byte. `full`: the write would exceed the store's `maxKeys` or `maxBytes`. `lease-ended`: the lease that a key
+ * was to be held by is not there. `wrong-type`: the value of the key is a collection, which this operation cannot read or
+ * change. With these nothing was changed.
+ */
 export const KV_STATUS_NAMES = [
   'ok',
   'not-found',
@@ -61,6 +78,8 @@ export const KV_STATUS_NAMES = [
   'not-a-number',
   'too-large',
   'full',
+  'lease-ended',
+  'wrong-type',
 ] as const;
 export type KvStatus = (typeof KV_STATUS_NAMES)[number];
 
@@ -107,11 +126,21 @@ export function defineOperation<
   });
 }
 
-export const Get = defineOperation(1, { key: 'length' }, ['ok', 'not-found']);
+export const Get = defineOperation(1, { key: 'length' }, ['ok', 'not-found', 'wrong-type']);
 export const Put = defineOperation(2, { key: 'length', value: 'length' }, ['ok', 'full']);
 export const Delete = defineOperation(3, { key: 'length' }, ['ok', 'not-found']);
-export const Cas = defineOperation(4, { key: 'length', expected: 'length', new: 'length' }, ['ok', 'mismatch', 'full']);
-export const Increment = defineOperation(5, { key: 'length', delta: 'i64' }, ['ok', 'not-a-number', 'full']);
+export const Cas = defineOperation(4, { key: 'length', expected: 'length', new: 'length' }, [
+  'ok',
+  'mismatch',
+  'full',
+  'wrong-type',
+]);
+export const Increment = defineOperation(5, { key: 'length', delta: 'i64' }, [
+  'ok',
+  'not-a-number',
+  'full',
+  'wrong-type',
+]);
 export const Scan = defineOperation(6, { from: 'length', to: 'length', limit: 'u16' }, ['ok']);
 
 /**
@@ -150,7 +179,8 @@ export const BAD_WRITE_IN_QUERY = 5;
 
 /**
  * By reason byte of `bad-operation`. `length`: the operation's bytes are fewer or more than its fields say. `scan-limit`:
- * the limit is 0, or before the first key there are more that have ended than one scan passes over (store/layout.ts).
+ * the limit is 0, or before the first key there are more that have ended, or are collections, than one scan passes over
+ * (store/layout.ts).
  */
 export const KV_BAD_REASON_NAMES = [
   'opcode',

@@ -4,19 +4,32 @@
  * kept. The layout is in kv-snapshot.ts.
  */
 import { readI32, readIndex, readU16 } from '../wire/u64.js';
-import { Hold, KV_ENTRY_OVERHEAD_BYTES, KV_KEY_BYTES_MAX, KV_KEY_BYTES_MIN, KV_VALUE_BYTES_MAX } from './kv-layout.js';
+import {
+  Hold,
+  KV_ENTRY_OVERHEAD_BYTES,
+  KV_KEY_BYTES_MAX,
+  KV_KEY_BYTES_MIN,
+  KV_VALUE_BYTES_MAX,
+  NAME_BYTES_MASK,
+  PART_FLAG,
+  ValueType,
+} from './kv-layout.js';
 import {
   entryBytes,
+  headerBytes,
   LEVELLED_HEADER_BYTES,
   LEVELLED_MAGIC,
   SNAPSHOT_ENTRY_BYTES,
   SNAPSHOT_HEADER_BYTES,
   SNAPSHOT_MAGIC,
 } from './kv-snapshot.js';
+import { META_BYTES } from './kv-heap.js';
 import { SnapshotError } from './machine-error.js';
 import type { RestoreInPieces } from './state-machine.js';
 import { TTL_MS_MAX } from './store/layout.js';
 import { LEASE_BYTES } from './store/leases.js';
+import { GRAVE_NAME_BYTES } from './store/parts.js';
+import { PartsCheck } from './store/parts-check.js';
 
 const TWO_32 = 4294967296;
 /** The agreed time is below 2⁶⁴ ns. */
@@ -34,15 +47,15 @@ export interface RestoreBounds {
 
 /** The store that is being built. Everything that it gets is checked. */
 export interface RestoredStore {
-  /** @param entries that will come, at most */
-  begin(entries: number, level: number, revision: number, nowMs: number): void;
+  /** @param keys that will come, at most; parts likewise */
+  begin(keys: number, parts: number, level: number, revision: number, nowMs: number): void;
   lease(bytes: Uint8Array, offset: number): void;
   hasLease(number: number): boolean;
   /** Whether a key that ends with the same lease, or at the same time, has this revision. @param kind of Hold */
   hasHeld(kind: number, hold: number, revision: number): boolean;
   /**
-   * False, with nothing changed, if the key is not above the one before.
-   * @param meta where it is in `bytes`; at level 0 there is none
+   * False, with nothing changed, if the key is not above the one before. The name of a part has a length with PART_FLAG.
+   * @param meta where it is in `bytes`; at level 0, and for parts, there is none
    */
   entry(bytes: Uint8Array, key: number, keyLength: number, valueLength: number, meta: number): boolean;
   /** It is complete. */
@@ -63,6 +76,8 @@ export class StoreRestore implements RestoreInPieces {
   #leasesTaken = 0;
   #entries = 0;
   #entriesTaken = 0;
+  #keys = 0;
+  readonly #collections = new PartsCheck();
   #lastLease = 0;
   /** What counts towards `maxBytes`. */
   #contentBytes = 0;
@@ -99,7 +114,7 @@ export class StoreRestore implements RestoreInPieces {
           ? 'it ends in its leases'
           : this.#part === Part.entry
             ? `it ends in entry ${this.#entriesTaken} of ${this.#entries}`
-            : undefined;
+            : this.#collections.missing();
     this.abort();
     if (missing !== undefined) throw invalid(missing);
     store.end();
@@ -151,7 +166,8 @@ export class StoreRestore implements RestoreInPieces {
     switch (this.#part) {
       case Part.header: {
         const isLevelled = there >= 4 && readI32(bytes, at) === LEVELLED_MAGIC;
-        const header = isLevelled ? LEVELLED_HEADER_BYTES : SNAPSHOT_HEADER_BYTES;
+        const level = isLevelled && there >= SNAPSHOT_HEADER_BYTES + 4 ? readI32(bytes, at + 8) >>> 0 : 1;
+        const header = isLevelled ? headerBytes(Math.max(1, level)) : SNAPSHOT_HEADER_BYTES;
         if (left < header) throw invalid(`${left} bytes are less than a header`);
         return header;
       }
@@ -166,12 +182,15 @@ export class StoreRestore implements RestoreInPieces {
 
   #bytesOfEntry(bytes: Uint8Array, at: number, there: number, left: number): number {
     const entry = this.#entriesTaken;
-    const fixed = entryBytes(this.#level);
+    const isPart = entry >= this.#keys;
+    const fixed = isPart ? SNAPSHOT_ENTRY_BYTES : entryBytes(this.#level);
     if (left < fixed) throw invalid(`it ends in entry ${entry} of ${this.#entries}`);
     if (there < SNAPSHOT_ENTRY_BYTES) return SNAPSHOT_ENTRY_BYTES;
-    const keyLength = readU16(bytes, at);
+    const nameLength = readU16(bytes, at);
+    const keyLength = isPart ? nameLength & NAME_BYTES_MASK : nameLength;
     const valueLength = readU16(bytes, at + 2);
-    if (keyLength < KV_KEY_BYTES_MIN || keyLength > KV_KEY_BYTES_MAX)
+    if (isPart && (nameLength & PART_FLAG) === 0) throw invalid(`entry ${entry} is a key behind parts`);
+    if (keyLength < (isPart ? GRAVE_NAME_BYTES : KV_KEY_BYTES_MIN) || keyLength > KV_KEY_BYTES_MAX)
       throw invalid(`entry ${entry} has a key of ${keyLength} bytes`);
     if (valueLength > KV_VALUE_BYTES_MAX) throw invalid(`entry ${entry} has a value of ${valueLength} bytes`);
     const length = fixed + keyLength + valueLength;
@@ -192,6 +211,7 @@ export class StoreRestore implements RestoreInPieces {
     const magic = readI32(bytes, at);
     if (magic !== SNAPSHOT_MAGIC && magic !== LEVELLED_MAGIC) throw invalid('it does not begin with "KVS1" or "KVS2"');
     this.#entries = readI32(bytes, at + 4) >>> 0;
+    let parts = 0;
     if (magic === LEVELLED_MAGIC) {
       const { maxLevel } = this.bounds;
       this.#level = readI32(bytes, at + 8) >>> 0;
@@ -202,17 +222,21 @@ export class StoreRestore implements RestoreInPieces {
       this.#nowMs = readIndex(bytes, at + 24);
       if (!(this.#revision >= 1 && this.#revision < REVISION_MAX)) throw invalid('its revision cannot be');
       if (!(this.#nowMs >= 0 && this.#nowMs <= NOW_MS_MAX)) throw invalid('its time cannot be');
+      if (this.#level > 1) parts = readI32(bytes, at + LEVELLED_HEADER_BYTES) >>> 0;
+      if (parts > this.#entries) throw invalid(`${parts} parts are more than its ${this.#entries} entries`);
     }
+    this.#keys = this.#entries - parts;
     const { maxKeys } = this.bounds;
     if (this.#entries + this.#leases > maxKeys)
       throw invalid(
-        `${this.#entries} keys${this.#leases === 0 ? '' : ` and ${this.#leases} leases`} are more than maxKeys ${maxKeys}`,
+        `${this.#entries} ${parts === 0 ? 'keys' : 'keys and parts'}${this.#leases === 0 ? '' : ` and ${this.#leases} leases`} are more than maxKeys ${maxKeys}`,
       );
     if (this.#passed + this.#leases * LEASE_BYTES > this.length) throw invalid('it ends in its leases');
     this.#count(this.#leases * KV_ENTRY_OVERHEAD_BYTES);
     // The header is no reason to make room for more entries than the bytes can hold.
-    const possible = Math.floor(this.length / (entryBytes(this.#level) + KV_KEY_BYTES_MIN));
-    store.begin(Math.min(this.#entries, possible), this.#level, this.#revision, this.#nowMs);
+    const keys = Math.min(this.#keys, Math.floor(this.length / (entryBytes(this.#level) + KV_KEY_BYTES_MIN)));
+    const possible = Math.floor(this.length / (SNAPSHOT_ENTRY_BYTES + GRAVE_NAME_BYTES));
+    store.begin(keys, Math.min(parts, possible), this.#level, this.#revision, this.#nowMs);
   }
 
   #addLease(store: RestoredStore, bytes: Uint8Array, at: number): void {
@@ -227,14 +251,23 @@ export class StoreRestore implements RestoreInPieces {
   }
 
   #addEntry(store: RestoredStore, bytes: Uint8Array, at: number, length: number): void {
+    const isPart = this.#entriesTaken >= this.#keys;
+    const fixed = isPart ? SNAPSHOT_ENTRY_BYTES : entryBytes(this.#level);
     const meta = at + SNAPSHOT_ENTRY_BYTES;
-    if (this.#level > 0) this.#checkMeta(store, bytes, meta);
-    const fixed = entryBytes(this.#level);
     const keyLength = readU16(bytes, at);
-    this.#count(KV_ENTRY_OVERHEAD_BYTES + length - fixed);
-    if (!store.entry(bytes, at + fixed, keyLength, length - fixed - keyLength, meta))
+    const keyBytes = keyLength & NAME_BYTES_MASK;
+    const valueLength = length - fixed - keyBytes;
+    if (isPart) this.#checkPart(bytes, meta, keyBytes, valueLength);
+    else if (this.#level > 0) this.#checkMeta(store, bytes, meta, keyBytes, valueLength);
+    this.#count(KV_ENTRY_OVERHEAD_BYTES + keyBytes + valueLength);
+    if (!store.entry(bytes, at + fixed, keyLength, valueLength, meta))
       throw invalid(`the key of entry ${this.#entriesTaken} is not above the one before it`);
     this.#entriesTaken++;
+  }
+
+  #checkPart(bytes: Uint8Array, name: number, nameBytes: number, valueLength: number): void {
+    if (!this.#collections.part(bytes, name, nameBytes, valueLength, this.#revision))
+      throw invalid(`entry ${this.#entriesTaken} is a part of no collection`);
   }
 
   #count(bytes: number): void {
@@ -244,7 +277,7 @@ export class StoreRestore implements RestoreInPieces {
       throw invalid(`${this.#contentBytes} bytes of contents are more than maxBytes ${maxBytes}`);
   }
 
-  #checkMeta(store: RestoredStore, bytes: Uint8Array, at: number): void {
+  #checkMeta(store: RestoredStore, bytes: Uint8Array, at: number, keyBytes: number, valueLength: number): void {
     const lower = (word: number): number => readI32(bytes, at + 4 * word) >>> 0;
     const upper = (word: number): number => readI32(bytes, at + 4 * word + 4) & 0xffffff;
     const own = upper(0) * TWO_32 + lower(0);
@@ -252,11 +285,15 @@ export class StoreRestore implements RestoreInPieces {
     const kind = bytes[at + 12]!;
     const isHeld =
       kind === Hold.none ? hold === 0 : own > 0 && (kind === Hold.lease ? store.hasLease(hold) : this.#canEnd(hold));
-    if (bytes[at + 4] !== 0 || own > this.#revision || kind > Hold.lease || !isHeld)
+    const type = bytes[at + 4]!;
+    if ((this.#level < 2 && type !== ValueType.string) || own > this.#revision || kind > Hold.lease || !isHeld)
       throw invalid(`what entry ${this.#entriesTaken} says of its change or its end is damaged`);
     // No change has the number of another one.
     if (kind !== Hold.none && store.hasHeld(kind, hold, own))
       throw invalid(`entry ${this.#entriesTaken} has the end and the revision of another one`);
+    const value = at + META_BYTES + keyBytes;
+    if (type !== ValueType.string && !this.#collections.collection(bytes, value, valueLength, type, this.#revision))
+      throw invalid(`what entry ${this.#entriesTaken} says of its collection is damaged`);
   }
 
   /** Nothing stays for longer than a time to live can be. */

@@ -12,7 +12,7 @@
 import { copyBytes } from '../wire/copy.js';
 import { writeU16 } from '../wire/u64.js';
 import { META_BYTES, RecordHeap } from './kv-heap.js';
-import { KV_KEY_BYTES_MAX, KV_VALUE_BYTES_MAX } from './kv-layout.js';
+import { KV_KEY_BYTES_MAX, KV_VALUE_BYTES_MAX, PART_FLAG } from './kv-layout.js';
 import { OrderIndex, type OrderCursor } from './kv-order.js';
 import type { SnapshotInPieces } from './state-machine.js';
 import type { Leases } from './store/leases.js';
@@ -22,13 +22,21 @@ import type { Leases } from './store/leases.js';
 //                       leases × ( number u64, ends u64, ttl u64 ), numbers ascending,
 //                       count × ( key u16, value u16, meta, key, value ), keys ascending
 //           meta     := type u8 (0) and revision u56 as two u32 words, lower first; hold kind u8 and hold u56 likewise
+// level 2:  the same with parts u32 before the leases, the type of the value in the meta, and behind the keys
+//                       parts × ( name u16 with PART_FLAG, value u16, name, value ), names ascending
+//           count has keys and parts
 export const SNAPSHOT_MAGIC = 0x4b565331; // "KVS1"
 export const LEVELLED_MAGIC = 0x4b565332; // "KVS2"
 export const SNAPSHOT_HEADER_BYTES = 8;
 export const LEVELLED_HEADER_BYTES = 32;
 export const SNAPSHOT_ENTRY_BYTES = 4;
 
-/** Bytes of an entry besides its key and value. */
+/** Bytes before the leases. */
+export function headerBytes(level: number): number {
+  return level === 0 ? SNAPSHOT_HEADER_BYTES : level === 1 ? LEVELLED_HEADER_BYTES : LEVELLED_HEADER_BYTES + 4;
+}
+
+/** Bytes of a key's entry besides the key and its value. */
 export function entryBytes(level: number): number {
   return SNAPSHOT_ENTRY_BYTES + (level > 0 ? META_BYTES : 0);
 }
@@ -36,13 +44,16 @@ export function entryBytes(level: number): number {
 /** Writes an entry of a snapshot; returns where it ends. */
 export function writeEntry(heap: RecordHeap, id: number, level: number, target: Uint8Array, offset: number): number {
   const keyLength = heap.keyLength(id);
-  const valueLength = heap.valueLength(id);
+  const bytes = heap.keyBytes(id) + heap.valueLength(id);
   writeU16(target, offset, keyLength);
-  writeU16(target, offset + 2, valueLength);
-  if (level > 0) heap.copyMeta(id, target, offset + SNAPSHOT_ENTRY_BYTES);
-  const at = offset + entryBytes(level);
-  copyBytes(heap.valueBytes(id), heap.keyOffset(id), target, at, keyLength + valueLength);
-  return at + keyLength + valueLength;
+  writeU16(target, offset + 2, heap.valueLength(id));
+  let at = offset + SNAPSHOT_ENTRY_BYTES;
+  if (level > 0 && (keyLength & PART_FLAG) === 0) {
+    heap.copyMeta(id, target, at);
+    at += META_BYTES;
+  }
+  copyBytes(heap.valueBytes(id), heap.keyOffset(id), target, at, bytes);
+  return at + bytes;
 }
 
 /** What passing over a marked entry counts as, bytes: about as much time as copying them. */
@@ -50,12 +61,17 @@ const PASSED_BYTES = 64;
 const NO_BYTES: Uint8Array = new Uint8Array(0);
 
 export class StoreSnapshot {
-  /** A snapshot is being taken: `changes`, `comes` and the `changes` of the leases are to be called. */
+  /** A snapshot of what the store holds is being taken: `changes` and `comes` are to be called. */
   isUnderway = false;
+  /** A snapshot is being taken, maybe of what the store held before it was emptied. */
+  #isOpen = false;
   /** Number of the snapshot that began last. */
   #number = 0;
+  /** What it walks through. */
   #heap: RecordHeap;
   #order: OrderIndex;
+  /** What the store holds. */
+  #ofStore: { readonly heap: RecordHeap; readonly order: OrderIndex };
   #leases: Leases;
   /** What comes before the leases. */
   #head = NO_BYTES;
@@ -78,15 +94,25 @@ export class StoreSnapshot {
   constructor(heap: RecordHeap, order: OrderIndex, leases: Leases) {
     this.#heap = heap;
     this.#order = order;
+    this.#ofStore = { heap, order };
     this.#leases = leases;
   }
 
   /** From now on snapshots are taken of these. One that is in progress is over. */
   of(heap: RecordHeap, order: OrderIndex, leases: Leases): void {
     this.#over();
-    this.#heap = heap;
-    this.#order = order;
+    this.turnTo(heap, order);
     this.#leases = leases;
+  }
+
+  /**
+   * The store has other keys now: it was emptied, or that was undone. A snapshot in progress goes on with those of its
+   * beginning, which nobody changes unless the store has them again.
+   */
+  turnTo(heap: RecordHeap, order: OrderIndex): void {
+    this.#ofStore = { heap, order };
+    this.isUnderway = this.#isOpen && heap === this.#heap;
+    if (!this.#isOpen) this.#letGo();
   }
 
   /**
@@ -103,22 +129,28 @@ export class StoreSnapshot {
     this.#reachedLength = -1;
     this.#written = 0;
     this.#leases.copy.begin();
-    this.isUnderway = true;
+    this.isUnderway = this.#isOpen = true;
     const number = ++this.#number;
     return {
       length,
-      step: (maxBytes) => (this.isUnderway && number === this.#number ? this.#step(maxBytes) : NO_BYTES),
+      step: (maxBytes) => (this.#isOpen && number === this.#number ? this.#step(maxBytes) : NO_BYTES),
       abort: () => {
         if (number === this.#number) this.#over();
       },
     };
   }
 
-  /** Lets go of what it held. */
   #over(): void {
-    if (!this.isUnderway) return;
-    this.isUnderway = false;
+    if (!this.#isOpen) return;
+    this.isUnderway = this.#isOpen = false;
     this.#leases.copy.over();
+    this.#letGo();
+  }
+
+  /** Holds no more than what the store holds. */
+  #letGo(): void {
+    this.#heap = this.#ofStore.heap;
+    this.#order = this.#ofStore.order;
     this.#head = NO_BYTES;
     this.#marks = NO_BYTES;
     this.#kept = undefined;

@@ -8,29 +8,36 @@
  * From level 1 on, changes are numbered, and a key can have an end: an agreed time, or that of a lease. The rule (S): *a
  * key is there if its end lies behind the agreed time of the present operation.* What has ended is removed a little at
  * a time, in the order of (end, revision); until then it counts towards the limits, and nothing else shows it.
+ *
+ * From level 2 on, a value can be a collection. Its parts (store/parts.ts) lie with the keys in the heap and in the
+ * order, behind all of them, and in a table of their own. They have no revision, no end and no place among the changes.
+ * When the key of a collection goes, its parts are removed a little at a time; until then they count towards the limits.
  */
 import { KvError } from './machine-error.js';
 import { META_BYTES, RecordHeap } from './kv-heap.js';
-import { Hold, KEEP_HOLD, KV_ENTRY_OVERHEAD_BYTES } from './kv-layout.js';
+import { Hold, KEEP_HOLD, KV_ENTRY_OVERHEAD_BYTES, NAME_BYTES_MASK, PART_FLAG, ValueType } from './kv-layout.js';
 import { OrderIndex, type OrderCursor } from './kv-order.js';
 import { StoreRestore } from './kv-restore.js';
 import {
   entryBytes,
+  headerBytes,
   LEVELLED_HEADER_BYTES,
   LEVELLED_MAGIC,
-  SNAPSHOT_HEADER_BYTES,
+  SNAPSHOT_ENTRY_BYTES,
   SNAPSHOT_MAGIC,
   StoreSnapshot,
   writeEntry,
 } from './kv-snapshot.js';
 import { KeyTable } from './kv-table.js';
+import { KeyWalk } from './kv-walk.js';
 import type { SnapshotInPieces } from './state-machine.js';
 import { copyBytes } from '../wire/copy.js';
-import { readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
+import { readIndex, readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
 import { UndoLog } from '../wire/undo-log.js';
 import { ChangeKind, ChangeRing, type ChangeKindCode } from './store/change-ring.js';
 import { LEASE_BYTES, LEASE_COUNTS, LeaseCount, Leases, type LeaseFigures } from './store/leases.js';
 import { NumberOrder } from './store/number-order.js';
+import { GRAVE_BYTES, GRAVE_NAME_BYTES, PartKind, readGeneration, writeGeneration } from './store/parts.js';
 
 /**
  * All replicas of a cluster must have the same `maxKeys` and `maxBytes`: they decide which writes are answered `full`.
@@ -61,9 +68,11 @@ const CHANGES_DEFAULT = 1 << 16;
 const CHANGES_LIMIT = 1 << 22;
 
 /** The highest level that this version knows. */
-export const KV_LEVEL_MAX = 1;
+export const KV_LEVEL_MAX = 2;
 /** Most keys and leases that one operation removes because they have ended. */
 const ENDED_PER_OPERATION = 16;
+/** Most parts of collections that are gone which one operation removes. */
+const BURIED_PER_OPERATION = 64;
 
 /** Index in the store's numbers. */
 const REVISION = 0;
@@ -73,26 +82,50 @@ const NS_UNITS = 15625;
 
 /** What is kept to undo entries that are not committed takes no more than this. */
 const UNDO_BYTES_MAX = 16 << 20;
+/** So many contents from before the store was emptied are kept to undo that, and no more bytes of them than `maxBytes`. */
+const EMPTIED_MAX = 8;
 /**
  * What was there before an entry changed it. From level 1 on, undoing a change of a key, or a grant, also takes back the
  * revision that it was given.
  *
  *     key    | absent or present u8 | key u16 | value u16 | meta, if it was present, from level 1 on | key | value |
  *     lease  | not granted or lease u8 | number f64 | end f64 | ttl f64 |
+ *     part   | absent or present u8 | name u16 with PART_FLAG | value u16 | name | value |; it was given no revision
  *     time   | time u8 | agreed time of the operation before, f64 |
+ *     number | number u8 |: a number was taken for a generation
+ *     all    | emptied u8 |: the store was emptied; what it held is kept as it was
  */
-const Undo = { absent: 0, present: 1, notGranted: 2, lease: 3, time: 4 } as const;
+const Undo = { absent: 0, present: 1, notGranted: 2, lease: 3, time: 4, number: 5, emptied: 6 } as const;
 const UNDO_HEADER_BYTES = 5;
 const UNDO_LEASE_BYTES = 25;
 const UNDO_TIME_BYTES = 9;
+
+/** What a store held, as it was. */
+interface Contents {
+  /** Of the entry that emptied the store. */
+  readonly index: number;
+  readonly heap: RecordHeap;
+  readonly table: KeyTable;
+  readonly parts: KeyTable;
+  readonly order: OrderIndex;
+  readonly due: NumberOrder;
+  readonly attached: NumberOrder;
+  readonly contentBytes: number;
+  readonly graves: number;
+}
 
 export class KvStore {
   readonly maxKeys: number;
   readonly maxBytes: number;
   readonly #expectedKeys: number;
   #heap!: RecordHeap;
+  /** Finds keys. */
   #table!: KeyTable;
+  /** Finds parts. */
+  #parts!: KeyTable;
+  /** Keys, and behind them parts. */
   #order!: OrderIndex;
+  #graves = 0;
   #contentBytes = 0;
   #level = 0;
   /** The number of the last change, and the agreed time of the last operation, ms; 0 at level 0. */
@@ -108,6 +141,10 @@ export class KvStore {
   #copy!: StoreSnapshot;
   readonly #changes: ChangeRing;
   readonly #undo = new UndoLog(UNDO_BYTES_MAX);
+  /** What it held before it was emptied, as long as that may be undone; oldest first. */
+  readonly #emptied: Contents[] = [];
+  readonly #graveName = new Uint8Array(GRAVE_NAME_BYTES);
+  readonly #graveCursor: OrderCursor = { block: 0, position: 0 };
   /** Index of the entry that is applied; and only entries behind which changes are kept. */
   readonly #indexes = Float64Array.of(0, Infinity);
   #keeps = false;
@@ -159,11 +196,17 @@ export class KvStore {
     | 'valueOffset'
     | 'hold'
     | 'holdKind'
+    | 'keyBytes'
+    | 'keyOffset'
+    | 'type'
   > {
     return this.#heap;
   }
 
-  /** Which operations the machine understands: 0, those of the first release; 1, all (store/layout.ts). */
+  /**
+   * Which operations the machine understands: 0, those of the first release; 1, those of the store (store/layout.ts); 2,
+   * commands, and values can be collections.
+   */
   get level(): number {
     return this.#level;
   }
@@ -178,6 +221,7 @@ export class KvStore {
   committedTo(index: number): void {
     this.#indexes[1] = index;
     this.#undo.release(index);
+    while (this.#emptied.length > 0 && this.#emptied[0]!.index <= index) this.#emptied.shift();
   }
 
   /** Undoes the changes of entries behind `index`. False, and nothing is changed, if that is not known any more. */
@@ -193,6 +237,13 @@ export class KvStore {
           break;
         case Undo.time:
           this.#numbers[NOW] = undo.words.getFloat64(undo.offset + 1);
+          break;
+        case Undo.number:
+          this.#numbers[REVISION]!--;
+          break;
+        case Undo.emptied:
+          this.#numbers[REVISION]!--;
+          this.#takeContents(this.#emptied.pop()!);
           break;
         default:
           this.#undoKey();
@@ -218,17 +269,18 @@ export class KvStore {
     const { bytes, offset } = this.#undo;
     const heap = this.#heap;
     const wasThere = bytes[offset] === Undo.present;
-    const isNumbered = this.#level > 0;
     const keyLength = readU16(bytes, offset + 1);
     const valueLength = readU16(bytes, offset + 3);
+    const isNumbered = this.#level > 0 && (keyLength & PART_FLAG) === 0;
     const meta = offset + UNDO_HEADER_BYTES;
     const key = wasThere && isNumbered ? meta + META_BYTES : meta;
+    const value = key + (keyLength & NAME_BYTES_MASK);
     if (isNumbered) this.#numbers[REVISION]!--;
-    let id = this.#table.find(bytes, key, keyLength);
+    let id = this.#tableOf(keyLength).find(bytes, key, keyLength);
     if (id >= 0 && isNumbered) this.#letGo(id);
     if (!wasThere) return this.#drop(id, bytes, key, keyLength);
-    if (id < 0) id = this.#add(bytes, key, keyLength, bytes, key + keyLength, valueLength);
-    else this.#setValue(id, bytes, key + keyLength, valueLength);
+    if (id < 0) id = this.#add(bytes, key, keyLength, bytes, value, valueLength);
+    else this.#setValue(id, bytes, value, valueLength);
     if (!isNumbered) return;
     heap.setMeta(id, bytes, meta);
     this.#hold(id);
@@ -247,6 +299,7 @@ export class KvStore {
     }
     this.#keeps = false;
     this.#undo.lose(this.#indexes[0]!);
+    this.#emptied.length = 0;
     this.#level = level;
   }
 
@@ -304,6 +357,7 @@ export class KvStore {
       this.#numbers[NOW] = now;
     }
     if (this.#due.count > 0 || this.#leases.count > 0) this.#removeEnded();
+    if (this.#graves > 0) this.#removeBuried();
   }
 
   /** The entry id of a key that has not ended, or -1. */
@@ -376,7 +430,7 @@ export class KvStore {
   }
 
   get #countWithLeases(): number {
-    return this.#table.count + this.#leases.count;
+    return this.#table.count + this.#parts.count + this.#leases.count;
   }
 
   get #usedBytes(): number {
@@ -429,12 +483,35 @@ export class KvStore {
     kind: number = Hold.none,
     hold = 0,
   ): boolean {
-    const fits =
-      id >= 0
-        ? this.fits(0, valueLength - this.#heap.valueLength(id))
-        : this.fits(1, KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength);
+    const fits = this.fits(this.keysAdded(id), this.bytesAdded(id, keyLength, valueLength));
     if (fits) this.set(id, key, keyOffset, keyLength, value, valueOffset, valueLength, kind, hold);
     return fits;
+  }
+
+  /** How many more keys the store has after a write of the entry `id`; -1: of a key that is not there. */
+  keysAdded(id: number): number {
+    return id < 0 || this.isCollection(id) ? 1 : 0;
+  }
+
+  /** How many more bytes. */
+  bytesAdded(id: number, keyLength: number, valueLength: number): number {
+    if (id < 0) return KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength;
+    return valueLength - this.#heap.valueLength(id) + (this.isCollection(id) ? GRAVE_BYTES : 0);
+  }
+
+  /** How many keys fewer it has after the removal of an entry. */
+  keysFreed(id: number): number {
+    return this.isCollection(id) ? 0 : 1;
+  }
+
+  bytesFreed(id: number, keyLength: number): number {
+    const bytes = KV_ENTRY_OVERHEAD_BYTES + keyLength + this.#heap.valueLength(id);
+    return this.isCollection(id) ? bytes - GRAVE_BYTES : bytes;
+  }
+
+  /** Whether the value of a key is not a string. */
+  isCollection(id: number): boolean {
+    return this.#level > 1 && this.#heap.type(id) !== ValueType.string;
   }
 
   /** The same without a check of the limits: `fits` said that there is room. */
@@ -457,11 +534,194 @@ export class KvStore {
       }
       return;
     }
+    const buried = this.isCollection(id) ? this.#generationOf(id) : 0;
     if (this.#keeps) this.#keep(id, key, keyOffset, keyLength);
     this.#setValue(id, value, valueOffset, valueLength);
     if (this.#level === 0) return;
     this.#number(id, kind, hold);
     this.#note(ChangeKind.put, key, keyOffset, keyLength);
+    if (buried > 0) this.#bury(buried);
+  }
+
+  /**
+   * Writes the value of a key that is a collection, without a check of the limits, and gives the key a revision. `id` is
+   * -1, and the key is then added, or an entry that is not a collection of another generation. Returns the id.
+   */
+  setCollection(
+    id: number,
+    key: Uint8Array,
+    keyOffset: number,
+    keyLength: number,
+    type: number,
+    value: Uint8Array,
+    valueLength: number,
+  ): number {
+    let written = id;
+    if (id < 0) written = this.#add(key, keyOffset, keyLength, value, 0, valueLength);
+    else {
+      if (this.#keeps) this.#keep(id, key, keyOffset, keyLength);
+      this.#setValue(id, value, 0, valueLength);
+    }
+    this.#number(written, id < 0 ? Hold.none : KEEP_HOLD, 0);
+    this.#heap.setType(written, type);
+    this.#note(ChangeKind.put, key, keyOffset, keyLength);
+    return written;
+  }
+
+  /** Changes how long a key stays. That is a change of the key. Only from level 1 on. */
+  setHold(id: number, key: Uint8Array, keyOffset: number, keyLength: number, kind: number, hold: number): void {
+    const type = this.#heap.type(id);
+    if (this.#keeps) this.#keep(id, key, keyOffset, keyLength);
+    if (this.#copy.isUnderway) this.#copy.changes(id);
+    this.#number(id, kind, hold);
+    this.#heap.setType(id, type);
+    this.#note(ChangeKind.put, key, keyOffset, keyLength);
+  }
+
+  /**
+   * Gives what a key holds, with its end, another key: the entry `toId`, or -1 if it is to be added. A collection stays
+   * the same one. Without a check of the limits. The key's own bytes must not be those in the heap.
+   */
+  move(
+    id: number,
+    from: Uint8Array,
+    fromOffset: number,
+    fromLength: number,
+    toId: number,
+    to: Uint8Array,
+    toOffset: number,
+    toLength: number,
+  ): void {
+    const heap = this.#heap;
+    const type = heap.type(id);
+    const kind = heap.holdKind(id);
+    const hold = heap.hold(id);
+    const value = new Uint8Array(heap.valueLength(id));
+    heap.copyValue(id, value, 0);
+    this.#removeKey(id, from, fromOffset, fromLength, ChangeKind.delete);
+    this.set(toId, to, toOffset, toLength, value, 0, value.length, kind, hold);
+    if (type !== ValueType.string) heap.setType(this.#table.find(to, toOffset, toLength), type);
+  }
+
+  /** A number that the store gives only once, for the generation of a collection. */
+  takeNumber(): number {
+    if (this.#keeps && this.#undo.add(this.#indexes[0]!, 1)) this.#undo.bytes[this.#undo.offset] = Undo.number;
+    return ++this.#numbers[REVISION]!;
+  }
+
+  /** The entry id of a part, or -1. @param length with PART_FLAG, as everywhere */
+  findPart(name: Uint8Array, length: number): number {
+    return this.#parts.find(name, 0, length);
+  }
+
+  /** Adds a part, or writes its value: `id` is what `findPart` said. Without a check of the limits. */
+  setPart(
+    id: number,
+    name: Uint8Array,
+    length: number,
+    value: Uint8Array,
+    valueOffset: number,
+    valueLength: number,
+  ): void {
+    if (id < 0) {
+      this.#add(name, 0, length, value, valueOffset, valueLength);
+      return;
+    }
+    if (this.#keeps) this.#keep(id, name, 0, length);
+    this.#setValue(id, value, valueOffset, valueLength);
+  }
+
+  removePart(id: number, name: Uint8Array, offset: number, length: number): void {
+    if (this.#keeps) this.#keep(id, name, offset, length);
+    this.#drop(id, name, offset, length);
+  }
+
+  /** The part at the cursor, which moves on by one; -1 at the end. `seek` has set it to one. */
+  nextPart(cursor: OrderCursor): number {
+    return this.#nextRecord(cursor);
+  }
+
+  /** Keys, also those that have ended, in the order of their hashes from this one on. */
+  walkFrom(hash: number): KeyWalk {
+    return new KeyWalk(this.#heap, this.#table, hash);
+  }
+
+  /** Removes all keys, at once. Who watches has lost what changed. Leases stay. */
+  empty(): void {
+    if (this.#order.last() < 0) return;
+    if (this.#keeps) this.#keepContents();
+    const heap = new RecordHeap();
+    const revision = ++this.#numbers[REVISION]!;
+    this.#takeContents({
+      index: 0,
+      heap,
+      table: new KeyTable(heap, this.#expectedKeys),
+      parts: new KeyTable(heap, 0),
+      order: new OrderIndex(heap),
+      due: new NumberOrder(),
+      attached: new NumberOrder(),
+      contentBytes: 0,
+      graves: 0,
+    });
+    this.#changes.begin(revision, this.#indexes[0]!);
+  }
+
+  #takeContents(contents: Contents): void {
+    this.#heap = contents.heap;
+    this.#table = contents.table;
+    this.#parts = contents.parts;
+    this.#order = contents.order;
+    this.#due = contents.due;
+    this.#attached = contents.attached;
+    this.#contentBytes = contents.contentBytes;
+    this.#graves = contents.graves;
+    this.#copy.turnTo(this.#heap, this.#order);
+  }
+
+  get #contents(): Contents {
+    return {
+      index: this.#indexes[0]!,
+      heap: this.#heap,
+      table: this.#table,
+      parts: this.#parts,
+      order: this.#order,
+      due: this.#due,
+      attached: this.#attached,
+      contentBytes: this.#contentBytes,
+      graves: this.#graves,
+    };
+  }
+
+  /** The generation of a collection. */
+  #generationOf(id: number): number {
+    return readIndex(this.#heap.valueBytes(id), this.#heap.valueOffset(id));
+  }
+
+  /** The key of a collection is gone: its parts are to be removed. */
+  #bury(generation: number): void {
+    writeGeneration(this.#graveName, PartKind.grave, generation);
+    this.#add(this.#graveName, 0, GRAVE_NAME_BYTES | PART_FLAG, this.#graveName, 0, 0);
+  }
+
+  /** Removes parts of the first collection that is gone; the grave goes after them. */
+  #removeBuried(): void {
+    const heap = this.#heap;
+    const order = this.#order;
+    const name = this.#graveName;
+    const cursor = this.#graveCursor;
+    order.seek(name, 0, PART_FLAG, cursor);
+    const grave = order.idAt(cursor);
+    const generation = readGeneration(heap.valueBytes(grave), heap.keyOffset(grave));
+    for (let removed = 0; removed < BURIED_PER_OPERATION; removed++) {
+      writeGeneration(name, PartKind.living, generation);
+      order.seek(name, 0, GRAVE_NAME_BYTES | PART_FLAG, cursor);
+      const id = order.idAt(cursor);
+      if (id < 0 || readGeneration(heap.valueBytes(id), heap.keyOffset(id)) !== generation) {
+        writeGeneration(name, PartKind.grave, generation);
+        return this.removePart(grave, name, 0, GRAVE_NAME_BYTES | PART_FLAG);
+      }
+      this.removePart(id, heap.valueBytes(id), heap.keyOffset(id), heap.keyLength(id));
+    }
   }
 
   /** The last change, for those who watch. */
@@ -495,9 +755,14 @@ export class KvStore {
     const added = this.#heap.add(key, keyOffset, keyLength, value, valueOffset, valueLength);
     if (this.#copy.isUnderway) this.#copy.comes(added);
     this.#order.insert(added, key, keyOffset, keyLength);
-    this.#table.add(added, key, keyOffset, keyLength);
-    this.#contentBytes += KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength;
+    this.#tableOf(keyLength).add(added, key, keyOffset, keyLength);
+    this.#contentBytes += KV_ENTRY_OVERHEAD_BYTES + (keyLength & NAME_BYTES_MASK) + valueLength;
+    if (isGrave(key, keyOffset, keyLength)) this.#graves++;
     return added;
+  }
+
+  #tableOf(keyLength: number): KeyTable {
+    return (keyLength & PART_FLAG) === 0 ? this.#table : this.#parts;
   }
 
   /** The entry was changed: gives it the next revision, and notes how long it stays. */
@@ -534,6 +799,18 @@ export class KvStore {
 
   /** Removes the entry `id` with this key. */
   remove(id: number, key: Uint8Array, offset: number, length: number, kind: ChangeKindCode = ChangeKind.delete): void {
+    const buried = this.isCollection(id) ? this.#generationOf(id) : 0;
+    this.#removeKey(id, key, offset, length, kind);
+    // Not before, because the key may be the one in the heap.
+    if (buried > 0) this.#bury(buried);
+  }
+
+  /** The same for a collection that has no part left. */
+  removeEmpty(id: number, key: Uint8Array, offset: number, length: number): void {
+    this.#removeKey(id, key, offset, length, ChangeKind.delete);
+  }
+
+  #removeKey(id: number, key: Uint8Array, offset: number, length: number, kind: ChangeKindCode): void {
     if (this.#keeps) this.#keep(id, key, offset, length);
     if (this.#level > 0) {
       this.#numbers[REVISION]!++;
@@ -545,9 +822,10 @@ export class KvStore {
 
   #drop(id: number, key: Uint8Array, offset: number, length: number): void {
     if (this.#copy.isUnderway) this.#copy.changes(id);
-    this.#contentBytes -= KV_ENTRY_OVERHEAD_BYTES + length + this.#heap.valueLength(id);
+    this.#contentBytes -= KV_ENTRY_OVERHEAD_BYTES + (length & NAME_BYTES_MASK) + this.#heap.valueLength(id);
+    if (isGrave(key, offset, length)) this.#graves--;
     this.#order.remove(key, offset, length);
-    this.#table.remove(key, offset, length);
+    this.#tableOf(length).remove(key, offset, length);
     this.#heap.remove(id);
   }
 
@@ -556,8 +834,13 @@ export class KvStore {
     this.#order.seek(key, offset, length, cursor);
   }
 
-  /** The entry id at the cursor, or -1 at the end. Moves the cursor on by one. */
+  /** The entry id at the cursor, or -1 behind the last key. Moves the cursor on by one. */
   next(cursor: OrderCursor): number {
+    const id = this.#nextRecord(cursor);
+    return id >= 0 && this.#heap.isPart(id) ? -1 : id;
+  }
+
+  #nextRecord(cursor: OrderCursor): number {
     const id = this.#order.idAt(cursor);
     if (id >= 0) this.#order.advance(cursor);
     return id;
@@ -567,30 +850,31 @@ export class KvStore {
   snapshot(): Uint8Array {
     const bytes = new Uint8Array(this.#snapshotBytes());
     bytes.set(this.#head());
-    this.#leases.write(bytes, LEVELLED_HEADER_BYTES);
+    this.#leases.write(bytes, headerBytes(this.#level));
     let at = this.#headBytes;
     const cursor = { block: 0, position: 0 };
-    for (let id = this.next(cursor); id >= 0; id = this.next(cursor))
+    for (let id = this.#nextRecord(cursor); id >= 0; id = this.#nextRecord(cursor))
       at = writeEntry(this.#heap, id, this.#level, bytes, at);
     return bytes;
   }
 
   /** What a snapshot holds before the leases. */
   #head(): Uint8Array {
-    const head = new Uint8Array(this.#level === 0 ? SNAPSHOT_HEADER_BYTES : LEVELLED_HEADER_BYTES);
+    const head = new Uint8Array(headerBytes(this.#level));
     writeI32(head, 0, this.#level === 0 ? SNAPSHOT_MAGIC : LEVELLED_MAGIC);
-    writeI32(head, 4, this.#table.count);
+    writeI32(head, 4, this.#table.count + this.#parts.count);
     if (this.#level === 0) return head;
     writeI32(head, 8, this.#level);
     writeI32(head, 12, this.#leases.count);
     writeIndex(head, 16, this.#numbers[REVISION]!);
     writeIndex(head, 24, this.#numbers[NOW]!);
+    if (this.#level > 1) writeI32(head, LEVELLED_HEADER_BYTES, this.#parts.count);
     return head;
   }
 
   /** Bytes of a snapshot before the entries. */
   get #headBytes(): number {
-    return this.#level === 0 ? SNAPSHOT_HEADER_BYTES : LEVELLED_HEADER_BYTES + this.#leases.count * LEASE_BYTES;
+    return headerBytes(this.#level) + this.#leases.count * LEASE_BYTES;
   }
 
   /** Takes the place of one that is in progress. */
@@ -613,8 +897,8 @@ export class KvStore {
     const { maxKeys, maxBytes } = this;
     const built = new KvStore({ maxKeys, maxBytes, expectedKeys: 1, changes: 0 });
     return new StoreRestore({ maxKeys, maxBytes, maxLevel: KV_LEVEL_MAX }, length, {
-      begin: (entries, level, revision, nowMs) => {
-        built.#clear(Math.max(entries, this.#expectedKeys));
+      begin: (keys, parts, level, revision, nowMs) => {
+        built.#clear(Math.max(keys, this.#expectedKeys), parts);
         built.#level = level;
         built.#numbers[REVISION] = revision;
         built.#numbers[NOW] = nowMs;
@@ -634,11 +918,13 @@ export class KvStore {
   #load(bytes: Uint8Array, key: number, keyLength: number, valueLength: number, meta: number): boolean {
     const last = this.#order.last();
     if (last >= 0 && this.#heap.compareKey(last, bytes, key, keyLength) >= 0) return false;
-    const added = this.#heap.add(bytes, key, keyLength, bytes, key + keyLength, valueLength);
+    const keyBytes = keyLength & NAME_BYTES_MASK;
+    const added = this.#heap.add(bytes, key, keyLength, bytes, key + keyBytes, valueLength);
     this.#order.append(added);
-    this.#table.add(added, bytes, key, keyLength);
-    this.#contentBytes += KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength;
-    if (this.#level > 0) {
+    this.#tableOf(keyLength).add(added, bytes, key, keyLength);
+    this.#contentBytes += KV_ENTRY_OVERHEAD_BYTES + keyBytes + valueLength;
+    if (isGrave(bytes, key, keyLength)) this.#graves++;
+    if (this.#level > 0 && (keyLength & PART_FLAG) === 0) {
       this.#heap.setMeta(added, bytes, meta);
       this.#hold(added);
     }
@@ -649,15 +935,11 @@ export class KvStore {
   #takeOver(other: KvStore): void {
     this.#keeps = false;
     this.#undo.clear();
-    this.#heap = other.#heap;
-    this.#table = other.#table;
-    this.#order = other.#order;
-    this.#contentBytes = other.#contentBytes;
+    this.#emptied.length = 0;
+    this.#takeContents(other.#contents);
     this.#level = other.#level;
     this.#numbers.set(other.#numbers);
     this.#leases = other.#leases;
-    this.#due = other.#due;
-    this.#attached = other.#attached;
     this.#copy.of(this.#heap, this.#order, this.#leases);
     this.#changes.begin(this.#numbers[REVISION]!);
   }
@@ -666,17 +948,33 @@ export class KvStore {
   #keep(id: number, key: Uint8Array, keyOffset: number, keyLength: number): void {
     const heap = this.#heap;
     const valueLength = id < 0 ? 0 : heap.valueLength(id);
-    const metaLength = id < 0 || this.#level === 0 ? 0 : META_BYTES;
+    const metaLength = id < 0 || this.#level === 0 || (keyLength & PART_FLAG) !== 0 ? 0 : META_BYTES;
+    const keyBytes = keyLength & NAME_BYTES_MASK;
     const undo = this.#undo;
-    if (!undo.add(this.#indexes[0]!, UNDO_HEADER_BYTES + metaLength + keyLength + valueLength)) return;
+    if (!undo.add(this.#indexes[0]!, UNDO_HEADER_BYTES + metaLength + keyBytes + valueLength)) return;
     const { bytes, offset } = undo;
     bytes[offset] = id < 0 ? Undo.absent : Undo.present;
     writeU16(bytes, offset + 1, keyLength);
     writeU16(bytes, offset + 3, valueLength);
     const meta = offset + UNDO_HEADER_BYTES;
     if (metaLength > 0) heap.copyMeta(id, bytes, meta);
-    copyBytes(key, keyOffset, bytes, meta + metaLength, keyLength);
-    if (id >= 0) heap.copyValue(id, bytes, meta + metaLength + keyLength);
+    copyBytes(key, keyOffset, bytes, meta + metaLength, keyBytes);
+    if (id >= 0) heap.copyValue(id, bytes, meta + metaLength + keyBytes);
+  }
+
+  /** Keeps all that the store holds, as it is, if there is room for it. */
+  #keepContents(): void {
+    const emptied = this.#emptied;
+    let bytes = this.#contentBytes;
+    for (const contents of emptied) bytes += contents.contentBytes;
+    const index = this.#indexes[0]!;
+    if (emptied.length === EMPTIED_MAX || bytes > this.maxBytes || !this.#undo.add(index, 1)) {
+      this.#undo.lose(index);
+      emptied.length = 0;
+      return;
+    }
+    this.#undo.bytes[this.#undo.offset] = Undo.emptied;
+    emptied.push(this.#contents);
   }
 
   #keepLeaseAt(slot: number): void {
@@ -700,11 +998,13 @@ export class KvStore {
     undo.words.setFloat64(undo.offset + 1, this.#numbers[NOW]!);
   }
 
-  #clear(expectedKeys: number): void {
+  #clear(expectedKeys: number, expectedParts = 0): void {
     this.#keeps = false;
     this.#undo.clear();
     this.#heap = new RecordHeap();
     this.#table = new KeyTable(this.#heap, expectedKeys);
+    this.#parts = new KeyTable(this.#heap, expectedParts);
+    this.#graves = 0;
     this.#order = new OrderIndex(this.#heap);
     this.#contentBytes = 0;
     this.#level = 0;
@@ -717,9 +1017,14 @@ export class KvStore {
   }
 
   #snapshotBytes(): number {
-    const { count } = this.#table;
-    return this.#headBytes + this.#contentBytes + count * (entryBytes(this.#level) - KV_ENTRY_OVERHEAD_BYTES);
+    const keys = this.#table.count * (entryBytes(this.#level) - KV_ENTRY_OVERHEAD_BYTES);
+    const parts = this.#parts.count * (SNAPSHOT_ENTRY_BYTES - KV_ENTRY_OVERHEAD_BYTES);
+    return this.#headBytes + this.#contentBytes + keys + parts;
   }
+}
+
+function isGrave(name: Uint8Array, offset: number, length: number): boolean {
+  return (length & PART_FLAG) !== 0 && name[offset] === PartKind.grave;
 }
 
 function option(name: string, value: number | undefined, byDefault: number, limit: number, least = 1): number {

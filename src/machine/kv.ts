@@ -36,6 +36,7 @@ import {
   STATUS_NOT_A_NUMBER,
   STATUS_NOT_FOUND,
   STATUS_OK,
+  STATUS_WRONG_TYPE,
   type KvOpcode,
 } from './kv-layout.js';
 import { KV_LEVEL_MAX, KvStore, type KvOptions } from './kv-store.js';
@@ -193,6 +194,7 @@ export class KvMachine implements StateMachine {
     if (length !== Get.size + keyLength) return refuse(reply, BAD_LENGTH);
     const id = this.#store.find(bytes, offset + Get.size, keyLength);
     if (id < 0) return answer(reply, STATUS_NOT_FOUND);
+    if (this.#store.isCollection(id)) return answer(reply, STATUS_WRONG_TYPE);
     const records = this.#store.records;
     const needed = RESULT_STATUS_BYTES + records.valueLength(id);
     if (needed > reply.capacity) return tooLarge(reply, needed);
@@ -242,6 +244,7 @@ export class KvMachine implements StateMachine {
     const key = offset + Cas.size;
     const expected = key + keyLength;
     const id = this.#store.findToChange(bytes, key, keyLength);
+    if (id >= 0 && this.#store.isCollection(id)) return answer(reply, STATUS_WRONG_TYPE);
     const matches =
       expectedField === KV_ABSENT_LENGTH
         ? id < 0
@@ -268,6 +271,7 @@ export class KvMachine implements StateMachine {
     let lo = 0;
     if (id >= 0) {
       const records = this.#store.records;
+      if (this.#store.isCollection(id)) return answer(reply, STATUS_WRONG_TYPE);
       if (records.valueLength(id) !== KV_NUMBER_BYTES) return answer(reply, STATUS_NOT_A_NUMBER);
       const at = records.valueOffset(id);
       hi = readI32(records.valueBytes(id), at);
@@ -308,17 +312,17 @@ export class KvMachine implements StateMachine {
     let more = 0;
     for (let id = this.#store.next(cursor); id >= 0; id = this.#store.next(cursor)) {
       if (bounded && records.compareKey(id, bytes, from + fromLength, toLength) >= 0) break;
-      const hasEnded = this.#store.level > 0 && this.#store.hasEnded(id);
-      if (hasEnded && passed < PASSED_KEYS_MAX) {
+      const isPassed = this.#store.level > 0 && (this.#store.hasEnded(id) || this.#store.isCollection(id));
+      if (isPassed && passed < PASSED_KEYS_MAX) {
         passed++;
         continue;
       }
       const keyLength = records.keyLength(id);
       const valueLength = records.valueLength(id);
       const end = at + SCAN_ENTRY_FIXED_BYTES + keyLength + valueLength;
-      if (hasEnded || count === limit || end > reply.capacity) {
+      if (isPassed || count === limit || end > reply.capacity) {
         // An empty page with "more" would make the caller ask forever.
-        if (count === 0) return hasEnded ? refuse(reply, BAD_LIMIT) : tooLarge(reply, end);
+        if (count === 0) return isPassed ? refuse(reply, BAD_LIMIT) : tooLarge(reply, end);
         more = 1;
         break;
       }

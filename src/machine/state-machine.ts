@@ -41,7 +41,8 @@ export interface StateMachine {
   beginRestore?(length: number): RestoreInPieces;
   /**
    * From the next operation on, the machine may do what it refused before: its level is at least this. The level is part
-   * of the state, and of snapshots; a new machine has level 0. It is 1 when the feature `store` is on. Every replica is
+   * of the state, and of snapshots; a new machine has level 0. It is 1 when the feature `store` is on, and 2 when `redis` is
+   * on, too. Every replica is
    * told at the same entry of the log, and may be told again. Optional: for machines whose operations grow in number
    * while a cluster is upgraded.
    */

@@ -10,7 +10,7 @@ import {
   encodePut,
   KV_OPERATION_BYTES_MAX,
 } from '../../src/machine/kv-codec.js';
-import { STATUS_FULL } from '../../src/machine/kv-layout.js';
+import { STATUS_FULL, STATUS_LEASE_ENDED } from '../../src/machine/kv-layout.js';
 import { KvMachine, type KvOptions } from '../../src/machine/kv.js';
 import type { SnapshotInPieces } from '../../src/machine/state-machine.js';
 import {
@@ -23,7 +23,7 @@ import {
   encodeWrite,
   type KeyHold,
 } from '../../src/machine/store/codec.js';
-import { Grant, RESULT_BYTES, STATUS_LEASE_ENDED, Tick } from '../../src/machine/store/layout.js';
+import { Grant, RESULT_BYTES, Tick } from '../../src/machine/store/layout.js';
 import { readIndex } from '../../src/wire/u64.js';
 import { randomFrom } from '../random.js';
 

@@ -704,7 +704,7 @@ t.test('snapshots that are damaged are refused, with the state unchanged', (t) =
     });
     t.ok(equal(machine.snapshot(), good));
   };
-  refuse((bytes) => void (bytes[11] = 2), /level 2, and this version knows those up to 1/);
+  refuse((bytes) => void (bytes[11] = 3), /level 3, and this version knows those up to 2/);
   refuse((bytes) => void (bytes[15] = 9), /ends in its leases/);
   refuse((bytes) => void bytes.fill(0, 16, 24), /its revision cannot be/);
   const number = (bytes: Uint8Array, at: number, value: number): unknown =>

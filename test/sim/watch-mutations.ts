@@ -38,6 +38,7 @@ function complete(store: WatchableStore): WatchableStore {
     nextEnd: store.nextEnd,
     find: (key, offset, length) => store.find(key, offset, length),
     revisionOf: (id) => store.revisionOf(id),
+    isCollection: (id) => store.isCollection(id),
     records: store.records,
   };
 }

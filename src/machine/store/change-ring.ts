@@ -24,6 +24,8 @@ export interface WatchableStore {
   find(key: Uint8Array, offset: number, length: number): number;
   /** The number of the last change of an entry. */
   revisionOf(id: number): number;
+  /** Whether its value is not a string. */
+  isCollection(id: number): boolean;
   readonly records: {
     valueLength(id: number): number;
     copyValue(id: number, target: Uint8Array, offset: number): void;
@@ -87,11 +89,11 @@ export class ChangeRing {
     return this.complete[1]!;
   }
 
-  /** Forgets everything: changes after this revision follow. */
-  begin(revision: number): void {
+  /** Forgets everything: changes after this revision follow. @param index of the entry that led to it; 0: a snapshot */
+  begin(revision: number, index = 0): void {
     this.first = this.held = this.keyEnd = this.keyBytesHeld = 0;
     this.complete[0] = revision;
-    this.complete[1] = 0;
+    this.complete[1] = index;
   }
 
   /** @param index of the entry that makes the change */

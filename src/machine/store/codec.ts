@@ -265,11 +265,17 @@ interface Answer<Status extends StoreStatus> {
 }
 /** Result by operation. Byte arrays are copies. */
 export interface StoreResults {
-  read: (Answer<'ok'> & { found: KeyState & { readonly value: Uint8Array } }) | Answer<'not-found'> | StoreRefusal;
+  read:
+    | (Answer<'ok'> & { found: KeyState & { readonly value: Uint8Array } })
+    | Answer<'not-found' | 'wrong-type'>
+    | StoreRefusal;
   write: (Answer<'ok'> & { ends: number | undefined }) | Answer<'mismatch' | 'lease-ended' | 'full'> | StoreRefusal;
   remove: Answer<'ok' | 'not-found' | 'mismatch'> | StoreRefusal;
   range: (Answer<'ok'> & { entries: StoreEntry[]; next: Uint8Array | undefined }) | StoreRefusal;
-  transact: (Answer<'ok'> & { isDo: boolean; results: Uint8Array[] }) | Answer<'lease-ended' | 'full'> | StoreRefusal;
+  transact:
+    | (Answer<'ok'> & { isDo: boolean; results: Uint8Array[] })
+    | Answer<'lease-ended' | 'full' | 'wrong-type'>
+    | StoreRefusal;
   grant: (Answer<'ok'> & { lease: number; ends: number }) | Answer<'full'> | StoreRefusal;
   /** Undefined: that lease has ended. */
   renew: (Answer<'ok'> & { ends: (number | undefined)[] }) | StoreRefusal;

@@ -56,16 +56,15 @@ export const RENEWED_MAX = 1024;
 /** Longest time to live: 366 days. */
 export const TTL_MS_MAX = 366 * 86_400_000;
 /**
- * After this many keys that have ended and are still to be removed, a range goes on in another operation. All ranges of a
+ * After this many keys that are collections, or have ended and are still to be removed, a range goes on in another operation. All ranges of a
  * transaction share it. A scan has the same bound, and goes on behind the last key that it shows; if it shows none, it is
  * refused (`scan-limit`), because it cannot say where it stopped.
  */
 export const PASSED_KEYS_MAX = 1000;
 
-export const STATUS_LEASE_ENDED = 7;
-/** By status byte. `lease-ended`: the lease that a key was to be held by is not there; nothing was changed. */
-export const STORE_STATUS_NAMES = [...KV_STATUS_NAMES, 'lease-ended'] as const;
-export type StoreStatus = KvStatus | 'lease-ended';
+/** By status byte; the same as at level 0. */
+export const STORE_STATUS_NAMES = KV_STATUS_NAMES;
+export type StoreStatus = KvStatus;
 
 export const BAD_TTL = 6;
 export const BAD_HOLD = 7;
@@ -99,7 +98,7 @@ const define = <const F extends OperationFields, const Opcode extends number>(
   statuses: readonly StoreStatus[],
 ): KvOperation<F, Opcode, StoreStatus> => defineOperation<F, Opcode, StoreStatus>(opcode, fields, statuses);
 
-export const Read = define(16, { key: 'length' }, ['ok', 'not-found']);
+export const Read = define(16, { key: 'length' }, ['ok', 'not-found', 'wrong-type']);
 export const Write = define(
   17,
   { condition: 'u8', compared: 'u64', hold: 'u8', held: 'u64', key: 'length', value: 'length' },
@@ -107,7 +106,12 @@ export const Write = define(
 );
 export const Remove = define(18, { condition: 'u8', compared: 'u64', key: 'length' }, ['ok', 'not-found', 'mismatch']);
 export const Range = define(19, { from: 'length', to: 'length', limit: 'u16' }, ['ok']);
-export const Transact = define(20, { conditions: 'u8', do: 'u8', else: 'u8' }, ['ok', 'lease-ended', 'full']);
+export const Transact = define(20, { conditions: 'u8', do: 'u8', else: 'u8' }, [
+  'ok',
+  'lease-ended',
+  'full',
+  'wrong-type',
+]);
 export const Grant = define(21, { ttl: 'u64' }, ['ok', 'full']);
 export const Renew = define(22, { count: 'u16' }, ['ok']);
 export const Revoke = define(23, { lease: 'u64' }, ['ok', 'not-found']);

@@ -15,13 +15,14 @@ import {
   Hold,
   KEEP_HOLD,
   KV_ABSENT_LENGTH,
-  KV_ENTRY_OVERHEAD_BYTES,
   KV_KEY_BYTES_MAX,
   KV_VALUE_BYTES_MAX,
   STATUS_FULL,
   STATUS_MISMATCH,
   STATUS_NOT_FOUND,
+  STATUS_LEASE_ENDED,
   STATUS_OK,
+  STATUS_WRONG_TYPE,
 } from '../kv-layout.js';
 import type { KvStore } from '../kv-store.js';
 import type { Operation, Reply } from '../state-machine.js';
@@ -52,7 +53,6 @@ import {
   RENEWED_MAX,
   RESULT_BYTES,
   Revoke,
-  STATUS_LEASE_ENDED,
   Tick,
   TICK_BYTES,
   Transact,
@@ -79,7 +79,7 @@ export class StoreOperations {
   readonly #starts = new Int32Array(2 * TRANSACTION_PARTS_MAX);
   /** Whether the transaction that was checked last can change something. */
   #canChange = false;
-  /** Keys that have ended which this operation has passed over; its ranges share the bound. */
+  /** Keys that this operation has passed over: they have ended, or are collections. Its ranges share the bound. */
   #passed = 0;
 
   constructor(store: KvStore) {
@@ -144,6 +144,7 @@ export class StoreOperations {
     const store = this.#store;
     const id = store.find(bytes, offset + Read.size, readU16(bytes, offset + Read.at.key));
     if (id < 0) return this.#answer(reply, STATUS_NOT_FOUND);
+    if (store.isCollection(id)) return this.#answer(reply, STATUS_WRONG_TYPE);
     const needed = READ_BYTES + store.records.valueLength(id);
     if (needed > reply.capacity) return tooLarge(reply, needed);
     this.#answer(reply, STATUS_OK);
@@ -164,11 +165,8 @@ export class StoreOperations {
     if (!this.#holds(bytes[offset + Write.at.condition]!, id, bytes, offset + Write.at.compared))
       return this.#answer(reply, STATUS_MISMATCH);
     if (this.#leaseEnded(operation)) return this.#answer(reply, STATUS_LEASE_ENDED);
-    const fits =
-      id >= 0
-        ? store.fits(0, valueLength - store.records.valueLength(id))
-        : store.fits(1, KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength);
-    if (!fits) return this.#answer(reply, STATUS_FULL);
+    if (!store.fits(store.keysAdded(id), store.bytesAdded(id, keyLength, valueLength)))
+      return this.#answer(reply, STATUS_FULL);
     this.#set(id, operation);
     this.#answerWrite(operation, reply);
   }
@@ -252,17 +250,17 @@ export class StoreOperations {
     let next = -1;
     for (let id = store.next(cursor); id >= 0; id = store.next(cursor)) {
       if (toField !== KV_ABSENT_LENGTH && records.compareKey(id, bytes, to, toField) >= 0) break;
-      const hasEnded = store.hasEnded(id);
+      const isPassed = store.hasEnded(id) || store.isCollection(id);
       const keyLength = records.keyLength(id);
       const end = at + RANGE_ENTRY_BYTES + keyLength + records.valueLength(id);
       // Room for `next` is kept.
-      const fits = hasEnded || end + KV_KEY_BYTES_MAX <= reply.capacity;
+      const fits = isPassed || end + KV_KEY_BYTES_MAX <= reply.capacity;
       if (!fits && count === 0 && this.#passed === passedBefore) return tooLarge(reply, end + KV_KEY_BYTES_MAX);
       if (!fits || count === limit || this.#passed === PASSED_KEYS_MAX) {
         next = id;
         break;
       }
-      if (hasEnded) {
+      if (isPassed) {
         this.#passed++;
         continue;
       }
@@ -292,7 +290,9 @@ export class StoreOperations {
     if (isQuery && this.#canChange) return refuse(reply, BAD_WRITE_IN_QUERY);
     const { bytes, offset } = operation;
     const doCount = bytes[offset + Transact.at.do]!;
-    const isDo = this.#allHold(operation);
+    const held = this.#allHold(operation);
+    if (held < 0) return this.#answer(reply, STATUS_WRONG_TYPE);
+    const isDo = held > 0;
     const first = isDo ? 0 : doCount;
     const count = isDo ? doCount : bytes[offset + Transact.at.else]!;
     const problem = this.#problem(operation, first, count);
@@ -347,14 +347,14 @@ export class StoreOperations {
         const keyLength = readU16(bytes, offset + Write.at.key);
         const valueLength = readU16(bytes, offset + Write.at.value);
         const id = store.find(bytes, offset + Write.size, keyLength);
-        if (id < 0) keys++;
-        growth += valueLength - (id < 0 ? -(KV_ENTRY_OVERHEAD_BYTES + keyLength) : store.records.valueLength(id));
+        keys += store.keysAdded(id);
+        growth += store.bytesAdded(id, keyLength, valueLength);
       } else if (bytes[offset] === Remove.opcode) {
         const keyLength = readU16(bytes, offset + Remove.at.key);
         const id = store.find(bytes, offset + Remove.size, keyLength);
         if (id < 0) continue;
-        keys--;
-        growth -= KV_ENTRY_OVERHEAD_BYTES + keyLength + store.records.valueLength(id);
+        keys -= store.keysFreed(id);
+        growth -= store.bytesFreed(id, keyLength);
       }
     }
     return store.fits(keys, growth) ? STATUS_NONE : STATUS_FULL;
@@ -425,7 +425,8 @@ export class StoreOperations {
     return part;
   }
 
-  #allHold({ bytes, offset }: Operation): boolean {
+  /** 1 if all conditions hold, 0 if one does not; -1 if the first one that does not hold asks for the value of a collection. */
+  #allHold({ bytes, offset }: Operation): number {
     const store = this.#store;
     let at = offset + Transact.size;
     for (let i = bytes[offset + Transact.at.conditions]!; i > 0; i--) {
@@ -434,14 +435,15 @@ export class StoreOperations {
       const valueLength = readU16(bytes, at + ConditionAt.value);
       const key = at + CONDITION_BYTES;
       const id = store.find(bytes, key, keyLength);
+      if (kind === Condition.value && id >= 0 && store.isCollection(id)) return -1;
       const holds =
         kind === Condition.value
           ? id >= 0 && store.records.valueEquals(id, bytes, key + keyLength, valueLength)
           : this.#holds(kind, id, bytes, at + ConditionAt.compared);
-      if (!holds) return false;
+      if (!holds) return 0;
       at = key + keyLength + valueLength;
     }
-    return true;
+    return 1;
   }
 
   #grant(operation: Operation, reply: Reply): void {

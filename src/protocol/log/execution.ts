@@ -512,7 +512,7 @@ export class Execution {
   private setFeatures(features: number): void {
     this.features = features;
     this.sessions.setQuotas((features & Feature.sessionQuotas) !== 0);
-    if ((features & Feature.store) !== 0) this.machine.raise?.(1);
+    if ((features & Feature.store) !== 0) this.machine.raise?.((features & Feature.redis) === 0 ? 1 : 2);
   }
 
   private emptyReply(): void {

@@ -15,13 +15,13 @@ import { readI32, writeI32 } from '../../wire/u64.js';
 import type { Hasher } from '../contract.js';
 
 /** In the order of their numbers, from 1. A number is never reused. */
-export const FEATURE_NAMES = ['session-quotas', 'membership', 'store'] as const;
+export const FEATURE_NAMES = ['session-quotas', 'membership', 'store', 'redis'] as const;
 export type FeatureName = (typeof FEATURE_NAMES)[number];
 /** Those that an operator can switch on, and a cluster file can name. */
-export const OFFERED_FEATURES: readonly FeatureName[] = ['session-quotas', 'membership', 'store'];
+export const OFFERED_FEATURES: readonly FeatureName[] = ['session-quotas', 'membership', 'store', 'redis'];
 /**
  * Those that a new cluster begins with: `jitpaxos init` writes them. Not `store`: it makes every write dearer, and who
- * needs it switches it on.
+ * needs it switches it on. Nor `redis`, which does nothing without `store`.
  */
 export const FIRST_FEATURES: readonly FeatureName[] = ['session-quotas', 'membership'];
 
@@ -33,6 +33,8 @@ export const Feature = {
   membership: 2,
   /** The state machine is of level 1 (machine/state-machine.ts, `raise`). */
   store: 4,
+  /** Together with `store`: the state machine is of level 2. */
+  redis: 8,
 } as const;
 export const KNOWN_FEATURES = (1 << FEATURE_NAMES.length) - 1;
 /** Features that can ever be: as many as a mask has bits. */

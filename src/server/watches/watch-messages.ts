@@ -29,7 +29,7 @@ export function hasGoodPrefixes(bytes: Uint8Array, start: number, length: number
   return at === end && count >= 1 && count <= PREFIXES_MAX && total <= PREFIX_BYTES_MAX;
 }
 
-/** The value is given if it is still that of this change, and fits. */
+/** The value is given if it is still that of this change, no collection, and fits. */
 export function writeChange(
   store: WatchableStore,
   change: number,
@@ -49,7 +49,7 @@ export function writeChange(
   const length = CHANGE_BYTES + keyLength;
   if (!withValue) return length;
   const id = store.find(bytes, key, keyLength);
-  if (id < 0 || store.revisionOf(id) !== changes.revisionOf(change)) return length;
+  if (id < 0 || store.revisionOf(id) !== changes.revisionOf(change) || store.isCollection(id)) return length;
   const valueLength = store.records.valueLength(id);
   if (length + valueLength > room) return length;
   writeU16(bytes, o + 11, valueLength);
