@@ -282,6 +282,10 @@ async function becomeHost(
   const stop = (): void => stopping.abort();
   process.once('SIGTERM', stop);
   process.once('SIGINT', stop);
+  if (process.send !== undefined) {
+    process.once('disconnect', stop);
+    if (!process.connected) stop(); // the parent went while this was starting
+  }
   try {
     return await joinedId(
       {
@@ -299,8 +303,7 @@ async function becomeHost(
       stopping.signal,
     );
   } finally {
-    process.removeListener('SIGTERM', stop);
-    process.removeListener('SIGINT', stop);
+    for (const end of ['SIGTERM', 'SIGINT', 'disconnect']) process.removeListener(end, stop);
   }
 }
 

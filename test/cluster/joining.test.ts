@@ -1,15 +1,32 @@
 // Hosts that were removed, with real processes: how they may be started again, and what `member add` says of them.
-import { spawn, type ChildProcess } from 'node:child_process';
+import { fork, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { LocalCluster, MAIN } from '../../src/measure/local-cluster.js';
+import { clusterConfig, freePorts } from '../server/fixtures.js';
 import { jitpaxos, type Ended } from './processes.js';
 
 /** On a busy host. */
 const TIMEOUT_MS = 300_000;
 t.setTimeout(4 * TIMEOUT_MS);
+
+t.test('a process that waits to be added ends when the process that started it has gone', async (t) => {
+  const directory = t.testdir({});
+  const cluster = join(directory, 'cluster.json');
+  writeFileSync(cluster, JSON.stringify(await clusterConfig(3)));
+  const [port] = await freePorts(1);
+  const args = ['replica', '--join', cluster, '--listen', `127.0.0.1:${port}`, '--data', join(directory, 'data')];
+  const child = fork(MAIN, args, { stdio: ['ignore', 'pipe', 'ignore', 'ipc'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  const ended = once(child, 'exit');
+  await once(child.stdout!, 'data');
+  child.disconnect();
+  const [code] = (await Promise.race([ended, sleep(TIMEOUT_MS, ['it waits still'], { ref: false })])) as [unknown];
+  t.equal(code, 0);
+});
 
 /** Starts a process, and resolves when it has written this to stdout or stderr. Throws if it ends before. */
 async function says(t: Test, args: readonly string[], pattern: RegExp): Promise<ChildProcess> {
