@@ -141,6 +141,12 @@ export const ERRORS = {
   'watch-compacted': { category: 'caller', retryable: false },
   /** No replica serves the watch: the feature `store` is off, the machine keeps no changes, or there are too many. */
   'watch-refused': { category: 'environment', retryable: true },
+  /** The file of the Redis front end's users cannot be read. */
+  'redis-users-unreadable': { category: 'environment', retryable: false },
+  /** The file of the Redis front end's users breaks the schema. */
+  'redis-users-invalid': { category: 'caller', retryable: false },
+  /** Other users of the host may read or change the file of the Redis front end's users. */
+  'redis-users-exposed': { category: 'environment', retryable: false },
   /** An answer that the state machine in use would not give. */
   'result-unexpected': { category: 'environment', retryable: false },
   /** InvariantError: a rule of the protocol did not hold; the replica stopped. A bug. */

@@ -22,6 +22,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   host: ['native', 'wire', 'errors.ts', 'protocol', 'transport', 'clock', 'metrics', 'storage'],
   server: ['native', 'wire', 'errors.ts', 'protocol', 'transport', 'clock', 'metrics', 'storage', 'machine', 'host'],
   client: ['native', 'wire', 'errors.ts', 'protocol', 'transport', 'clock', 'metrics', 'machine', 'host'],
+  redis: ['wire', 'errors.ts', 'storage', 'metrics', 'machine', 'host', 'client'],
   sim: ['native', 'wire', 'errors.ts', 'protocol', 'machine'],
   console: ['native', 'errors.ts', 'transport', 'clock', 'storage', 'host'],
   measure: [
@@ -42,6 +43,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   ],
   testing: ['errors.ts', 'machine', 'host', 'server', 'client', 'sim'],
   'index.ts': [
+    'redis',
     'client',
     'server',
     'host',
@@ -57,6 +59,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
     'sim',
   ],
   cli: [
+    'redis',
     'measure',
     'console',
     'client',

@@ -31,6 +31,11 @@ const COMMANDS: Commands = {
   'lease list': ['list the leases that hold keys', async () => (await import('./lease.js')).list],
   'lease show': ['show a lease and its keys', async () => (await import('./lease.js')).show],
   'lease revoke': ['end a lease, and with it its keys', async () => (await import('./lease.js')).revoke],
+  redis: ['serve Redis clients from the cluster', async () => (await import('./redis.js')).redis],
+  'redis-user': [
+    'add, change or remove a user of the Redis front end',
+    async () => (await import('./redis-user.js')).redisUser,
+  ],
   'keys add': ['add a key for a client, or for the replicas', async () => (await import('./keys.js')).add],
   'keys use': ['make the replicas use another key', async () => (await import('./keys.js')).use],
   'keys list': ['show the keys of a file, without their secrets', async () => (await import('./keys.js')).list],

@@ -9,10 +9,9 @@ import { EchoMachine } from '../machine/echo.js';
 import { KvMachine } from '../machine/kv.js';
 import { HeapMeter } from '../metrics/heap-meter.js';
 import { DEFAULT_LATE, DEFAULT_TIMINGS, LATE_RULES, type LateRule, type Timings } from '../protocol/config.js';
-import { JitPaxosError } from '../errors.js';
 import { LineOutput, neverWait } from '../host/line-output.js';
 import { formatFor, LOG_LEVELS, streamLogger, type Logger, type LogLevel } from '../host/logger.js';
-import { MetricsServer, type MetricsServerOptions } from '../server/metrics-server.js';
+import { MetricsServer } from '../server/metrics-server.js';
 import { Replica } from '../server/replica.js';
 import { DEFAULT_DURABILITY, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN } from '../server/storage-choice.js';
 import { DURABILITIES, type Durability } from '../storage/durability.js';
@@ -22,6 +21,7 @@ import { defineCommand } from '../console/command.js';
 import { dataBeside } from '../console/data-beside.js';
 import type { Flags } from '../console/flags.js';
 import { joinedId } from './members/join.js';
+import { serveHttp } from './serve-http.js';
 import { placeIn } from './members/place.js';
 import { addressText } from '../host/cluster-config.js';
 import { CliError, Exit } from '../console/exit.js';
@@ -30,8 +30,6 @@ import { asSettings, CLUSTER_FLAG, CONFIG_FLAG } from '../console/settings.js';
 import { TRANSPORT_FLAGS, transportChoice } from '../console/transport-flags.js';
 
 const MICROSECONDS = 1e6;
-/** If the address of --metrics or --health is taken, it is tried again after this. */
-const HTTP_RETRY_MS = 10_000;
 /** How long a stopping replica waits for a reader of its last lines. */
 const LAST_LINES_MS = 2_000;
 
@@ -251,12 +249,12 @@ export const replica = defineCommand(
       }
     });
     if (process.send !== undefined) answerParent(running, stop);
-    const metrics =
-      values.metrics === undefined ? undefined : await serveHttp('metrics', values.metrics, http, running, logger);
+    const served = { monitored: running, what: 'replica', fields: { replica: running.id }, logger } as const;
+    const metrics = values.metrics === undefined ? undefined : await serveHttp('metrics', values.metrics, http, served);
     const health =
       values.health === undefined
         ? undefined
-        : await serveHttp('health', values.health, { ...http, serves: 'health' }, running, logger);
+        : await serveHttp('health', values.health, { ...http, serves: 'health' }, served);
     const { view, port, transport, durability } = running.status();
     const ready = new LineOutput(process.stdout, (lines) => `lost ${JSON.stringify({ lines })}`);
     ready.write(
@@ -327,63 +325,6 @@ function timingsOf(values: Readonly<Record<TimingFlag, number | undefined>>): Pa
     ...(values['max-hold'] === undefined ? {} : { maxHoldNs: values['max-hold'] }),
     ...(values['order-hold'] === undefined ? {} : { orderHoldUs: values['order-hold'] / 1e3 }),
     ...(values['slow-after'] === undefined ? {} : { slowAfterUs: values['slow-after'] / 1e3 }),
-  };
-}
-
-interface Served {
-  /** Undefined: it could not be opened yet. */
-  readonly url: string | undefined;
-  close(): Promise<void>;
-}
-
-/** A replica whose metrics or health cannot be served still serves its cluster, reports the problem, and tries again. */
-async function serveHttp(
-  what: 'metrics' | 'health',
-  listen: string,
-  options: MetricsServerOptions,
-  running: Replica,
-  logger: Logger,
-): Promise<Served> {
-  let server: MetricsServer | undefined;
-  let timer: NodeJS.Timeout | undefined;
-  let closed = false;
-  const open = async (): Promise<void> => {
-    try {
-      const opened = await MetricsServer.start(listen, running, options);
-      if (closed) await opened.close();
-      else server = opened;
-    } catch (error) {
-      if (!(error instanceof JitPaxosError)) throw error;
-      logger.error(`${what}.not-served`, {
-        replica: running.id,
-        code: error.code,
-        error: error.message,
-        next: `the replica runs without ${what}, and tries again every ${HTTP_RETRY_MS / 1e3} s`,
-      });
-      timer = setTimeout(() => void open().then(told, told), HTTP_RETRY_MS).unref();
-    }
-  };
-  const told = (error: unknown): void => {
-    if (server !== undefined)
-      logger.info(`${what}.served`, {
-        replica: running.id,
-        [what]: `${server.url}/${what === 'metrics' ? 'metrics' : 'healthz'}`,
-      });
-    else if (error !== undefined)
-      logger.error(`${what}.not-served`, {
-        replica: running.id,
-        error: error instanceof Error ? error.message : String(error),
-        next: `the replica runs without ${what}`,
-      });
-  };
-  await open();
-  return {
-    url: server?.url,
-    close: async () => {
-      closed = true;
-      clearTimeout(timer);
-      await server?.close();
-    },
   };
 }
 

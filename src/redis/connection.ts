@@ -1,0 +1,216 @@
+/**
+ * What the front end knows of one client: its socket, who it is, and its replies in the order of its commands.
+ *
+ * The rule (S), *order*: a connection has at most one operation open, so its commands are executed in the order in which
+ * they came; and replies leave in that order, those of the front end itself among them.
+ */
+import type { Socket } from 'node:net';
+import { RespReader } from './resp-reader.js';
+import type { RespVersion } from './resp-text.js';
+import type { Transaction, Watched } from './transaction.js';
+import type { User } from './users.js';
+
+/** What becomes of the machine's answer; undefined: nothing is sent. */
+export type Answer = (reply: Uint8Array | string) => Uint8Array | string | undefined;
+
+const PASS: Answer = (reply) => reply;
+const DROP: Answer = () => undefined;
+
+/** Beyond this a connection's commands wait until its client has read more. */
+const OUTPUT_BYTES_MAX = 8 << 20;
+/** Beyond this nothing more is read from a connection until its commands are taken. */
+const INPUT_BYTES_MAX = 1 << 17;
+
+export class Connection {
+  readonly reader: RespReader;
+  readonly address: string;
+  readonly localAddress: string;
+  readonly openedMs = performance.now();
+  version: RespVersion = 2;
+  /** Undefined: it has to log in first. */
+  user: User | undefined;
+  name = '';
+  libName = '';
+  libVersion = '';
+  noEvict = false;
+  noTouch = false;
+  transaction: Transaction | undefined;
+  readonly watched: Watched = new Map();
+  /** An operation has commands of it. */
+  isOpen = false;
+  /** A login is being checked: its commands wait. */
+  isBlocked = false;
+  /** Every command that comes from now on is ignored: the replies so far are sent, then it is closed. */
+  isClosing = false;
+  isClosed = false;
+  /** Its client sends nothing more. */
+  isEnded = false;
+  /** Its client does not read its replies: commands wait. */
+  isStalled = false;
+  /** What its client had taken at the last look, and when that grew. */
+  takenBytes = 0;
+  takenAtMs = performance.now();
+  lastCommandMs = performance.now();
+  lastCommand = '';
+  commands = 0;
+  /** What it held of the server's memory for replies at the last look. */
+  heldBytes = 0;
+
+  private isMuted = false;
+  private mutesNext = false;
+  private mutesThis = false;
+  private isPaused = false;
+  /** Replies that are not on their way yet; from the first function on they wait for the machine. */
+  private readonly pending: (string | Answer)[] = [];
+  private reportedBytes = 0;
+  private output: (string | Uint8Array)[] = [];
+  private outputBytes = 0;
+
+  constructor(
+    readonly id: number,
+    readonly socket: Socket,
+    commandBytesMax: number,
+  ) {
+    this.reader = new RespReader(commandBytesMax);
+    this.address = addressOf(socket.remoteAddress, socket.remotePort);
+    this.localAddress = addressOf(socket.localAddress, socket.localPort);
+  }
+
+  /** Its commands can be looked at. */
+  get mayGoOn(): boolean {
+    return !this.isOpen && !this.isBlocked && !this.isClosing && !this.isClosed && !this.isStalled;
+  }
+
+  /** The next command begins: whether it is answered is decided. */
+  begin(name: string): void {
+    this.mutesThis = this.isMuted || this.mutesNext;
+    this.mutesNext = false;
+    this.lastCommand = name;
+    this.lastCommandMs = performance.now();
+    this.commands++;
+  }
+
+  /** CLIENT REPLY. */
+  mute(how: 'on' | 'off' | 'skip'): void {
+    if (how === 'skip') this.mutesNext = !this.isMuted;
+    else this.isMuted = how === 'off';
+    this.mutesThis = how !== 'on';
+  }
+
+  /** The front end's own reply to the present command. */
+  reply(text: string): void {
+    if (!this.mutesThis) this.say(text);
+  }
+
+  /** The machine will answer the present command. */
+  expect(answer: Answer = PASS): void {
+    this.pending.push(this.mutesThis && answer === PASS ? DROP : this.mutesThis ? mutedAnswer(answer) : answer);
+  }
+
+  /** The machine's answer to the earliest command that waits for one. */
+  answered(reply: Uint8Array | string): void {
+    const answer = this.pending.shift() as Answer;
+    const text = answer(reply);
+    if (text !== undefined) this.put(text);
+    while (typeof this.pending[0] === 'string') this.put(this.pending.shift() as string);
+  }
+
+  /** Says something whatever CLIENT REPLY says: errors before the connection is closed, pushes. */
+  say(text: string): void {
+    if (this.pending.length > 0) this.pending.push(text);
+    else this.put(text);
+  }
+
+  /** Sends what is due. */
+  flush(): void {
+    if (this.outputBytes > 0 && !this.isClosed) {
+      const bytes = Buffer.allocUnsafe(this.outputBytes);
+      let at = 0;
+      for (const part of this.output) {
+        if (typeof part === 'string') at += bytes.write(part, at, 'latin1');
+        else {
+          bytes.set(part, at);
+          at += part.length;
+        }
+      }
+      this.output = [];
+      this.outputBytes = 0;
+      if (!this.socket.write(bytes) && this.socket.writableLength > OUTPUT_BYTES_MAX) this.isStalled = true;
+    }
+    this.breathe();
+    if (this.pending.length > 0 || this.isOpen || this.isBlocked || this.isClosed) return;
+    if (this.isClosing || (this.isEnded && !this.isStalled && !this.hasInput)) {
+      this.isClosing = true;
+      this.socket.end();
+    }
+  }
+
+  /** Its replies were taken: true if its commands had waited for that. */
+  drained(): boolean {
+    const had = this.isStalled;
+    this.isStalled = false;
+    return had;
+  }
+
+  /** Bytes arrived. */
+  push(chunk: Uint8Array): void {
+    if (this.isClosing || this.isClosed) return;
+    this.reader.push(chunk);
+    this.isHungry = true;
+  }
+
+  /** Bytes arrived since its commands were looked at and found to be incomplete. */
+  isHungry = false;
+
+  get hasInput(): boolean {
+    return this.isHungry && this.reader.waiting > 0;
+  }
+
+  /** Bytes of replies that its client has not taken. */
+  get unsent(): number {
+    return this.socket.writableLength;
+  }
+
+  /** Bytes of replies since the last call. */
+  unreported(): number {
+    const since = this.socket.bytesWritten - this.reportedBytes;
+    this.reportedBytes += since;
+    return since;
+  }
+
+  /** RESET: as a new connection. */
+  forgetSession(): void {
+    this.transaction = undefined;
+    this.watched.clear();
+    this.isMuted = this.mutesNext = this.mutesThis = false;
+    this.version = 2;
+    this.name = '';
+    this.noEvict = this.noTouch = false;
+  }
+
+  /** Stops reading while commands wait, and goes on afterwards. */
+  private breathe(): void {
+    const isFull = this.isStalled || (this.reader.waiting > INPUT_BYTES_MAX && this.hasInput);
+    if (isFull === this.isPaused || this.isClosed) return;
+    this.isPaused = isFull;
+    if (isFull) this.socket.pause();
+    else this.socket.resume();
+  }
+
+  private put(part: string | Uint8Array): void {
+    this.output.push(part);
+    this.outputBytes += part.length;
+  }
+}
+
+function mutedAnswer(answer: Answer): Answer {
+  return (reply) => {
+    answer(reply);
+    return undefined;
+  };
+}
+
+function addressOf(host: string | undefined, port: number | undefined): string {
+  if (host === undefined) return '?:0';
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}

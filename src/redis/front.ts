@@ -1,0 +1,127 @@
+/** What all connections of a front end share: the cluster behind it, its users, its settings and its counters. */
+import { randomBytes } from 'node:crypto';
+import { systemMs } from '../client/lease-clock.js';
+import type { Connection } from './connection.js';
+import { newCounters } from './counters.js';
+import type { Login, Logins } from './logins.js';
+import { ARGUMENTS_MAX, textOf } from './resp-reader.js';
+import { failure } from './resp-text.js';
+import { newSettings } from './settings.js';
+import { EVERYBODY, type User } from './users.js';
+
+/** What the front end uses of a Client. */
+export interface Store {
+  execute(operation: Uint8Array): Promise<Uint8Array>;
+  query(operation: Uint8Array): Promise<Uint8Array>;
+  agreedTime(): number;
+}
+
+export interface FrontOptions {
+  /** Longest operation that carries commands, and longest result. */
+  readonly operationBytes: number;
+  readonly roomBytes: number;
+  /** Longest operation of several commands. */
+  readonly batchBytes: number;
+  /** Operations that are open at once. */
+  readonly lanes: number;
+  readonly timeoutMs: number;
+  readonly clientsMax: number;
+  /** Members besides the primary: what WAIT counts. */
+  readonly othersCount: number;
+  /** Undefined: there are no users, and only this host may connect. */
+  readonly logins: Logins | undefined;
+}
+
+const NOT_CONNECTED = failure('TRYAGAIN this server has no session with the cluster yet; nothing was executed');
+const CLOSING = failure('TRYAGAIN this server is being stopped; nothing was executed');
+
+export class Front {
+  readonly counters = newCounters();
+  readonly connections = new Map<number, Connection>();
+  readonly settings: Map<string, string>;
+  readonly startedMs = performance.now();
+  readonly runId = randomBytes(20).toString('hex');
+  readonly argumentsMax = ARGUMENTS_MAX;
+  /** The port that clients connect to. */
+  port = 0;
+  /** The session with the cluster; undefined: there is none at the moment. */
+  store: Store | undefined;
+  isStopping = false;
+  /** Keys of the store, when somebody last asked. */
+  keys = 0;
+  /** Set by the server: the connection may have commands that can be taken. */
+  wake: (connection: Connection) => void = () => undefined;
+
+  constructor(readonly options: FrontOptions) {
+    this.settings = newSettings(options.clientsMax);
+  }
+
+  get operationBytes(): number {
+    return this.options.operationBytes;
+  }
+
+  get logins(): Logins | undefined {
+    return this.options.logins;
+  }
+
+  get isConnected(): boolean {
+    return this.store !== undefined && !this.isStopping;
+  }
+
+  /** The reply to what needs the cluster while it is not there. */
+  get unavailable(): string {
+    return this.isStopping ? CLOSING : NOT_CONNECTED;
+  }
+
+  /** Agreed time, ms; this host's without a session. */
+  agreedMs(): number {
+    return this.store?.agreedTime() ?? systemMs();
+  }
+
+  /** Who a client is that has not logged in. */
+  firstUser(): User | undefined {
+    return this.logins === undefined ? EVERYBODY : undefined;
+  }
+
+  /** Why a login fails where no users are set up; undefined: it succeeds. @param isOnlyPassword no name was given */
+  withoutUsers(isOnlyPassword: boolean, name: string): string | undefined {
+    if (isOnlyPassword)
+      return 'ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?';
+    return name === EVERYBODY.name ? undefined : WRONG_PASSWORD;
+  }
+
+  /** Checks a login; undefined: the connection is that user's now. */
+  async login(
+    connection: Connection,
+    { name, password }: { readonly name: string; readonly password: string },
+  ): Promise<string | undefined> {
+    const address = connection.socket.remoteAddress ?? '';
+    let login: Login;
+    try {
+      login = await this.logins!.check(name, password, address);
+    } catch (error) {
+      return `ERR the password cannot be checked: ${error instanceof Error ? error.message : String(error)}`;
+    }
+    if (typeof login === 'object') {
+      connection.user = login;
+      return undefined;
+    }
+    this.counters.loginsFailed++;
+    switch (login) {
+      case 'wrong':
+        return WRONG_PASSWORD;
+      case 'too-often':
+        return 'ERR too many logins from this address have failed; wait some seconds';
+      case 'busy':
+        return 'TRYAGAIN too many logins are being checked; nothing was executed';
+    }
+  }
+
+  /** The machine's answer to DBSIZE. */
+  noteKeys(reply: Uint8Array | string): void {
+    const match = /^:(\d+)\r\n$/.exec(typeof reply === 'string' ? reply : textOf(reply));
+    if (match !== null) this.keys = Number(match[1]);
+  }
+}
+
+const WRONG_PASSWORD = 'WRONGPASS invalid username-password pair or user is disabled.';

@@ -1,0 +1,199 @@
+/** Commands that the front end answers without the cluster. What they say is Redis', where there is something to say. */
+import { createHash } from 'node:crypto';
+import { version } from '../host/version.js';
+import type { CommandInfo } from '../machine/redis/command-table.js';
+import { clientCommand } from './client-commands.js';
+import { commandCommand } from './command-command.js';
+import type { Connection } from './connection.js';
+import type { Front } from './front.js';
+import { matches } from './glob.js';
+import { infoText, REDIS_VERSION } from './info.js';
+import { array, bulk, failure, integer, map, OK, simple, verbatim } from './resp-text.js';
+import { SETTING_BYTES_MAX } from './settings.js';
+
+const DB_COUNT = 1;
+const SYNTAX = failure('ERR syntax error');
+const NOT_INTEGER = failure('ERR value is not an integer or out of range');
+
+/**
+ * The reply. The arguments are enough for the command, or its subcommand.
+ * @param words with the name of the command, a byte a character
+ */
+export function localReply(
+  front: Front,
+  connection: Connection,
+  { name }: Pick<CommandInfo, 'name'>,
+  words: readonly string[],
+): string {
+  const container = name.split('|', 1)[0]!;
+  switch (container) {
+    case 'ping':
+      if (words.length > 2) return failure("ERR wrong number of arguments for 'ping' command");
+      return words.length === 2 ? bulk(words[1]!) : simple('PONG');
+    case 'echo':
+      return bulk(words[1]!);
+    case 'select':
+      return select(words[1]!);
+    case 'time': {
+      const us = Math.floor(front.agreedMs() * 1000);
+      return array([bulk(String(Math.floor(us / 1e6))), bulk(String(us % 1e6))]);
+    }
+    case 'hello':
+      return hello(connection);
+    case 'client':
+      return clientCommand(front, connection, words);
+    case 'command':
+      return commandCommand(connection.version, words);
+    case 'config':
+      return config(front, connection, words);
+    case 'info':
+      return verbatim(connection.version, infoText(front, words.slice(1)));
+    case 'wait':
+      return wait(front, words);
+    case 'role':
+      return array([bulk('master'), integer(0), array([])]);
+    case 'lolwut':
+      return verbatim(connection.version, `JITPaxos ${version()}: consensus in one round trip.\n`);
+    case 'slowlog':
+      return slowlog(words);
+    case 'acl':
+      return words[1]!.toLowerCase() === 'whoami'
+        ? bulk(connection.user?.name ?? 'default')
+        : array([simple('ACL <subcommand>. Subcommands are:'), simple('WHOAMI'), simple('HELP')]);
+    case 'function':
+      return words[1]!.toLowerCase() === 'list' ? array([]) : OK;
+    case 'script':
+      return script(words);
+    case 'debug':
+      return failure(
+        'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.',
+      );
+    default:
+      return failure(`ERR the command '${name}' is not answered here`);
+  }
+}
+
+function select(text: string): string {
+  if (!/^(?:0|-?[1-9]\d{0,9})$/.test(text)) return NOT_INTEGER;
+  const db = Number(text);
+  if (Math.abs(db) > 0x7fffffff) return NOT_INTEGER;
+  return db >= 0 && db < DB_COUNT ? OK : failure('ERR DB index is out of range');
+}
+
+function hello({ version: resp, id }: Connection): string {
+  return map(resp, [
+    bulk('server'),
+    bulk('jitpaxos'),
+    bulk('version'),
+    bulk(REDIS_VERSION),
+    bulk('proto'),
+    integer(resp),
+    bulk('id'),
+    integer(id),
+    bulk('mode'),
+    bulk('standalone'),
+    bulk('role'),
+    bulk('master'),
+    bulk('modules'),
+    array([]),
+  ]);
+}
+
+function config({ settings }: Front, { version: resp }: Connection, words: readonly string[]): string {
+  const [, subcommand, ...rest] = words;
+  switch (subcommand!.toLowerCase()) {
+    case 'get': {
+      const found = [...settings].filter(([name]) => rest.some((pattern) => matches(pattern, name)));
+      return map(
+        resp,
+        found.flatMap(([name, value]) => [bulk(name), bulk(value)]),
+      );
+    }
+    case 'set': {
+      if (rest.length % 2 !== 0) return failure("ERR wrong number of arguments for 'config|set' command");
+      const changes = new Map<string, string>();
+      for (let i = 0; i < rest.length; i += 2) {
+        const name = rest[i]!.toLowerCase();
+        if (!settings.has(name))
+          return failure(`ERR Unknown option or number of arguments for CONFIG SET - '${rest[i]}'`);
+        if (changes.has(name))
+          return failure(`ERR CONFIG SET failed (possibly related to argument '${rest[i]}') - duplicate parameter`);
+        if (rest[i + 1]!.length > SETTING_BYTES_MAX)
+          return failure(`ERR CONFIG SET failed (possibly related to argument '${rest[i]}') - argument too long`);
+        changes.set(name, rest[i + 1]!);
+      }
+      for (const [name, value] of changes) settings.set(name, value);
+      return OK;
+    }
+    case 'resetstat':
+      return OK;
+    case 'rewrite':
+      return failure('ERR The server is running without a config file');
+    default:
+      return array(
+        [
+          'CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:',
+          'GET <pattern>',
+          '    Return parameters matching the glob-like <pattern> and their values.',
+          'SET <directive> <value>',
+          '    Keep a value for GET; it changes nothing else.',
+          'RESETSTAT',
+          '    Does nothing: counters are for ever.',
+          'REWRITE',
+          '    There is no configuration file.',
+          'HELP',
+          '    Print this help.',
+        ].map(simple),
+      );
+  }
+}
+
+/** Every reply is that of a majority already: the others of it are told at once. */
+function wait({ options }: Front, words: readonly string[]): string {
+  if (!/^(?:0|-?[1-9]\d{0,17})$/.test(words[1]!)) return NOT_INTEGER;
+  if (!/^(?:0|-?[1-9]\d{0,17})$/.test(words[2]!)) return failure('ERR timeout is not an integer or out of range');
+  if (words[2]!.startsWith('-')) return failure('ERR timeout is negative');
+  return integer(options.othersCount);
+}
+
+function slowlog(words: readonly string[]): string {
+  switch (words[1]!.toLowerCase()) {
+    case 'get':
+      if (words.length > 3) return SYNTAX;
+      if (words.length === 3 && !/^(?:-1|0|[1-9]\d{0,17})$/.test(words[2]!))
+        return failure('ERR count should be greater than or equal to -1');
+      return array([]);
+    case 'len':
+      return integer(0);
+    case 'reset':
+      return OK;
+    default:
+      return array(
+        ['SLOWLOG <subcommand>. Nothing is logged here. Subcommands are:', 'GET', 'LEN', 'RESET', 'HELP'].map(simple),
+      );
+  }
+}
+
+/** Scripts are known by the digest of their text: whether one is, the machine's table says. */
+function script(words: readonly string[]): string {
+  switch (words[1]!.toLowerCase()) {
+    case 'load': {
+      const digest = createHash('sha1').update(words[2]!, 'latin1').digest('hex');
+      return isKnownScript(digest) ? bulk(digest) : failure(UNKNOWN_SCRIPT);
+    }
+    case 'exists':
+      return array(words.slice(2).map((digest) => integer(isKnownScript(digest.toLowerCase()) ? 1 : 0)));
+    case 'flush':
+      return words.length > 3 || (words.length === 3 && !/^(?:a?sync)$/i.test(words[2]!))
+        ? failure('ERR SCRIPT FLUSH only support SYNC|ASYNC option')
+        : OK;
+    default:
+      return array(['SCRIPT <subcommand>. Subcommands are:', 'EXISTS', 'FLUSH', 'LOAD', 'HELP'].map(simple));
+  }
+}
+
+const UNKNOWN_SCRIPT = 'ERR Lua is not run here; only some scripts are known by their digest';
+
+function isKnownScript(_digest: string): boolean {
+  return false;
+}

@@ -1,0 +1,49 @@
+/** What a user may do: by its role, and by the prefix of its keys. */
+import type { CommandInfo } from '../machine/redis/command-table.js';
+import type { CommandSpans } from './resp-reader.js';
+import type { User } from './users.js';
+
+/** What concerns others, beside what the table calls `admin`. */
+const ADMIN = new Set(['flushall', 'flushdb', 'debug']);
+/** Shows or counts keys of others, so it is not for a user that has a prefix. */
+const SHOWS_ALL = new Set(['keys', 'scan', 'randomkey', 'dbsize']);
+/** Commands whose keys are counted by an argument: its position. */
+const COUNTED_BY: Readonly<Record<string, number>> = { eval: 2, evalsha: 2, sintercard: 1 };
+
+/** Positions of the keys of a command. Undefined: its number of keys is no number, or there are fewer arguments. */
+export function keyPositions(info: CommandInfo, command: CommandSpans): number[] | undefined {
+  const counter = COUNTED_BY[info.name];
+  if (counter !== undefined) {
+    const text = counter < command.count ? command.text(counter) : '';
+    const keys = /^\d{1,5}$/.test(text) ? Number(text) : NaN;
+    if (Number.isNaN(keys) || counter + keys >= command.count) return undefined;
+    return Array.from({ length: keys }, (_, i) => counter + 1 + i);
+  }
+  if (info.firstKey === 0) return [];
+  const last = info.lastKey < 0 ? command.count + info.lastKey : info.lastKey;
+  const positions: number[] = [];
+  for (let at = info.firstKey; at <= last && at < command.count; at += info.keyStep) positions.push(at);
+  return positions;
+}
+
+/**
+ * Why the user may not do it, as an error without line end; undefined: it may.
+ * @param info of the subcommand, if it is one
+ */
+export function forbidden(user: User, info: CommandInfo, command: CommandSpans): string | undefined {
+  if (user.role === 'admin') return undefined;
+  const isAdmin = ADMIN.has(info.name) || info.flags.includes('admin');
+  // Not the connection's own affairs, which Redis calls admin too.
+  if (isAdmin && info.name !== 'client|no-evict') return noCommand(user, info);
+  if (user.role === 'read' && info.kind === 'write') return noCommand(user, info);
+  if (user.prefix === '') return undefined;
+  if (SHOWS_ALL.has(info.name)) return noCommand(user, info);
+  const positions = keyPositions(info, command);
+  if (positions === undefined) return undefined; // it has no keys, and fails
+  if (positions.every((at) => command.text(at).startsWith(user.prefix))) return undefined;
+  return 'NOPERM No permissions to access a key';
+}
+
+function noCommand({ name: user }: User, info: CommandInfo): string {
+  return `NOPERM User ${user} has no permissions to run the '${info.name}' command`;
+}

@@ -1,0 +1,134 @@
+/** Users of the front end: the file, the logins, what each may do, and the bounds on guessing. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { MAIN } from '../../src/measure/local-cluster.js';
+import { Logins } from '../../src/redis/logins.js';
+import { hashPassword, loadUsers, readUsers, USERS_SCHEMA, type UsersFile } from '../../src/redis/users.js';
+import { command, startFront, Wire } from './stand-in.js';
+
+const hashes = {
+  app: await hashPassword('secret'),
+  reader: await hashPassword('look'),
+  boss: await hashPassword('root'),
+};
+const USERS: UsersFile = {
+  schema: USERS_SCHEMA,
+  users: [
+    { name: 'app', role: 'write', prefix: 'app:', password: hashes.app },
+    { name: 'reader', role: 'read', password: hashes.reader },
+    { name: 'default', role: 'write', password: hashes.app },
+    { name: 'boss', role: 'admin', password: hashes.boss },
+  ],
+};
+const WRONG = '-WRONGPASS invalid username-password pair or user is disabled.\r\n';
+
+async function opened(t: Test, port: number): Promise<Wire> {
+  const wire = await Wire.open(port);
+  t.teardown(() => wire.close());
+  return wire;
+}
+
+t.test('logging in', async (t) => {
+  const front = await startFront({ logins: new Logins(loadUsers(USERS)) });
+  t.teardown(() => front.close());
+  const wire = await opened(t, front.listener.port);
+  const both = async (sent: string, reply: string): Promise<void> => void t.equal(await wire.ask(sent, reply), reply);
+  await both(command('GET', 'a'), '-NOAUTH Authentication required.\r\n');
+  await both(command('NOTHING'), "-ERR unknown command 'NOTHING', with args beginning with: \r\n");
+  await both(command('AUTH', 'app', 'wrong'), WRONG);
+  await both(command('AUTH', 'nobody', 'secret'), WRONG);
+  await both(command('AUTH', 'a', 'b', 'c'), '-ERR syntax error\r\n');
+  await both(command('AUTH', 'secret') + command('ACL', 'WHOAMI'), '+OK\r\n$7\r\ndefault\r\n');
+  await both(command('RESET') + command('GET', 'a'), '+RESET\r\n-NOAUTH Authentication required.\r\n');
+  // The commands behind a login wait until it is decided.
+  await both(
+    command('AUTH', 'app', 'secret') + command('SET', 'app:a', '1') + command('GET', 'app:a'),
+    '+OK\r\n+OK\r\n$1\r\n1\r\n',
+  );
+  await both(command('GET', 'other'), '-NOPERM No permissions to access a key\r\n');
+  await both(command('DBSIZE'), "-NOPERM User app has no permissions to run the 'dbsize' command\r\n");
+  const reader = await opened(t, front.listener.port);
+  reader.send(command('HELLO', '3', 'AUTH', 'reader', 'look', 'SETNAME', 'me') + command('SET', 'b', '1'));
+  const denied = "-NOPERM User reader has no permissions to run the 'set' command\r\n";
+  while (!reader.text.endsWith(denied)) await new Promise(setImmediate);
+  t.match(reader.text, /^%7\r\n/);
+  reader.text = '';
+  t.equal(await reader.ask(command('GET', 'app:a'), '$1\r\n1\r\n'), '$1\r\n1\r\n');
+  t.equal(
+    await reader.ask(
+      command('CLIENT', 'KILL', 'ID', '1'),
+      "-NOPERM User reader has no permissions to run the 'client|kill' command\r\n",
+    ),
+    "-NOPERM User reader has no permissions to run the 'client|kill' command\r\n",
+  );
+  const boss = await opened(t, front.listener.port);
+  await boss.ask(command('AUTH', 'boss', 'root'), '+OK\r\n');
+  t.equal(await boss.ask(command('CLIENT', 'KILL', 'USER', 'reader'), ':1\r\n'), ':1\r\n');
+  await reader.rest();
+  const stranger = await opened(t, front.listener.port);
+  stranger.send(`*11\r\n${'$1\r\nx\r\n'.repeat(11)}`);
+  t.equal(await stranger.rest(), '-ERR Protocol error: unauthenticated multibulk length\r\n');
+});
+
+t.test('guessing is slow', async (t) => {
+  let nowMs = 0;
+  const logins = new Logins(loadUsers(USERS), () => nowMs);
+  const tries = await Promise.all(Array.from({ length: 40 }, (_, i) => logins.check('app', `guess ${i}`, '192.0.2.1')));
+  const wrong = tries.filter((login) => login === 'wrong').length;
+  t.ok(wrong >= 10 && wrong <= 12, `${wrong} of 40 were checked`);
+  t.equal(tries.length - wrong, tries.filter((login) => login === 'too-often').length);
+  t.equal(await logins.check('app', 'secret', '192.0.2.1'), 'too-often', 'the right one, too');
+  t.match(await logins.check('app', 'secret', '192.0.2.2'), { name: 'app' }, 'other addresses are not concerned');
+  t.match(await logins.check('app', 'secret', '192.0.2.1'), { name: 'app' }, 'a password that was right is known');
+  nowMs += 3_000;
+  t.equal(await logins.check('app', 'again', '192.0.2.1'), 'wrong');
+  logins.replace(loadUsers({ ...USERS, users: USERS.users.slice(1) }));
+  t.equal(await logins.check('app', 'secret', '192.0.2.3'), 'wrong', 'it was removed');
+  t.equal(await logins.check('app', 'x'.repeat(513), '192.0.2.3'), 'wrong');
+});
+
+t.test('the file', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'redis-users-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const path = join(folder, 'users.json');
+  const run = (args: readonly string[], input: string): { status: number | null; stdout: string; stderr: string } =>
+    spawnSync(process.execPath, [MAIN, 'redis-user', ...args, '--users', path], { input, encoding: 'utf8' });
+  t.match(run(['app', '--prefix', 'app:'], 'secret\n'), { status: 0, stdout: /app is added/ });
+  t.match(run(['boss', '--role', 'admin'], 'root'), { status: 0 });
+  t.match(run(['app'], 'other\n'), { status: 0, stdout: /app is changed/ });
+  t.notMatch(readFileSync(path, 'utf8'), /other|secret|root/);
+  t.match(
+    readUsers(path).users.map(({ name, role }) => `${name} ${role}`),
+    ['boss admin', 'app write'],
+  );
+  const logins = new Logins(loadUsers(path));
+  t.equal(await logins.check('app', 'secret', 'x'), 'wrong');
+  t.match(await logins.check('app', 'other', 'x'), { name: 'app', prefix: '' });
+  t.match(run(['nobody', '--remove'], ''), { status: 2, stderr: /no user nobody/ });
+  t.match(run(['boss', '--remove'], ''), { status: 0 });
+  t.match(run(['app', '--remove'], ''), { status: 2, stderr: /last user/ });
+  t.match(run(['a b'], 'x'), { status: 2 });
+  t.match(run(['app'], '\n'), { status: 2, stderr: /empty/ });
+  t.match(run(['app', '--role', 'admin', '--prefix', 'x'], 'x'), { status: 2 });
+  chmodSync(path, 0o644);
+  t.throws(() => loadUsers(path), { code: 'redis-users-exposed' });
+  chmodSync(path, 0o600);
+  for (const [text, code] of [
+    ['{', 'redis-users-invalid'],
+    ['{"schema":"jitpaxos.redis-users/2","users":[]}', 'redis-users-invalid'],
+    [JSON.stringify({ ...USERS, users: [] }), 'redis-users-invalid'],
+    [JSON.stringify({ ...USERS, users: [{ ...USERS.users[0], role: 'boss' }] }), 'redis-users-invalid'],
+    [JSON.stringify({ ...USERS, users: [{ ...USERS.users[0], password: 'secret' }] }), 'redis-users-invalid'],
+    [JSON.stringify({ ...USERS, users: [USERS.users[1], USERS.users[1]] }), 'redis-users-invalid'],
+    [JSON.stringify({ ...USERS, users: [{ ...USERS.users[3], prefix: 'x' }] }), 'redis-users-invalid'],
+  ] as const) {
+    writeFileSync(path, text);
+    t.throws(() => loadUsers(path), { code }, text);
+  }
+  t.throws(() => loadUsers(join(folder, 'none')), { code: 'redis-users-unreadable' });
+  execFileSync('mkfifo', [join(folder, 'fifo')]);
+  t.throws(() => loadUsers(join(folder, 'fifo')), { code: /redis-users-(unreadable|exposed)/ });
+});
