@@ -75,21 +75,23 @@ export class StoreModel {
   constructor(
     private readonly maxKeys: number,
     private readonly maxBytes: number,
-    public level: 0 | 1 = 1,
+    public level = 1,
   ) {}
 
-  /** From level 0 to level 1. What is there has revision 1. */
-  raise(): void {
-    this.level = 1;
-    this.revision = 1;
-    for (const key of this.keys.values()) key.revision = 1;
+  /** To a higher level. What is there at level 0 has revision 1. */
+  raise(level: number): void {
+    if (this.level === 0) {
+      this.revision = 1;
+      for (const key of this.keys.values()) key.revision = 1;
+    }
+    this.level = level;
   }
 
   /** What it will be once it is raised. */
   raised(): StoreModel {
     const copy = new StoreModel(this.maxKeys, this.maxBytes, 0);
     for (const [key, of] of this.keys) copy.keys.set(key, { ...of });
-    copy.raise();
+    copy.raise(1);
     return copy;
   }
 

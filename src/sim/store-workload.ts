@@ -267,7 +267,7 @@ class StoreReplay implements Replay {
   apply(execution: Execution, index: number): string | undefined {
     const { operation: bytes, result, level, timestampHi, timestampLo } = execution;
     if (level < this.model.level) return `has had level ${this.model.level} since before entry ${index}`;
-    if (level > this.model.level) this.model.raise();
+    if (level > this.model.level) this.model.raise(level);
     const now = ((BigInt(timestampHi >>> 0) << 32n) | BigInt(timestampLo >>> 0)) / NS_PER_MS;
     const operation = this.operations.get(nameOf(bytes));
     if (operation !== undefined) return difference(operation, this.model.apply(operation, Number(now)), result);
