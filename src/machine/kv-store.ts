@@ -14,9 +14,10 @@
  * When the key of a collection goes, its parts are removed a little at a time; until then they count towards the limits.
  */
 import { KvError } from './machine-error.js';
-import { META_BYTES, RecordHeap } from './kv-heap.js';
+import { Contents } from './kv-contents.js';
+import { META_BYTES, type RecordHeap } from './kv-heap.js';
 import { Hold, KEEP_HOLD, KV_ENTRY_OVERHEAD_BYTES, NAME_BYTES_MASK, PART_FLAG, ValueType } from './kv-layout.js';
-import { OrderIndex, type OrderCursor } from './kv-order.js';
+import type { OrderCursor } from './kv-order.js';
 import { StoreRestore } from './kv-restore.js';
 import {
   entryBytes,
@@ -28,7 +29,6 @@ import {
   StoreSnapshot,
   writeEntry,
 } from './kv-snapshot.js';
-import { KeyTable } from './kv-table.js';
 import { KeyWalk } from './kv-walk.js';
 import type { SnapshotInPieces } from './state-machine.js';
 import { copyBytes } from '../wire/copy.js';
@@ -36,14 +36,13 @@ import { readIndex, readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.
 import { UndoLog } from '../wire/undo-log.js';
 import { ChangeKind, ChangeRing, type ChangeKindCode } from './store/change-ring.js';
 import { LEASE_BYTES, LEASE_COUNTS, LeaseCount, Leases, type LeaseFigures } from './store/leases.js';
-import { NumberOrder } from './store/number-order.js';
 import { GRAVE_BYTES, GRAVE_NAME_BYTES, PartKind, readGeneration, writeGeneration } from './store/parts.js';
 
 /**
  * All replicas of a cluster must have the same `maxKeys` and `maxBytes`: they decide which writes are answered `full`.
  */
 export interface KvOptions {
-  /** Default 1,048,576. */
+  /** From level 2 on, members and elements of collections count, too. Default 1,048,576. */
   maxKeys?: number;
   /** Bytes of keys and values plus 32 bytes for each entry; default 256 MiB. Memory use is up to about twice this. */
   maxBytes?: number;
@@ -100,49 +99,23 @@ const UNDO_HEADER_BYTES = 5;
 const UNDO_LEASE_BYTES = 25;
 const UNDO_TIME_BYTES = 9;
 
-/** What a store held, as it was. */
-interface Contents {
-  /** Of the entry that emptied the store. */
-  readonly index: number;
-  readonly heap: RecordHeap;
-  readonly table: KeyTable;
-  readonly parts: KeyTable;
-  readonly order: OrderIndex;
-  readonly due: NumberOrder;
-  readonly attached: NumberOrder;
-  readonly contentBytes: number;
-  readonly graves: number;
-}
-
 export class KvStore {
   readonly maxKeys: number;
   readonly maxBytes: number;
   readonly #expectedKeys: number;
-  #heap!: RecordHeap;
-  /** Finds keys. */
-  #table!: KeyTable;
-  /** Finds parts. */
-  #parts!: KeyTable;
-  /** Keys, and behind them parts. */
-  #order!: OrderIndex;
-  #graves = 0;
-  #contentBytes = 0;
+  #held!: Contents;
   #level = 0;
   /** The number of the last change, and the agreed time of the last operation, ms; 0 at level 0. */
   readonly #numbers = new Float64Array(2);
   #leases!: Leases;
   /** By LeaseCount. */
   readonly #leaseCounts = new Float64Array(LEASE_COUNTS);
-  /** Keys with an end of their own, by end and revision. */
-  #due!: NumberOrder;
-  /** Keys of leases, by the lease's number and the key's revision. */
-  #attached!: NumberOrder;
   /** Takes snapshots in pieces. */
   #copy!: StoreSnapshot;
   readonly #changes: ChangeRing;
   readonly #undo = new UndoLog(UNDO_BYTES_MAX);
   /** What it held before it was emptied, as long as that may be undone; oldest first. */
-  readonly #emptied: Contents[] = [];
+  readonly #emptied: { readonly index: number; readonly held: Contents }[] = [];
   readonly #graveName = new Uint8Array(GRAVE_NAME_BYTES);
   readonly #graveCursor: OrderCursor = { block: 0, position: 0 };
   /** Index of the entry that is applied; and only entries behind which changes are kept. */
@@ -170,17 +143,17 @@ export class KvStore {
   }
 
   get keyCount(): number {
-    return this.#table.count;
+    return this.#held.table.count;
   }
 
   /** The bytes that count towards `maxBytes`. */
   get contentBytes(): number {
-    return this.#contentBytes;
+    return this.#held.bytes;
   }
 
   /** Memory held for records, including garbage and reserve. */
   get heldBytes(): number {
-    return this.#heap.heldBytes;
+    return this.#held.heap.heldBytes;
   }
 
   /** Keys and values by entry id. Read-only for callers; ids are valid until the next write. */
@@ -200,7 +173,7 @@ export class KvStore {
     | 'keyOffset'
     | 'type'
   > {
-    return this.#heap;
+    return this.#held.heap;
   }
 
   /**
@@ -243,7 +216,7 @@ export class KvStore {
           break;
         case Undo.emptied:
           this.#numbers[REVISION]!--;
-          this.#takeContents(this.#emptied.pop()!);
+          this.#turnTo(this.#emptied.pop()!.held);
           break;
         default:
           this.#undoKey();
@@ -267,7 +240,7 @@ export class KvStore {
 
   #undoKey(): void {
     const { bytes, offset } = this.#undo;
-    const heap = this.#heap;
+    const heap = this.#held.heap;
     const wasThere = bytes[offset] === Undo.present;
     const keyLength = readU16(bytes, offset + 1);
     const valueLength = readU16(bytes, offset + 3);
@@ -276,14 +249,14 @@ export class KvStore {
     const key = wasThere && isNumbered ? meta + META_BYTES : meta;
     const value = key + (keyLength & NAME_BYTES_MASK);
     if (isNumbered) this.#numbers[REVISION]!--;
-    let id = this.#tableOf(keyLength).find(bytes, key, keyLength);
-    if (id >= 0 && isNumbered) this.#letGo(id);
+    let id = this.#held.find(bytes, key, keyLength);
+    if (id >= 0 && isNumbered) this.#held.letGo(id);
     if (!wasThere) return this.#drop(id, bytes, key, keyLength);
     if (id < 0) id = this.#add(bytes, key, keyLength, bytes, value, valueLength);
     else this.#setValue(id, bytes, value, valueLength);
     if (!isNumbered) return;
     heap.setMeta(id, bytes, meta);
-    this.#hold(id);
+    this.#held.hold(id);
   }
 
   /**
@@ -315,7 +288,7 @@ export class KvStore {
 
   /** The number of the last change of an entry. */
   revisionOf(id: number): number {
-    return this.#heap.revision(id) || 1;
+    return this.#held.heap.revision(id) || 1;
   }
 
   /** The agreed time of the last operation, ms. */
@@ -341,7 +314,7 @@ export class KvStore {
 
   /** When the next key or lease ends, ms; 0 if none will. */
   get nextEnd(): number {
-    const due = this.#due.lowestFirst();
+    const due = this.#held.due.lowestFirst();
     const lease = this.#leases.firstEnd();
     return due === 0 || (lease !== 0 && lease < due) ? lease : due;
   }
@@ -356,19 +329,19 @@ export class KvStore {
       if (this.#keeps) this.#keepTime();
       this.#numbers[NOW] = now;
     }
-    if (this.#due.count > 0 || this.#leases.count > 0) this.#removeEnded();
-    if (this.#graves > 0) this.#removeBuried();
+    if (this.#held.due.count > 0 || this.#leases.count > 0) this.#removeEnded();
+    if (this.#held.graves > 0) this.#removeBuried();
   }
 
   /** The entry id of a key that has not ended, or -1. */
   find(key: Uint8Array, offset: number, length: number): number {
-    const id = this.#table.find(key, offset, length);
+    const id = this.#held.table.find(key, offset, length);
     return id >= 0 && this.#level > 0 && this.hasEnded(id) ? -1 : id;
   }
 
   /** The same for a key that is to be written or removed: one that has ended is removed at once. */
   findToChange(key: Uint8Array, offset: number, length: number): number {
-    const id = this.#table.find(key, offset, length);
+    const id = this.#held.table.find(key, offset, length);
     if (id < 0 || this.#level === 0 || !this.hasEnded(id)) return id;
     this.remove(id, key, offset, length, ChangeKind.expire);
     return -1;
@@ -376,13 +349,13 @@ export class KvStore {
 
   /** Whether the entry is there only because nobody has removed it yet. */
   hasEnded(id: number): boolean {
-    return this.#heap.holdKind(id) !== Hold.none && this.endOf(id) <= this.#numbers[NOW]!;
+    return this.#held.heap.holdKind(id) !== Hold.none && this.endOf(id) <= this.#numbers[NOW]!;
   }
 
   /** The agreed time at which a key that does not stay for ever ends, ms. */
   endOf(id: number): number {
-    const hold = this.#heap.hold(id);
-    return this.#heap.holdKind(id) === Hold.lease ? this.#leases.ends(this.#leases.find(hold)) : hold;
+    const hold = this.#held.heap.hold(id);
+    return this.#held.heap.holdKind(id) === Hold.lease ? this.#leases.ends(this.#leases.find(hold)) : hold;
   }
 
   /** A lease from now on; its number, or -1 if the store has no room. */
@@ -430,26 +403,26 @@ export class KvStore {
   }
 
   get #countWithLeases(): number {
-    return this.#table.count + this.#parts.count + this.#leases.count;
+    return this.#held.table.count + this.#held.parts.count + this.#leases.count;
   }
 
   get #usedBytes(): number {
-    return this.#contentBytes + this.#leases.count * KV_ENTRY_OVERHEAD_BYTES;
+    return this.#held.bytes + this.#leases.count * KV_ENTRY_OVERHEAD_BYTES;
   }
 
   /** Removes what ended first, and at most ENDED_PER_OPERATION of it. A lease goes after its keys. */
   #removeEnded(): void {
-    const heap = this.#heap;
+    const heap = this.#held.heap;
     const leases = this.#leases;
     for (let removed = 0; removed < ENDED_PER_OPERATION; removed++) {
       const now = this.#numbers[NOW]!;
-      const isDue = this.#due.begins(now);
+      const isDue = this.#held.due.begins(now);
       const lease = leases.first();
       const leaseIsDue = lease >= 0 && leases.ends(lease) <= now;
       if (!isDue && !leaseIsDue) return;
-      let id = isDue ? this.#due.lowest() : -1;
+      let id = isDue ? this.#held.due.lowest() : -1;
       if (leaseIsDue && (id < 0 || this.#isBefore(lease, id))) {
-        id = this.#attached.atOrAbove(leases.number(lease), 0);
+        id = this.#held.attached.atOrAbove(leases.number(lease), 0);
         if (id < 0 || heap.hold(id) !== leases.number(lease)) {
           if (this.#keeps) this.#keepLeaseAt(lease);
           leases.remove(lease);
@@ -464,8 +437,8 @@ export class KvStore {
   /** Whether a lease ends before a key with an end of its own. */
   #isBefore(lease: number, id: number): boolean {
     const leases = this.#leases;
-    const difference = leases.ends(lease) - this.#heap.hold(id);
-    return difference < 0 || (difference === 0 && leases.number(lease) < this.#heap.revision(id));
+    const difference = leases.ends(lease) - this.#held.heap.hold(id);
+    return difference < 0 || (difference === 0 && leases.number(lease) < this.#held.heap.revision(id));
   }
 
   /**
@@ -496,7 +469,7 @@ export class KvStore {
   /** How many more bytes. */
   bytesAdded(id: number, keyLength: number, valueLength: number): number {
     if (id < 0) return KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength;
-    return valueLength - this.#heap.valueLength(id) + (this.isCollection(id) ? GRAVE_BYTES : 0);
+    return valueLength - this.#held.heap.valueLength(id) + (this.isCollection(id) ? GRAVE_BYTES : 0);
   }
 
   /** How many keys fewer it has after the removal of an entry. */
@@ -505,13 +478,13 @@ export class KvStore {
   }
 
   bytesFreed(id: number, keyLength: number): number {
-    const bytes = KV_ENTRY_OVERHEAD_BYTES + keyLength + this.#heap.valueLength(id);
+    const bytes = KV_ENTRY_OVERHEAD_BYTES + keyLength + this.#held.heap.valueLength(id);
     return this.isCollection(id) ? bytes - GRAVE_BYTES : bytes;
   }
 
   /** Whether the value of a key is not a string. */
   isCollection(id: number): boolean {
-    return this.#level > 1 && this.#heap.type(id) !== ValueType.string;
+    return this.#level > 1 && this.#held.heap.type(id) !== ValueType.string;
   }
 
   /** The same without a check of the limits: `fits` said that there is room. */
@@ -563,18 +536,18 @@ export class KvStore {
       this.#setValue(id, value, 0, valueLength);
     }
     this.#number(written, id < 0 ? Hold.none : KEEP_HOLD, 0);
-    this.#heap.setType(written, type);
+    this.#held.heap.setType(written, type);
     this.#note(ChangeKind.put, key, keyOffset, keyLength);
     return written;
   }
 
   /** Changes how long a key stays. That is a change of the key. Only from level 1 on. */
   setHold(id: number, key: Uint8Array, keyOffset: number, keyLength: number, kind: number, hold: number): void {
-    const type = this.#heap.type(id);
+    const type = this.#held.heap.type(id);
     if (this.#keeps) this.#keep(id, key, keyOffset, keyLength);
     if (this.#copy.isUnderway) this.#copy.changes(id);
     this.#number(id, kind, hold);
-    this.#heap.setType(id, type);
+    this.#held.heap.setType(id, type);
     this.#note(ChangeKind.put, key, keyOffset, keyLength);
   }
 
@@ -592,7 +565,7 @@ export class KvStore {
     toOffset: number,
     toLength: number,
   ): void {
-    const heap = this.#heap;
+    const heap = this.#held.heap;
     const type = heap.type(id);
     const kind = heap.holdKind(id);
     const hold = heap.hold(id);
@@ -600,7 +573,7 @@ export class KvStore {
     heap.copyValue(id, value, 0);
     this.#removeKey(id, from, fromOffset, fromLength, ChangeKind.delete);
     this.set(toId, to, toOffset, toLength, value, 0, value.length, kind, hold);
-    if (type !== ValueType.string) heap.setType(this.#table.find(to, toOffset, toLength), type);
+    if (type !== ValueType.string) heap.setType(this.#held.table.find(to, toOffset, toLength), type);
   }
 
   /** A number that the store gives only once, for the generation of a collection. */
@@ -611,7 +584,7 @@ export class KvStore {
 
   /** The entry id of a part, or -1. @param length with PART_FLAG, as everywhere */
   findPart(name: Uint8Array, length: number): number {
-    return this.#parts.find(name, 0, length);
+    return this.#held.parts.find(name, 0, length);
   }
 
   /** Adds a part, or writes its value: `id` is what `findPart` said. Without a check of the limits. */
@@ -638,63 +611,30 @@ export class KvStore {
 
   /** The part at the cursor, which moves on by one; -1 at the end. `seek` has set it to one. */
   nextPart(cursor: OrderCursor): number {
-    return this.#nextRecord(cursor);
+    return this.#held.next(cursor);
   }
 
   /** Keys, also those that have ended, in the order of their hashes from this one on. */
   walkFrom(hash: number): KeyWalk {
-    return new KeyWalk(this.#heap, this.#table, hash);
+    return new KeyWalk(this.#held.heap, this.#held.table, hash);
   }
 
-  /** Removes all keys, at once. Who watches has lost what changed. Leases stay. */
+  /** Removes all keys, at once, if there are any. Who watches has lost what changed. Leases stay. */
   empty(): void {
-    if (this.#order.last() < 0) return;
+    if (this.#held.table.count === 0) return;
     if (this.#keeps) this.#keepContents();
-    const heap = new RecordHeap();
-    const revision = ++this.#numbers[REVISION]!;
-    this.#takeContents({
-      index: 0,
-      heap,
-      table: new KeyTable(heap, this.#expectedKeys),
-      parts: new KeyTable(heap, 0),
-      order: new OrderIndex(heap),
-      due: new NumberOrder(),
-      attached: new NumberOrder(),
-      contentBytes: 0,
-      graves: 0,
-    });
-    this.#changes.begin(revision, this.#indexes[0]!);
+    this.#turnTo(new Contents(this.#expectedKeys));
+    this.#changes.begin(++this.#numbers[REVISION]!, this.#indexes[0]!);
   }
 
-  #takeContents(contents: Contents): void {
-    this.#heap = contents.heap;
-    this.#table = contents.table;
-    this.#parts = contents.parts;
-    this.#order = contents.order;
-    this.#due = contents.due;
-    this.#attached = contents.attached;
-    this.#contentBytes = contents.contentBytes;
-    this.#graves = contents.graves;
-    this.#copy.turnTo(this.#heap, this.#order);
-  }
-
-  get #contents(): Contents {
-    return {
-      index: this.#indexes[0]!,
-      heap: this.#heap,
-      table: this.#table,
-      parts: this.#parts,
-      order: this.#order,
-      due: this.#due,
-      attached: this.#attached,
-      contentBytes: this.#contentBytes,
-      graves: this.#graves,
-    };
+  #turnTo(held: Contents): void {
+    this.#held = held;
+    this.#copy.turnTo(held.heap, held.order);
   }
 
   /** The generation of a collection. */
   #generationOf(id: number): number {
-    return readIndex(this.#heap.valueBytes(id), this.#heap.valueOffset(id));
+    return readIndex(this.#held.heap.valueBytes(id), this.#held.heap.valueOffset(id));
   }
 
   /** The key of a collection is gone: its parts are to be removed. */
@@ -705,8 +645,8 @@ export class KvStore {
 
   /** Removes parts of the first collection that is gone; the grave goes after them. */
   #removeBuried(): void {
-    const heap = this.#heap;
-    const order = this.#order;
+    const heap = this.#held.heap;
+    const order = this.#held.order;
     const name = this.#graveName;
     const cursor = this.#graveCursor;
     order.seek(name, 0, PART_FLAG, cursor);
@@ -731,8 +671,7 @@ export class KvStore {
 
   #setValue(id: number, value: Uint8Array, valueOffset: number, valueLength: number): void {
     if (this.#copy.isUnderway) this.#copy.changes(id);
-    this.#contentBytes += valueLength - this.#heap.valueLength(id);
-    this.#heap.setValue(id, value, valueOffset, valueLength);
+    this.#held.setValue(id, value, valueOffset, valueLength);
   }
 
   /** Whether the store has room for this many more keys and bytes. One that is at its limits may still shrink. */
@@ -752,22 +691,14 @@ export class KvStore {
     valueLength: number,
   ): number {
     if (this.#keeps) this.#keep(-1, key, keyOffset, keyLength);
-    const added = this.#heap.add(key, keyOffset, keyLength, value, valueOffset, valueLength);
+    const added = this.#held.add(key, keyOffset, keyLength, value, valueOffset, valueLength);
     if (this.#copy.isUnderway) this.#copy.comes(added);
-    this.#order.insert(added, key, keyOffset, keyLength);
-    this.#tableOf(keyLength).add(added, key, keyOffset, keyLength);
-    this.#contentBytes += KV_ENTRY_OVERHEAD_BYTES + (keyLength & NAME_BYTES_MASK) + valueLength;
-    if (isGrave(key, keyOffset, keyLength)) this.#graves++;
     return added;
-  }
-
-  #tableOf(keyLength: number): KeyTable {
-    return (keyLength & PART_FLAG) === 0 ? this.#table : this.#parts;
   }
 
   /** The entry was changed: gives it the next revision, and notes how long it stays. */
   #number(id: number, kind: number, hold: number): void {
-    const heap = this.#heap;
+    const heap = this.#held.heap;
     const revision = ++this.#numbers[REVISION]!;
     const before = heap.holdKind(id);
     if (before === Hold.none && kind <= Hold.none) {
@@ -775,26 +706,10 @@ export class KvStore {
       return;
     }
     const number = kind === KEEP_HOLD ? heap.hold(id) : hold;
-    this.#letGo(id);
+    this.#held.letGo(id);
     heap.setRevision(id, revision);
     heap.setHold(id, kind === KEEP_HOLD ? before : kind, number);
-    this.#hold(id);
-  }
-
-  /** Notes the end of an entry, if it has one. */
-  #hold(id: number): void {
-    const heap = this.#heap;
-    const kind = heap.holdKind(id);
-    if (kind === Hold.none) return;
-    (kind === Hold.until ? this.#due : this.#attached).insert(heap.hold(id), heap.revision(id), id);
-  }
-
-  /** The end of an entry, if it has one, no longer counts. */
-  #letGo(id: number): void {
-    const heap = this.#heap;
-    const kind = heap.holdKind(id);
-    if (kind === Hold.none) return;
-    (kind === Hold.until ? this.#due : this.#attached).remove(heap.hold(id), heap.revision(id));
+    this.#held.hold(id);
   }
 
   /** Removes the entry `id` with this key. */
@@ -815,35 +730,25 @@ export class KvStore {
     if (this.#level > 0) {
       this.#numbers[REVISION]!++;
       this.#note(kind, key, offset, length);
-      this.#letGo(id);
+      this.#held.letGo(id);
     }
     this.#drop(id, key, offset, length);
   }
 
   #drop(id: number, key: Uint8Array, offset: number, length: number): void {
     if (this.#copy.isUnderway) this.#copy.changes(id);
-    this.#contentBytes -= KV_ENTRY_OVERHEAD_BYTES + (length & NAME_BYTES_MASK) + this.#heap.valueLength(id);
-    if (isGrave(key, offset, length)) this.#graves--;
-    this.#order.remove(key, offset, length);
-    this.#tableOf(length).remove(key, offset, length);
-    this.#heap.remove(id);
+    this.#held.drop(id, key, offset, length);
   }
 
   /** Sets the cursor to the first key at or above the given one. */
   seek(key: Uint8Array, offset: number, length: number, cursor: OrderCursor): void {
-    this.#order.seek(key, offset, length, cursor);
+    this.#held.order.seek(key, offset, length, cursor);
   }
 
   /** The entry id at the cursor, or -1 behind the last key. Moves the cursor on by one. */
   next(cursor: OrderCursor): number {
-    const id = this.#nextRecord(cursor);
-    return id >= 0 && this.#heap.isPart(id) ? -1 : id;
-  }
-
-  #nextRecord(cursor: OrderCursor): number {
-    const id = this.#order.idAt(cursor);
-    if (id >= 0) this.#order.advance(cursor);
-    return id;
+    const id = this.#held.next(cursor);
+    return id >= 0 && this.#held.heap.isPart(id) ? -1 : id;
   }
 
   /** Depends on the contents only, not on their history. */
@@ -853,8 +758,8 @@ export class KvStore {
     this.#leases.write(bytes, headerBytes(this.#level));
     let at = this.#headBytes;
     const cursor = { block: 0, position: 0 };
-    for (let id = this.#nextRecord(cursor); id >= 0; id = this.#nextRecord(cursor))
-      at = writeEntry(this.#heap, id, this.#level, bytes, at);
+    for (let id = this.#held.next(cursor); id >= 0; id = this.#held.next(cursor))
+      at = writeEntry(this.#held.heap, id, this.#level, bytes, at);
     return bytes;
   }
 
@@ -862,13 +767,13 @@ export class KvStore {
   #head(): Uint8Array {
     const head = new Uint8Array(headerBytes(this.#level));
     writeI32(head, 0, this.#level === 0 ? SNAPSHOT_MAGIC : LEVELLED_MAGIC);
-    writeI32(head, 4, this.#table.count + this.#parts.count);
+    writeI32(head, 4, this.#held.table.count + this.#held.parts.count);
     if (this.#level === 0) return head;
     writeI32(head, 8, this.#level);
     writeI32(head, 12, this.#leases.count);
     writeIndex(head, 16, this.#numbers[REVISION]!);
     writeIndex(head, 24, this.#numbers[NOW]!);
-    if (this.#level > 1) writeI32(head, LEVELLED_HEADER_BYTES, this.#parts.count);
+    if (this.#level > 1) writeI32(head, LEVELLED_HEADER_BYTES, this.#held.parts.count);
     return head;
   }
 
@@ -906,29 +811,13 @@ export class KvStore {
       lease: (bytes, offset) => built.#leases.read(bytes, offset),
       hasLease: (number) => built.#leases.find(number) >= 0,
       hasHeld: (kind, hold, revision) => {
-        const id = (kind === Hold.until ? built.#due : built.#attached).atOrAbove(hold, revision);
-        return id >= 0 && built.#heap.hold(id) === hold && built.#heap.revision(id) === revision;
+        const id = (kind === Hold.until ? built.#held.due : built.#held.attached).atOrAbove(hold, revision);
+        return id >= 0 && built.#held.heap.hold(id) === hold && built.#held.heap.revision(id) === revision;
       },
-      entry: (...given) => built.#load(...given),
+      entry: (bytes, key, keyLength, valueLength, meta) =>
+        built.#held.load(bytes, key, keyLength, valueLength, built.#level > 0 ? meta : -1),
       end: () => this.#takeOver(built),
     });
-  }
-
-  /** Adds an entry whose key is above all others; false, with nothing changed, if it is not. */
-  #load(bytes: Uint8Array, key: number, keyLength: number, valueLength: number, meta: number): boolean {
-    const last = this.#order.last();
-    if (last >= 0 && this.#heap.compareKey(last, bytes, key, keyLength) >= 0) return false;
-    const keyBytes = keyLength & NAME_BYTES_MASK;
-    const added = this.#heap.add(bytes, key, keyLength, bytes, key + keyBytes, valueLength);
-    this.#order.append(added);
-    this.#tableOf(keyLength).add(added, bytes, key, keyLength);
-    this.#contentBytes += KV_ENTRY_OVERHEAD_BYTES + keyBytes + valueLength;
-    if (isGrave(bytes, key, keyLength)) this.#graves++;
-    if (this.#level > 0 && (keyLength & PART_FLAG) === 0) {
-      this.#heap.setMeta(added, bytes, meta);
-      this.#hold(added);
-    }
-    return true;
   }
 
   /** The contents of another store, which is not used any more, take the place of the present ones. */
@@ -936,17 +825,17 @@ export class KvStore {
     this.#keeps = false;
     this.#undo.clear();
     this.#emptied.length = 0;
-    this.#takeContents(other.#contents);
+    this.#held = other.#held;
     this.#level = other.#level;
     this.#numbers.set(other.#numbers);
     this.#leases = other.#leases;
-    this.#copy.of(this.#heap, this.#order, this.#leases);
+    this.#copy.of(this.#held.heap, this.#held.order, this.#leases);
     this.#changes.begin(this.#numbers[REVISION]!);
   }
 
   /** Keeps what a key has: the entry `id`, or nothing if that is -1. */
   #keep(id: number, key: Uint8Array, keyOffset: number, keyLength: number): void {
-    const heap = this.#heap;
+    const heap = this.#held.heap;
     const valueLength = id < 0 ? 0 : heap.valueLength(id);
     const metaLength = id < 0 || this.#level === 0 || (keyLength & PART_FLAG) !== 0 ? 0 : META_BYTES;
     const keyBytes = keyLength & NAME_BYTES_MASK;
@@ -965,8 +854,8 @@ export class KvStore {
   /** Keeps all that the store holds, as it is, if there is room for it. */
   #keepContents(): void {
     const emptied = this.#emptied;
-    let bytes = this.#contentBytes;
-    for (const contents of emptied) bytes += contents.contentBytes;
+    let bytes = this.#held.bytes;
+    for (const { held } of emptied) bytes += held.bytes;
     const index = this.#indexes[0]!;
     if (emptied.length === EMPTIED_MAX || bytes > this.maxBytes || !this.#undo.add(index, 1)) {
       this.#undo.lose(index);
@@ -974,7 +863,7 @@ export class KvStore {
       return;
     }
     this.#undo.bytes[this.#undo.offset] = Undo.emptied;
-    emptied.push(this.#contents);
+    emptied.push({ index, held: this.#held });
   }
 
   #keepLeaseAt(slot: number): void {
@@ -1001,30 +890,19 @@ export class KvStore {
   #clear(expectedKeys: number, expectedParts = 0): void {
     this.#keeps = false;
     this.#undo.clear();
-    this.#heap = new RecordHeap();
-    this.#table = new KeyTable(this.#heap, expectedKeys);
-    this.#parts = new KeyTable(this.#heap, expectedParts);
-    this.#graves = 0;
-    this.#order = new OrderIndex(this.#heap);
-    this.#contentBytes = 0;
+    this.#held = new Contents(expectedKeys, expectedParts);
     this.#level = 0;
     this.#numbers.fill(0);
     this.#leases = new Leases();
-    this.#due = new NumberOrder();
-    this.#attached = new NumberOrder();
-    this.#copy = new StoreSnapshot(this.#heap, this.#order, this.#leases);
+    this.#copy = new StoreSnapshot(this.#held.heap, this.#held.order, this.#leases);
     this.#changes.begin(0);
   }
 
   #snapshotBytes(): number {
-    const keys = this.#table.count * (entryBytes(this.#level) - KV_ENTRY_OVERHEAD_BYTES);
-    const parts = this.#parts.count * (SNAPSHOT_ENTRY_BYTES - KV_ENTRY_OVERHEAD_BYTES);
-    return this.#headBytes + this.#contentBytes + keys + parts;
+    const { table, parts, bytes } = this.#held;
+    const ofKeys = table.count * (entryBytes(this.#level) - KV_ENTRY_OVERHEAD_BYTES);
+    return this.#headBytes + bytes + ofKeys + parts.count * (SNAPSHOT_ENTRY_BYTES - KV_ENTRY_OVERHEAD_BYTES);
   }
-}
-
-function isGrave(name: Uint8Array, offset: number, length: number): boolean {
-  return (length & PART_FLAG) !== 0 && name[offset] === PartKind.grave;
 }
 
 function option(name: string, value: number | undefined, byDefault: number, limit: number, least = 1): number {

@@ -3,10 +3,32 @@
  * pieces, at the limits, and gone. Replay a random failure with SEED=n.
  */
 import t, { type Test } from 'tap';
-import { Hold, ValueType } from '../../src/machine/kv-layout.js';
+import { KvClient } from '../../src/client/kv-client.js';
+import {
+  decodeResult,
+  encodeCas,
+  encodeDelete,
+  encodeGet,
+  encodeIncrement,
+  encodePut,
+  encodeScan,
+  type KvOperationName,
+} from '../../src/machine/kv-codec.js';
+import { KvMachine, watchableOf } from '../../src/machine/kv.js';
+import { Hold, STATUS_WRONG_TYPE, ValueType } from '../../src/machine/kv-layout.js';
 import { KvStore, type KvOptions } from '../../src/machine/kv-store.js';
 import type { SnapshotInPieces } from '../../src/machine/state-machine.js';
 import { ABSENT, Collection, MEMBER_BYTES_MAX } from '../../src/machine/store/collection.js';
+import {
+  decodeStoreResult,
+  encodeRange,
+  encodeRead,
+  encodeRemove,
+  encodeTransaction,
+  encodeWrite,
+  type TransactionCondition,
+} from '../../src/machine/store/codec.js';
+import { PASSED_KEYS_MAX, type StoreOperationName } from '../../src/machine/store/layout.js';
 import { KeyScan, randomKey } from '../../src/machine/store/keyspace.js';
 import { randomFrom } from '../random.js';
 import {
@@ -564,4 +586,155 @@ t.test('a snapshot whose collections do not have the parts that they should is r
   );
   t.equal(new Collection(store).open(bytes('none'), 0, 4), ABSENT);
   t.end();
+});
+
+/** A machine of level 2 with some sets, and what applies an operation to it. */
+function machineWithSets(sets: readonly string[]): {
+  machine: KvMachine;
+  kv: <Name extends KvOperationName>(name: Name, encode: Encode) => ReturnType<typeof decodeResult<Name>>;
+  store: <Name extends StoreOperationName>(name: Name, encode: Encode) => ReturnType<typeof decodeStoreResult<Name>>;
+} {
+  const machine = new KvMachine();
+  machine.raise(2);
+  const set = new Collection(watchableOf(machine) as KvStore);
+  for (const key of sets) {
+    set.openToChange(bytes(key), 0, key.length);
+    set.create(ValueType.set);
+    set.set(bytes('member'), 0, 6, NOTHING, 0, 0);
+    set.save();
+  }
+  let index = 0;
+  const applied = (encode: Encode): Uint8Array => {
+    const operation = { bytes: new Uint8Array(2000), offset: 0, length: 0 };
+    operation.length = encode(operation.bytes, 0);
+    const reply = { bytes: new Uint8Array(10_000), offset: 0, capacity: 10_000, length: 0 };
+    machine.apply(operation, { timestampHi: 0, timestampLo: 0, index: ++index }, reply);
+    return reply.bytes.slice(0, reply.length);
+  };
+  return {
+    machine,
+    kv: (name, encode) => {
+      const result = applied(encode);
+      return decodeResult(name, result, 0, result.length);
+    },
+    store: (name, encode) => {
+      const result = applied(encode);
+      return decodeStoreResult(name, result, 0, result.length);
+    },
+  };
+}
+type Encode = (target: Uint8Array, offset: number) => number;
+
+t.test('operations of level 0 and 1 that read a value refuse a collection, and change nothing', (t) => {
+  const { machine, kv, store } = machineWithSets(['s']);
+  const key = bytes('s');
+  const before = machine.snapshot();
+  t.same(
+    kv('get', (b, o) => encodeGet(b, o, key)),
+    { status: 'wrong-type' },
+  );
+  t.same(
+    kv('increment', (b, o) => encodeIncrement(b, o, key, 1)),
+    { status: 'wrong-type' },
+  );
+  for (const expected of [null, NOTHING, bytes('x')])
+    t.same(
+      kv('cas', (b, o) => encodeCas(b, o, key, expected, null)),
+      { status: 'wrong-type' },
+    );
+  t.match(
+    store('read', (b, o) => encodeRead(b, o, key)),
+    { status: 'wrong-type' },
+  );
+  const transact = (condition: TransactionCondition[]): unknown =>
+    store('transact', (b, o) =>
+      encodeTransaction(b, o, { if: condition, do: [{ get: key }], else: [{ delete: key }] }),
+    );
+  t.match(transact([{ key, value: NOTHING }]), { status: 'wrong-type' }, 'a condition on its value');
+  t.ok(equal(machine.snapshot(), before));
+  const { isDo, results } = transact([{ key, present: true }]) as { isDo: boolean; results: Uint8Array[] };
+  t.equal(isDo, true, 'other conditions can be asked for');
+  t.equal(results[0]![0], STATUS_WRONG_TYPE, 'a read within it is refused by itself');
+  t.match(
+    transact([
+      { key: bytes('none'), present: true },
+      { key, value: NOTHING },
+    ]),
+    { status: 'ok', isDo: false },
+  );
+  t.equal(machine.keyCount, 0, 'a condition that does not hold comes first, and the other branch deletes the key');
+  t.end();
+});
+
+t.test('operations of level 0 and 1 write over collections and remove them', (t) => {
+  const { machine, kv, store } = machineWithSets(['a', 'b', 'c', 'd']);
+  t.same(
+    kv('put', (b, o) => encodePut(b, o, bytes('a'), bytes('v'))),
+    { status: 'ok' },
+  );
+  t.same(
+    kv('get', (b, o) => encodeGet(b, o, bytes('a'))),
+    { status: 'ok', value: bytes('v') },
+  );
+  t.match(
+    store('write', (b, o) => encodeWrite(b, o, bytes('b'), bytes('v'), {}, { present: true })),
+    { status: 'ok' },
+  );
+  t.same(
+    kv('delete', (b, o) => encodeDelete(b, o, bytes('c'))),
+    { status: 'ok' },
+  );
+  t.match(
+    store('remove', (b, o) => encodeRemove(b, o, bytes('d'))),
+    { status: 'ok' },
+  );
+  t.equal(machine.keyCount, 2);
+  for (let i = 0; i < 10; i++) kv('get', (b, o) => encodeGet(b, o, bytes('a')));
+  t.same(partsIn(machine.snapshot()), { parts: 0, graves: 0 }, 'their members are removed');
+  t.end();
+});
+
+t.test('a scan and a range pass over a bounded number of collections', (t) => {
+  const sets = Array.from({ length: PASSED_KEYS_MAX + 1 }, (_, i) => `k${i + 10_000}`);
+  const { kv, store } = machineWithSets(sets);
+  for (const key of ['a', 'z']) kv('put', (b, o) => encodePut(b, o, bytes(key), bytes('v')));
+  const scan = (from: string): unknown => kv('scan', (b, o) => encodeScan(b, o, bytes(from), null, 10));
+  t.match(scan(''), { status: 'ok', more: true, entries: [{ key: bytes('a') }] });
+  t.same(scan('b'), { status: 'bad-operation', reason: 'scan-limit' });
+  t.match(scan(sets[1]!), { status: 'ok', more: false, entries: [{ key: bytes('z') }] });
+  const range = (from: string): unknown => store('range', (b, o) => encodeRange(b, o, bytes(from), null, 10));
+  t.match(range(''), { entries: [{ key: bytes('a') }], next: bytes(sets.at(-1)!) });
+  t.match(range(sets.at(-1)!), { entries: [{ key: bytes('z') }], next: undefined });
+  t.end();
+});
+
+t.test('below level 2 there are no collections, and a snapshot of level 1 has none', (t) => {
+  const { machine } = machineWithSets(['s']);
+  const lower = machine.snapshot();
+  lower[11] = 1;
+  t.throws(() => new KvMachine().restore(lower), { code: 'snapshot-invalid' });
+  const one = new KvMachine();
+  one.raise(1);
+  t.ok(one.snapshot().length === 32);
+  one.raise(2);
+  t.ok(one.snapshot().length === 36);
+  one.raise(1);
+  t.equal(one.level, 2, 'there is no way back');
+  t.end();
+});
+
+t.test('a client is told that the key holds a collection', async (t) => {
+  const { machine } = machineWithSets(['s']);
+  const execute = async (operation: Uint8Array): Promise<Uint8Array> => {
+    const reply = { bytes: new Uint8Array(100), offset: 0, capacity: 100, length: 0 };
+    const context = { timestampHi: 0, timestampLo: 0, index: 1 };
+    machine.apply({ bytes: operation, offset: 0, length: operation.length }, context, reply);
+    return reply.bytes.slice(0, reply.length);
+  };
+  const client = new KvClient({ execute, query: execute });
+  const refused = { code: 'kv-wrong-type', category: 'caller', retryable: false };
+  await t.rejects(client.get('s'), refused);
+  await t.rejects(client.increment('s'), refused);
+  await t.rejects(client.compareAndSet('s', null, 'v'), refused);
+  t.equal(await client.delete('s'), true);
 });

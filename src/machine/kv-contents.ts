@@ -1,0 +1,125 @@
+/**
+ * What a store holds at one time: records (kv-heap), the tables that find them (kv-table), their order (kv-order), and
+ * when keys end. All of it can be put aside, and another one taken, when the store is emptied.
+ *
+ * Every record is in the heap, in one table and in the order, and counts in `bytes`; every key that ends is in `due` or in
+ * `attached`. What is numbered, undone or shown to others is the store's business (kv-store).
+ */
+import { RecordHeap } from './kv-heap.js';
+import { Hold, KV_ENTRY_OVERHEAD_BYTES, NAME_BYTES_MASK, PART_FLAG } from './kv-layout.js';
+import { OrderIndex, type OrderCursor } from './kv-order.js';
+import { KeyTable } from './kv-table.js';
+import { NumberOrder } from './store/number-order.js';
+import { PartKind } from './store/parts.js';
+
+export class Contents {
+  readonly heap = new RecordHeap();
+  /** Finds keys. */
+  readonly table: KeyTable;
+  /** Finds parts. */
+  readonly parts: KeyTable;
+  /** Keys, and behind them parts. */
+  readonly order: OrderIndex;
+  /** Keys with an end of their own, by end and revision. */
+  readonly due = new NumberOrder();
+  /** Keys of leases, by the lease's number and the key's revision. */
+  readonly attached = new NumberOrder();
+  /** What counts towards `maxBytes`. */
+  bytes = 0;
+  /** Parts that are graves. */
+  graves = 0;
+
+  constructor(expectedKeys: number, expectedParts = 0) {
+    this.table = new KeyTable(this.heap, expectedKeys);
+    this.parts = new KeyTable(this.heap, expectedParts);
+    this.order = new OrderIndex(this.heap);
+  }
+
+  /** The entry id of a key or a part, or -1. */
+  find(key: Uint8Array, offset: number, length: number): number {
+    return this.tableOf(length).find(key, offset, length);
+  }
+
+  add(
+    key: Uint8Array,
+    keyOffset: number,
+    keyLength: number,
+    value: Uint8Array,
+    valueOffset: number,
+    valueLength: number,
+  ): number {
+    const added = this.heap.add(key, keyOffset, keyLength, value, valueOffset, valueLength);
+    this.order.insert(added, key, keyOffset, keyLength);
+    this.count(added, key, keyOffset, keyLength, valueLength);
+    return added;
+  }
+
+  /**
+   * Adds an entry whose key is above all others; false, with nothing changed, if it is not.
+   * @param meta where it is in `bytes`; below 0: the entry has none, as a part
+   */
+  load(bytes: Uint8Array, key: number, keyLength: number, valueLength: number, meta: number): boolean {
+    const { heap } = this;
+    const last = this.order.last();
+    if (last >= 0 && heap.compareKey(last, bytes, key, keyLength) >= 0) return false;
+    const added = heap.add(bytes, key, keyLength, bytes, key + (keyLength & NAME_BYTES_MASK), valueLength);
+    this.order.append(added);
+    this.count(added, bytes, key, keyLength, valueLength);
+    if (meta >= 0 && (keyLength & PART_FLAG) === 0) {
+      heap.setMeta(added, bytes, meta);
+      this.hold(added);
+    }
+    return true;
+  }
+
+  private count(id: number, key: Uint8Array, keyOffset: number, keyLength: number, valueLength: number): void {
+    this.tableOf(keyLength).add(id, key, keyOffset, keyLength);
+    this.bytes += KV_ENTRY_OVERHEAD_BYTES + (keyLength & NAME_BYTES_MASK) + valueLength;
+    if (isGrave(key, keyOffset, keyLength)) this.graves++;
+  }
+
+  setValue(id: number, value: Uint8Array, valueOffset: number, valueLength: number): void {
+    this.bytes += valueLength - this.heap.valueLength(id);
+    this.heap.setValue(id, value, valueOffset, valueLength);
+  }
+
+  /** `letGo` was called before, if the key could have an end. */
+  drop(id: number, key: Uint8Array, offset: number, length: number): void {
+    this.bytes -= KV_ENTRY_OVERHEAD_BYTES + (length & NAME_BYTES_MASK) + this.heap.valueLength(id);
+    if (isGrave(key, offset, length)) this.graves--;
+    this.order.remove(key, offset, length);
+    this.tableOf(length).remove(key, offset, length);
+    this.heap.remove(id);
+  }
+
+  /** Notes the end of an entry, if it has one. */
+  hold(id: number): void {
+    const { heap } = this;
+    const kind = heap.holdKind(id);
+    if (kind === Hold.none) return;
+    (kind === Hold.until ? this.due : this.attached).insert(heap.hold(id), heap.revision(id), id);
+  }
+
+  /** The end of an entry, if it has one, no longer counts. */
+  letGo(id: number): void {
+    const { heap } = this;
+    const kind = heap.holdKind(id);
+    if (kind === Hold.none) return;
+    (kind === Hold.until ? this.due : this.attached).remove(heap.hold(id), heap.revision(id));
+  }
+
+  /** The key or part at the cursor, which moves on by one; -1 at the end. */
+  next(cursor: OrderCursor): number {
+    const id = this.order.idAt(cursor);
+    if (id >= 0) this.order.advance(cursor);
+    return id;
+  }
+
+  private tableOf(length: number): KeyTable {
+    return (length & PART_FLAG) === 0 ? this.table : this.parts;
+  }
+}
+
+function isGrave(name: Uint8Array, offset: number, length: number): boolean {
+  return (length & PART_FLAG) !== 0 && name[offset] === PartKind.grave;
+}
