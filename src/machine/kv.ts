@@ -40,6 +40,8 @@ import {
   type KvOpcode,
 } from './kv-layout.js';
 import { KV_LEVEL_MAX, KvStore, type KvOptions } from './kv-store.js';
+import { RedisCommands } from './redis/commands.js';
+import { COMMANDS_OPCODE } from './redis/layout.js';
 import type {
   ApplyContext,
   Operation,
@@ -79,6 +81,8 @@ export class KvMachine implements StateMachine {
   readonly #store: KvStore;
   /** The operations of level 1. */
   readonly #later: StoreOperations;
+  /** Redis commands, from level 2 on. Made when the first ones come: it has buffers. */
+  #commands: RedisCommands | undefined;
   readonly #number = new Uint8Array(KV_NUMBER_BYTES);
   readonly #cursor = { block: 0, position: 0 };
 
@@ -131,6 +135,8 @@ export class KvMachine implements StateMachine {
         return this.#scan(operation, reply);
       default:
         opcode satisfies never; // each operation of the table has its case
+        if (this.#store.level > 1 && opcode === COMMANDS_OPCODE)
+          return this.#redisCommands.apply(operation, context, reply);
         return this.#store.level > 0 ? this.#later.apply(operation, reply) : refuse(reply, BAD_OPCODE);
     }
   }
@@ -151,6 +157,7 @@ export class KvMachine implements StateMachine {
         return refuse(reply, BAD_WRITE_IN_QUERY);
       default:
         opcode satisfies never; // each operation of the table has its case
+        if (this.#store.level > 1 && opcode === COMMANDS_OPCODE) return this.#redisCommands.query(operation, reply);
         return this.#store.level > 0 ? this.#later.query(operation, reply) : refuse(reply, BAD_OPCODE);
     }
   }
@@ -184,6 +191,10 @@ export class KvMachine implements StateMachine {
   /** Throws the errors of `restore`. Until it ends there are two states in memory. */
   beginRestore(length: number): RestoreInPieces {
     return this.#store.beginRestore(length);
+  }
+
+  get #redisCommands(): RedisCommands {
+    return (this.#commands ??= new RedisCommands(this.#store));
   }
 
   #get(operation: Operation, reply: Reply): void {
