@@ -284,7 +284,7 @@ export class StoreRestore implements RestoreInPieces {
     const hold = upper(2) * TWO_32 + lower(2);
     const kind = bytes[at + 12]!;
     const isHeld =
-      kind === Hold.none ? hold === 0 : own > 0 && (kind === Hold.lease ? store.hasLease(hold) : this.#canEnd(hold));
+      kind === Hold.none ? hold === 0 : own > 0 && (kind === Hold.lease ? store.hasLease(hold) : this.#canKeyEnd(hold));
     const type = bytes[at + 4]!;
     if ((this.#level < 2 && type !== ValueType.string) || own > this.#revision || kind > Hold.lease || !isHeld)
       throw invalid(`what entry ${this.#entriesTaken} says of its change or its end is damaged`);
@@ -294,6 +294,11 @@ export class StoreRestore implements RestoreInPieces {
     const value = at + META_BYTES + keyBytes;
     if (type !== ValueType.string && !this.#collections.collection(bytes, value, valueLength, type, this.#revision))
       throw invalid(`what entry ${this.#entriesTaken} says of its collection is damaged`);
+  }
+
+  /** Redis commands, which come with level 2, set any end. */
+  #canKeyEnd(ms: number): boolean {
+    return this.#level < 2 ? this.#canEnd(ms) : ms <= Number.MAX_SAFE_INTEGER;
   }
 
   /** Nothing stays for longer than a time to live can be. */

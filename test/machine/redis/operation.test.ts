@@ -208,6 +208,17 @@ t.test('SCAN returns every key that is there throughout exactly once', (t) => {
   t.end();
 });
 
+t.test('a key whose end is far away is in snapshots', (t) => {
+  const machine = new RedisMachine();
+  machine.run('SET k v PXAT 9007199254740991');
+  machine.run('SET l v EX 99999999');
+  const restored = new RedisMachine();
+  restored.machine.restore(machine.snapshot);
+  t.equal(restored.run('PEXPIRETIME k'), ':9007199254740991\r\n');
+  t.equal(restored.run('TTL l'), ':99999999\r\n');
+  t.end();
+});
+
 t.test('malformed operations are refused and change nothing', (t) => {
   const machine = new RedisMachine();
   machine.run('PING');
