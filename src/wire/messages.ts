@@ -583,7 +583,10 @@ export const ReplicaCondition = {
   starting: 2,
   /** It is starting, and the asking replica told it that it is unused. */
   met: 4,
-  /** Its log, committed or not, may list the data directory of the asking replica's id. */
+  /**
+   * Its log, committed or not, may list the data directory of the asking replica's id, or may have decided an epoch that has not
+   * begun.
+   */
   named: 8,
 } as const;
 

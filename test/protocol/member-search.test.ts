@@ -5,6 +5,7 @@ import { Feature } from '../../src/protocol/log/features.js';
 import { change } from '../../src/protocol/membership/changes.js';
 import { encodeMembership, firstMembership } from '../../src/protocol/membership/membership.js';
 import { VIEW_LEAP } from '../../src/protocol/replica/introduction.js';
+import { renewalBehind } from '../../src/protocol/replica/membership/primary-entries.js';
 import { OtherReplicas } from '../../src/protocol/replica/others.js';
 import { Views } from '../../src/protocol/views.js';
 import { encodeOperation } from '../../src/protocol/membership/operations.js';
@@ -16,6 +17,7 @@ import {
   Request,
   RequestFlag,
   ViewChange,
+  Vote,
 } from '../../src/wire/messages.js';
 import { Changing } from './changing.js';
 import { Cluster } from './harness.js';
@@ -237,6 +239,29 @@ t.test('C7: an entry that is in a log counts, whether it is known to be committe
   c.run(2_000);
   t.strictSame([c.replica(0).state.committed, c.replica(0).state.log.lastIndex], [1, 2]);
   t.strictSame([isNamed(1), isNamed(2)], [false, true]);
+  t.end();
+});
+
+t.test('a replica that forgot its promises does not begin while an epoch is decided that has not begun', (t) => {
+  const c = new Changing(5, true, 'unnamed');
+  const lost = c.replica(4);
+  const primary = c.replica(0);
+  // The primary has the same voters decided for the next epoch, which does not begin yet: nobody hears that it is asked for.
+  t.ok(primary.state.append(renewalBehind(primary.state.log, 0, 1, [0, 1, 2, 3, 4])));
+  primary.state.execution.executeTo(primary.last);
+  c.loses = ({ message }) => message === ViewChange || message === Vote;
+  c.run(60_000);
+  t.match(primary.state.members, { started: 0, decided: 1 });
+  lost.crash();
+  lost.disk.wipe();
+  lost.start(true, 'log-lost');
+  c.run(500_000);
+  t.equal(lost.state.starting, true, 'it may have promised a view of that epoch');
+  c.mend();
+  c.run(3_000_000);
+  t.match(primary.state.members, { started: 1, decided: 1 });
+  t.equal(lost.state.starting, false);
+  t.ok(lost.state.view >= EPOCH_VIEWS + VIEW_LEAP, `it leapt above the views of the new one: ${lost.state.view}`);
   t.end();
 });
 

@@ -21,8 +21,8 @@
  *   f+1 that remember theirs, one reports at least that view: it acknowledged in no view above the highest that f+1
  *   report. It leaps further above, by more views than can have been requested without any of those hearing of one
  *   (`leastLeap`), and makes that its durable view. From there on it is a replica that lost its log (rule R1): it
- *   acknowledges only in a higher view, and votes once it has installed a log. The argument is in
- *   docs/internals/protocol.md.
+ *   acknowledges only in a higher view, and votes once it has installed a log. While an epoch is decided that has not
+ *   begun it waits, because it may have promised a view of that one. The argument is in docs/internals/protocol.md.
  *
  * Rule S guarded here, *C7* (an id means one data directory, for good): once the log may list a directory under this
  * replica's id, an empty one does not begin under it. As many others with a log as a view starts from have to say that
@@ -114,7 +114,7 @@ interface Answer {
   /** It is no longer starting, or has heard that this one is unused. */
   readonly met: boolean;
   readonly lost: boolean;
-  /** Its log may list another directory under this replica's id. */
+  /** Its log may list another directory under this replica's id, or have decided an epoch that has not begun. */
   readonly named: boolean;
   readonly remembered: number;
 }

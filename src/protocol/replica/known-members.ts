@@ -114,12 +114,17 @@ export class KnownMembers {
   /**
    * Rule S, C7: the log, committed or not, executed or not, may list the data directory of the host in `slot`. A listing
    * that is committed stands in the log of some replica among any that a view starts from.
+   *
+   * Rule S, of one that forgot its promises (introduction.ts): nor does it begin while that log may have decided an epoch that
+   * has not begun. It may have voted for a view of that epoch, which is above any that it would leap to in this one.
    */
   mayBeNamed(slot: number): boolean {
     if (this.nothingIsDecided()) return false;
+    const { membership } = this.state.execution;
     return (
       isNamed(this.present, slot) ||
-      isNamed(this.state.execution.membership, slot) ||
+      isNamed(membership, slot) ||
+      membership.decided > membership.started ||
       this.mayHold(RequestFlag.configure)
     );
   }
