@@ -20,6 +20,7 @@ import { LocalCluster } from '../src/measure/local-cluster.js';
 import { Views } from '../src/protocol/views.js';
 import { checkMissed, goalsTable, judged, type RowResult } from './goals/row.js';
 import { nowNs, type HolderReport, type HolderSetup } from './locks/holder.js';
+import { causeOf, listed, noLosses } from './locks/losses.js';
 import { Holder } from './locks/processes.js';
 import { Records } from './locks/records.js';
 import { simulateLocks } from './locks/simulated/simulate.js';
@@ -205,8 +206,17 @@ async function handOver(cluster: LocalCluster, { count, isOver }: Effort): Promi
     goal: '≤ 4',
     measured: `${(p50Ms / operationP50Ms).toFixed(2)} (${p50Ms.toFixed(2)} ms ÷ ${operationP50Ms.toFixed(2)} ms)`,
     figures: [{ value: p50Ms / operationP50Ms, atMost: 4 }],
-    values: { p50Ms, operationP50Ms, p99Ms: quantile(handOverMs, 0.99) },
+    values: { p50Ms, operationP50Ms, p99Ms: quantile(handOverMs, 0.99), ...toldOf(records) },
+    note: noteOf(records),
   });
+}
+
+function toldOf({ errors, losses }: Records): object {
+  return { errors, losses };
+}
+
+function noteOf({ errors, losses }: Records): string {
+  return `losses of living holders: ${listed(losses)}; errors: ${listed(errors)}`;
 }
 
 /** Kills holders. By kill: how much longer than `ttlMs` it took until the next one held, ms. Throws as `until`. */
@@ -215,6 +225,7 @@ async function killHolders(
   ttlMs: number,
   kills: number,
   { random, note, isOver }: Effort,
+  records: Records,
   stuckMs = STUCK_MS,
 ): Promise<number[]> {
   const setup = { ...setupOf(cluster, ttlMs, 1e9), name: `lock/${ttlMs}` };
@@ -224,6 +235,7 @@ async function killHolders(
   let nextNs: number | undefined;
   let times = 0;
   const heard = (report: HolderReport, by: Holder): void => {
+    records.note(report);
     if (report.kind !== 'taken') return;
     times++;
     taken = { token: report.token, by };
@@ -269,7 +281,8 @@ async function killHolders(
 }
 
 async function killed(cluster: LocalCluster, effort: Effort): Promise<RowResult> {
-  const lateMs = await killHolders(cluster, KILLED_TTL_MS, effort.kills, effort);
+  const records = new Records();
+  const lateMs = await killHolders(cluster, KILLED_TTL_MS, effort.kills, effort, records);
   const p99Ms = quantile(lateMs, 0.99);
   return judged({
     name: 'killed',
@@ -277,33 +290,37 @@ async function killed(cluster: LocalCluster, effort: Effort): Promise<RowResult>
     goal: `≤ ${LATE_GOAL_MS} ms and the clock bound`,
     measured: `${p99Ms.toFixed(1)} ms`,
     figures: [{ value: p99Ms, atMost: LATE_GOAL_MS }],
-    values: { p50Ms: quantile(lateMs, 0.5), p99Ms, maxMs: quantile(lateMs, 1) },
-    note: 'all processes share one clock, so its bound is 0',
+    values: { p50Ms: quantile(lateMs, 0.5), p99Ms, maxMs: quantile(lateMs, 1), ...toldOf(records) },
+    note: `all processes share one clock, so its bound is 0; ${noteOf(records)}`,
   });
 }
 
 async function shortest(cluster: LocalCluster, effort: Effort): Promise<RowResult> {
   const kills = Math.ceil(SHORT_PART * effort.kills);
-  const tried: { readonly ttlMs: number; readonly kills: number; readonly p99Ms: number | undefined }[] = [];
+  const tried: object[] = [];
+  const told: string[] = [];
   let found: number | undefined;
   for (const ttlMs of SHORT_TTLS_MS) {
     if (found !== undefined || effort.isOver()) break;
     let lateMs: readonly number[] = [];
+    const records = new Records();
     try {
-      lateMs = await killHolders(cluster, ttlMs, kills, effort, SHORT_STUCK_MS);
+      lateMs = await killHolders(cluster, ttlMs, kills, effort, records, SHORT_STUCK_MS);
     } catch (error) {
       if (!(error instanceof CliError) || error.code !== 'assertion-failed') throw error;
       effort.note(`ttl ${ttlMs} ms: ${error.message}`);
     }
     const p99Ms = lateMs.length === 0 ? undefined : quantile(lateMs, 0.99);
-    tried.push({ ttlMs, kills: lateMs.length, p99Ms });
+    tried.push({ ttlMs, kills: lateMs.length, p99Ms, ...toldOf(records) });
+    told.push(`${ttlMs}: ${p99Ms === undefined ? 'nobody held' : `${p99Ms.toFixed(1)} ms late`}`);
+    effort.note(`ttl ${ttlMs} ms: ${noteOf(records)}`);
     if (p99Ms !== undefined && p99Ms <= LATE_GOAL_MS) found = ttlMs;
   }
   return judged({
     name: 'shortest',
     what: `the shortest ttl of ${SHORT_TTLS_MS.join(', ')} ms with which the next one holds at most ${LATE_GOAL_MS} ms after the lease of a holder that was killed, p99 of ${kills}`,
     goal: `≤ ${SHORTEST_GOAL_MS} ms`,
-    measured: `${found === undefined ? 'none' : `${found} ms`} (${tried.map(({ ttlMs, p99Ms }) => `${ttlMs}: ${p99Ms === undefined ? 'nobody held' : `${p99Ms.toFixed(1)} ms late`}`).join(', ')})`,
+    measured: `${found === undefined ? 'none' : `${found} ms`} (${told.join(', ')})`,
     figures: [{ value: found ?? NaN, atMost: SHORTEST_GOAL_MS }],
     values: { shortestMs: found ?? null, tried },
     note: 'all processes share the processors and one clock',
@@ -388,7 +405,8 @@ async function torment(cluster: LocalCluster, { count, random, note, isOver: isL
       { value: overlaps, atMost: 0 },
       { value: staleExecuted, atMost: 0 },
     ],
-    values: { handOvers: records.count, overlaps, fenced, staleExecuted, ...counts },
+    values: { handOvers: records.count, overlaps, fenced, staleExecuted, ...counts, ...toldOf(records) },
+    note: noteOf(records),
   });
 }
 
@@ -396,6 +414,7 @@ async function failover(cluster: LocalCluster, { failovers, note, isOver }: Effo
   await using client = await Client.connect({ cluster: cluster.clusterFile, logger: silentLogger, timeout: 10_000 });
   const store = new StoreClient(client);
   const held = await Promise.all(Array.from({ length: 10 }, (_, i) => store.lock(`held/${i}`, { ttl: LONG_TTL_MS })));
+  const losses = noLosses();
   let lost = 0;
   let done = 0;
   for (; done < failovers && !isOver(); done++) {
@@ -403,6 +422,7 @@ async function failover(cluster: LocalCluster, { failovers, note, isOver }: Effo
     for (const [at, lock] of held.entries()) {
       if (lock.isHeld()) continue;
       lost++;
+      losses[causeOf(lock)]++;
       held[at] = await store.lock(`held/${at}`, { ttl: LONG_TTL_MS });
     }
     if ((done + 1) % 20 === 0) note(`${done + 1} fail-overs, ${lost} leases lost`);
@@ -413,7 +433,8 @@ async function failover(cluster: LocalCluster, { failovers, note, isOver }: Effo
     goal: '0',
     measured: String(lost),
     figures: [{ value: lost, atMost: 0 }],
-    values: { failovers: done, lost },
+    values: { failovers: done, lost, losses },
+    note: `by cause: ${listed(losses)}`,
   });
 }
 
@@ -493,7 +514,9 @@ async function simulated({ simulated: handOvers, seed, note }: Effort): Promise<
         brokenOverlaps: broken.overlaps,
         brokenStaleFenced: broken.staleFenced,
         brokenStaleExecuted: broken.staleExecuted,
+        brokenLosses: broken.losses,
       },
+      note: `losses of living holders: ${listed(kept.losses)}; beyond the bound: ${listed(broken.losses)}`,
     });
   } finally {
     Error.stackTraceLimit = stackTraceLimit;

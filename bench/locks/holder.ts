@@ -10,6 +10,7 @@ import { Client } from '../../src/client/client.js';
 import { StoreClient } from '../../src/client/store-client.js';
 import { JitPaxosError } from '../../src/errors.js';
 import { silentLogger } from '../../src/host/logger.js';
+import { causeOf, type LossCause } from './losses.js';
 
 export interface HolderSetup {
   readonly cluster: string;
@@ -35,6 +36,8 @@ export interface Hold {
   /** The revision of its write; undefined: it was fenced, or nothing is known. */
   readonly wroteAt: number | undefined;
   readonly wasFenced: boolean;
+  /** Why it was lost before it was released. */
+  readonly lost?: LossCause;
 }
 
 /** It has the lock; sent at once. */
@@ -51,7 +54,14 @@ export interface Alive {
   readonly lastNs: number;
 }
 
-export type HolderReport = { readonly kind: 'ready' } | Taken | Alive | Hold;
+/** What it asked for failed; it asks again. */
+export interface Failed {
+  readonly kind: 'failed';
+  /** The code of the error; its name where it has none. */
+  readonly code: string;
+}
+
+export type HolderReport = { readonly kind: 'ready' } | Taken | Alive | Hold | Failed;
 
 export const nowNs = (): number => Number(process.hrtime.bigint());
 
@@ -95,7 +105,9 @@ async function run({ cluster, transport, name, ttlMs, holdMs }: HolderSetup): Pr
       try {
         wroteAt = (await store.put(`${name}/written`, String(token), { fence: lock })).revision;
       } catch (error) {
-        wasFenced = error instanceof JitPaxosError && error.code === 'fenced';
+        const code = codeOf(error);
+        wasFenced = code === 'fenced';
+        if (!wasFenced) say({ kind: 'failed', code });
       }
       const operationNs = nowNs() - sentNs;
       if (lock.isHeld()) await sleep(half);
@@ -103,11 +115,18 @@ async function run({ cluster, transport, name, ttlMs, holdMs }: HolderSetup): Pr
       const isHeld = lock.isHeld();
       if (isHeld) lastNs = beforeNs;
       const releaseNs = isHeld ? nowNs() : undefined;
+      const lost = isHeld ? {} : { lost: causeOf(lock) };
       const released = lock.release();
-      say({ kind: 'hold', token, firstNs, lastNs, releaseNs, operationNs, wroteAt, wasFenced });
+      say({ kind: 'hold', token, firstNs, lastNs, releaseNs, operationNs, wroteAt, wasFenced, ...lost });
       await released;
-    } catch {
+    } catch (error) {
+      say({ kind: 'failed', code: codeOf(error) });
       await sleep(AGAIN_MS);
     }
   }
+}
+
+function codeOf(error: unknown): string {
+  if (error instanceof JitPaxosError) return error.code;
+  return error instanceof Error ? error.name : typeof error;
 }

@@ -5,6 +5,7 @@
  * judged by the log: those that were executed stand there in the order of the tokens.
  */
 import type { HolderReport, Hold } from './holder.js';
+import { noLosses } from './losses.js';
 
 /** As far as it is known: of a process that was killed, the last thing that it said. */
 interface Held {
@@ -15,10 +16,19 @@ interface Held {
 }
 
 export class Records {
+  /** What holders asked for in vain, by code. */
+  readonly errors: Record<string, number> = {};
+  /** Holds that ended before they were released, by cause. A process that was stopped does not know it: `notRenewed`. */
+  readonly losses = noLosses();
   private readonly held = new Map<number, Held>();
 
   note(report: HolderReport): void {
     if (report.kind === 'ready') return;
+    if (report.kind === 'failed') {
+      this.errors[report.code] = (this.errors[report.code] ?? 0) + 1;
+      return;
+    }
+    if (report.kind === 'hold' && report.lost !== undefined) this.losses[report.lost]++;
     if (report.kind === 'taken') {
       this.held.set(report.token, { token: report.token, firstNs: report.firstNs, lastNs: report.firstNs });
       return;

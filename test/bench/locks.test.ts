@@ -1,9 +1,11 @@
 // bench:locks, tiny, so that it cannot rot; and its judge. What was measured is not judged; that nobody overlapped is.
 import t from 'tap';
 import { fileURLToPath } from 'node:url';
+import { causeOf, listed, type Losses } from '../../bench/locks/losses.js';
 import { Records } from '../../bench/locks/records.js';
 import { Observer } from '../../bench/locks/simulated/observer.js';
 import { simulateLocks } from '../../bench/locks/simulated/simulate.js';
+import type { Lock } from '../../src/client/lock.js';
 import { runNode } from '../cluster/processes.js';
 
 const PROGRAM = fileURLToPath(new URL('../../bench/locks.js', import.meta.url));
@@ -15,6 +17,7 @@ t.test('simulated: nobody relies on a lock that another one holds, as long as cl
   const seen = await simulateLocks({ handOvers: 200, seed: SEED, faults: 0.2 });
   t.comment(JSON.stringify(seen));
   t.match(seen, { overlaps: 0, staleExecuted: 0 }, `seed ${SEED}`);
+  t.equal(seen.losses.unknown, 0, 'each has a cause');
   t.ok(seen.stops > 0 && seen.failovers > 0 && seen.clockSteps > 0 && seen.datagramsLost > 0);
   t.same(
     await simulateLocks({ handOvers: 30, seed: SEED, faults: 0.2 }),
@@ -94,6 +97,9 @@ t.test('every row is measured', async (t) => {
   t.ok(torment.values.handOvers! >= 30);
   t.equal(torment.values.overlaps, 0);
   t.equal(torment.values.staleExecuted, 0);
+  t.comment(JSON.stringify(rows.map(({ values }) => values)));
+  for (const { name, values } of rows.filter(({ values }) => 'losses' in values))
+    t.equal((values['losses'] as unknown as Losses).unknown, 0, name);
   for (const { name, figures } of rows) {
     // On a busy host there may be no ttl so short.
     if (name !== 'shortest') for (const { value } of figures) t.ok(Number.isFinite(value), name);
@@ -120,5 +126,25 @@ t.test('the judge finds an overlap, and a write that the fence let through', (t)
   records.note({ kind: 'alive', token: 60, lastNs: 600e6 });
   hold(70, 599e6, 700e6, 71);
   t.equal(records.judge().overlaps, 2);
+  t.end();
+});
+
+t.test('errors of holders are counted by code, and losses by cause', (t) => {
+  const records = new Records();
+  const hold = { kind: 'hold', token: 1, firstNs: 0, lastNs: 1, operationNs: 1, wroteAt: undefined } as const;
+  records.note({ kind: 'taken', token: 1, firstNs: 0 });
+  records.note({ ...hold, releaseNs: undefined, wasFenced: true, lost: 'ended' });
+  for (const code of ['lease-lost', 'outcome-unknown', 'lease-lost']) records.note({ kind: 'failed', code });
+  t.equal(listed(records.errors), 'lease-lost 2, outcome-unknown 1');
+  t.equal(listed(records.losses), 'ended 1');
+  t.equal(listed(new Records().losses), 'none');
+  const lock = (why: string): Lock => {
+    const signal = AbortSignal.abort(new Error(`lease 1 is lost: ${why}`));
+    return { signal } as Lock;
+  };
+  t.equal(causeOf(lock('no renewal was answered in time, or this process was stopped')), 'notRenewed');
+  t.equal(causeOf(lock('no renewal was answered in time, or this process was stopped'), true), 'stoodStill');
+  t.equal(causeOf(lock('the cluster has ended it: it was revoked'), true), 'ended');
+  t.equal(causeOf(lock('another reason')), 'unknown');
   t.end();
 });

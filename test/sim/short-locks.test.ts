@@ -1,5 +1,6 @@
 // Locks with a ttl of some milliseconds, in virtual time: holders are killed, and the next one holds.
 import t from 'tap';
+import { noLosses } from '../../bench/locks/losses.js';
 import { simulateKills } from '../../bench/locks/simulated/killed.js';
 
 const KILLS = 6;
@@ -24,7 +25,8 @@ const SEEDS = [
 for (const { ttlMs, seed } of SEEDS)
   t.test(`ttl ${ttlMs} ms, seed ${seed}: no holder that lives loses the lock, and every grant holds`, async (t) => {
     const seen = await simulateKills({ seed, ttlMs, kills: KILLS, runUs: 0, stallUs: 0, stuckUs: STUCK_US });
-    t.match(seen, { isStuck: false, lost: 0 });
+    t.equal(seen.isStuck, false);
+    t.same(seen.losses, noLosses());
     t.same(seen.errors, {});
     t.ok(Math.max(...seen.lateMs) < LATE_MS, `${Math.max(...seen.lateMs)} ms after the ttl`);
     t.equal(seen.lateMs.length, KILLS);
@@ -34,7 +36,9 @@ t.test('processes that stand still for longer than the ttl: errors say so, and t
   const options = { seed: 1, ttlMs: 10, kills: 3, runUs: 4_000, stallUs: 15_000, stuckUs: STUCK_US };
   const seen = await simulateKills(options);
   t.equal(seen.isStuck, false);
-  t.ok(seen.lost > 0, 'holders that stood still lost it');
+  t.comment(JSON.stringify(seen.losses));
+  t.ok(seen.losses.stoodStill > 0, 'holders that stood still lost it');
+  t.equal(seen.losses.unknown, 0, 'each loss has a cause');
   t.same(Object.keys(seen.errors), ['lease-lost']);
   t.same(await simulateKills(options), seen, 'the same seed gives the same run');
 });

@@ -64,6 +64,8 @@ export interface ClientAround {
 
 export class SimulatedClient implements EventHandler, Pick<Client, 'execute' | 'query' | 'agreedTime'> {
   isPaused = false;
+  /** How long it stood still so far, µs; at the end of each stop. */
+  stoodUs = 0;
   /** It was killed. Another one may have its endpoint. */
   isGone = false;
   private readonly outbox: SimulatedOutbox;
@@ -72,6 +74,7 @@ export class SimulatedClient implements EventHandler, Pick<Client, 'execute' | '
   private readonly wake = new Float64Array(1);
   private timerAtUs = Infinity;
   private pausedUntilUs = 0;
+  private pausedFromUs = 0;
   private inbox: Datagram[] = [];
   private readonly open = new Array<Call | undefined>(LANES).fill(undefined);
   private waiting: Call[] = [];
@@ -130,6 +133,7 @@ export class SimulatedClient implements EventHandler, Pick<Client, 'execute' | '
   pause(forUs: number): void {
     const { queue } = this.around;
     if (queue.nowUs + forUs <= this.pausedUntilUs) return;
+    if (!this.isPaused) this.pausedFromUs = queue.nowUs;
     this.isPaused = true;
     this.pausedUntilUs = queue.nowUs + forUs;
     queue.schedule(this.pausedUntilUs, this, RESUME, undefined);
@@ -266,8 +270,9 @@ export class SimulatedClient implements EventHandler, Pick<Client, 'execute' | '
   }
 
   private resume(): void {
-    if (this.around.queue.nowUs < this.pausedUntilUs) return;
+    if (!this.isPaused || this.around.queue.nowUs < this.pausedUntilUs) return;
     this.isPaused = false;
+    this.stoodUs += this.around.queue.nowUs - this.pausedFromUs;
     const { inbox } = this;
     this.inbox = [];
     for (const datagram of inbox) this.receive(datagram);

@@ -12,8 +12,10 @@ import { JitPaxosError } from '../../../src/errors.js';
 import type { NetworkConditions } from '../../../src/sim/network.js';
 import { Random } from '../../../src/sim/random.js';
 import { HOST_PLACES } from '../../../src/wire/host-ids.js';
+import { noLosses, type Losses } from '../losses.js';
 import type { SimulatedClient } from './client.js';
 import { SimulatedCluster } from './cluster.js';
+import { Held } from './held.js';
 import { REPLICAS } from './replicas.js';
 
 const CLIENTS = 4;
@@ -53,8 +55,8 @@ export interface Killed {
   readonly isStuck: boolean;
   /** Times that somebody got the lock. */
   readonly taken: number;
-  /** Holders that lost the lock and were not killed. */
-  readonly lost: number;
+  /** Holds that ended and whose process was not killed, by cause. */
+  readonly losses: Losses;
   /** By code, what `lock` rejected with. */
   readonly errors: Readonly<Record<string, number>>;
 }
@@ -70,7 +72,7 @@ class Run {
   private readonly errors: Record<string, number> = {};
   private taken = 0;
   private lastToken = 0;
-  private lost = 0;
+  private readonly losses = noLosses();
   private takenUs = FIRST_US;
   private nextKillUs = SETTLED_US;
   private killed: { readonly token: number; readonly atUs: number } | undefined;
@@ -97,8 +99,8 @@ class Run {
       if (cluster.isTouched) await cluster.settle();
       if (this.failure !== undefined) throw this.failure;
     }
-    const { lateMs, taken, lost, errors } = this;
-    return { lateMs, isStuck: lateMs.length < options.kills, taken, lost, errors };
+    const { lateMs, taken, losses, errors } = this;
+    return { lateMs, isStuck: lateMs.length < options.kills, taken, losses, errors };
   }
 
   private start(i: number): void {
@@ -138,8 +140,9 @@ class Run {
       }
       if (!lock.isHeld()) continue;
       this.hold(client, lock, random);
-      while (lock.isHeld()) await pause(timers, 5);
-      this.lost++;
+      const held = new Held(client, lock);
+      while (held.ask()) await pause(timers, 5);
+      this.losses[held.cause]++;
       await lock.release();
     }
   }

@@ -4,12 +4,14 @@
  * Rule: once a process was told that it holds the lock, none with a smaller token may be told so any more. And a write that
  * was sent after that, with a smaller token as its fence, is never executed.
  */
+import { noLosses, type LossCause, type Losses } from '../losses.js';
+
 export interface Observed {
   handOvers: number;
   /** Times that a process was told that it holds, although a later one had been told so before. */
   overlaps: number;
-  /** Leases that were lost before they were released. */
-  lost: number;
+  /** Holds that ended before they were released, by cause; of processes that were not killed. */
+  readonly losses: Losses;
   /** Writes that were refused. */
   fenced: number;
   /** Those of them that were sent after a later holder had been told that it holds; and those that were executed. */
@@ -18,7 +20,14 @@ export interface Observed {
 }
 
 export class Observer {
-  readonly observed: Observed = { handOvers: 0, overlaps: 0, lost: 0, fenced: 0, staleFenced: 0, staleExecuted: 0 };
+  readonly observed: Observed = {
+    handOvers: 0,
+    overlaps: 0,
+    losses: noLosses(),
+    fenced: 0,
+    staleFenced: 0,
+    staleExecuted: 0,
+  };
   /** The largest token that was held so far. */
   private latest = 0;
   /** The last write of each token is above the last one of all smaller tokens. */
@@ -35,8 +44,8 @@ export class Observer {
     this.holds(token);
   }
 
-  lost(): void {
-    this.observed.lost++;
+  lost(cause: LossCause): void {
+    this.observed.losses[cause]++;
   }
 
   /** Whether a write that is sent now is stale. */

@@ -17,6 +17,7 @@ import type { NetworkConditions } from '../../../src/sim/network.js';
 import { Random } from '../../../src/sim/random.js';
 import { HOST_PLACES } from '../../../src/wire/host-ids.js';
 import type { SimulatedClient } from './client.js';
+import { Held } from './held.js';
 import { SimulatedCluster } from './cluster.js';
 import { Observer, type Observed } from './observer.js';
 import { REPLICAS } from './replicas.js';
@@ -210,8 +211,9 @@ class Run {
     // At this moment nobody else may be told that it holds.
     for (const [other, its] of this.held)
       if (other !== client && !other.isPaused && its.isHeld()) observer.holds(its.token);
+    const held = new Held(client, lock);
     await pause(timers, random.exponential(HOLD_US) / 1e3);
-    let isHeld = this.ask(lock);
+    let isHeld = this.ask(held);
     // Holds to the end of its lease and beyond, unless that is renewed.
     const isBroken = this.options.boundBroken === true;
     const longMs = LONG_MS * (isBroken ? 1 : random.unit());
@@ -219,22 +221,22 @@ class Run {
     const untilMs = timers.monotonicMs() + (ambush === undefined ? 0 : longMs);
     while (isHeld && timers.monotonicMs() < untilMs) {
       await pause(timers, LONG_STEP_MS * random.unit());
-      isHeld = this.ask(lock);
+      isHeld = this.ask(held);
     }
     // Some writers do not ask: the fence has to stop them.
     if (isHeld || random.chance(careless)) {
       await this.write(store, lock);
-      if (!this.ask(lock) && random.chance(careless)) {
+      if (!this.ask(held) && random.chance(careless)) {
         await pause(timers, random.exponential(TTL_MS));
         await this.write(store, lock);
       }
     }
   }
 
-  private ask(lock: Lock): boolean {
-    const isHeld = lock.isHeld();
-    if (isHeld) this.observer.holds(lock.token);
-    else this.observer.lost();
+  private ask(held: Held): boolean {
+    const isHeld = held.ask();
+    if (isHeld) this.observer.holds(held.lock.token);
+    else if (held.isNews) this.observer.lost(held.cause);
     return isHeld;
   }
 
