@@ -368,7 +368,13 @@ function locked(directory: string, holder: Holder | undefined): JitPaxosError {
         ? `this process (pid ${holder.pid})`
         : `process ${holder.pid}`;
   if (holder !== undefined && isElsewhere(holder)) {
-    const seen = holder.lifeSign !== undefined && LifeSign.of(directory, holder.lifeSign) === 'alive';
+    const sign = holder.lifeSign === undefined ? 'unknown' : LifeSign.of(directory, holder.lifeSign);
+    if (sign === 'unasked')
+      return new JitPaxosError(
+        'data-directory-locked',
+        `${directory} was in use by process ${holder.pid} of another container, and this host is too busy to ask whether that is alive; try again`,
+      );
+    const seen = sign === 'alive';
     const found = seen
       ? `is in use by process ${holder.pid} of another container`
       : `was in use by process ${holder.pid} of another container (${holder.namespace}), and nothing here says whether that is alive`;

@@ -17,7 +17,8 @@ import { join } from 'node:path';
 const NAME = /^lock\.alive\.[0-9a-f]{12}$/;
 /** The namespace that the kernel starts with (PROC_PID_INIT_INO in include/linux/proc_ns.h). */
 const FIRST_NAMESPACE = 'pid:[4026531836]';
-const ASK_MS = 5_000;
+/** It takes a process of its own, which a busy host may not run for seconds. */
+const ASK_MS = 20_000;
 /** Longest path of a socket, bytes (unix(7), sun_path including the final zero). */
 const PATH_MAX_BYTES = 107;
 
@@ -56,15 +57,19 @@ export class LifeSign {
     return typeof name === 'string' && NAME.test(name);
   }
 
-  /** State of the process that listens at `name`; unknown: the file is gone, or may not be opened. */
-  static of(directory: string, name: string): 'alive' | 'dead' | 'unknown' {
-    const { status } = shortened(directory, name, (path, descriptor) => {
+  /**
+   * State of the process that listens at `name`. Unknown: the file is gone, or may not be opened. Unasked: this host did not
+   * come to ask within `askMs`.
+   */
+  static of(directory: string, name: string, askMs = ASK_MS): 'alive' | 'dead' | 'unknown' | 'unasked' {
+    const { status, error } = shortened(directory, name, (path, descriptor) => {
       const inChild = descriptor < 0 ? path : `/proc/self/fd/3/${name}`;
       return spawnSync(process.execPath, ['-e', ASK, inChild], {
-        timeout: ASK_MS,
+        timeout: askMs,
         stdio: ['ignore', 'ignore', 'ignore', ...(descriptor < 0 ? [] : [descriptor])],
       });
     });
+    if ((error as NodeJS.ErrnoException | undefined)?.code === 'ETIMEDOUT') return 'unasked';
     return status === 10 ? 'alive' : status === 11 ? 'dead' : 'unknown';
   }
 
