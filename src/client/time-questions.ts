@@ -45,9 +45,13 @@ export interface OwnClock {
 }
 
 export interface TimeQuestionEvents {
-  /** @param place of the replica */
-  asked(place: number): void;
-  answered(place: number, sample: OneWaySample): void;
+  /**
+   * @param place of the replica
+   * @param number of the question; questions are numbered in their order
+   */
+  asked(place: number, number: number): void;
+  /** @param number of the question that this answers */
+  answered(place: number, sample: OneWaySample, number: number): void;
 }
 
 class OpenQuestions {
@@ -91,7 +95,7 @@ export class TimeQuestions {
       open.numbers[at] = number;
       open.sent[2 * at] = now.wallHi;
       open.sent[2 * at + 1] = now.wallLo;
-      this.events.asked(place);
+      this.events.asked(place, number);
     }
   }
 
@@ -110,12 +114,13 @@ export class TimeQuestions {
     const receivedLo = readI32(bytes, o + received + 4);
     const answeredHi = readI32(bytes, o + sent);
     const answeredLo = readI32(bytes, o + sent + 4);
-    this.events.answered(from, {
+    const sample = {
       requestNs: differenceU64(receivedHi, receivedLo, sentHi, sentLo),
       replicaNs: differenceU64(answeredHi, answeredLo, receivedHi, receivedLo),
       replyNs: differenceU64(now.wallHi, now.wallLo, answeredHi, answeredLo),
       ...apart(this.own(), bytes, o),
-    });
+    };
+    this.events.answered(from, sample, number);
   }
 }
 

@@ -6,10 +6,10 @@ import { loadHash } from '../native/hash64.js';
 import type { Instant } from '../protocol/contract.js';
 import { TimeQuestions, type OneWaySample, type OwnClock } from './time-questions.js';
 
-/** Replicas are named by their ids. */
+/** Replicas are named by their ids. See TimeQuestionEvents. */
 export interface OneWayEvents {
-  asked(replica: number): void;
-  answered(replica: number, sample: OneWaySample): void;
+  asked(replica: number, number: number): void;
+  answered(replica: number, sample: OneWaySample, number: number): void;
 }
 
 export class TimeSampler {
@@ -30,8 +30,8 @@ export class TimeSampler {
     events: OneWayEvents,
   ) {
     this.questions = new TimeQuestions(loop.outbox, crypto.getRandomValues(new Int32Array(1))[0]!, ownClock(clock), {
-      asked: (place) => events.asked(idAt(place)),
-      answered: (place, sample) => events.answered(idAt(place), sample),
+      asked: (place, number) => events.asked(idAt(place), number),
+      answered: (place, sample, number) => events.answered(idAt(place), sample, number),
     });
     this.next();
   }

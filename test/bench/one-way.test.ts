@@ -36,8 +36,7 @@ t.test('each replica is asked beside the load, also one that is not in the quoru
     [0, 1, 2],
   );
   for (const { asked, answered, bothWaysNs, replicaNs, says, boundNs } of replicas) {
-    // Answers count where they arrive: those to questions that were asked just before the measurement, too.
-    t.ok(answered > 0 && answered <= asked + 50, `${answered} of ${asked} questions`);
+    t.ok(answered > 0 && answered <= asked, `${answered} of ${asked} questions`);
     t.ok(bothWaysNs.p50! > 0 && replicaNs.p50! >= 0);
     t.equal(says === null, boundNs !== null, 'processes of one host read one clock, where the host says which it is');
   }

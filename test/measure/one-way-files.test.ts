@@ -8,14 +8,18 @@ import { oneWaySection } from '../../src/measure/report/one-way-section.js';
 
 function figures(boundNs: number | null): OneWayFigures {
   const recorder = new OneWayRecorder();
-  recorder.asked(4);
-  recorder.answered(4, {
-    requestNs: 120_000,
-    replicaNs: 5_000,
-    replyNs: 90_000,
-    boundNs,
-    doubt: boundNs === null ? 'own-clock' : null,
-  });
+  recorder.asked(4, 1);
+  recorder.answered(
+    4,
+    {
+      requestNs: 120_000,
+      replicaNs: 5_000,
+      replyNs: 90_000,
+      boundNs,
+      doubt: boundNs === null ? 'own-clock' : null,
+    },
+    1,
+  );
   const tally = new OneWayTally(1);
   tally.add(0, { second: 1, fromMs: 0, toMs: 0, tags: {}, oneWay: recorder.take() });
   return tally.report(0)!.replicas[0]!;
@@ -25,7 +29,7 @@ t.test('figures go through a file and stay as they are', (t) => {
   for (const each of [figures(20_000), figures(0), figures(null)])
     t.same(checkedOneWay(JSON.parse(JSON.stringify([each]))), [each]);
   const recorder = new OneWayRecorder();
-  recorder.asked(0);
+  recorder.asked(0, 1);
   const tally = new OneWayTally(1);
   tally.add(0, { second: 1, fromMs: 0, toMs: 0, tags: {}, oneWay: recorder.take() });
   const silent = tally.report(0)!.replicas;

@@ -30,8 +30,8 @@ function sample(
 function figuresOf(...samples: OneWaySample[]): OneWayFigures {
   const recorder = new OneWayRecorder();
   for (const each of samples) {
-    recorder.asked(1);
-    recorder.answered(1, each);
+    recorder.asked(1, 1);
+    recorder.answered(1, each, 1);
   }
   const tally = new OneWayTally(1);
   tally.add(0, { second: 100, fromMs: 0, toMs: 0, tags: {}, oneWay: recorder.take() });
@@ -76,7 +76,7 @@ t.test('where the clocks do not tell the ways apart there is a sentence and no f
     t.equal(oneWayRow(figures)[1], '–');
   }
   const recorder = new OneWayRecorder();
-  recorder.asked(1);
+  recorder.asked(1, 1);
   const tally = new OneWayTally(1);
   tally.add(0, { second: 100, fromMs: 0, toMs: 0, tags: {}, oneWay: recorder.take() });
   t.match(tally.report(0)!.replicas, [{ asked: 1, answered: 0, says: 'no answer came', boundNs: null }]);
@@ -92,8 +92,8 @@ t.test('seconds of several client processes are added, steps of a ramp are not',
     for (let second = 0; second < 3; second++)
       recorders.forEach((recorder, client) => {
         for (const replica of [2, 0]) {
-          recorder.asked(replica);
-          recorder.answered(replica, sample(100 + client, 100, step === 0 ? 10 : null));
+          recorder.asked(replica, 1);
+          recorder.answered(replica, sample(100 + client, 100, step === 0 ? 10 : null), 1);
         }
         tally.add(client, { second: 10 * step + second, fromMs: 0, toMs: 0, tags: {}, oneWay: recorder.take() });
       });
@@ -134,11 +134,11 @@ t.test('a report has seconds up to a bound, and says how many are left out', (t)
 
 t.test('in a histogram log they have tags that are no latencies, and ways only where these are told apart', (t) => {
   const recorder = new OneWayRecorder();
-  recorder.asked(0);
-  recorder.answered(0, sample(100, 100, 10));
-  recorder.asked(3);
-  recorder.answered(3, sample(100, 100, null));
-  recorder.asked(4);
+  recorder.asked(0, 1);
+  recorder.answered(0, sample(100, 100, 10), 1);
+  recorder.asked(3, 1);
+  recorder.answered(3, sample(100, 100, null), 1);
+  recorder.asked(4, 1);
   const tags = oneWayTags(recorder.take());
   t.same(Object.keys(tags).sort(), [
     'oneway-r0-both',
@@ -152,5 +152,19 @@ t.test('in a histogram log they have tags that are no latencies, and ways only w
     t.ok(tag.startsWith(ONE_WAY_TAG));
     for (const latencyOf of ['ok', 'all'] as const) t.notOk(isReported(tag, latencyOf));
   }
+  t.end();
+});
+
+t.test('an answer counts in the measurement in which its question was asked', (t) => {
+  const recorder = new OneWayRecorder();
+  recorder.asked(0, 1);
+  recorder.asked(0, 2);
+  recorder.answered(0, sample(100, 100, 10), 1);
+  recorder.begin();
+  recorder.answered(0, sample(100, 100, 10), 2);
+  t.same(recorder.take(), [], 'it came too late for the time before, and belongs to no measurement');
+  recorder.asked(0, 3);
+  recorder.answered(0, sample(100, 100, 10), 3);
+  t.match(recorder.take(), [{ replica: 0, asked: 1, answered: 1 }]);
   t.end();
 });

@@ -39,7 +39,7 @@ export class SecondRecorder {
 
   /** The measurement begins. */
   begin(nowNs: number): void {
-    this.oneWay?.take(); // what came before is not measured
+    this.oneWay?.begin();
     this.fromNs = nowNs;
     this.untilNs = this.endOfSecond(nowNs);
   }

@@ -30,12 +30,24 @@ export interface OneWaySecond {
 export class OneWayRecorder {
   private readonly replicas = new Map<number, Answers>();
 
-  asked(replica: number): void {
+  /** Number of the last question, and of the first one that is measured. */
+  private last = 0;
+  private first = 0;
+
+  asked(replica: number, number: number): void {
+    this.last = number;
     this.of(replica).asked++;
   }
 
-  answered(replica: number, sample: OneWaySample): void {
-    this.of(replica).add(sample);
+  /** An answer to a question of the time before the measurement does not count, as that question does not. */
+  answered(replica: number, sample: OneWaySample, number: number): void {
+    if (number >= this.first) this.of(replica).add(sample);
+  }
+
+  /** The measurement begins: what came before is not measured. */
+  begin(): void {
+    this.take();
+    this.first = this.last + 1;
   }
 
   /** What was recorded since the last call. */
