@@ -14,6 +14,10 @@ import { jitpaxos, MAIN, type Ended } from '../cluster/processes.js';
 const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-agents-test-'));
 // Of agents: what they leave there would be seen.
 const agentsTemporary = mkdtempSync(join(tmpdir(), 'jitpaxos-agents-temporary-'));
+// Of coordinators. One that is killed leaves its directory; the others leave nothing.
+const coordinatorsTemporary = mkdtempSync(join(tmpdir(), 'jitpaxos-coordinators-temporary-'));
+const COORDINATOR = { env: { TMPDIR: coordinatorsTemporary } };
+let killedCoordinators = 0;
 const WRONG_CLOCK = fileURLToPath(new URL('./wrong-clock-agent.js', import.meta.url));
 const processes = new Set<ChildProcess>();
 const cluster = await LocalCluster.start({
@@ -26,7 +30,8 @@ const cluster = await LocalCluster.start({
 t.teardown(async () => {
   for (const child of processes) child.kill('SIGKILL');
   await cluster.close();
-  for (const path of [directory, agentsTemporary]) rmSync(path, { recursive: true, force: true });
+  for (const path of [directory, agentsTemporary, coordinatorsTemporary])
+    rmSync(path, { recursive: true, force: true });
 });
 
 interface Agent {
@@ -96,7 +101,10 @@ function coordinator(args: readonly string[]): {
   ended: Promise<Ended>;
   said(text: RegExp): Promise<void>;
 } {
-  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...COORDINATOR.env },
+  });
   processes.add(child);
   let [stdout, stderr] = ['', ''];
   child.stdout.setEncoding('utf8').on('data', (more: string) => (stdout += more));
@@ -143,6 +151,7 @@ t.test('two agents: they begin together, the sum has every operation, and nothin
   const hgrm = join(directory, 'sum.hgrm');
   const ended = await jitpaxos(
     loadOf(agents, '--hlog', hlog, '--report', report, '--hgrm', hgrm, '--assert', 'operations>100', '--json'),
+    COORDINATOR,
   );
   t.equal(ended.code, 0, ended.stderr);
   const sum = merged(ended);
@@ -161,7 +170,7 @@ t.test('two agents: they begin together, the sum has every operation, and nothin
   const again = await jitpaxos(['bench', 'merge', hlog, '--json']);
   t.same(merged(again).histogram, sum.histogram);
 
-  const second = await jitpaxos(loadOf(agents, '--assert', 'p99<1ns'));
+  const second = await jitpaxos(loadOf(agents, '--assert', 'p99<1ns'), COORDINATOR);
   t.equal(second.code, 4, 'the agents wait for the next coordinator, and assertions are checked');
   t.match(second.stdout, /^all\s/m);
   for (const { address } of agents) t.match(second.stdout, address);
@@ -212,7 +221,7 @@ t.test('a second coordinator is told who has the agent', async (t) => {
   const agent = await startAgent();
   const first = coordinator(loadOf([agent], '--duration', '600s'));
   await first.said(/starts at/);
-  const second = await jitpaxos(loadOf([agent]));
+  const second = await jitpaxos(loadOf([agent]), COORDINATOR);
   t.equal(second.code, 1);
   t.match(
     second.stderr,
@@ -231,10 +240,11 @@ t.test('a coordinator that is killed: the load stops, and the agent waits for th
   await delay(2_000);
   t.equal(clientsOf(agent).length, 1, 'a client process runs');
   first.child.kill('SIGKILL');
+  killedCoordinators++;
   await agent.said(/coordinator gone/);
   for (let i = 0; i < 200 && clientsOf(agent).length > 0; i++) await delay(50);
   t.same(clientsOf(agent), [], 'it is gone');
-  const next = await jitpaxos(loadOf([agent], '--duration', '500ms', '--json'));
+  const next = await jitpaxos(loadOf([agent], '--duration', '500ms', '--json'), COORDINATOR);
   t.equal(next.code, 0, next.stderr);
   await stop(agent);
   t.same(readdirSync(agentsTemporary), left);
@@ -269,7 +279,7 @@ t.test('a clock that is off is said, and its times are not taken as they are', a
   const right = await startAgent();
   const agents = [right, await startAgent([cluster.clusterFile, '90000', '1000'], [WRONG_CLOCK])];
   // The bound that it states makes it the reference, because nothing is stated of the others' clocks.
-  const alone = merged(await jitpaxos(loadOf(agents, '--json')));
+  const alone = merged(await jitpaxos(loadOf(agents, '--json'), COORDINATOR));
   t.same(
     alone.agents.map(({ trust }) => trust),
     ['unknown', 'good'],
@@ -284,7 +294,7 @@ t.test('a clock that is off is said, and its times are not taken as they are', a
     await startAgent([cluster.clusterFile, '0', '2000'], [WRONG_CLOCK]),
   ];
   const three = [...two, agents[1]!];
-  const judged = merged(await jitpaxos(loadOf(three, '--json')));
+  const judged = merged(await jitpaxos(loadOf(three, '--json'), COORDINATOR));
   t.same(
     judged.agents.map(({ trust }) => trust),
     ['good', 'good', 'wrong'],
@@ -298,7 +308,10 @@ t.test('a clock that is off is said, and its times are not taken as they are', a
 
 t.test('an agent that cannot keep up is named', async (t) => {
   const agents = [await startAgent(['--once']), await startAgent(['--once'])];
-  const ended = await jitpaxos(loadOf(agents, '--rate', '400k', '--lanes', '1', '--duration', '1s', '--json'));
+  const ended = await jitpaxos(
+    loadOf(agents, '--rate', '400k', '--lanes', '1', '--duration', '1s', '--json'),
+    COORDINATOR,
+  );
   t.equal(ended.code, 0, ended.stderr);
   for (const { address } of agents)
     t.match(merged(ended).flaws.join('\n'), new RegExp(`${address}: its rate was not sustained: `));
@@ -316,7 +329,7 @@ t.test('what is not carried out', async (t) => {
     [['--agents', 'nowhere'], 2, /flag-invalid: .*is not HOST:PORT/],
     [['--agents', `${agent.address},127.0.0.1:1`], 3, /agent-unreachable: agent 127\.0\.0\.1:1 .*ECONNREFUSED/],
   ] as const) {
-    const ended = await jitpaxos(loadOf([agent], ...flags));
+    const ended = await jitpaxos(loadOf([agent], ...flags), COORDINATOR);
     t.equal(ended.code, code, flags.join(' '));
     t.match(ended.stderr, message, flags.join(' '));
     t.equal(ended.stdout, '');
@@ -331,7 +344,7 @@ t.test('what is not carried out', async (t) => {
     change(file.keys[0]!);
     file.use = file.keys[0]!.id;
     writeFileSync(keyFile, JSON.stringify(file), { mode: 0o600 });
-    return jitpaxos(loadOf([agent], '--key-file', keyFile));
+    return jitpaxos(loadOf([agent], '--key-file', keyFile), COORDINATOR);
   };
   const secret = await withKey((key) => (key.secret = 'ab'.repeat(32)));
   t.equal(secret.code, 1);
@@ -359,8 +372,13 @@ t.test('without keys: only if asked for, and only on loopback', async (t) => {
     [],
     [MAIN, 'bench', 'agent', '--listen', '127.0.0.1:0', '--cluster', plain.clusterFile, '--without-keys', '--json'],
   );
-  const ended = await jitpaxos(loadOf([agent], '--cluster', plain.clusterFile, '--json'));
+  const ended = await jitpaxos(loadOf([agent], '--cluster', plain.clusterFile, '--json'), COORDINATOR);
   t.equal(ended.code, 0, ended.stderr);
   t.match(ended.stderr, /warning: this cluster has no keys/);
   await stop(agent);
+});
+
+t.test('coordinators leave no directories but those of the ones that were killed', (t) => {
+  t.equal(readdirSync(coordinatorsTemporary).length, killedCoordinators);
+  t.end();
 });
