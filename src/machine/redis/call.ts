@@ -29,10 +29,11 @@ const OUT_OF_MEMORY =
   'OOM the store has reached maxKeys or maxBytes; delete something, or give the cluster larger limits';
 
 /**
- * After this much work an operation ends, and its sender sends the rest again: what a member, a key or a kilobyte that is
- * looked at counts for is about 1 µs.
+ * After this much work an operation ends, and its sender sends the rest again. A unit is a member or a key that is looked
+ * at or written, some microseconds. So no operation keeps a replica from its other duties for more than some tens of
+ * milliseconds, whatever its commands are.
  */
-export const WORK_MAX = 20_000;
+export const WORK_MAX = 4096;
 
 const FIRST_ARGUMENTS = 64;
 

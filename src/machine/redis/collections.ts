@@ -6,12 +6,12 @@ import type { Call } from './call.js';
 import { readCursor, readScanOptions } from './scan-options.js';
 
 /** Most members that one command writes, removes or compares: some milliseconds. */
-export const MEMBERS_MAX = 10_000;
+export const MEMBERS_MAX = 4096;
 /** Up to this many members, a random one is counted to, so that each is as likely as the others. */
 const COUNTED_MAX = 512;
 /** Up to this many members, HSCAN and SSCAN give all at once, as Redis does with small collections. */
 const SCANNED_AT_ONCE = 512;
-const SCAN_COUNT_MAX = 10_000;
+const SCAN_COUNT_MAX = 4096;
 const HASH_LIMIT = 2 ** 32;
 
 /** Whether a command may take this many members in hand, with the error as the answer. */
@@ -64,6 +64,15 @@ export function randomMember(call: Call, collection: Collection): number {
   call.work += collection.count / 16;
   for (let left = call.random.below(collection.count); left > 0; left--) collection.next();
   return collection.next();
+}
+
+/** This many random members of a collection that has one, the same one again and again if chance has it. */
+export function randomPicks(call: Call, collection: Collection, count: number): number[] {
+  if (collection.count > COUNTED_MAX) return Array.from({ length: count }, () => randomMember(call, collection));
+  const ids: number[] = [];
+  collection.seek(0);
+  for (let id = collection.next(); id >= 0; id = collection.next()) ids.push(id);
+  return Array.from({ length: count }, () => ids[call.random.below(ids.length)]!);
 }
 
 /** Different random members, fewer than the collection has; as many as were asked for. */

@@ -46,7 +46,9 @@ import { STRING_HANDLERS } from './strings.js';
  */
 const ANSWER_BYTES_MIN = 72;
 /** After this much work the rest of a transaction is not executed. */
-const TRANSACTION_WORK_MAX = 100_000;
+const TRANSACTION_WORK_MAX = 16_384;
+/** Most arguments of a command, its name among them. */
+const ARGUMENTS_MAX = 4096;
 /** Longest beginning of an array. */
 const ARRAY_HEAD_BYTES = 9;
 const GOOD = -1;
@@ -160,6 +162,8 @@ export class RedisCommands {
     const call = this.#call;
     call.name = info.name;
     if (!hasArity(info, call.argc)) return call.arityError();
+    if (call.argc > ARGUMENTS_MAX)
+      return call.error(`ERR the command has ${call.argc} arguments, this cluster takes ${ARGUMENTS_MAX}`);
     const handler = HANDLERS.get(info);
     if (handler !== undefined) return handler(call);
     if (isInTransaction) call.error('ERR Command not allowed inside a transaction');

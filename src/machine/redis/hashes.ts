@@ -2,7 +2,7 @@
 import { KV_VALUE_BYTES_MAX, ValueType } from '../kv-layout.js';
 import { keyCost, memberCost, type Collection } from '../store/collection.js';
 import { NOT_A_FLOAT, NOT_AN_INTEGER, SYNTAX_ERROR, type Call, type Handler } from './call.js';
-import { bulkMember, randomMember, randomMembers, scanMembers } from './collections.js';
+import { bulkMember, fewMembers, randomMember, randomMembers, randomPicks, scanMembers } from './collections.js';
 import { addLongDoubles, longDoubleText, readLongDouble } from './long-double.js';
 import { INT64_MAX, INT64_MIN, readInt64, writeLatin1 } from './numbers.js';
 
@@ -201,14 +201,14 @@ function hrandfield(call: Call): void {
   const perField = withValues && !out.isResp3 ? 2 : 1;
   // No field is shorter in the answer.
   if (6 * wanted > out.room) return out.overflow(6 * wanted);
+  if (!fewMembers(call, wanted)) return;
   out.array(wanted * perField);
   const answer = (id: number): void => {
     if (withValues && out.isResp3) out.array(2);
     bulkMember(call, first, id);
     if (withValues) call.bulkOf(id);
   };
-  if (count < 0) for (let left = wanted; left > 0 && !out.overflows; left--) answer(randomMember(call, first));
-  else for (const id of randomMembers(call, first, wanted)) answer(id);
+  for (const id of count < 0 ? randomPicks(call, first, wanted) : randomMembers(call, first, wanted)) answer(id);
 }
 
 export const HASH_HANDLERS: Readonly<Record<string, Handler>> = {

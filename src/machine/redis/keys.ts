@@ -10,9 +10,10 @@ import { readCursor, readScanOptions } from './scan-options.js';
 /** In the order of ValueType. */
 const TYPE_NAMES = ['string', 'hash', 'set', 'list'];
 /** Most keys that KEYS looks at. */
-const KEYS_MAX = 100_000;
+const KEYS_MAX = 50_000;
+const KEYS_PER_WORK = 8;
 /** Most keys that one SCAN looks at. */
-const SCAN_COUNT_MAX = 10_000;
+const SCAN_COUNT_MAX = 4096;
 const HASH_LIMIT = 2 ** 32;
 
 function del(call: Call): void {
@@ -114,7 +115,7 @@ function keys(call: Call): void {
   const { store, out } = call;
   if (store.keyCount > KEYS_MAX)
     return call.error(`ERR KEYS would look at ${store.keyCount} keys, of at most ${KEYS_MAX}; use SCAN`);
-  call.work += store.keyCount;
+  call.work += store.keyCount / KEYS_PER_WORK;
   const found: number[] = [];
   let cursor = 0;
   let bytes = 0;

@@ -1,5 +1,5 @@
 /** Commands on lists. */
-import { ValueType } from '../kv-layout.js';
+import { Hold, KV_ENTRY_OVERHEAD_BYTES, ValueType } from '../kv-layout.js';
 import { elementCost, keyCost, type Collection } from '../store/collection.js';
 import { NOT_AN_INTEGER, SYNTAX_ERROR, type Call, type Handler } from './call.js';
 import { fewMembers, MEMBERS_MAX } from './collections.js';
@@ -47,10 +47,10 @@ function pop(isFront: boolean): Handler {
     if (!call.open(list, 1, ValueType.list, true)) return;
     if (list.count === 0) return call.argc === 3 ? out.nilArray() : out.nil();
     const popped = Math.min(count, list.count);
+    if (!fewMembers(call, popped)) return;
     if (call.argc === 3) out.array(popped);
     for (let i = 0; i < popped && !out.overflows; i++) call.bulkOf(list.at(isFront ? i : list.count - 1 - i));
     if (out.overflows) return;
-    call.work += popped;
     for (let i = 0; i < popped; i++) list.pop(isFront);
     list.save();
   };
@@ -115,15 +115,47 @@ function ltrim(call: Call): void {
   if (start < 0) start = Math.max(0, list.count + start);
   if (stop < 0) stop = list.count + stop;
   stop = Math.min(stop, list.count - 1);
-  if (start > stop) call.remove(1);
-  else {
-    const behind = list.count - 1 - stop;
-    if (!fewMembers(call, start + behind)) return;
+  const kept = stop - start + 1;
+  const removed = list.count - kept;
+  if (kept <= 0) call.remove(1);
+  else if (removed > MEMBERS_MAX && kept <= MEMBERS_MAX) {
+    if (!rebuild(call, list, start, kept)) return;
+  } else {
+    if (!fewMembers(call, removed)) return;
     for (let i = 0; i < start; i++) list.pop(true);
-    for (let i = 0; i < behind; i++) list.pop(false);
+    while (list.count > kept) list.pop(false);
     list.save();
   }
   call.out.ok();
+}
+
+/**
+ * Makes a new list of the elements that stay, where fewer stay than would have to be removed one by one. False: an error,
+ * which is the answer.
+ */
+function rebuild(call: Call, list: Collection, start: number, kept: number): boolean {
+  const { records } = call.store;
+  const elements: Uint8Array[] = [];
+  let bytes = keyCost(ValueType.list, call.lengths[1]!) + KV_ENTRY_OVERHEAD_BYTES;
+  if (!fewMembers(call, kept)) return false;
+  for (let i = start; i < start + kept; i++) {
+    const id = list.at(i);
+    const at = records.valueOffset(id);
+    const length = records.valueLength(id);
+    elements.push(records.valueBytes(id).slice(at, at + length));
+    bytes += elementCost(length);
+  }
+  // What is removed counts until it is gone.
+  if (!call.fits(kept + 2, bytes)) return false;
+  const kind = records.holdKind(list.id);
+  const hold = records.hold(list.id);
+  call.remove(1);
+  call.open(list, 1, ValueType.list, true);
+  list.create(ValueType.list);
+  for (const element of elements) list.push(false, element, 0, element.length);
+  list.save();
+  if (kind !== Hold.none) call.hold(1, kind, hold);
+  return true;
 }
 
 function equalsElement(call: Call, id: number, index: number): boolean {

@@ -2,7 +2,7 @@
 import { KV_ENTRY_OVERHEAD_BYTES, ValueType } from '../kv-layout.js';
 import { keyCost, memberCost, type Collection } from '../store/collection.js';
 import { NOT_AN_INTEGER, SYNTAX_ERROR, type Call, type Handler } from './call.js';
-import { bulkMember, fewMembers, randomMember, randomMembers, scanMembers } from './collections.js';
+import { bulkMember, fewMembers, randomMember, randomMembers, randomPicks, scanMembers } from './collections.js';
 import { latin1, writeLatin1 } from './numbers.js';
 
 const NO_VALUE = new Uint8Array(0);
@@ -93,6 +93,7 @@ function spop(call: Call): void {
   if (Number.isNaN(count) || count < 0) return call.error('ERR value is out of range, must be positive');
   if (!call.open(set, 1, ValueType.set, true)) return;
   const wanted = Math.min(count, set.count);
+  if (!fewMembers(call, wanted)) return;
   out.set(wanted);
   if (wanted === 0) return;
   if (wanted === set.count) {
@@ -125,11 +126,11 @@ function srandmember(call: Call): void {
   if (count === 0 || first.count === 0) return out.array(0);
   const wanted = count < 0 ? -count : Math.min(count, first.count);
   if (6 * wanted > out.room) return out.overflow(6 * wanted);
+  if (!fewMembers(call, wanted)) return;
   out.array(wanted);
-  if (count < 0)
-    for (let left = wanted; left > 0 && !out.overflows; left--) bulkMember(call, first, randomMember(call, first));
-  else if (wanted === first.count) bulkMembers(call, first);
-  else for (const id of randomMembers(call, first, wanted)) bulkMember(call, first, id);
+  if (count > 0 && wanted === first.count) return bulkMembers(call, first);
+  const chosen = count < 0 ? randomPicks(call, first, wanted) : randomMembers(call, first, wanted);
+  for (const id of chosen) bulkMember(call, first, id);
 }
 
 /** SMOVE source destination member */

@@ -43,15 +43,33 @@ t.test('the first command that does not fit gets an error and changes nothing', 
 
 t.test('an operation ends when its commands have done enough', (t) => {
   const machine = new RedisMachine({ maxKeys: 100_000 });
-  for (let i = 0; i < 30; i++)
+  for (let i = 0; i < 5; i++)
     machine.run(['SADD', 's', ...Array.from({ length: 1000 }, (_, member) => `${i}-${member}`)]);
-  const scan = words('SSCAN s 0 COUNT 9000 MATCH none');
-  t.equal(machine.answers([scan, scan, scan, scan]).length, 3);
-  t.match(machine.run('SUNIONSTORE d s'), /^-ERR the command would take 30000 members in hand/);
-  const [answer] = machine.answers([
-    { commands: Array.from({ length: 40 }, () => ['SSCAN', 's', '0', 'COUNT', '9000', 'MATCH', 'none']) },
-  ]);
-  t.match(answer!, /-ERR the transaction does too much at once; split it\r\n$/);
+  const line = ['SSCAN', 's', '0', 'COUNT', '3000', 'MATCH', 'none'];
+  const scan = { words: line };
+  t.equal(machine.answers([scan, scan, scan, scan]).length, 2);
+  t.match(machine.run('SUNIONSTORE d s'), /^-ERR the command would take 5000 members in hand, of at most 4096 at once/);
+  const [answer] = machine.answers([{ commands: Array.from({ length: 40 }, () => line) }]);
+  t.equal(answer!.split('-ERR the transaction does too much at once; split it\r\n').length - 1, 34);
+  t.equal(machine.run(['DEL', ...new Array<string>(4095).fill('s')]), ':1\r\n');
+  t.equal(
+    machine.run(['DEL', ...new Array<string>(4096).fill('s')]),
+    '-ERR the command has 4097 arguments, this cluster takes 4096\r\n',
+  );
+  t.end();
+});
+
+t.test('a long list is trimmed to a short one at once, and keeps its end', (t) => {
+  const machine = new RedisMachine();
+  for (let i = 0; i < 10; i++)
+    machine.run(['RPUSH', 'l', ...Array.from({ length: 1000 }, (_, element) => `${1000 * i + element}`)]);
+  machine.run('EXPIRE l 100');
+  t.match(machine.run('LTRIM l 5000 9999'), /^-ERR the command would take 5000 members in hand/);
+  t.equal(machine.run('LTRIM l 7000 -2'), '+OK\r\n');
+  t.equal(machine.run('LLEN l'), ':2999\r\n');
+  t.equal(machine.run('LINDEX l 0'), '$4\r\n7000\r\n');
+  t.equal(machine.run('LINDEX l -1'), '$4\r\n9998\r\n');
+  t.equal(machine.run('TTL l'), ':100\r\n');
   t.end();
 });
 
