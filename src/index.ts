@@ -67,6 +67,8 @@ export {
   type LogLevel,
 } from './host/logger.js';
 export { MetricsServer, type MetricsServerOptions, type Monitored } from './server/metrics-server.js';
+export { RedisFrontEnd, type RedisFrontEndOptions } from './redis/server.js';
+export type { UserEntry, UsersFile } from './redis/users.js';
 export { Replica } from './server/replica.js';
 export type { ReplicaOptions } from './server/replica-options.js';
 export type { ReplicaStatusReport } from './host/status.js';

@@ -539,21 +539,22 @@ const systemdVersion = systemd.status === 0 ? Number(/^systemd (\d+)/.exec(syste
 const OFFLINE_VERSION = 250;
 /** The highest exposure of the unit, in tenths; it is 19 with systemd 252, whose default for a service is 96. */
 const EXPOSURE_MAX = 25;
+const UNITS = ['jitpaxos@.service', 'jitpaxos-redis.service'];
 t.test(
-  'the unit passes systemd-analyze verify',
+  'the units pass systemd-analyze verify',
   { skip: systemdVersion > 0 ? false : 'systemd-analyze is not installed: apt-get install systemd' },
   (t) => {
-    const { status, stderr } = spawnSync('systemd-analyze', ['verify', at('deploy/jitpaxos@.service')], {
-      encoding: 'utf8',
-    });
-    t.equal(status, 0, stderr);
-    t.notMatch(stderr, /jitpaxos@/, 'without a word about this unit');
+    for (const unit of UNITS) {
+      const { status, stderr } = spawnSync('systemd-analyze', ['verify', at(`deploy/${unit}`)], { encoding: 'utf8' });
+      t.equal(status, 0, stderr);
+      t.notMatch(stderr, /jitpaxos/, `without a word about ${unit}`);
+    }
     t.end();
   },
 );
 
 t.test(
-  'the unit is confined, by systemd-analyze security',
+  'the units are confined, by systemd-analyze security',
   {
     skip:
       systemdVersion >= OFFLINE_VERSION
@@ -561,16 +562,86 @@ t.test(
         : `systemd-analyze ${OFFLINE_VERSION} or later is not installed: apt-get install systemd`,
   },
   (t) => {
-    const { status, stdout, stderr } = spawnSync(
-      'systemd-analyze',
-      ['security', '--offline=true', `--threshold=${EXPOSURE_MAX}`, at('deploy/jitpaxos@.service')],
-      { encoding: 'utf8' },
-    );
-    t.equal(status, 0, `${stdout}${stderr}`);
-    t.match(stdout, /Overall exposure level/);
+    for (const unit of UNITS) {
+      const { status, stdout, stderr } = spawnSync(
+        'systemd-analyze',
+        ['security', '--offline=true', `--threshold=${EXPOSURE_MAX}`, at(`deploy/${unit}`)],
+        { encoding: 'utf8' },
+      );
+      t.equal(status, 0, `${stdout}${stderr}`);
+      t.match(stdout, /Overall exposure level/);
+    }
     t.end();
   },
 );
+
+t.test('the Redis front end as a unit and in Kubernetes', async (t) => {
+  const { shape } = (await import('../src/cli/redis.js')).redis;
+  const documents = parseAllDocuments(read('deploy/kubernetes-redis.yaml'));
+  t.same(
+    documents.flatMap(({ errors }) => errors.map(String)),
+    [],
+  );
+  interface Container {
+    image: string;
+    command: string[];
+    ports: { name: string; containerPort: number }[];
+    volumeMounts: { name: string }[];
+    securityContext: object;
+  }
+  const [service, budget, deployment] = documents.map(
+    (document) =>
+      document.toJS() as {
+        kind: string;
+        spec: {
+          selector: { matchLabels: object };
+          ports: { port: number }[];
+          template: {
+            metadata: { labels: object; annotations: Record<string, string> };
+            spec: {
+              containers: Container[];
+              initContainers: Container[];
+              volumes: { name: string; configMap?: { name: string } }[];
+            };
+          };
+        };
+      },
+  );
+  const { template, selector } = deployment!.spec;
+  const pod = template.spec;
+  t.same(selector.matchLabels, template.metadata.labels);
+  t.same(service!.spec.selector, template.metadata.labels);
+  t.same(budget!.spec.selector.matchLabels, template.metadata.labels);
+  const containers = [...pod.initContainers, ...pod.containers];
+  t.same(
+    [...new Set(containers.flatMap(({ volumeMounts }) => volumeMounts.map(({ name }) => name)))].sort(),
+    pod.volumes.map(({ name }) => name).sort(),
+    'every volume is mounted, and every mount has its volume',
+  );
+  for (const { image, securityContext } of containers) {
+    t.equal(image, containers[0]!.image);
+    t.match(securityContext, { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true });
+  }
+  const ports = new Map(pod.containers[0]!.ports.map(({ name, containerPort }) => [name, containerPort]));
+  const script = pod.containers[0]!.command[2]!;
+  t.match(script, `--listen 0.0.0.0:${ports.get('redis')}`);
+  t.match(script, `--metrics 0.0.0.0:${ports.get('metrics')}`);
+  t.equal(template.metadata.annotations['prometheus.io/port'], String(ports.get('metrics')));
+  t.equal(service!.spec.ports[0]!.port, ports.get('redis'));
+  const map = parseAllDocuments(read('deploy/kubernetes.yaml'))[0]!.toJS() as { metadata: { name: string } };
+  t.equal(pod.volumes.find(({ configMap }) => configMap !== undefined)!.configMap!.name, map.metadata.name);
+  for (const text of [script, read('deploy/jitpaxos-redis.service')]) {
+    const flags = [...text.matchAll(/ --([a-z-]+)/g)].map(([, name]) => name!).filter((name) => !SYSTEM.has(name));
+    t.ok(flags.length > 3, text);
+    t.same(
+      flags.filter((name) => !(name in shape.flags)),
+      [],
+      'every flag exists',
+    );
+  }
+});
+/** Flags of other commands in the comments of a unit. */
+const SYSTEM = new Set(['now', 'system', 'user-group', 'out']);
 
 t.test('the unit lets a replica do what it does', (t) => {
   const unit = read('deploy/jitpaxos@.service');

@@ -1,8 +1,8 @@
 /**
- * docs/reference/metrics.md: every metric with its kind, labels and help, from a replica and a client that run in this
- * process.
+ * docs/reference/metrics.md: every metric with its kind, labels and help, from a replica, a client and a Redis front end
+ * that run in this process.
  */
-import { Client, KvClient, KvMachine, Replica, silentLogger } from '../../dist/src/index.js';
+import { Client, KvClient, KvMachine, RedisFrontEnd, Replica, silentLogger } from '../../dist/src/index.js';
 import { freePorts } from '../../dist/src/host/free-ports.js';
 
 export async function metricsPage() {
@@ -10,6 +10,7 @@ export async function metricsPage() {
   const cluster = { schema: 'jitpaxos.cluster/1', id: '00c0ffee12345678', replicas: [`127.0.0.1:${port}`] };
   const replica = await Replica.start({ cluster, id: 0, machine: new KvMachine(), logger: silentLogger });
   const client = await Client.connect({ cluster, logger: silentLogger });
+  const front = await RedisFrontEnd.start({ cluster, listen: '127.0.0.1:0', logger: silentLogger });
   try {
     await heard(client);
     return [
@@ -29,8 +30,15 @@ export async function metricsPage() {
       '',
       ...table(client.metrics()),
       '',
+      '## Redis front end',
+      '',
+      'And those of a client, once it has a session.',
+      '',
+      ...table(front.metrics().filter(({ name }) => name.startsWith('jitpaxos_redis_'))),
+      '',
     ].join('\n');
   } finally {
+    await front.close();
     await client.close();
     await replica.close();
   }

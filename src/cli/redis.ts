@@ -66,6 +66,12 @@ export const redis = defineCommand(
         standard: 'off',
         help: 'serve /metrics, /healthz and /readyz over HTTP at this address; without HOST, on 127.0.0.1 only',
       },
+      health: {
+        kind: 'text',
+        value: '[HOST:]PORT',
+        standard: 'off',
+        help: 'serve only /healthz and /readyz, at an address of their own, for probes; without HOST, on 127.0.0.1 only',
+      },
       'metrics-names': {
         kind: 'text',
         value: 'NAME[,NAME]',
@@ -96,6 +102,7 @@ export const redis = defineCommand(
       throw new CliError('flag-invalid', '--tls-cert and --tls-key belong together; give both, or none');
     const http = { names: values['metrics-names']?.split(',') ?? [] };
     if (values.metrics !== undefined) MetricsServer.check(values.metrics, http);
+    if (values.health !== undefined) MetricsServer.check(values.health, http);
     for (const stream of [process.stdout, process.stderr]) neverWait(stream);
     const logger = streamLogger(
       process.stderr,
@@ -128,22 +135,19 @@ export const redis = defineCommand(
         });
       }
     });
-    const metrics =
-      values.metrics === undefined
+    const served = { monitored: running, what: 'front end', fields: { port: running.port }, logger } as const;
+    const metrics = values.metrics === undefined ? undefined : await serveHttp('metrics', values.metrics, http, served);
+    const health =
+      values.health === undefined
         ? undefined
-        : await serveHttp('metrics', values.metrics, http, {
-            monitored: running,
-            what: 'front end',
-            fields: { port: running.port },
-            logger,
-          });
+        : await serveHttp('health', values.health, { ...http, serves: 'health' }, served);
     const ready = new LineOutput(process.stdout, (lines) => `lost ${JSON.stringify({ lines })}`);
     ready.write(
-      `ready ${JSON.stringify({ port: running.port, pid: process.pid, tls: cert !== undefined, ...(metrics?.url === undefined ? {} : { metrics: `${metrics.url}/metrics` }) })}`,
+      `ready ${JSON.stringify({ port: running.port, pid: process.pid, tls: cert !== undefined, ...(metrics?.url === undefined ? {} : { metrics: `${metrics.url}/metrics` }), ...(health?.url === undefined ? {} : { health: `${health.url}/healthz` }) })}`,
     );
     await running.closed.finally(() => {
       setTimeout(() => process.exit(process.exitCode ?? Exit.failed), LAST_LINES_MS).unref();
-      return metrics?.close();
+      return Promise.all([metrics?.close(), health?.close()]);
     });
     return Exit.done;
   },

@@ -10,6 +10,7 @@ import {
   KvMachine,
   lineLogger,
   MetricsServer,
+  RedisFrontEnd,
   openClock,
   Replica,
   StatusClient,
@@ -71,6 +72,10 @@ export async function options(): Promise<void> {
   await MetricsServer.start('127.0.0.1:0', {} as Client);
   // @ts-expect-error: it is `serves`
   await MetricsServer.start('0', {} as Replica, { only: 'health' });
+  // @ts-expect-error: a port alone is no address
+  await RedisFrontEnd.start({ cluster, listen: 6379 });
+  // @ts-expect-error: a certificate without its key
+  await RedisFrontEnd.start({ cluster, tls: { cert: 'cert.pem' } });
   // @ts-expect-error: a clock is named by a string
   openClock(0);
   // @ts-expect-error: an option of another machine

@@ -12,6 +12,7 @@ import {
   KvMachine,
   lineLogger,
   MetricsServer,
+  RedisFrontEnd,
   Replica,
   StatusClient,
   type ApplyContext,
@@ -142,6 +143,10 @@ export async function replicas(): Promise<void> {
   await Replica.start({ cluster, id: 1, machine: new KvMachine({ maxKeys: 10 }) });
   await MetricsServer.start('127.0.0.1:0', replica);
   await MetricsServer.start('0', replica, { serves: 'health', names: ['replica0.example.org'] });
+  const front = await RedisFrontEnd.start({ cluster, listen: '127.0.0.1:0', users: 'users.json', maxClients: 100 });
+  await MetricsServer.start('127.0.0.1:0', front);
+  holds<Same<typeof front.feature, boolean | undefined>>();
+  await front.close();
   const text = expose(replica.metrics());
   holds<Same<typeof text, string>>();
   const { view } = replica.status();
