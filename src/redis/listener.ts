@@ -29,6 +29,8 @@ const OUTPUT_BYTES_MAX = 512 << 20;
 const OUTPUT_BYTES_SMALL = 1 << 16;
 /** How long a stopping listener waits for the last operations, beyond their timeout. */
 const DRAIN_MS = 1_000;
+/** How long clients have to close connections over which all is said. */
+const CLOSE_MS = 250;
 /** Between two looks whether all connections have ended. */
 const DRAIN_LOOK_MS = 5;
 
@@ -105,8 +107,14 @@ export class Listener {
       batcher.wake(connection);
     }
     const until = performance.now() + front.options.timeoutMs + DRAIN_MS;
-    while (front.connections.size > 0 && performance.now() < until)
+    let finishedAtMs: number | undefined;
+    while (front.connections.size > 0 && performance.now() < until) {
       await new Promise((resolve) => setTimeout(resolve, DRAIN_LOOK_MS));
+      // All is said. Clients close now; one that does not is not waited for.
+      if (![...front.connections.values()].every(({ socket }) => socket.writableFinished)) continue;
+      finishedAtMs ??= performance.now();
+      if (performance.now() - finishedAtMs >= CLOSE_MS) break;
+    }
     for (const { socket } of front.connections.values()) socket.destroy();
     clearInterval(this.timer);
     await closed;
@@ -156,12 +164,14 @@ export class Listener {
     });
   }
 
-  /** Closes connections whose clients do not read. */
+  /** Closes connections whose clients do not read, or do not close. */
   private look(): void {
     const { counters, connections } = this.front;
     const now = performance.now();
     for (const connection of connections.values()) {
       const { socket, unsent } = connection;
+      // All is said, and the client does not close.
+      if (connection.isClosing && socket.writableFinished) socket.destroy();
       counters.outputBytes += connection.unreported();
       this.heldBytes += unsent - connection.heldBytes;
       connection.heldBytes = unsent;

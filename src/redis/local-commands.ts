@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { version } from '../host/version.js';
 import type { CommandInfo } from '../machine/redis/command-table.js';
+import { KNOWN_SCRIPTS } from '../machine/redis/scripts.js';
 import { clientCommand } from './client-commands.js';
 import { commandCommand } from './command-command.js';
 import type { Connection } from './connection.js';
@@ -179,10 +180,10 @@ function script(words: readonly string[]): string {
   switch (words[1]!.toLowerCase()) {
     case 'load': {
       const digest = createHash('sha1').update(words[2]!, 'latin1').digest('hex');
-      return isKnownScript(digest) ? bulk(digest) : failure(UNKNOWN_SCRIPT);
+      return KNOWN_DIGESTS.has(digest) ? bulk(digest) : failure(UNKNOWN_SCRIPT);
     }
     case 'exists':
-      return array(words.slice(2).map((digest) => integer(isKnownScript(digest.toLowerCase()) ? 1 : 0)));
+      return array(words.slice(2).map((digest) => integer(KNOWN_DIGESTS.has(digest.toLowerCase()) ? 1 : 0)));
     case 'flush':
       return words.length > 3 || (words.length === 3 && !/^(?:a?sync)$/i.test(words[2]!))
         ? failure('ERR SCRIPT FLUSH only support SYNC|ASYNC option')
@@ -192,8 +193,6 @@ function script(words: readonly string[]): string {
   }
 }
 
-const UNKNOWN_SCRIPT = 'ERR Lua is not run here; only some scripts are known by their digest';
-
-function isKnownScript(_digest: string): boolean {
-  return false;
-}
+const UNKNOWN_SCRIPT =
+  'ERR Lua is not run here: only scripts of redis-py Lock, redlock and rate-limiter-flexible are known';
+const KNOWN_DIGESTS = new Set(KNOWN_SCRIPTS.map(({ digest }) => digest));

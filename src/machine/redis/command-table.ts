@@ -42,6 +42,7 @@ const ROWS: readonly Row[] = [
   ['time', 1, 'loading stale fast', 0, 0, 0, 'read'],
   ['command', -1, 'loading stale', 0, 0, 0, 'local'],
   ['config', -2, '', 0, 0, 0, 'local'],
+  ['debug', -2, 'admin noscript loading stale', 0, 0, 0, 'local'],
   ['wait', 3, 'noscript', 0, 0, 0, 'local'],
   ['flushall', -1, 'write', 0, 0, 0, 'write'],
   ['flushdb', -1, 'write', 0, 0, 0, 'write'],
