@@ -24,7 +24,7 @@ export class Contents {
   readonly due = new NumberOrder();
   /** Keys of leases, by the lease's number and the key's revision. */
   readonly attached = new NumberOrder();
-  /** What counts towards `maxBytes`. */
+  /** What counts towards `maxBytes`. A change of a value in the heap changes it, too. */
   bytes = 0;
   /** Parts that are graves. */
   graves = 0;
@@ -76,11 +76,6 @@ export class Contents {
     this.tableOf(keyLength).add(id, key, keyOffset, keyLength);
     this.bytes += KV_ENTRY_OVERHEAD_BYTES + (keyLength & NAME_BYTES_MASK) + valueLength;
     if (isGrave(key, keyOffset, keyLength)) this.graves++;
-  }
-
-  setValue(id: number, value: Uint8Array, valueOffset: number, valueLength: number): void {
-    this.bytes += valueLength - this.heap.valueLength(id);
-    this.heap.setValue(id, value, valueOffset, valueLength);
   }
 
   /** `letGo` was called before, if the key could have an end. */

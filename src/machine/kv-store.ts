@@ -18,6 +18,7 @@ import { Contents } from './kv-contents.js';
 import { META_BYTES, type RecordHeap } from './kv-heap.js';
 import { Hold, KEEP_HOLD, KV_ENTRY_OVERHEAD_BYTES, NAME_BYTES_MASK, PART_FLAG, ValueType } from './kv-layout.js';
 import type { OrderCursor } from './kv-order.js';
+import type { KeyTable } from './kv-table.js';
 import { StoreRestore } from './kv-restore.js';
 import {
   entryBytes,
@@ -104,6 +105,9 @@ export class KvStore {
   readonly maxBytes: number;
   readonly #expectedKeys: number;
   #held!: Contents;
+  /** Its heap and its table of keys, which every operation uses. */
+  #heap!: RecordHeap;
+  #table!: KeyTable;
   #level = 0;
   /** The number of the last change, and the agreed time of the last operation, ms; 0 at level 0. */
   readonly #numbers = new Float64Array(2);
@@ -143,7 +147,7 @@ export class KvStore {
   }
 
   get keyCount(): number {
-    return this.#held.table.count;
+    return this.#table.count;
   }
 
   /** The bytes that count towards `maxBytes`. */
@@ -153,7 +157,7 @@ export class KvStore {
 
   /** Memory held for records, including garbage and reserve. */
   get heldBytes(): number {
-    return this.#held.heap.heldBytes;
+    return this.#heap.heldBytes;
   }
 
   /** Keys and values by entry id. Read-only for callers; ids are valid until the next write. */
@@ -173,7 +177,7 @@ export class KvStore {
     | 'keyOffset'
     | 'type'
   > {
-    return this.#held.heap;
+    return this.#heap;
   }
 
   /**
@@ -240,7 +244,7 @@ export class KvStore {
 
   #undoKey(): void {
     const { bytes, offset } = this.#undo;
-    const heap = this.#held.heap;
+    const heap = this.#heap;
     const wasThere = bytes[offset] === Undo.present;
     const keyLength = readU16(bytes, offset + 1);
     const valueLength = readU16(bytes, offset + 3);
@@ -288,7 +292,7 @@ export class KvStore {
 
   /** The number of the last change of an entry. */
   revisionOf(id: number): number {
-    return this.#held.heap.revision(id) || 1;
+    return this.#heap.revision(id) || 1;
   }
 
   /** The agreed time of the last operation, ms. */
@@ -335,13 +339,13 @@ export class KvStore {
 
   /** The entry id of a key that has not ended, or -1. */
   find(key: Uint8Array, offset: number, length: number): number {
-    const id = this.#held.table.find(key, offset, length);
+    const id = this.#table.find(key, offset, length);
     return id >= 0 && this.#level > 0 && this.hasEnded(id) ? -1 : id;
   }
 
   /** The same for a key that is to be written or removed: one that has ended is removed at once. */
   findToChange(key: Uint8Array, offset: number, length: number): number {
-    const id = this.#held.table.find(key, offset, length);
+    const id = this.#table.find(key, offset, length);
     if (id < 0 || this.#level === 0 || !this.hasEnded(id)) return id;
     this.remove(id, key, offset, length, ChangeKind.expire);
     return -1;
@@ -349,13 +353,13 @@ export class KvStore {
 
   /** Whether the entry is there only because nobody has removed it yet. */
   hasEnded(id: number): boolean {
-    return this.#held.heap.holdKind(id) !== Hold.none && this.endOf(id) <= this.#numbers[NOW]!;
+    return this.#heap.holdKind(id) !== Hold.none && this.endOf(id) <= this.#numbers[NOW]!;
   }
 
   /** The agreed time at which a key that does not stay for ever ends, ms. */
   endOf(id: number): number {
-    const hold = this.#held.heap.hold(id);
-    return this.#held.heap.holdKind(id) === Hold.lease ? this.#leases.ends(this.#leases.find(hold)) : hold;
+    const hold = this.#heap.hold(id);
+    return this.#heap.holdKind(id) === Hold.lease ? this.#leases.ends(this.#leases.find(hold)) : hold;
   }
 
   /** A lease from now on; its number, or -1 if the store has no room. */
@@ -403,7 +407,7 @@ export class KvStore {
   }
 
   get #countWithLeases(): number {
-    return this.#held.table.count + this.#held.parts.count + this.#leases.count;
+    return this.#table.count + this.#held.parts.count + this.#leases.count;
   }
 
   get #usedBytes(): number {
@@ -412,7 +416,7 @@ export class KvStore {
 
   /** Removes what ended first, and at most ENDED_PER_OPERATION of it. A lease goes after its keys. */
   #removeEnded(): void {
-    const heap = this.#held.heap;
+    const heap = this.#heap;
     const leases = this.#leases;
     for (let removed = 0; removed < ENDED_PER_OPERATION; removed++) {
       const now = this.#numbers[NOW]!;
@@ -437,8 +441,8 @@ export class KvStore {
   /** Whether a lease ends before a key with an end of its own. */
   #isBefore(lease: number, id: number): boolean {
     const leases = this.#leases;
-    const difference = leases.ends(lease) - this.#held.heap.hold(id);
-    return difference < 0 || (difference === 0 && leases.number(lease) < this.#held.heap.revision(id));
+    const difference = leases.ends(lease) - this.#heap.hold(id);
+    return difference < 0 || (difference === 0 && leases.number(lease) < this.#heap.revision(id));
   }
 
   /**
@@ -456,9 +460,15 @@ export class KvStore {
     kind: number = Hold.none,
     hold = 0,
   ): boolean {
-    const fits = this.fits(this.keysAdded(id), this.bytesAdded(id, keyLength, valueLength));
+    const fits = this.fitsWrite(id, keyLength, valueLength);
     if (fits) this.set(id, key, keyOffset, keyLength, value, valueOffset, valueLength, kind, hold);
     return fits;
+  }
+
+  /** Whether the store has room for a write of the entry `id`; -1: of a key that is not there. */
+  fitsWrite(id: number, keyLength: number, valueLength: number): boolean {
+    if (id >= 0 && !this.isCollection(id)) return this.fits(0, valueLength - this.#heap.valueLength(id));
+    return this.fits(1, this.bytesAdded(id, keyLength, valueLength));
   }
 
   /** How many more keys the store has after a write of the entry `id`; -1: of a key that is not there. */
@@ -469,7 +479,7 @@ export class KvStore {
   /** How many more bytes. */
   bytesAdded(id: number, keyLength: number, valueLength: number): number {
     if (id < 0) return KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength;
-    return valueLength - this.#held.heap.valueLength(id) + (this.isCollection(id) ? GRAVE_BYTES : 0);
+    return valueLength - this.#heap.valueLength(id) + (this.isCollection(id) ? GRAVE_BYTES : 0);
   }
 
   /** How many keys fewer it has after the removal of an entry. */
@@ -478,13 +488,13 @@ export class KvStore {
   }
 
   bytesFreed(id: number, keyLength: number): number {
-    const bytes = KV_ENTRY_OVERHEAD_BYTES + keyLength + this.#held.heap.valueLength(id);
+    const bytes = KV_ENTRY_OVERHEAD_BYTES + keyLength + this.#heap.valueLength(id);
     return this.isCollection(id) ? bytes - GRAVE_BYTES : bytes;
   }
 
   /** Whether the value of a key is not a string. */
   isCollection(id: number): boolean {
-    return this.#level > 1 && this.#held.heap.type(id) !== ValueType.string;
+    return this.#level > 1 && this.#heap.type(id) !== ValueType.string;
   }
 
   /** The same without a check of the limits: `fits` said that there is room. */
@@ -536,18 +546,18 @@ export class KvStore {
       this.#setValue(id, value, 0, valueLength);
     }
     this.#number(written, id < 0 ? Hold.none : KEEP_HOLD, 0);
-    this.#held.heap.setType(written, type);
+    this.#heap.setType(written, type);
     this.#note(ChangeKind.put, key, keyOffset, keyLength);
     return written;
   }
 
   /** Changes how long a key stays. That is a change of the key. Only from level 1 on. */
   setHold(id: number, key: Uint8Array, keyOffset: number, keyLength: number, kind: number, hold: number): void {
-    const type = this.#held.heap.type(id);
+    const type = this.#heap.type(id);
     if (this.#keeps) this.#keep(id, key, keyOffset, keyLength);
     if (this.#copy.isUnderway) this.#copy.changes(id);
     this.#number(id, kind, hold);
-    this.#held.heap.setType(id, type);
+    this.#heap.setType(id, type);
     this.#note(ChangeKind.put, key, keyOffset, keyLength);
   }
 
@@ -565,7 +575,7 @@ export class KvStore {
     toOffset: number,
     toLength: number,
   ): void {
-    const heap = this.#held.heap;
+    const heap = this.#heap;
     const type = heap.type(id);
     const kind = heap.holdKind(id);
     const hold = heap.hold(id);
@@ -573,7 +583,7 @@ export class KvStore {
     heap.copyValue(id, value, 0);
     this.#removeKey(id, from, fromOffset, fromLength, ChangeKind.delete);
     this.set(toId, to, toOffset, toLength, value, 0, value.length, kind, hold);
-    if (type !== ValueType.string) heap.setType(this.#held.table.find(to, toOffset, toLength), type);
+    if (type !== ValueType.string) heap.setType(this.#table.find(to, toOffset, toLength), type);
   }
 
   /** A number that the store gives only once, for the generation of a collection. */
@@ -616,25 +626,31 @@ export class KvStore {
 
   /** Keys, also those that have ended, in the order of their hashes from this one on. */
   walkFrom(hash: number): KeyWalk {
-    return new KeyWalk(this.#held.heap, this.#held.table, hash);
+    return new KeyWalk(this.#heap, this.#table, hash);
   }
 
   /** Removes all keys, at once, if there are any. Who watches has lost what changed. Leases stay. */
   empty(): void {
-    if (this.#held.table.count === 0) return;
+    if (this.#table.count === 0) return;
     if (this.#keeps) this.#keepContents();
     this.#turnTo(new Contents(this.#expectedKeys));
     this.#changes.begin(++this.#numbers[REVISION]!, this.#indexes[0]!);
   }
 
   #turnTo(held: Contents): void {
-    this.#held = held;
+    this.#hold(held);
     this.#copy.turnTo(held.heap, held.order);
+  }
+
+  #hold(held: Contents): void {
+    this.#held = held;
+    this.#heap = held.heap;
+    this.#table = held.table;
   }
 
   /** The generation of a collection. */
   #generationOf(id: number): number {
-    return readIndex(this.#held.heap.valueBytes(id), this.#held.heap.valueOffset(id));
+    return readIndex(this.#heap.valueBytes(id), this.#heap.valueOffset(id));
   }
 
   /** The key of a collection is gone: its parts are to be removed. */
@@ -645,7 +661,7 @@ export class KvStore {
 
   /** Removes parts of the first collection that is gone; the grave goes after them. */
   #removeBuried(): void {
-    const heap = this.#held.heap;
+    const heap = this.#heap;
     const order = this.#held.order;
     const name = this.#graveName;
     const cursor = this.#graveCursor;
@@ -671,7 +687,8 @@ export class KvStore {
 
   #setValue(id: number, value: Uint8Array, valueOffset: number, valueLength: number): void {
     if (this.#copy.isUnderway) this.#copy.changes(id);
-    this.#held.setValue(id, value, valueOffset, valueLength);
+    this.#held.bytes += valueLength - this.#heap.valueLength(id);
+    this.#heap.setValue(id, value, valueOffset, valueLength);
   }
 
   /** Whether the store has room for this many more keys and bytes. One that is at its limits may still shrink. */
@@ -698,7 +715,7 @@ export class KvStore {
 
   /** The entry was changed: gives it the next revision, and notes how long it stays. */
   #number(id: number, kind: number, hold: number): void {
-    const heap = this.#held.heap;
+    const heap = this.#heap;
     const revision = ++this.#numbers[REVISION]!;
     const before = heap.holdKind(id);
     if (before === Hold.none && kind <= Hold.none) {
@@ -748,7 +765,7 @@ export class KvStore {
   /** The entry id at the cursor, or -1 behind the last key. Moves the cursor on by one. */
   next(cursor: OrderCursor): number {
     const id = this.#held.next(cursor);
-    return id >= 0 && this.#held.heap.isPart(id) ? -1 : id;
+    return id >= 0 && this.#heap.isPart(id) ? -1 : id;
   }
 
   /** Depends on the contents only, not on their history. */
@@ -759,7 +776,7 @@ export class KvStore {
     let at = this.#headBytes;
     const cursor = { block: 0, position: 0 };
     for (let id = this.#held.next(cursor); id >= 0; id = this.#held.next(cursor))
-      at = writeEntry(this.#held.heap, id, this.#level, bytes, at);
+      at = writeEntry(this.#heap, id, this.#level, bytes, at);
     return bytes;
   }
 
@@ -767,7 +784,7 @@ export class KvStore {
   #head(): Uint8Array {
     const head = new Uint8Array(headerBytes(this.#level));
     writeI32(head, 0, this.#level === 0 ? SNAPSHOT_MAGIC : LEVELLED_MAGIC);
-    writeI32(head, 4, this.#held.table.count + this.#held.parts.count);
+    writeI32(head, 4, this.#table.count + this.#held.parts.count);
     if (this.#level === 0) return head;
     writeI32(head, 8, this.#level);
     writeI32(head, 12, this.#leases.count);
@@ -825,17 +842,17 @@ export class KvStore {
     this.#keeps = false;
     this.#undo.clear();
     this.#emptied.length = 0;
-    this.#held = other.#held;
+    this.#hold(other.#held);
     this.#level = other.#level;
     this.#numbers.set(other.#numbers);
     this.#leases = other.#leases;
-    this.#copy.of(this.#held.heap, this.#held.order, this.#leases);
+    this.#copy.of(this.#heap, this.#held.order, this.#leases);
     this.#changes.begin(this.#numbers[REVISION]!);
   }
 
   /** Keeps what a key has: the entry `id`, or nothing if that is -1. */
   #keep(id: number, key: Uint8Array, keyOffset: number, keyLength: number): void {
-    const heap = this.#held.heap;
+    const heap = this.#heap;
     const valueLength = id < 0 ? 0 : heap.valueLength(id);
     const metaLength = id < 0 || this.#level === 0 || (keyLength & PART_FLAG) !== 0 ? 0 : META_BYTES;
     const keyBytes = keyLength & NAME_BYTES_MASK;
@@ -890,11 +907,11 @@ export class KvStore {
   #clear(expectedKeys: number, expectedParts = 0): void {
     this.#keeps = false;
     this.#undo.clear();
-    this.#held = new Contents(expectedKeys, expectedParts);
+    this.#hold(new Contents(expectedKeys, expectedParts));
     this.#level = 0;
     this.#numbers.fill(0);
     this.#leases = new Leases();
-    this.#copy = new StoreSnapshot(this.#held.heap, this.#held.order, this.#leases);
+    this.#copy = new StoreSnapshot(this.#heap, this.#held.order, this.#leases);
     this.#changes.begin(0);
   }
 

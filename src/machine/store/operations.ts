@@ -165,8 +165,7 @@ export class StoreOperations {
     if (!this.#holds(bytes[offset + Write.at.condition]!, id, bytes, offset + Write.at.compared))
       return this.#answer(reply, STATUS_MISMATCH);
     if (this.#leaseEnded(operation)) return this.#answer(reply, STATUS_LEASE_ENDED);
-    if (!store.fits(store.keysAdded(id), store.bytesAdded(id, keyLength, valueLength)))
-      return this.#answer(reply, STATUS_FULL);
+    if (!store.fitsWrite(id, keyLength, valueLength)) return this.#answer(reply, STATUS_FULL);
     this.#set(id, operation);
     this.#answerWrite(operation, reply);
   }
