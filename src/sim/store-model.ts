@@ -1,6 +1,6 @@
 /**
  * The store as a plain Map: what every operation must give, written as simply as possible. At level 0 it knows get, put
- * and delete alone.
+ * and delete alone. Redis commands, of level 2, are in commands-model.ts.
  */
 import type {
   KeyCondition,
@@ -9,14 +9,7 @@ import type {
   TransactionCondition,
   TransactionOperation,
 } from '../machine/store/codec.js';
-
-interface ModelKey {
-  value: string;
-  revision: number;
-  /** Agreed time, ms. */
-  end: number | undefined;
-  lease: number | undefined;
-}
+import { CommandsModel, type ModelCommand, type ModelKey } from './commands-model.js';
 
 /** With texts for bytes. */
 export type Texts<T> = T extends Uint8Array
@@ -42,6 +35,8 @@ export type ModelOperation =
   | { name: 'renew'; leases: number[] }
   | { name: 'revoke'; lease: number }
   | { name: 'tick' }
+  /** Of level 2. */
+  | { name: 'commands'; commands: readonly ModelCommand[] }
   /** Of level 0. */
   | { name: 'put'; key: string; value: string }
   | { name: 'get' | 'delete'; key: string };
@@ -61,6 +56,9 @@ export interface Outcome {
   lease?: number;
   now?: number;
   nextEnd?: number | undefined;
+  /** In RESP. */
+  answers?: readonly string[];
+  due?: number | undefined;
 }
 
 const ENTRY_BYTES = 32;
@@ -88,10 +86,13 @@ export class StoreModel {
   }
 
   /** What it will be once it is raised. */
-  raised(): StoreModel {
-    const copy = new StoreModel(this.maxKeys, this.maxBytes, 0);
+  raised(level: number): StoreModel {
+    const copy = new StoreModel(this.maxKeys, this.maxBytes, this.level);
     for (const [key, of] of this.keys) copy.keys.set(key, { ...of });
-    copy.raise(1);
+    for (const [number, of] of this.leases) copy.leases.set(number, { ...of });
+    copy.revision = this.revision;
+    copy.now = this.now;
+    copy.raise(level);
     return copy;
   }
 
@@ -104,6 +105,7 @@ export class StoreModel {
   increment(key: string, now: number): void {
     this.advance(now);
     this.drop(key);
+    if (this.live(key)?.collection !== undefined) return;
     const value = this.keys.get(key)?.value;
     if (value === undefined || value.length === 8) this.put(key, value ?? '8 bytes.', { keep: true });
   }
@@ -116,12 +118,15 @@ export class StoreModel {
 
   /** As the last operation left it. */
   query(operation: ModelOperation): Outcome {
-    return this.execute(operation);
+    return this.execute(operation, true);
   }
 
-  private execute(operation: ModelOperation): Outcome {
+  private execute(operation: ModelOperation, isQuery = false): Outcome {
     const answer = (status: string): Outcome => ({ status, revision: this.revision });
-    if (this.level === 0 && !OF_LEVEL_0.has(operation.name)) return { status: 'bad-operation', reason: 'opcode' };
+    const isKnown = operation.name === 'commands' ? this.level > 1 : this.level > 0 || OF_LEVEL_0.has(operation.name);
+    if (!isKnown) return { status: 'bad-operation', reason: 'opcode' };
+    if ((operation.name === 'get' || operation.name === 'read') && this.live(operation.key)?.collection !== undefined)
+      return operation.name === 'get' ? { status: 'wrong-type' } : answer('wrong-type');
     switch (operation.name) {
       case 'get': {
         const found = this.live(operation.key);
@@ -167,12 +172,17 @@ export class StoreModel {
             break;
           }
           const found = this.live(key);
-          if (found !== undefined) entries.push({ key, ...this.state(found) });
+          if (found !== undefined && found.collection === undefined) entries.push({ key, ...this.state(found) });
         }
         return { ...answer('ok'), entries, next };
       }
       case 'transact':
         return this.transact(operation);
+      case 'commands': {
+        const commands = new CommandsModel(this);
+        const answers = operation.commands.map((command) => commands.execute(command));
+        return { ...answer('ok'), due: isQuery ? commands.due : undefined, answers };
+      }
       case 'grant': {
         if (!this.hasRoom(1, ENTRY_BYTES)) return answer('full');
         const lease = ++this.revision;
@@ -205,11 +215,14 @@ export class StoreModel {
 
   private transact(operation: Extract<ModelOperation, { name: 'transact' }>): Outcome {
     const answer = (status: string): Outcome => ({ status, revision: this.revision });
-    const isDo = operation.if.every((condition) =>
-      'value' in condition
-        ? this.live(condition.key)?.value === condition.value
-        : this.holds(condition.key, condition as KeyCondition),
-    );
+    let isDo = true;
+    for (const condition of operation.if) {
+      const found = this.live(condition.key);
+      if ('value' in condition && found?.collection !== undefined) return answer('wrong-type');
+      isDo =
+        'value' in condition ? found?.value === condition.value : this.holds(condition.key, condition as KeyCondition);
+      if (!isDo) break;
+    }
     const branch = isDo ? operation.do : operation.else;
     for (const part of branch)
       if ('put' in part && part.lease !== undefined && !this.hasLease(part.lease)) return answer('lease-ended');
@@ -234,11 +247,11 @@ export class StoreModel {
     return { value: key.value, revision: key.revision, ends: this.endOf(key), lease: key.lease };
   }
 
-  private endOf({ end, lease }: ModelKey): number | undefined {
+  endOf({ end, lease }: ModelKey): number | undefined {
     return lease === undefined ? end : this.leases.get(lease)!.end;
   }
 
-  private live(key: string): ModelKey | undefined {
+  live(key: string): ModelKey | undefined {
     const found = this.keys.get(key);
     return found !== undefined && (this.endOf(found) ?? Infinity) > this.now ? found : undefined;
   }
@@ -255,7 +268,7 @@ export class StoreModel {
     return found?.revision === condition.revision;
   }
 
-  private put(key: string, value: string, { ttl, lease, keep }: KeyHold): void {
+  put(key: string, value: string, { ttl, lease, keep }: KeyHold): void {
     const before = keep === true ? this.keys.get(key) : undefined;
     this.keys.set(key, {
       value,
@@ -265,14 +278,14 @@ export class StoreModel {
     });
   }
 
-  private remove(key: string): boolean {
+  remove(key: string): boolean {
     if (!this.keys.delete(key)) return false;
     this.revision++;
     return true;
   }
 
   /** A key that has ended goes when it is written. */
-  private drop(key: string): void {
+  drop(key: string): void {
     if (this.keys.has(key) && this.live(key) === undefined) this.remove(key);
   }
 

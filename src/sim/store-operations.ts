@@ -15,9 +15,14 @@ import {
   type TransactionCondition,
   type TransactionOperation,
 } from '../machine/store/codec.js';
+import { CommandsEncoder, commandBytes, decodeCommandsResult } from '../machine/redis/codec.js';
+import { isTransaction, type ModelCommand, type Words } from './commands-model.js';
 import type { ModelOperation, Outcome, Texts } from './store-model.js';
 
+/** More than what the commands of an operation answer. */
+const COMMANDS_ROOM = 4096;
 const encoder = new TextEncoder();
+const bytesOf = (text: string): Uint8Array => encoder.encode(text);
 const decoder = new TextDecoder();
 const PART_NAMES = { get: 'read', put: 'write', delete: 'remove', range: 'range' } as const;
 
@@ -55,7 +60,29 @@ export function encodeModelOperation(operation: ModelOperation, target: Uint8Arr
       return encodeRevoke(target, 0, operation.lease);
     case 'tick':
       return encodeTick(target, 0);
+    case 'commands':
+      return encodeCommands(operation.commands, target);
   }
+}
+
+function encodeCommands(commands: readonly ModelCommand[], target: Uint8Array): number {
+  const commandsEncoder = new CommandsEncoder();
+  commandsEncoder.begin(target, 0, target.length, { room: COMMANDS_ROOM, now: 0, randomHi: 0, randomLo: 0 });
+  const lengthOf = (words: Words): number => words.reduce((sum, word) => sum + word.length, 0);
+  const put = (words: Words): void => {
+    if (!commandsEncoder.command(false, words.length, lengthOf(words))) throw new RangeError('the commands do not fit');
+    for (const word of words) commandsEncoder.argument(bytesOf(word), 0, word.length);
+  };
+  for (const command of commands) {
+    if (isTransaction(command)) {
+      const watched = command.watched.map(([key, revision]) => ({ key: bytesOf(key), revision }));
+      const length = command.commands.reduce((sum, words) => sum + commandBytes(words.length, lengthOf(words)), 0);
+      if (!commandsEncoder.transaction(false, watched, command.commands.length, length))
+        throw new RangeError('the transaction does not fit');
+      command.commands.forEach(put);
+    } else put(command);
+  }
+  return commandsEncoder.finish();
 }
 
 /** What the machine says with these bytes. Throws `KvError` if they are no result of the operation. */
@@ -63,6 +90,7 @@ export function decodeOutcome(operation: ModelOperation, result: Uint8Array): Ou
   const { name } = operation;
   if (name === 'get' || name === 'put' || name === 'delete')
     return asTexts(decodeResult(name, result, 0, result.length)) as Outcome;
+  if (name === 'commands') return asTexts(decodeCommandsResult(result, 0, result.length)) as Outcome;
   const decoded = decodeStoreResult(name, result, 0, result.length);
   if (name !== 'transact' || !('results' in decoded)) return asTexts(decoded) as Outcome;
   const branch = decoded.isDo ? operation.do : operation.else;

@@ -1,16 +1,18 @@
 /**
  * The store at level 1 as a workload: transactions over several keys, keys with an end, leases, ranges, and the
- * operations of level 0 among them.
+ * operations of level 0 among them. Half of the clients send Redis commands, too, for which the level has to be
+ * 2: hashes, sets and lists under the same keys.
  *
  * It is judged by the chosen log (log-judge.ts): a plain model executes it, with the agreed time of each entry, and gives
  * what each operation had to give: values, revisions, ends and leases. So a key that is seen after its end, one that is
- * gone before it, and a transaction that is executed in part are all wrong results. While the level is 0, the model
- * refuses what only level 1 knows.
+ * gone before it, and a transaction that is executed in part are all wrong results. The model refuses what only higher
+ * levels know.
  */
 import { Delete, Increment, Put } from '../machine/kv-layout.js';
 import type { KeyCondition, KeyHold, TransactionOperation } from '../machine/store/codec.js';
 import { readU16 } from '../wire/u64.js';
 import { NOISE } from './enemy.js';
+import { isReadCommand, type ModelCommand, type ModelTransaction, type Words } from './commands-model.js';
 import type { Execution } from './execution.js';
 import type { WorkloadPlan } from './faults.js';
 import { judgeLog, type ChosenLog, type Replay } from './log-judge.js';
@@ -35,9 +37,18 @@ const RECENT_LEASES = 6;
 /** Times to live, ms: shorter and longer than a fault. */
 const TTLS = [1, 3, 10, 30, 100, 1000] as const;
 const RANGE_LIMIT_MAX = 5;
+/** Share of the clients that send Redis commands, and of their operations that are such commands. */
+const WITH_COMMANDS = 0.5;
+const COMMANDS = 0.5;
+/** Most commands of an operation, and of a transaction. */
+const COMMANDS_MAX = 3;
+/** Members and fields that there are. */
+const MEMBERS = 3;
+const LIST_SHOWN = 9;
 /** Keys begin with this. Those of the enemy are below it, so no client is shown their values. */
 const FIRST_KEY = 's';
 const NS_PER_MS = 1_000_000n;
+const LEVELS = [1, 2];
 const NOBODYS = 'knows no client that was given this operation';
 
 export class StoreWorkload implements Workload {
@@ -126,16 +137,85 @@ class Seen {
 /** Draws operations on a few keys and leases. */
 class Game {
   private written = 0;
+  private readonly commandsRandom: Random;
+  private readonly hasCommands: boolean;
 
   constructor(
     private readonly random: Random,
     private readonly plan: WorkloadPlan,
     private readonly name: string,
     private readonly seen: Seen,
-  ) {}
+  ) {
+    this.commandsRandom = random.fork('commands');
+    this.hasCommands = this.commandsRandom.chance(WITH_COMMANDS);
+  }
+
+  private commands(): ModelOperation {
+    const random = this.commandsRandom;
+    const isReadOnly = random.chance(0.3);
+    const some = <T>(one: () => T): T[] => Array.from({ length: random.between(1, COMMANDS_MAX) }, one);
+    const one = (): Words => (isReadOnly || random.chance(0.2) ? this.readCommand() : this.changeCommand());
+    const transaction = (): ModelTransaction => {
+      const key = this.commandKey();
+      const revision = random.chance(0.3) ? 0 : (this.seen.revisions.get(key) ?? 0);
+      return { watched: random.chance(0.5) ? [[key, revision]] : [], commands: some(one) };
+    };
+    return { name: 'commands', commands: some((): ModelCommand => (random.chance(0.2) ? transaction() : one())) };
+  }
+
+  private readCommand(): Words {
+    const random = this.commandsRandom;
+    const key = this.commandKey();
+    const name = random.pick(['GET', 'TYPE', 'HGET', 'HLEN', 'SISMEMBER', 'SCARD', 'LLEN', 'LRANGE'] as const);
+    if (name === 'LRANGE') return [name, key, '0', String(LIST_SHOWN)];
+    return name === 'HGET' || name === 'SISMEMBER' ? [name, key, this.member()] : [name, key];
+  }
+
+  private changeCommand(): Words {
+    const random = this.commandsRandom;
+    const key = this.commandKey();
+    switch (random.below(16)) {
+      case 0:
+        return ['SET', key, this.value(), ...(random.chance(0.5) ? ['PX', String(random.pick(TTLS))] : [])];
+      case 1:
+        return ['DEL', key];
+      case 2:
+      case 3:
+        return ['PEXPIRE', key, String(random.pick(TTLS))];
+      case 4:
+      case 5:
+        return ['RENAME', key, this.commandKey()];
+      case 6:
+        return random.chance(0.2) ? ['FLUSHALL'] : ['DEL', key];
+      case 7:
+      case 8:
+        return ['HSET', key, this.member(), this.value(), this.member(), this.value()];
+      case 9:
+        return ['HDEL', key, this.member(), this.member()];
+      case 10:
+      case 11:
+        return ['SADD', key, this.member(), this.member()];
+      case 12:
+        return ['SREM', key, this.member()];
+      case 13:
+      case 14:
+        return [random.chance(0.5) ? 'RPUSH' : 'LPUSH', key, this.value(), this.value()];
+      default:
+        return [random.chance(0.5) ? 'LPOP' : 'RPOP', key];
+    }
+  }
+
+  private commandKey(): string {
+    return `${FIRST_KEY}${this.commandsRandom.below(this.plan.keys + FURTHER_KEYS)}`;
+  }
+
+  private member(): string {
+    return `m${this.commandsRandom.below(MEMBERS)}`;
+  }
 
   next(): ModelOperation {
     const { random } = this;
+    if (this.hasCommands && this.commandsRandom.chance(COMMANDS)) return this.commands();
     const key = this.key();
     switch (random.below(20)) {
       case 0:
@@ -254,14 +334,19 @@ class StoreReplay implements Replay {
   readonly name = 'the model of the store';
   private readonly model = new StoreModel(MAX_KEYS, MAX_BYTES, 0);
 
-  /** The last entry that a machine of level 0 executed. The level is raised by one behind it, which no machine sees. */
-  private readonly lastOfLevel0: number;
+  /**
+   * By level: the last entry that a machine of this level or a lower one executed. The level is raised by one behind it,
+   * which no machine sees.
+   */
+  private readonly lastOfLevel: readonly number[];
 
   constructor(
     private readonly operations: ReadonlyMap<string, ModelOperation>,
     executions: readonly (Execution | null | undefined)[],
   ) {
-    this.lastOfLevel0 = executions.map((execution) => execution?.level).lastIndexOf(0);
+    const lastOf = (level: number): number =>
+      executions.map((execution) => (execution?.level ?? Infinity) <= level).lastIndexOf(true);
+    this.lastOfLevel = [0, 1].map(lastOf);
   }
 
   apply(execution: Execution, index: number): string | undefined {
@@ -277,10 +362,12 @@ class StoreReplay implements Replay {
   query(bytes: Uint8Array, index: number, result: Uint8Array): string | undefined {
     const { model } = this;
     const operation = this.operations.get(nameOf(bytes))!;
-    const mayBeRaised = model.level === 0 && index >= this.lastOfLevel0;
-    return mayBeRaised && difference(operation, model.raised().query(operation), result) === undefined
-      ? undefined
-      : difference(operation, model.query(operation), result);
+    const mayBeRaised = index >= (this.lastOfLevel[model.level] ?? Infinity);
+    const higher = mayBeRaised ? LEVELS.filter((level) => level > model.level) : [];
+    const isRight = higher.some(
+      (level) => difference(operation, model.raised(level).query(operation), result) === undefined,
+    );
+    return isRight ? undefined : difference(operation, model.query(operation), result);
   }
 
   /**
@@ -337,6 +424,8 @@ function isRead(operation: ModelOperation): boolean {
       return true;
     case 'transact':
       return [...operation.do, ...operation.else].every(isPartRead);
+    case 'commands':
+      return operation.commands.every(isReadCommand);
     default:
       return false;
   }

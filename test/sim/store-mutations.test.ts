@@ -9,8 +9,10 @@ import { STORE_MUTATIONS, STORE_RUN } from './store-mutations.js';
 /** A run (`runOf`) that noticed it, found by scripts/find-mutations.mjs. */
 const KNOWN: Readonly<Record<string, number>> = {
   'expire-by-local-clock': 2,
-  'read-by-local-clock': 2,
-  'undo-forgets-an-index': 124,
+  'read-by-local-clock': 34,
+  'undo-forgets-an-index': 186,
+  'undo-leaves-members': 31,
+  'generations-used-again': 3,
   'renewal-replayed': 2,
   'execute-other-bytes': 2,
 };

@@ -1,5 +1,7 @@
 /** Rules of the store at level 1, broken one at a time as in mutations.ts, in the machine behind the simulator's probe. */
-import { Put, STATUS_NOT_FOUND, STATUS_OK } from '../../src/machine/kv-layout.js';
+import { PART_FLAG, Put, STATUS_NOT_FOUND, STATUS_OK } from '../../src/machine/kv-layout.js';
+import { Contents } from '../../src/machine/kv-contents.js';
+import { KvStore } from '../../src/machine/kv-store.js';
 import type { ApplyContext, StateMachine } from '../../src/machine/state-machine.js';
 import { Read, READ_BYTES, Renew, RESULT_BYTES } from '../../src/machine/store/layout.js';
 import { NumberOrder } from '../../src/machine/store/number-order.js';
@@ -127,6 +129,41 @@ function replayRenewals(core: ReplicaCore): void {
   };
 }
 
+function undoLeavesMembers(core: ReplicaCore): void {
+  const machine = machineOf(core);
+  const { undoTo } = machine;
+  if (undoTo === undefined) return;
+  const { drop } = Contents.prototype;
+  machine.undoTo = (index) => {
+    Contents.prototype.drop = function (id, key, offset, length) {
+      if ((length & PART_FLAG) === 0) drop.call(this, id, key, offset, length);
+    };
+    try {
+      return undoTo.call(machine, index);
+    } finally {
+      Contents.prototype.drop = drop;
+    }
+  };
+}
+
+/** All replicas alike. */
+function useGenerationsAgain(core: ReplicaCore): void {
+  const machine = machineOf(core);
+  const apply = machine.apply.bind(machine);
+  const { takeNumber } = KvStore.prototype;
+  machine.apply = (operation, context, reply) => {
+    KvStore.prototype.takeNumber = function () {
+      takeNumber.call(this);
+      return 1;
+    };
+    try {
+      apply(operation, context, reply);
+    } finally {
+      KvStore.prototype.takeNumber = takeNumber;
+    }
+  };
+}
+
 /** All replicas alike: they agree with each other, and with a model that is given what they executed. */
 function executeOtherBytes(core: ReplicaCore): void {
   const probe = core.state.execution['machine'];
@@ -155,6 +192,16 @@ export const STORE_MUTATIONS: readonly Mutation[] = [
     name: 'undo-forgets-an-index',
     breaks: 'what is undone has its old end again, and is in no order of ends or leases',
     replica: undoForgetsAnIndex,
+  },
+  {
+    name: 'undo-leaves-members',
+    breaks: 'members that undone entries added stay where they are',
+    replica: undoLeavesMembers,
+  },
+  {
+    name: 'generations-used-again',
+    breaks: 'a new collection has the generation of one that is gone, and takes its members for its own',
+    replica: useGenerationsAgain,
   },
   {
     name: 'renewal-replayed',
