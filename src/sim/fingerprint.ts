@@ -3,12 +3,12 @@
  * two states that behave alike (that costs time), but must never equate two that do not (that would cost the proof). So
  * all fields count, including private ones, except those named here with the reason.
  */
+import { createHash } from 'node:crypto';
 import { Entry } from '../protocol/log/entry.js';
 import { Log } from '../protocol/log/log.js';
 import { Executed } from '../protocol/log/session.js';
 import { SpareArrays } from '../protocol/log/spare-arrays.js';
 import { LastWords } from '../wire/copy.js';
-import { SimulationHasher } from './hash.js';
 
 /** Fields that cannot influence what follows. */
 const IGNORED = new Set([
@@ -35,25 +35,25 @@ const IGNORED = new Set([
   'outOfStep',
 ]);
 
-/** Longer arrays count by their hashes. */
+/** Longer arrays are hashed as they are: most of them are tables that are nearly empty. */
 const SHORT_BYTES = 64;
-
-const encoder = new TextEncoder();
+const DIGEST_DIGITS = 16;
 
 export class Fingerprint {
-  private readonly parts: string[] = [];
+  /** What is not hashed yet. */
+  private text = '';
   private readonly visited = new Map<object, number>();
-  private readonly hasher = new SimulationHasher();
+  private readonly hash = createHash('sha1');
 
   add(value: unknown): void {
     if (typeof value === 'function') return;
     if (typeof value !== 'object' || value === null) {
-      this.parts.push(String(value), ';');
+      this.text += `${String(value)};`;
       return;
     }
     const before = this.visited.get(value);
     if (before !== undefined) {
-      this.parts.push('^', String(before), ';');
+      this.text += `^${before};`;
       return;
     }
     this.visited.set(value, this.visited.size);
@@ -69,47 +69,43 @@ export class Fingerprint {
 
   /** 64 bits: the chance that two of a million states share it is below one in ten million. */
   digest(): string {
-    return String.fromCharCode(...hashOf(this.hasher, encoder.encode(this.parts.join(''))));
+    return this.hash.update(this.text).digest('hex').slice(0, DIGEST_DIGITS);
   }
 
-  /** A long one by its hash: most of them are tables that are nearly empty. */
   private bytes(view: ArrayBufferView): void {
     const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
     if (bytes.length <= SHORT_BYTES) {
-      this.parts.push(bytes.join(), ';');
+      this.text += `${bytes.join()};`;
       return;
     }
-    this.parts.push('#', String(bytes.length), '/', hashOf(this.hasher, bytes).join(), ';');
+    this.hash.update(`${this.text}#${bytes.length}/`).update(bytes);
+    this.text = '';
   }
 
   private list(values: readonly unknown[]): void {
-    this.parts.push('[');
+    this.text += '[';
     for (const value of values) this.add(value);
-    this.parts.push(']');
+    this.text += ']';
   }
 
   private fields(value: object): void {
-    this.parts.push('{');
-    for (const [name, field] of Object.entries(value)) {
-      if (IGNORED.has(name) || typeof field === 'function') continue;
-      this.parts.push(name, ':');
+    this.text += '{';
+    for (const name of Object.keys(value)) {
+      if (IGNORED.has(name)) continue;
+      const field = (value as Readonly<Record<string, unknown>>)[name];
+      if (typeof field === 'function') continue;
+      this.text += `${name}:`;
       this.add(field);
     }
-    this.parts.push('}');
+    this.text += '}';
   }
 
   /** The entries that it holds, by their chains; not the remains of cut entries in the arena. */
   private log(log: Log): void {
-    this.parts.push('L', String(log.baseIndex), ',');
+    this.text += `L${log.baseIndex},`;
     for (let index = log.baseIndex; index <= log.lastIndex; index++) {
-      this.parts.push(String(log.chainHi(index)), '/', String(log.chainLo(index)), ',');
-      if (index > log.baseIndex) this.parts.push(String(log.replyTo(index)), '/', String(log.laneBefore(index)), ',');
+      this.text += `${log.chainHi(index)}/${log.chainLo(index)},`;
+      if (index > log.baseIndex) this.text += `${log.replyTo(index)}/${log.laneBefore(index)},`;
     }
   }
-}
-
-function hashOf(hasher: SimulationHasher, bytes: Uint8Array): Uint8Array {
-  const out = new Uint8Array(8);
-  hasher.hash64(bytes, 0, bytes.length, out, 0);
-  return out;
 }
