@@ -182,9 +182,35 @@ function scan(call: Call): void {
   for (const id of found) bulkKey(call, id);
 }
 
+const OBJECT_HELP = [
+  'ENCODING <key>',
+  '    Return the encoding that Redis would use for the value of a <key>.',
+  'FREQ <key>',
+  '    Not supported: the access frequency is not tracked.',
+  'IDLETIME <key>',
+  '    Return 0: the time of the last access is not tracked.',
+  'REFCOUNT <key>',
+  '    Return 1.',
+  'REVISION <key>',
+  '    Return the number of the last change of the <key>.',
+];
+const MEMORY_HELP = [
+  'USAGE <key> [SAMPLES <count>]',
+  '    Return the bytes that the <key> and its value count as towards maxBytes.',
+];
+
+function help(call: Call, container: string, lines: readonly string[]): void {
+  const { out } = call;
+  if (call.argc !== 2) return call.error(`ERR wrong number of arguments for '${call.name}|help' command`);
+  out.array(lines.length + 3);
+  out.simple(`${container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:`);
+  for (const line of [...lines, 'HELP', '    Print this help.']) out.simple(line);
+}
+
 /** OBJECT ENCODING | FREQ | IDLETIME | REFCOUNT | REVISION key */
 function object(call: Call): void {
   const { out, store } = call;
+  if (call.is(1, 'help')) return help(call, 'OBJECT', OBJECT_HELP);
   const names = ['encoding', 'freq', 'idletime', 'refcount', 'revision'];
   const name = names.find((one) => call.is(1, one));
   if (name === undefined) return call.unknownSubcommand('OBJECT');
@@ -245,6 +271,7 @@ function smallEncoding(call: Call): string {
 /** MEMORY USAGE key [SAMPLES n]: what counts towards maxBytes; of a collection an estimate. */
 function memory(call: Call): void {
   const { out, store } = call;
+  if (call.is(1, 'help')) return help(call, 'MEMORY', MEMORY_HELP);
   if (!call.is(1, 'usage')) return call.unknownSubcommand('MEMORY');
   if (call.argc < 3) return call.error("ERR wrong number of arguments for 'memory|usage' command");
   for (let i = 3; i < call.argc; i += 2) {

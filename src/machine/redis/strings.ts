@@ -149,9 +149,7 @@ function append(call: Call): void {
 /** Whether a string can become this long, with the error as the answer. */
 export function stringFits(call: Call, length: number): boolean {
   if (length <= KV_VALUE_BYTES_MAX) return true;
-  call.error(
-    `ERR string exceeds maximum allowed size (proto-max-bulk-len): ${length} bytes, this cluster takes ${KV_VALUE_BYTES_MAX}`,
-  );
+  call.error('ERR string exceeds maximum allowed size (proto-max-bulk-len)');
   return false;
 }
 

@@ -8,6 +8,7 @@ import { decodeCommandsResult } from '../../../src/machine/redis/codec.js';
 import { COMMANDS } from '../../../src/machine/redis/command-table.js';
 import { KNOWN_SCRIPTS } from '../../../src/machine/redis/scripts.js';
 import { ROOM_BYTES_MIN } from '../../../src/machine/redis/layout.js';
+import type { SnapshotInPieces } from '../../../src/machine/state-machine.js';
 import { randomFrom } from '../../random.js';
 import { encodeOperation, RedisMachine, type Part, type Transaction } from './redis-machine.js';
 
@@ -256,6 +257,10 @@ t.test('mutated operations never throw, queries change nothing, and replicas agr
   let executed = 0;
   let refused = 0;
   let undone = 0;
+  let copies = 0;
+  let copied = machine.snapshot;
+  let copy: SnapshotInPieces | undefined;
+  let pieces: Buffer[] = [];
   let before = machine.snapshot;
   let beforeIndex = 0;
   for (let i = 0; i < OPERATIONS; i++) {
@@ -284,6 +289,19 @@ t.test('mutated operations never throw, queries change nothing, and replicas agr
       const decoded = decodeCommandsResult(result, 0, result.length);
       if (decoded.status === 'ok') executed += decoded.answers.length;
     } else refused++;
+    if (copy !== undefined) {
+      const piece = copy.step(300 + random(3000));
+      pieces.push(Buffer.from(piece));
+      if (pieces.reduce((sum, one) => sum + one.length, 0) === copy.length) {
+        if (!Buffer.concat(pieces).equals(copied)) return failed(`the snapshot in pieces before operation ${i}`);
+        copy = undefined;
+        copies++;
+      }
+    } else if (random(100) === 0) {
+      copied = machine.snapshot;
+      copy = machine.machine.beginSnapshot();
+      pieces = [];
+    }
     machine.now += random(50);
     replica.now = machine.now;
     if (i % 100 !== 99) continue;
@@ -293,6 +311,7 @@ t.test('mutated operations never throw, queries change nothing, and replicas agr
       undone++;
       if (!machine.snapshot.equals(before)) return failed(`undone to ${beforeIndex} is not what it was`);
       machine.machine.restore(after);
+      copy = undefined;
     }
     before = after;
     beforeIndex = machine.index;
@@ -300,6 +319,7 @@ t.test('mutated operations never throw, queries change nothing, and replicas agr
   }
   t.ok(executed > OPERATIONS / 2, `${executed} commands were executed, ${refused} operations refused`);
   t.ok(undone > OPERATIONS / 200, `${undone} times undone`);
+  t.ok(copies > OPERATIONS / 1000, `${copies} snapshots in pieces`);
   t.end();
 
   function failed(what: string): void {
