@@ -4,7 +4,7 @@ import t from 'tap';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { LocalCluster } from '../../src/measure/local-cluster.js';
-import type { ClusterConfig } from '../../src/host/cluster-config.js';
+import { loadCluster, type ClusterConfig } from '../../src/host/cluster-config.js';
 import type { ReplicaStatusReport } from '../../src/host/status.js';
 import { jitpaxos } from './processes.js';
 
@@ -91,6 +91,19 @@ t.test('a new cluster: the store is off, and says how to switch it on', async (t
   const refused = await jitpaxos(txn);
   t.match(refused, { stderr: /the feature store is off.*jitpaxos features enable store/s });
   t.not(refused.code, 0);
+  const early = await jitpaxos(['features', 'enable', 'redis', ...at]);
+  t.match(early, { code: 3, stderr: /nothing was changed: redis does nothing without store/ });
   t.match(await jitpaxos(['features', 'enable', 'store', ...at]), { code: 0, stdout: /store is on/ });
   t.match(await jitpaxos(txn), { code: 0, stdout: /"ok":true/ });
+  t.match(await jitpaxos(['features', 'enable', 'redis', ...at]), { code: 0, stdout: /redis is on/ });
+  t.match(await jitpaxos(txn), { code: 0, stdout: /"ok":true/ });
+});
+
+t.test('a cluster file cannot name redis without store', (t) => {
+  const cluster = { schema: 'jitpaxos.cluster/1', id: '00c0ffee12345678', replicas: ['a:1'] } as const;
+  t.same(loadCluster({ ...cluster, features: ['store', 'redis'] }).features, ['store', 'redis']);
+  t.throws(() => loadCluster({ ...cluster, features: ['redis'] }), {
+    message: /"redis", which does nothing without "store"/,
+  });
+  t.end();
 });

@@ -522,6 +522,15 @@ t.test('emptying a store: its leases stay, watchers have lost what changed, and 
   }
   t.notOk(store.undoTo(at), 'not nine times');
   store.committedTo(index);
+  for (let i = 0; i < 20; i++) {
+    run({ name: 'empty' });
+    fill();
+    store.committedTo(index);
+  }
+  const last = index;
+  run({ name: 'empty' });
+  t.ok(store.undoTo(last), 'what is committed is not kept');
+  index = last;
   const large = 'v'.repeat(30_000);
   const fillAll = (): void => {
     for (let i = 0; i < 30; i++)

@@ -16,6 +16,7 @@ import { decodeSnapshot, encodeSnapshot, featuresIn, snapshotFault } from '../..
 import { chainOf } from '../../src/protocol/contract.js';
 import { loadSipHash } from '../../src/native/siphash.js';
 import { Probe, Reject, RejectReason, Reply, ReplyStatus, Request, RequestFlag } from '../../src/wire/messages.js';
+import { KvMachine } from '../../src/machine/kv.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
 import { entryOf } from './entries.js';
 import { Cluster, type HandClient, hasher, TEST_LIMITS, type Values } from './harness.js';
@@ -264,5 +265,25 @@ t.test('names', (t) => {
   t.equal(featuresNamed(['session-quotas']), sessionQuotas);
   t.equal(unknownIn(KNOWN_FEATURES), 0);
   t.equal(unknownIn(KNOWN_FEATURES | (1 << 30) | (1 << 20)), 21);
+  t.end();
+});
+
+t.test('store raises the machine to level 1, redis together with store to level 2', (t) => {
+  const number = (name: (typeof FEATURE_NAMES)[number]): number => FEATURE_NAMES.indexOf(name) + 1;
+  for (const [first, second, levels] of [
+    ['store', 'redis', [1, 2]],
+    ['redis', 'store', [0, 2]],
+  ] as const) {
+    const machines: KvMachine[] = [];
+    const { c, alice } = registered({ machine: () => (machines[machines.length] = new KvMachine()) });
+    const level = (): number => machines[0]!.level;
+    t.equal(level(), 0);
+    c.give(alice, Request, switching(alice, 20, 1, featureOperation(number(first), hasher)), 0, 1);
+    t.equal(level(), levels[0], first);
+    c.give(alice, Request, switching(alice, 30, 2, featureOperation(number(second), hasher)), 0, 1);
+    t.equal(level(), levels[1], second);
+    c.run(20_000);
+    t.equal(machines[2]!.level, 2);
+  }
   t.end();
 });
