@@ -1,6 +1,7 @@
 /** CLIENT: what a client asks about its own connection, and about the others of this front end. */
 import type { Connection } from './connection.js';
 import type { Front } from './front.js';
+import { EVERYBODY } from './users.js';
 import { array, bulk, failure, integer, map, nothing, OK, set, verbatim } from './resp-text.js';
 
 const HELP = [
@@ -86,6 +87,7 @@ export function clientCommand(front: Front, connection: Connection, words: reado
         array([]),
       ]);
     case 'tracking':
+      if (switchOf(rest[0]!) === undefined) return failure('ERR syntax error');
       if (switchOf(rest[0]!) === false) return OK;
       return failure('ERR client-side caching is not offered here; read without CLIENT TRACKING');
     case 'caching':
@@ -166,6 +168,8 @@ function kill(front: Front, connection: Connection, options: readonly string[]):
         filters.push(({ localAddress }) => localAddress === value);
         break;
       case 'user':
+        if ((front.logins?.find(value) ?? (value === EVERYBODY.name ? EVERYBODY : undefined)) === undefined)
+          return failure(`ERR No such user '${value}'`);
         filters.push(({ user }) => user?.name === value);
         break;
       case 'skipme': {

@@ -3,7 +3,7 @@ import { COMMANDS, hasArity, SUBCOMMANDS, type CommandInfo } from '../machine/re
 import { matches } from './glob.js';
 import { keyPositions } from './permissions.js';
 import { CommandSpans } from './resp-reader.js';
-import { array, bulk, failure, integer, map, set, simple, type RespVersion } from './resp-text.js';
+import { array, bulk, failure, integer, map, nothing, set, simple, type RespVersion } from './resp-text.js';
 
 const HELP = [
   'COMMAND <subcommand> [<arg> [value] [opt] ...]. Subcommands are:',
@@ -35,7 +35,7 @@ export function commandCommand(version: RespVersion, words: readonly string[]): 
       return array(
         (rest.length === 0 ? [...COMMANDS.keys()] : rest).map((name) => {
           const info = infoOf(name);
-          return info === undefined ? (version === 3 ? '_\r\n' : '*-1\r\n') : described(version, info);
+          return info === undefined ? nothing(version) : described(version, info);
         }),
       );
     case 'docs':
@@ -148,8 +148,6 @@ function keys(words: readonly string[]): string {
     command.lengths[i] = word.length;
     at += word.length;
   });
-  const positions = keyPositions(info, command);
-  if (positions === undefined) return failure('ERR Invalid arguments specified for command');
-  if (positions.length === 0) return failure('ERR The command has no key arguments');
+  const positions = keyPositions(info, command) ?? [];
   return array(positions.map((position) => bulk(words[position]!)));
 }

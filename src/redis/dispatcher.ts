@@ -73,7 +73,10 @@ export class Dispatcher {
     const { bytes, offsets, lengths, count } = command;
     const container = findCommand(bytes, offsets[0]!, lengths[0]!);
     if (container === undefined) return this.refuse(connection, command.text(0), unknownCommand(command));
-    if (!hasArity(container, count)) return this.refuse(connection, container.name, wrongArity(container));
+    if (!hasArity(container, count))
+      return container.name === 'exec'
+        ? this.abort(connection, wrongArity(container))
+        : this.refuse(connection, container.name, wrongArity(container));
     let info = container;
     if (CONTAINERS.has(container.name) && count > 1) {
       const sub = SUBCOMMANDS.get(`${container.name}|${command.text(1).toLowerCase()}`);
@@ -97,6 +100,14 @@ export class Dispatcher {
     if (connection.transaction !== undefined) connection.transaction.isRefused = true;
     this.front.counters.refused++;
     connection.reply(failure(why));
+    return 'taken';
+  }
+
+  /** EXEC itself is refused: the transaction is over. @param why begins with ERR */
+  private abort(connection: Connection, why: string): Step {
+    this.refuse(connection, 'exec', `EXECABORT Transaction discarded because of: ${why.slice('ERR '.length)}`);
+    connection.transaction = undefined;
+    connection.watched.clear();
     return 'taken';
   }
 

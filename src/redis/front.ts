@@ -7,7 +7,7 @@ import type { Login, Logins } from './logins.js';
 import { ARGUMENTS_MAX, textOf } from './resp-reader.js';
 import { failure } from './resp-text.js';
 import { newSettings } from './settings.js';
-import { EVERYBODY, type User } from './users.js';
+import { EVERYBODY, type User, type Users } from './users.js';
 
 /** What the front end uses of a Client. */
 export interface Store {
@@ -114,6 +114,20 @@ export class Front {
         return 'ERR too many logins from this address have failed; wait some seconds';
       case 'busy':
         return 'TRYAGAIN too many logins are being checked; nothing was executed';
+    }
+  }
+
+  /** The file of users was read again. */
+  replaceUsers(users: Users): void {
+    this.logins!.replace(users);
+    for (const connection of this.connections.values()) {
+      const { user: before, transaction } = connection;
+      if (before === undefined) continue;
+      const user = users.get(before.name);
+      if (user === undefined) connection.socket.destroy();
+      else connection.user = user;
+      // What it has queued was looked at under the earlier rights.
+      if (transaction !== undefined) transaction.isRefused = true;
     }
   }
 

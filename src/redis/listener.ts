@@ -23,6 +23,10 @@ const LOOK_MS = 1_000;
 /** A client that takes nothing of its replies for so long is closed, and one that does not finish its TLS handshake. */
 const SLOW_MS = 60_000;
 const HANDSHAKE_MS = 10_000;
+/** A client that has not logged in by then is closed: strangers do not take the places of users. */
+const LOGIN_MS = 60_000;
+/** Connections beyond maxclients that are told so, or are in their TLS handshake; more are closed without a word. */
+const EXTRA_CONNECTIONS = 512;
 /** Replies that all clients together have not taken: beyond it those that hold most are closed. */
 const OUTPUT_BYTES_MAX = 512 << 20;
 /** A connection that holds less is not closed for that. */
@@ -57,6 +61,7 @@ export class Listener {
         ? createServer({ allowHalfOpen: true, noDelay: true })
         : createTlsServer({ allowHalfOpen: true, noDelay: true, handshakeTimeout: HANDSHAKE_MS, ...tls });
     this.server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => this.accept(socket));
+    this.server.maxConnections = front.options.clientsMax + EXTRA_CONNECTIONS;
     // Before the handshake it is no client yet.
     this.server.on('tlsClientError', (_error: Error, socket: Socket) => socket.destroy());
     this.timer = setInterval(() => this.look(), LOOK_MS);
@@ -164,7 +169,7 @@ export class Listener {
     });
   }
 
-  /** Closes connections whose clients do not read, or do not close. */
+  /** Closes connections whose clients do not read, do not close, or do not log in. */
   private look(): void {
     const { counters, connections } = this.front;
     const now = performance.now();
@@ -172,6 +177,7 @@ export class Listener {
       const { socket, unsent } = connection;
       // All is said, and the client does not close.
       if (connection.isClosing && socket.writableFinished) socket.destroy();
+      if (connection.user === undefined && now - connection.openedMs >= LOGIN_MS) socket.destroy();
       counters.outputBytes += connection.unreported();
       this.heldBytes += unsent - connection.heldBytes;
       connection.heldBytes = unsent;

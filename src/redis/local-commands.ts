@@ -62,7 +62,10 @@ export function localReply(
         ? bulk(connection.user?.name ?? 'default')
         : array([simple('ACL <subcommand>. Subcommands are:'), simple('WHOAMI'), simple('HELP')]);
     case 'function':
-      return words[1]!.toLowerCase() === 'list' ? array([]) : OK;
+      if (words[1]!.toLowerCase() === 'list') return array([]);
+      return words.length > 3 || (words.length === 3 && !/^a?sync$/i.test(words[2]!))
+        ? failure('ERR FUNCTION FLUSH only supports SYNC|ASYNC option')
+        : OK;
     case 'script':
       return script(words);
     case 'debug':
@@ -75,9 +78,10 @@ export function localReply(
 }
 
 function select(text: string): string {
-  if (!/^(?:0|-?[1-9]\d{0,9})$/.test(text)) return NOT_INTEGER;
+  if (!/^(?:0|-?[1-9]\d{0,17})$/.test(text)) return NOT_INTEGER;
   const db = Number(text);
-  if (Math.abs(db) > 0x7fffffff) return NOT_INTEGER;
+  if (db < -0x80000000 || db > 0x7fffffff)
+    return failure('ERR value is out of range, value must between -2147483648 and 2147483647');
   return db >= 0 && db < DB_COUNT ? OK : failure('ERR DB index is out of range');
 }
 
@@ -104,14 +108,20 @@ function config({ settings }: Front, { version: resp }: Connection, words: reado
   const [, subcommand, ...rest] = words;
   switch (subcommand!.toLowerCase()) {
     case 'get': {
-      const found = [...settings].filter(([name]) => rest.some((pattern) => matches(pattern, name)));
+      // A name comes back as it was written.
+      const found = new Map<string, string>();
+      for (const pattern of rest) {
+        const value = settings.get(pattern.toLowerCase());
+        if (value !== undefined) found.set(pattern, value);
+        else for (const [name, each] of settings) if (matches(pattern, name)) found.set(name, each);
+      }
       return map(
         resp,
-        found.flatMap(([name, value]) => [bulk(name), bulk(value)]),
+        [...found].flatMap(([name, value]) => [bulk(name), bulk(value)]),
       );
     }
     case 'set': {
-      if (rest.length % 2 !== 0) return failure("ERR wrong number of arguments for 'config|set' command");
+      if (rest.length % 2 !== 0) return SYNTAX;
       const changes = new Map<string, string>();
       for (let i = 0; i < rest.length; i += 2) {
         const name = rest[i]!.toLowerCase();
@@ -160,7 +170,8 @@ function wait({ options }: Front, words: readonly string[]): string {
 function slowlog(words: readonly string[]): string {
   switch (words[1]!.toLowerCase()) {
     case 'get':
-      if (words.length > 3) return SYNTAX;
+      if (words.length > 3)
+        return failure("ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.");
       if (words.length === 3 && !/^(?:-1|0|[1-9]\d{0,17})$/.test(words[2]!))
         return failure('ERR count should be greater than or equal to -1');
       return array([]);

@@ -218,14 +218,15 @@ export class RedisFrontEnd {
   }
 
   /**
-   * Reads the users and the certificate again. Connections keep their users. If it throws, what was read before stays:
+   * Reads the users and the certificate again. A connection whose user was removed is closed; the others have at once what
+   * their user may do now, without another login. If it throws, what was read before stays:
    * JitPaxosError `redis-users-unreadable`, `redis-users-exposed`, `redis-users-invalid` or `option-invalid`.
    */
   reload(): void {
     const { users, tls } = this.options;
     const loaded = typeof users === 'string' ? loadUsers(users) : undefined;
     const secured = tls === undefined ? undefined : readTls(tls);
-    if (loaded !== undefined) this.front.logins!.replace(loaded);
+    if (loaded !== undefined) this.front.replaceUsers(loaded);
     if (secured !== undefined) this.listener.secure(secured);
   }
 

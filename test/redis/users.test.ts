@@ -68,6 +68,17 @@ t.test('logging in', async (t) => {
   await boss.ask(command('AUTH', 'boss', 'root'), '+OK\r\n');
   t.equal(await boss.ask(command('CLIENT', 'KILL', 'USER', 'reader'), ':1\r\n'), ':1\r\n');
   await reader.rest();
+  // The file changes: who was removed is closed, the others have their new rights at once.
+  const [, , ...others] = USERS.users;
+  await both(command('RESET') + command('AUTH', 'app', 'secret'), '+RESET\r\n+OK\r\n');
+  await both(command('MULTI') + command('SET', 'app:a', '2'), '+OK\r\n+QUEUED\r\n');
+  const second = await opened(t, front.listener.port);
+  await second.ask(command('AUTH', 'reader', 'look'), '+OK\r\n');
+  front.front.replaceUsers(loadUsers({ ...USERS, users: [{ ...USERS.users[0]!, role: 'read' }, ...others] }));
+  t.equal(await second.rest(), '');
+  await both(command('EXEC'), '-EXECABORT Transaction discarded because of previous errors.\r\n');
+  await both(command('SET', 'app:a', '2'), "-NOPERM User app has no permissions to run the 'set' command\r\n");
+  await both(command('GET', 'app:a'), '$1\r\n1\r\n');
   const stranger = await opened(t, front.listener.port);
   stranger.send(`*11\r\n${'$1\r\nx\r\n'.repeat(11)}`);
   t.equal(await stranger.rest(), '-ERR Protocol error: unauthenticated multibulk length\r\n');
