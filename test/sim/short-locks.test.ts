@@ -32,6 +32,15 @@ for (const { ttlMs, seed } of SEEDS)
     t.equal(seen.lateMs.length, KILLS);
   });
 
+for (const { ttlMs, seed } of SEEDS)
+  t.test(`ttl ${ttlMs} ms, seed ${seed}, renewed in phase: crossings put no client out of step`, async (t) => {
+    const options = { seed, ttlMs, kills: KILLS, runUs: 0, stallUs: 0, stuckUs: STUCK_US, inPhase: true };
+    const seen = await simulateKills(options);
+    t.equal(seen.isStuck, false);
+    t.same(seen.losses, noLosses());
+    t.same(seen.errors, {});
+  });
+
 t.test('processes that stand still for longer than the ttl: errors say so, and the lock changes hands', async (t) => {
   const options = { seed: 1, ttlMs: 10, kills: 3, runUs: 4_000, stallUs: 15_000, stuckUs: STUCK_US };
   const seen = await simulateKills(options);

@@ -26,6 +26,9 @@ export class SimulatedCluster implements EventHandler {
   private readonly hasher = new SimulationHasher();
   private readonly endpoints: number;
 
+  /** See ClientAround. */
+  inPhase = false;
+
   /** @param clients processes at most */
   constructor(
     private readonly random: Random,
@@ -59,6 +62,7 @@ export class SimulatedCluster implements EventHandler {
     const around: ClientAround = {
       ...this.around(HOST_PLACES + i),
       random: this.random.fork(`client ${i}`),
+      inPhase: this.inPhase,
       touched: () => {
         this.isTouched = true;
       },

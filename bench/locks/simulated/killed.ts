@@ -44,6 +44,8 @@ export interface KillOptions {
   /** A process runs for this long on average, and then stands still for that long, µs. 0: it never does. */
   readonly runUs: number;
   readonly stallUs: number;
+  /** Clients that once renewed at the same moment do so each time. */
+  readonly inPhase?: boolean;
   /** It is given up after this much time without a new holder, µs. */
   readonly stuckUs: number;
 }
@@ -82,6 +84,7 @@ class Run {
     this.random = new Random(options.seed);
     const cluster = new SimulatedCluster(this.random, CLIENTS, CONDITIONS);
     this.cluster = cluster;
+    cluster.inPhase = options.inPhase === true;
     for (let id = 0; id < REPLICAS + CLIENTS; id++)
       cluster.addClock(id < REPLICAS ? id : HOST_PLACES + id - REPLICAS, () => 0);
     for (let id = 0; id < REPLICAS; id++) {

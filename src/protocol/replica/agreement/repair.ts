@@ -132,6 +132,7 @@ export class Repair {
         }
         invariant(log.lastIndex === index + 1, 'a repair appends the entry that follows the part that agrees');
         state.counters[Counter.entries_fetched]!++;
+        if (state.isMember) this.caughtUp(log.lastIndex);
         if (firstNew === Infinity) firstNew = log.lastIndex;
       }
       index++;
@@ -228,10 +229,22 @@ export class Repair {
     state.counters[Counter.entries_ordered]!++;
     this.confirm(index);
     this.acknowledge(index);
-    const overtakenUs = cache.overtakenUs[slot]!;
-    if (overtakenUs !== 0) this.outOfStep.caughtUp(placed, overtakenUs);
+    this.noLongerOvertaken(slot, placed);
     this.outOfStep.ordered(placed, index);
     return true;
+  }
+
+  /** The primary sent entry `index`: if its request was seen here and overtaken, that was perhaps a crossing. */
+  private caughtUp(index: number): void {
+    const entry = this.state.log.pointAt(index, this.placed);
+    const slot = this.cache.find(entry.sessionHi, entry.sessionLo, entry.lane, entry.request);
+    if (slot >= 0) this.noLongerOvertaken(slot, entry);
+  }
+
+  private noLongerOvertaken(slot: number, entry: Entry): void {
+    const { overtakenUs } = this.cache;
+    if (overtakenUs[slot] !== 0) this.outOfStep.caughtUp(entry, overtakenUs[slot]!);
+    overtakenUs[slot] = 0;
   }
 
   private contradicted(): false {
