@@ -21,6 +21,8 @@ export interface NatSettings {
   readonly loss: number;
   /** Every datagram is this late, and up to as much again, so that some overtake others, ms. */
   readonly delayMs: number;
+  /** It forgets all ports whenever this many datagrams came from clients; 0: never by itself. */
+  readonly forgetAfter: number;
   readonly seed: number;
 }
 
@@ -38,7 +40,7 @@ const HELD_MAX = 4_096;
 const PORTS_MAX = 256;
 
 const settings = JSON.parse(process.argv[2]!) as NatSettings;
-const { loss, delayMs } = settings;
+const { loss, delayMs, forgetAfter } = settings;
 const random = new Random(settings.seed);
 const counts: NatCounts = { there: 0, back: 0, lost: 0, forgotten: 0 };
 /** By client and replica. */
@@ -65,11 +67,13 @@ function carry(send: () => void): void {
   }, delayMs + random.between(0, delayMs));
 }
 
-process.on('SIGUSR2', () => {
+function forget(): void {
   counts.forgotten++;
   for (const port of ports.values()) void port.then((socket) => socket.close());
   ports.clear();
-});
+}
+
+process.on('SIGUSR2', forget);
 
 for (const [replica, at] of settings.replicas.entries()) {
   const front = await bound(settings.host, settings.port + replica);
@@ -83,6 +87,7 @@ for (const [replica, at] of settings.replicas.entries()) {
   };
   front.on('message', (bytes, client) => {
     counts.there++;
+    if (forgetAfter > 0 && counts.there % forgetAfter === 0) forget();
     const name = `${client.address} ${client.port} ${replica}`;
     let port = ports.get(name);
     if (port === undefined) {

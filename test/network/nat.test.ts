@@ -15,6 +15,8 @@ import { MAIN } from '../cluster/processes.js';
 
 const PROGRAM = fileURLToPath(new URL('nat-program.js', import.meta.url));
 const PORT = 7_500;
+/** Ten for each operation, also where many of them are forgotten. A client that sent as fast as it may would send more. */
+const THERE_MAX = 6_000;
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 
 interface Nat {
@@ -31,7 +33,7 @@ async function behindNat(
   t: Test,
   network: Network,
   cluster: HostedCluster,
-  how: Pick<NatSettings, 'loss' | 'delayMs'>,
+  how: Pick<NatSettings, 'loss' | 'delayMs' | 'forgetAfter'>,
 ): Promise<Nat> {
   const host = gatewayOf('client-1');
   const { replicas } = loadCluster(cluster.file);
@@ -66,11 +68,13 @@ if (await insideNamespaces(t)) {
   const cluster = await HostedCluster.start(t, network, { features: [...FIRST_FEATURES, 'store'] });
   const keys = ['--key-file', join(cluster.directory, 'client.keys')];
   for (const [what, how] of [
-    ['it forgets its ports', { isForgetful: true, loss: 0, delayMs: 0 }],
-    ['a long path that loses and reorders', { isForgetful: false, loss: 0.03, delayMs: 5 }],
+    ['it forgets its ports', { isForgetful: true, loss: 0, delayMs: 0, forgetAfter: 0 }],
+    ['it forgets its ports every 60 datagrams', { isForgetful: true, loss: 0, delayMs: 0, forgetAfter: 60 }],
+    ['a long path that loses and reorders', { isForgetful: false, loss: 0.03, delayMs: 5, forgetAfter: 0 }],
   ] as const)
     await t.test(what, async (t) => {
-      const nat = await behindNat(t, network, cluster, { loss: how.loss, delayMs: how.delayMs });
+      const { isForgetful, ...settings } = how;
+      const nat = await behindNat(t, network, cluster, settings);
       const command = (...args: readonly string[]): string[] => [
         process.execPath,
         MAIN,
@@ -85,7 +89,7 @@ if (await insideNamespaces(t)) {
       const changes: string[] = [];
       const watched = createInterface({ input: watch.stdout! }).on('line', (line) => {
         changes.push(line);
-        if (how.isForgetful) nat.forget();
+        if (isForgetful) nat.forget();
       });
       const load = [
         'bench',
@@ -115,7 +119,8 @@ if (await insideNamespaces(t)) {
       t.match(JSON.parse(stdout), { operations: 600 });
       const counts = await nat.end();
       t.comment(JSON.stringify(counts));
-      t.ok(!how.isForgetful || counts.forgotten > 0, `its ports were forgotten ${counts.forgotten} times`);
+      t.ok(!isForgetful || counts.forgotten > 0, `its ports were forgotten ${counts.forgotten} times`);
+      t.ok(counts.there < THERE_MAX, `${counts.there} datagrams, and ${counts.back} answers`);
       t.ok(how.loss === 0 || counts.lost > 0, `${counts.lost} datagrams were lost`);
     });
 }

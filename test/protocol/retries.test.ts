@@ -81,3 +81,34 @@ t.test('a burst may be sent again, then one for every eight commits, and one eve
   t.equal(spend(8e6), 64, 'no more than a burst is kept');
   t.end();
 });
+
+t.test(
+  'while nothing commits, fewer and fewer are sent again: a minute of silence costs about a thousand, not 15,000',
+  (t) => {
+    const retries = new Retries(4000, 16_000);
+    const spent = (fromUs: number, toUs: number): number => {
+      let count = 0;
+      for (let nowUs = fromUs; nowUs < toUs; nowUs += 1000) while (retries.spend(nowUs)) count++;
+      return count;
+    };
+    const start = 5e6;
+    t.equal(spent(start, start + 250_000), 64 + 62, 'at first as ever: a view changes in this time');
+    t.strictSame(
+      [0, 0.25e6, 1e6, 4e6, 60e6].map((us) => retries.pauseUs(start + us)),
+      [4000, 4000, 15_625, 62_500, 64_000],
+    );
+    const later = spent(start + 250_000, start + 60e6);
+    t.ok(later > 900 && later < 1200, `${later} in the rest of a minute`);
+    committed(retries, 100, start + 60e6);
+    t.equal(retries.pauseUs(start + 60e6), 4000, 'one commit, and all is as before');
+    spent(start + 60e6, start + 60e6 + 1);
+    const soon = spent(start + 60e6 + 1, start + 60.2e6);
+    t.ok(soon >= 49 && soon <= 50, `${soon} in 200 ms`);
+    const now = new Instant();
+    now.monotonicUs = start + 70e6;
+    retries.committedAgain(Float64Array.of(now.monotonicUs - 100), 0, now);
+    t.equal(retries.pauseUs(now.monotonicUs), 4000, 'also of a request that was sent again');
+    t.equal(retries.pauseUs(now.monotonicUs + 60e6), 4000, 'a client that asks nothing is not silent');
+    t.end();
+  },
+);

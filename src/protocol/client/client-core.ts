@@ -102,7 +102,7 @@ export class ClientCore {
     const jitter = new Jitter(config.seed);
     this.registration = new Registration(config, jitter);
     this.retries = new Retries(timings.retryUs, timings.retryMaxUs);
-    this.search = new ViewSearch(this.views, places, timings.retryUs, outbox, this.retries, this.counters);
+    this.search = new ViewSearch(this.views, places, outbox, this.retries, this.counters);
     this.lists = new OtherLists(replicas, places);
     this.rule = new CommitRule(slots, this.views, this.lists);
     this.slots = new Slots(lanes, this.retries, jitter, config.flags ?? 0);

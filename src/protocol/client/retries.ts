@@ -9,7 +9,9 @@
  *   once are measured: for others it is unknown which copy was answered (Karn and Partridge, 1987). But if every
  *   request of some time was resent, the wait is shorter than the round trip; then they are measured from their first
  *   copy.
- * - Resending costs tokens: each commit earns a part of one, and time a few.
+ * - Resending costs tokens: each commit earns a part of one, and time a few. While nothing commits at all, time earns fewer
+ *   and fewer (`pauseUs`): a client that gets nothing through, and many that wait for the same, would only add load, and on a
+ *   path that forgets it for its datagrams use up the answers of each other.
  */
 
 import { DOUBLE_ZERO } from '../double-zero.js';
@@ -24,6 +26,9 @@ const REPEATED_ROW = 4;
 /** Tokens that a commit earns, and the most that are kept: enough for a burst of losses, as when a buffer overflowed. */
 const TOKENS_A_COMMIT = 0.125;
 const TOKENS_MAX = 64;
+/** While nothing commits, the pause is this part of the time for which that has been so, and at most this, µs. */
+const PAUSE_PART = 1 / 64;
+const PAUSE_MAX_US = 64_000;
 
 export class Retries {
   /** Longest recent round trip, µs. */
@@ -34,9 +39,11 @@ export class Retries {
   private windowEndUs = DOUBLE_ZERO;
   private tokens = TOKENS_MAX + DOUBLE_ZERO;
   private earnedUs = DOUBLE_ZERO;
+  /** When a request was first resent since the last commit; −Infinity: none was. */
+  private quietFromUs = -Infinity;
 
   /**
-   * @param retryUs shortest wait; also the interval at which a token is added
+   * @param retryUs shortest wait; also the shortest interval at which a token is added
    * @param retryMaxUs limit up to which the wait of a request doubles
    */
   constructor(
@@ -50,6 +57,7 @@ export class Retries {
    */
   committed(sentUs: Float64Array, slot: number, now: Instant): void {
     this.repeated = 0;
+    this.quietFromUs = -Infinity;
     this.tokens = Math.min(TOKENS_MAX, this.tokens + TOKENS_A_COMMIT);
     this.measure(sentUs, slot, now);
   }
@@ -59,6 +67,7 @@ export class Retries {
    * round trip.
    */
   committedAgain(sentUs: Float64Array, slot: number, now: Instant): void {
+    this.quietFromUs = -Infinity;
     if (this.repeated < REPEATED_ROW) this.repeated++;
     else this.measure(sentUs, slot, now);
   }
@@ -82,11 +91,19 @@ export class Retries {
 
   /** Whether a request may be resent now. */
   spend(nowUs: number): boolean {
-    this.tokens = Math.min(TOKENS_MAX, this.tokens + (nowUs - this.earnedUs) / this.retryUs);
+    if (this.quietFromUs < 0) this.quietFromUs = nowUs;
+    this.tokens = Math.min(TOKENS_MAX, this.tokens + (nowUs - this.earnedUs) / this.pauseUs(nowUs));
     this.earnedUs = nowUs;
     if (this.tokens < 1) return false;
     this.tokens--;
     return true;
+  }
+
+  /** The interval at which a token is added, and at which replicas are asked about the view, at most, µs. */
+  pauseUs(nowUs: number): number {
+    const { quietFromUs, retryUs } = this;
+    if (quietFromUs < 0) return retryUs;
+    return Math.max(retryUs, Math.min(PAUSE_MAX_US, (nowUs - quietFromUs) * PAUSE_PART));
   }
 
   private turn(nowUs: number): void {

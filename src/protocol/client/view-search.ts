@@ -34,13 +34,11 @@ export class ViewSearch {
   private askedUs = -Infinity;
 
   /**
-   * @param retryUs shortest time between two questions to all replicas
    * @param counters by ClientCounter
    */
   constructor(
     private readonly views: Views,
     places: number,
-    private readonly retryUs: number,
     private readonly outbox: Outbox,
     private readonly retries: Retries,
     private readonly counters: Float64Array,
@@ -94,7 +92,7 @@ export class ViewSearch {
   }
 
   private mayAsk(now: Instant): boolean {
-    return now.monotonicUs - this.askedUs >= this.retryUs;
+    return now.monotonicUs - this.askedUs >= this.retries.pauseUs(now.monotonicUs);
   }
 
   private sendProbe(to: number, view: number): boolean {
