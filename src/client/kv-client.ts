@@ -150,6 +150,6 @@ export class KvClient {
 function endedKeys(): JitPaxosError {
   return new JitPaxosError(
     'kv-ended-keys',
-    'more than 1,000 keys come before the first one that have ended and are still to be removed, or hold collections; scan with StoreClient, which continues behind them (in the shell: kv txn with a range), or later: each operation that changes the log removes 16',
+    'more than 1,000 keys that have ended and are still to be removed, or that hold collections, come before the first one; scan with StoreClient, which continues behind them (in the shell: kv txn with a range), or later: each operation that changes the log removes 16',
   );
 }
