@@ -78,6 +78,24 @@ export class OrderIndex {
     this.#mergeAround(at.block);
   }
 
+  /** Removes this many ids from the cursor on, which is not valid afterwards. There are so many. */
+  removeRun(cursor: OrderCursor, count: number): void {
+    const blocks = this.#blocks;
+    for (let left = count; left > 0; ) {
+      const block = blocks[cursor.block]!;
+      const removed = Math.min(left, block.count - cursor.position);
+      block.ids.copyWithin(cursor.position, cursor.position + removed, block.count);
+      block.count -= removed;
+      left -= removed;
+      if (block.count === 0) blocks.splice(cursor.block, 1);
+      else if (cursor.position === block.count) {
+        cursor.block++;
+        cursor.position = 0;
+      }
+    }
+    if (!this.#mergeWithNext(cursor.block - 1)) this.#mergeWithNext(cursor.block);
+  }
+
   /** Sets the cursor to the first key that is not below the given one. */
   seek(key: Uint8Array, offset: number, length: number, cursor: OrderCursor): void {
     const blocks = this.#blocks;

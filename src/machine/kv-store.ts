@@ -122,6 +122,7 @@ export class KvStore {
   readonly #emptied: { readonly index: number; readonly held: Contents }[] = [];
   readonly #graveName = new Uint8Array(GRAVE_NAME_BYTES);
   readonly #graveCursor: OrderCursor = { block: 0, position: 0 };
+  readonly #buried = new Int32Array(BURIED_PER_OPERATION);
   /** Index of the entry that is applied; and only entries behind which changes are kept. */
   readonly #indexes = Float64Array.of(0, Infinity);
   #keeps = false;
@@ -662,22 +663,30 @@ export class KvStore {
   /** Removes parts of the first collection that is gone; the grave goes after them. */
   #removeBuried(): void {
     const heap = this.#heap;
-    const order = this.#held.order;
+    const { order } = this.#held;
     const name = this.#graveName;
     const cursor = this.#graveCursor;
+    const ids = this.#buried;
     order.seek(name, 0, PART_FLAG, cursor);
     const grave = order.idAt(cursor);
     const generation = readGeneration(heap.valueBytes(grave), heap.keyOffset(grave));
-    for (let removed = 0; removed < BURIED_PER_OPERATION; removed++) {
-      writeGeneration(name, PartKind.living, generation);
-      order.seek(name, 0, GRAVE_NAME_BYTES | PART_FLAG, cursor);
-      const id = order.idAt(cursor);
-      if (id < 0 || readGeneration(heap.valueBytes(id), heap.keyOffset(id)) !== generation) {
-        writeGeneration(name, PartKind.grave, generation);
-        return this.removePart(grave, name, 0, GRAVE_NAME_BYTES | PART_FLAG);
-      }
-      this.removePart(id, heap.valueBytes(id), heap.keyOffset(id), heap.keyLength(id));
+    writeGeneration(name, PartKind.living, generation);
+    order.seek(name, 0, GRAVE_NAME_BYTES | PART_FLAG, cursor);
+    let count = 0;
+    for (; count < BURIED_PER_OPERATION; count++) {
+      const id = this.#held.next(cursor);
+      if (id < 0 || readGeneration(heap.valueBytes(id), heap.keyOffset(id)) !== generation) break;
+      if (this.#keeps) this.#keep(id, heap.valueBytes(id), heap.keyOffset(id), heap.keyLength(id));
+      if (this.#copy.isUnderway) this.#copy.changes(id);
+      ids[count] = id;
     }
+    if (count > 0) {
+      order.seek(name, 0, GRAVE_NAME_BYTES | PART_FLAG, cursor);
+      this.#held.dropParts(ids, count, cursor);
+    }
+    if (count === BURIED_PER_OPERATION) return;
+    writeGeneration(name, PartKind.grave, generation);
+    this.removePart(grave, name, 0, GRAVE_NAME_BYTES | PART_FLAG);
   }
 
   /** The last change, for those who watch. */
