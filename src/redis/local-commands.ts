@@ -66,6 +66,8 @@ export function localReply(
       return words.length > 3 || (words.length === 3 && !/^a?sync$/i.test(words[2]!))
         ? failure('ERR FUNCTION FLUSH only supports SYNC|ASYNC option')
         : OK;
+    case 'unwatch': // In a transaction: EXEC has forgotten the watched keys already.
+      return OK;
     case 'script':
       return script(words);
     case 'debug':

@@ -22,6 +22,9 @@ export { ABSENT } from '../store/collection.js';
 export const WRONG_TYPE = -2;
 
 export const NOT_AN_INTEGER = 'ERR value is not an integer or out of range';
+/** Of the least integer of 64 bits, which has no positive counterpart. */
+export const NOT_A_COUNT = 'ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807';
+export const NOT_A_DATABASE = 'ERR value is out of range, value must between -2147483648 and 2147483647';
 export const NOT_A_FLOAT = 'ERR value is not a valid float';
 export const SYNTAX_ERROR = 'ERR syntax error';
 const WRONG_TYPE_ERROR = 'WRONGTYPE Operation against a key holding the wrong kind of value';

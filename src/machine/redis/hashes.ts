@@ -1,7 +1,7 @@
 /** Commands on hashes. Fields come in the order of their hashes, which is the same at every replica. */
 import { KV_VALUE_BYTES_MAX, ValueType } from '../kv-layout.js';
 import { keyCost, memberCost, type Collection } from '../store/collection.js';
-import { NOT_A_FLOAT, NOT_AN_INTEGER, SYNTAX_ERROR, type Call, type Handler } from './call.js';
+import { NOT_A_COUNT, NOT_A_FLOAT, NOT_AN_INTEGER, SYNTAX_ERROR, type Call, type Handler } from './call.js';
 import { bulkMember, fewMembers, randomMember, randomMembers, randomPicks, scanMembers } from './collections.js';
 import { addLongDoubles, longDoubleText, readLongDouble } from './long-double.js';
 import { INT64_MAX, INT64_MIN, readInt64, writeLatin1 } from './numbers.js';
@@ -189,7 +189,7 @@ function hrandfield(call: Call): void {
   }
   const exact = call.int64(2);
   if (exact === undefined) return call.error(NOT_AN_INTEGER);
-  if (exact === INT64_MIN) return call.error('ERR value is out of range');
+  if (exact === INT64_MIN) return call.error(NOT_A_COUNT);
   if (call.argc > 4 || (call.argc === 4 && !call.is(3, 'withvalues'))) return call.error(SYNTAX_ERROR);
   const withValues = call.argc === 4;
   if (withValues && (exact > INT64_MAX / 2n || exact < -(INT64_MAX / 2n)))

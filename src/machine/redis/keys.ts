@@ -1,7 +1,7 @@
 /** Commands on keys of any type, and those that belong to the connection but can stand in a transaction. */
 import { Hold, KV_ENTRY_OVERHEAD_BYTES, ValueType } from '../kv-layout.js';
 import { KeyScan, randomKey } from '../store/keyspace.js';
-import { ABSENT, SYNTAX_ERROR, type Call, type Handler } from './call.js';
+import { ABSENT, NOT_A_DATABASE, SYNTAX_ERROR, type Call, type Handler } from './call.js';
 import { copyCollection } from './collections.js';
 import { matchesGlob } from './glob.js';
 import { readInteger } from './numbers.js';
@@ -66,9 +66,7 @@ function copy(call: Call): void {
   for (let i = 3; i < call.argc; i++) {
     if (call.is(i, 'replace')) replaces = true;
     else if (call.is(i, 'db') && i + 1 < call.argc) {
-      const database = call.integerOrError(++i);
-      if (Number.isNaN(database)) return;
-      if (database !== 0) return call.error('ERR DB index is out of range');
+      if (!isOnlyDatabase(call, ++i)) return;
     } else return call.error(SYNTAX_ERROR);
   }
   if (call.sameArguments(1, 2)) return call.error('ERR source and destination objects are the same');
@@ -321,10 +319,16 @@ function echo(call: Call): void {
 }
 
 function select(call: Call): void {
-  const database = call.integerOrError(1);
-  if (Number.isNaN(database)) return;
-  if (database === 0) call.out.ok();
-  else call.error('ERR DB index is out of range');
+  if (isOnlyDatabase(call, 1)) call.out.ok();
+}
+
+/** Whether an argument is 0, the only database; otherwise the answer says so. */
+function isOnlyDatabase(call: Call, index: number): boolean {
+  const database = call.integerOrError(index);
+  if (Number.isNaN(database) || database === 0) return database === 0;
+  const isOne = database >= -0x80000000 && database <= 0x7fffffff;
+  call.error(isOne ? 'ERR DB index is out of range' : NOT_A_DATABASE);
+  return false;
 }
 
 function time(call: Call): void {

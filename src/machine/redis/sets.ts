@@ -1,9 +1,9 @@
 /** Commands on sets. Members come in the order of their hashes, which is the same at every replica. */
 import { KV_ENTRY_OVERHEAD_BYTES, ValueType } from '../kv-layout.js';
 import { keyCost, memberCost, type Collection } from '../store/collection.js';
-import { NOT_AN_INTEGER, SYNTAX_ERROR, type Call, type Handler } from './call.js';
+import { NOT_A_COUNT, NOT_AN_INTEGER, SYNTAX_ERROR, type Call, type Handler } from './call.js';
 import { bulkMember, fewMembers, randomMember, randomMembers, randomPicks, scanMembers } from './collections.js';
-import { latin1, writeLatin1 } from './numbers.js';
+import { INT64_MIN, latin1, writeLatin1 } from './numbers.js';
 
 const NO_VALUE = new Uint8Array(0);
 
@@ -120,8 +120,10 @@ function srandmember(call: Call): void {
     else bulkMember(call, first, randomMember(call, first));
     return;
   }
-  const count = call.integer(2);
-  if (Number.isNaN(count)) return call.error(NOT_AN_INTEGER);
+  const exact = call.int64(2);
+  if (exact === undefined) return call.error(NOT_AN_INTEGER);
+  if (exact === INT64_MIN) return call.error(NOT_A_COUNT);
+  const count = Number(exact);
   if (!call.open(first, 1, ValueType.set)) return;
   if (count === 0 || first.count === 0) return out.array(0);
   const wanted = count < 0 ? -count : Math.min(count, first.count);
