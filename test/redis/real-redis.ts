@@ -46,10 +46,14 @@ export async function startRedis(t: Test, ...settings: string[]): Promise<number
     ],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
+  // If the test is ended from outside, the server has to go too.
+  const kill = (): void => void child.kill('SIGKILL');
+  process.once('exit', kill);
   const ended = new Promise((resolve) => child.once('exit', resolve));
   t.teardown(async () => {
-    child.kill('SIGKILL');
+    kill();
     await ended;
+    process.off('exit', kill);
     rmSync(directory, { recursive: true, force: true });
   });
   let log = '';

@@ -1,0 +1,325 @@
+/**
+ * Random commands of every group, as clients might send them: mostly right, some with a wrong type, number, option or
+ * arity. Expiry is long enough to be compared, or over at once.
+ */
+import { randomFrom } from '../random.js';
+
+export type Words = readonly string[];
+
+const KINDS = ['string', 'number', 'hash', 'set', 'list'] as const;
+type Kind = (typeof KINDS)[number];
+/** Keys of a kind, in general: one in eight commands takes a key of another kind. */
+const KEYS_A_KIND = 3;
+
+const MEMBERS = ['a', 'b', 'c', 'dd', '', '1', '-5', '10', '3.25', 'x y', '\0\x80\xff\r\n', 'm'.repeat(70), 'é', 'foo'];
+const VALUES = [...MEMBERS, 'hello world', '9223372036854775806', '-9223372036854775808', '0', 'v'.repeat(300)];
+const INTEGERS = [
+  '0',
+  '-1',
+  '-2',
+  '5',
+  '-100',
+  '9223372036854775807',
+  '-9223372036854775808',
+  '9223372036854775808',
+  '-9223372036854775809',
+  '4611686018427387904',
+  '007',
+  '+1',
+  ' 1',
+  '1 ',
+  '1.5',
+  '-0',
+  '',
+  'abc',
+  '1e3',
+  '99999999999999999999999',
+];
+const FLOATS = [
+  '0',
+  '1',
+  '-1',
+  '0.5',
+  '-0.25',
+  '10.0',
+  '3.0e3',
+  '1e-3',
+  '1e400',
+  'inf',
+  '-inf',
+  'nan',
+  'abc',
+  '',
+  ' 1',
+  '1 ',
+  '0x10',
+  '1234567890123',
+];
+const PATTERNS = ['*', '?1', 's*', '[a-m]*', '[^s]*', '\\*', '*1', 'h?', '', '[', '[]', '[z-a]1', '*\\', 'a*b*c*'];
+const TYPES = ['string', 'hash', 'set', 'list', 'zset', 'stream', 'nothing'];
+/** Far enough away that seconds of it do not matter, and times that are refused. */
+const FAR_SECONDS = ['100000', '500000'];
+const BAD_TIMES = ['0', '-1', 'abc', '9223372036854775807', '-9223372036854775808', '9223372036854775', '1.5', ''];
+
+export class RandomCommands {
+  readonly #below: (n: number) => number;
+  readonly #nowSeconds: number;
+
+  constructor(seed: number, nowMs: number) {
+    this.#below = randomFrom(seed);
+    this.#nowSeconds = Math.floor(nowMs / 1000);
+  }
+
+  below(n: number): number {
+    return this.#below(n);
+  }
+
+  chance(percent: number): boolean {
+    return this.#below(100) < percent;
+  }
+
+  pick<T>(from: readonly T[]): T {
+    return from[this.#below(from.length)]!;
+  }
+
+  key(kind: Kind): string {
+    const chosen = this.chance(12) ? this.pick(KINDS) : kind;
+    return `${chosen[0]}${this.#below(KEYS_A_KIND)}`;
+  }
+
+  anyKey(): string {
+    return this.key(this.pick(KINDS));
+  }
+
+  /** A command. Commands whose answer is random are not among them. */
+  command(): Words {
+    const words = this.pick(GROUPS)(this);
+    return this.disturb(words);
+  }
+
+  /** Options in any order, each of them present with a chance of one in three. */
+  options(...options: Words[]): string[] {
+    const chosen = options.filter(() => this.chance(33));
+    for (let i = chosen.length - 1; i > 0; i--) {
+      const j = this.#below(i + 1);
+      [chosen[i], chosen[j]] = [chosen[j]!, chosen[i]!];
+    }
+    return chosen.flat();
+  }
+
+  many(least: number, one: () => string | Words): string[] {
+    return Array.from({ length: least + this.#below(4) }, one).flat();
+  }
+
+  member = (): string => this.pick(MEMBERS);
+  value = (): string => this.pick(VALUES);
+  integer = (): string => (this.chance(70) ? String(this.#below(12) - 4) : this.pick(INTEGERS));
+  float = (): string => (this.chance(30) ? String(this.#below(20) - 8) : this.pick(FLOATS));
+  pattern = (): string => this.pick(PATTERNS);
+  type = (): string => this.pick(TYPES);
+  seconds = (): string => (this.chance(70) ? this.pick(FAR_SECONDS) : this.pick(BAD_TIMES));
+  milliseconds = (): string => (this.chance(70) ? `${this.pick(FAR_SECONDS)}000` : this.pick(BAD_TIMES));
+  secondsAt = (): string =>
+    this.chance(70) ? String(this.#nowSeconds + Number(this.pick(FAR_SECONDS))) : this.pick([...BAD_TIMES, '1']);
+  millisecondsAt = (): string =>
+    this.chance(70) ? `${this.#nowSeconds + Number(this.pick(FAR_SECONDS))}123` : this.pick([...BAD_TIMES, '1000']);
+
+  /** One option that says when the key ends. */
+  expiry(): Words[] {
+    return [
+      ['EX', this.seconds()],
+      ['PX', this.milliseconds()],
+      ['EXAT', this.secondsAt()],
+      ['PXAT', this.millisecondsAt()],
+    ];
+  }
+
+  /** Now and then an argument too many or too few, or one that is something else; often another case. */
+  private disturb(words: Words): Words {
+    const copy = [...words];
+    if (this.chance(30))
+      copy[0] = this.chance(50) ? copy[0]!.toLowerCase() : copy[0]![0]! + copy[0]!.slice(1).toLowerCase();
+    const at = 1 + this.#below(Math.max(1, copy.length - 1));
+    const kind = this.#below(100);
+    if (kind < 2) copy.splice(at, 1);
+    else if (kind < 4) copy.splice(at, 0, this.pick([this.value(), this.integer(), 'NX', 'COUNT', '']));
+    else if (kind < 6 && copy.length > 1) copy[at] = this.pick([this.value(), this.integer(), this.member()]);
+    else if (kind < 12 && copy.length > 1)
+      copy[at] = this.chance(50) ? copy[at]!.toLowerCase() : copy[at]!.toUpperCase();
+    return copy;
+  }
+}
+
+type Group = (r: RandomCommands) => Words;
+
+function chooser(...cases: Group[]): Group {
+  return (r) => r.pick(cases)(r);
+}
+
+const strings = chooser(
+  (r) => ['SET', r.key('string'), r.value()],
+  (r) => [
+    'SET',
+    r.key('string'),
+    r.value(),
+    ...r.options(['NX'], ['XX'], ['GET'], ['KEEPTTL'], ...r.expiry().slice(0, 2)),
+  ],
+  (r) => ['SET', r.key('string'), r.value(), ...r.options(['GET'], r.pick([['NX'], ['XX']]), r.pick(r.expiry()))],
+  (r) => ['SET', r.key('number'), r.integer()],
+  (r) => ['GET', r.key('string')],
+  (r) => ['GET', r.key('number')],
+  (r) => ['GETSET', r.key('string'), r.value()],
+  (r) => ['GETDEL', r.key('string')],
+  (r) => ['GETEX', r.key('string'), ...r.options(r.pick(r.expiry()), ['PERSIST'])],
+  (r) => ['MGET', ...r.many(1, () => r.anyKey())],
+  (r) => ['MSET', ...r.many(1, () => [r.key('string'), r.value()])],
+  (r) => ['MSETNX', ...r.many(1, () => [r.key('string'), r.value()])],
+  (r) => ['SETEX', r.key('string'), r.seconds(), r.value()],
+  (r) => ['PSETEX', r.key('string'), r.milliseconds(), r.value()],
+  (r) => ['SETNX', r.key('string'), r.value()],
+  (r) => ['APPEND', r.key('string'), r.member()],
+  (r) => ['STRLEN', r.key('string')],
+  (r) => [r.pick(['GETRANGE', 'SUBSTR']), r.key('string'), r.integer(), r.integer()],
+  (r) => ['SETRANGE', r.key('string'), r.pick(['0', '1', '5', '20', '-1', 'x', '536870912', '']), r.member()],
+  (r) => [
+    'LCS',
+    r.key('string'),
+    r.key('string'),
+    ...r.options(['LEN'], ['IDX'], ['MINMATCHLEN', r.integer()], ['WITHMATCHLEN']),
+  ],
+);
+
+const numbers = chooser(
+  (r) => ['INCR', r.key('number')],
+  (r) => ['DECR', r.key('number')],
+  (r) => ['INCRBY', r.key('number'), r.integer()],
+  (r) => ['DECRBY', r.key('number'), r.integer()],
+  (r) => ['INCRBYFLOAT', r.key('number'), r.float()],
+  (r) => ['SET', r.key('number'), r.pick(['9223372036854775806', '-9223372036854775807', '3.0', '1e5', ' 12', '10'])],
+  (r) => [
+    'SETBIT',
+    r.key('string'),
+    r.pick(['0', '7', '8', '100', '-1', '4294967296', 'x']),
+    r.pick(['0', '1', '1', '2', 'x']),
+  ],
+  (r) => ['GETBIT', r.key('string'), r.pick(['0', '1', '7', '9', '100', '4294967295', '4294967296', '-1', 'x'])],
+  (r) => ['BITCOUNT', r.key('string'), ...r.options([r.integer(), r.integer(), ...r.options(['BYTE'], ['BIT'])])],
+  (r) => [
+    'BITPOS',
+    r.key('string'),
+    r.pick(['0', '1', '2', 'x']),
+    ...r.options([r.integer(), ...r.options([r.integer(), ...r.options(['BIT'], ['BYTE'])])]),
+  ],
+);
+
+const keys = chooser(
+  (r) => [r.pick(['DEL', 'UNLINK', 'EXISTS', 'TOUCH']), ...r.many(1, () => r.anyKey())],
+  (r) => ['TYPE', r.anyKey()],
+  (r) => ['EXPIRE', r.anyKey(), r.seconds(), ...r.options(['NX'], ['XX'], ['GT'], ['LT'])],
+  (r) => ['PEXPIRE', r.anyKey(), r.milliseconds(), ...r.options(['NX', 'GT'], ['XX'])],
+  (r) => ['EXPIREAT', r.anyKey(), r.secondsAt(), ...r.options(r.pick([['NX'], ['XX'], ['GT'], ['LT'], ['ZZ']]))],
+  (r) => ['PEXPIREAT', r.anyKey(), r.millisecondsAt(), ...r.options(r.pick([['NX'], ['XX'], ['GT'], ['LT'], ['ZZ']]))],
+  (r) => [r.pick(['EXPIRETIME', 'PEXPIRETIME', 'TTL', 'PTTL']), r.anyKey()],
+  (r) => ['PERSIST', r.anyKey()],
+  (r) => [r.pick(['RENAME', 'RENAMENX']), r.anyKey(), r.anyKey()],
+  (r) => ['COPY', r.anyKey(), r.anyKey(), ...r.options(['REPLACE'], ['DB', r.pick(['0', '1', 'x', '-1'])])],
+  (r) => ['KEYS', r.pattern()],
+  (r) => [
+    'SCAN',
+    r.pick(['0', 'abc', '-1', '']),
+    ...r.options(['MATCH', r.pattern()], ['COUNT', r.integer()], ['TYPE', r.type()]),
+  ],
+  () => ['DBSIZE'],
+  (r) => ['OBJECT', r.pick(['ENCODING', 'REFCOUNT', 'FREQ', 'IDLETIME', 'NOTHING']), r.anyKey()],
+  (r) => ['MEMORY', 'USAGE', r.anyKey(), ...r.options(['SAMPLES', r.integer()])],
+);
+
+const hashes = chooser(
+  (r) => ['HSET', r.key('hash'), ...r.many(1, () => [r.member(), r.value()])],
+  (r) => ['HMSET', r.key('hash'), ...r.many(1, () => [r.member(), r.value()])],
+  (r) => ['HSETNX', r.key('hash'), r.member(), r.value()],
+  (r) => [r.pick(['HGET', 'HEXISTS', 'HSTRLEN']), r.key('hash'), r.member()],
+  (r) => [r.pick(['HMGET', 'HDEL']), r.key('hash'), ...r.many(1, r.member)],
+  (r) => [r.pick(['HGETALL', 'HKEYS', 'HVALS', 'HLEN']), r.key('hash')],
+  (r) => ['HINCRBY', r.key('hash'), r.member(), r.integer()],
+  (r) => ['HINCRBYFLOAT', r.key('hash'), r.member(), r.float()],
+  (r) => ['HSCAN', r.key('hash'), r.pick(['0', 'x']), ...r.options(['MATCH', r.pattern()], ['COUNT', r.integer()])],
+);
+
+const sets = chooser(
+  (r) => ['SADD', r.key('set'), ...r.many(1, r.member)],
+  (r) => ['SADD', r.key('set'), ...r.many(1, r.integer)],
+  (r) => [r.pick(['SREM', 'SMISMEMBER']), r.key('set'), ...r.many(1, r.member)],
+  (r) => ['SISMEMBER', r.key('set'), r.member()],
+  (r) => [r.pick(['SMEMBERS', 'SCARD']), r.key('set')],
+  (r) => ['SMOVE', r.key('set'), r.key('set'), r.member()],
+  (r) => [r.pick(['SINTER', 'SUNION', 'SDIFF']), ...r.many(1, () => r.key('set'))],
+  (r) => [r.pick(['SINTERSTORE', 'SUNIONSTORE', 'SDIFFSTORE']), r.key('set'), ...r.many(1, () => r.key('set'))],
+  (r) => [
+    'SINTERCARD',
+    r.pick(['1', '2', '2', '3', '0', '-1', 'x']),
+    r.key('set'),
+    r.key('set'),
+    ...r.options(['LIMIT', r.integer()]),
+  ],
+  (r) => ['SSCAN', r.key('set'), r.pick(['0', 'x']), ...r.options(['MATCH', r.pattern()], ['COUNT', r.integer()])],
+);
+
+const lists = chooser(
+  (r) => [r.pick(['RPUSH', 'LPUSH', 'RPUSHX', 'LPUSHX']), r.key('list'), ...r.many(1, r.value)],
+  (r) => ['LRANGE', r.key('list'), r.integer(), r.integer()],
+  (r) => ['LLEN', r.key('list')],
+  (r) => ['LINDEX', r.key('list'), r.integer()],
+  (r) => ['LSET', r.key('list'), r.integer(), r.value()],
+  (r) => [r.pick(['LPOP', 'RPOP']), r.key('list'), ...r.options([r.integer()])],
+  (r) => ['LMOVE', r.key('list'), r.key('list'), r.pick(['LEFT', 'RIGHT', 'UP']), r.pick(['LEFT', 'RIGHT'])],
+  (r) => ['RPOPLPUSH', r.key('list'), r.key('list')],
+  (r) => [
+    'LPOS',
+    r.key('list'),
+    r.value(),
+    ...r.options(['RANK', r.integer()], ['COUNT', r.integer()], ['MAXLEN', r.integer()]),
+  ],
+  (r) => ['LTRIM', r.key('list'), r.pick(['0', '1', '-3', 'x']), r.pick(['-1', '-1', '2', '5', '-2'])],
+  (r) => ['LREM', r.key('list'), r.integer(), r.value()],
+  (r) => ['LINSERT', r.key('list'), r.pick(['BEFORE', 'AFTER', 'NEAR']), r.value(), r.value()],
+);
+
+const others = chooser(
+  (r) => ['PING', ...r.options([r.value()])],
+  (r) => ['ECHO', r.value()],
+  (r) => ['SELECT', r.pick(['0', '0', '1', '-1', 'x', '99999999999'])],
+  (r) => [r.pick(['NOSUCH', 'GETT', 'SETS', 'é', '']), ...r.many(0, r.value)],
+  (r) => [r.pick(['CLIENT', 'CONFIG', 'COMMAND', 'SCRIPT', 'OBJECT', 'MEMORY']), 'NOSUCH', r.value()],
+  (r) => [
+    'COMMAND',
+    'GETKEYS',
+    r.pick(['GET', 'MSET', 'DEL', 'SINTERCARD', 'EVAL', 'NOSUCH', 'PING']),
+    ...r.many(0, r.integer),
+  ],
+  (r) => ['EVALSHA', r.pick(['f'.repeat(40), 'abc', '']), r.pick(['0', '1', '-1', 'x', '9']), ...r.many(0, r.value)],
+  (r) => ['CLIENT', r.pick(['GETNAME', 'GETREDIR', 'TRACKINGINFO'])],
+  (r) => ['CLIENT', 'SETNAME', r.pick(['', 'a', 'b c', 'é'])],
+  (r) => ['CLIENT', r.pick(['NO-EVICT', 'REPLY', 'TRACKING']), r.pick(['what', ''])],
+  (r) => ['AUTH', ...r.many(1, r.member)],
+  (r) => ['HELLO', r.pick(['1', '4', 'x', '']), ...r.options(['AUTH', 'default'], ['SETNAME', 'a b'])],
+  (r) => [r.pick(['EXEC', 'DISCARD', 'UNWATCH'])],
+  (r) => ['SLOWLOG', r.pick(['LEN', 'GET', 'NOSUCH']), ...r.options([r.integer()])],
+  (r) => ['SCRIPT', r.pick(['EXISTS', 'FLUSH', 'NOSUCH']), ...r.many(0, r.member)],
+);
+
+/** Groups as often as they deserve: the large ones have more commands. */
+const GROUPS: readonly Group[] = [
+  strings,
+  strings,
+  numbers,
+  keys,
+  keys,
+  hashes,
+  hashes,
+  sets,
+  sets,
+  lists,
+  lists,
+  others,
+];
