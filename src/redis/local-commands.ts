@@ -80,11 +80,18 @@ export function localReply(
 }
 
 function select(text: string): string {
-  if (!/^(?:0|-?[1-9]\d{0,17})$/.test(text)) return NOT_INTEGER;
-  const db = Number(text);
+  const db = integerIn(text);
+  if (db === undefined) return NOT_INTEGER;
   if (db < -0x80000000 || db > 0x7fffffff)
     return failure('ERR value is out of range, value must between -2147483648 and 2147483647');
   return db >= 0 && db < DB_COUNT ? OK : failure('ERR DB index is out of range');
+}
+
+/** An integer of 64 bits as Redis reads it; undefined: it is none. */
+function integerIn(text: string): bigint | undefined {
+  if (!/^(?:0|-?[1-9]\d{0,18})$/.test(text)) return undefined;
+  const value = BigInt(text);
+  return BigInt.asIntN(64, value) === value ? value : undefined;
 }
 
 function hello({ version: resp, id }: Connection): string {
@@ -174,7 +181,7 @@ function slowlog(words: readonly string[]): string {
     case 'get':
       if (words.length > 3)
         return failure("ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.");
-      if (words.length === 3 && !/^(?:-1|0|[1-9]\d{0,17})$/.test(words[2]!))
+      if (words.length === 3 && (integerIn(words[2]!) ?? -2n) < -1n)
         return failure('ERR count should be greater than or equal to -1');
       return array([]);
     case 'len':
