@@ -56,6 +56,8 @@ export interface BatcherEvents {
   broken(store: Store, error: unknown): void;
   /** An operation was understood, or not: the feature is on, or off. */
   feature(isOn: boolean): void;
+  /** A bug: the connections that were concerned are closed, the others go on. */
+  bug(error: unknown): void;
 }
 
 export class Batcher {
@@ -127,7 +129,14 @@ export class Batcher {
     for (const connection of now) {
       if (!connection.mayGoOn) continue;
       stage.begin(this.hasRoom);
-      const waits = this.dispatcher.run(connection, stage);
+      let waits: boolean;
+      try {
+        waits = this.dispatcher.run(connection, stage);
+      } catch (error) {
+        connection.socket.destroy();
+        this.events.bug(error);
+        continue;
+      }
       if (stage.count > 0) {
         this.place(connection);
         // Local replies that come before the first command of the machine.
@@ -211,10 +220,17 @@ export class Batcher {
       return;
     }
     const view = bytes.subarray(0, length);
-    (isExecuted ? store.execute(view) : store.query(view)).then(
-      (result) => this.answered(operation, result),
-      (error: unknown) => this.failed(operation, error),
-    );
+    (isExecuted ? store.execute(view) : store.query(view))
+      .then(
+        (result) => this.answered(operation, result),
+        (error: unknown) => this.failed(operation, error),
+      )
+      .catch((error: unknown) => {
+        // Which of the replies are out is not known here.
+        for (const connection of operation.owners) connection.socket.destroy();
+        this.events.bug(error);
+        if (operation.owners.length > 0) this.release(operation);
+      });
   }
 
   private answered(operation: Operation, bytes: Uint8Array): void {

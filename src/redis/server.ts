@@ -141,6 +141,12 @@ export class RedisFrontEnd {
     this.batcher = new Batcher(this.front, {
       broken: (store, error) => this.link.broken(store, error),
       feature: (isOn) => this.noteFeature(isOn),
+      bug: (error) =>
+        logger.error('redis.bug', {
+          error: error instanceof Error ? error.message : String(error),
+          stack: error instanceof Error ? error.stack : undefined,
+          next: 'the connections that were concerned are closed; please report it',
+        }),
     });
     this.front.wake = (connection) => this.batcher.wake(connection);
     this.listener = new Listener(this.front, this.batcher, logger, tls);

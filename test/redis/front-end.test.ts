@@ -354,3 +354,23 @@ t.test('stopping answers what is open, and takes no more', async (t) => {
   await closing;
   t.equal(front.store.values.get('a')?.value, '1');
 });
+
+t.test('a bug closes the connections that it concerns, and no other', async (t) => {
+  const front = await started(t);
+  const other = await opened(t, front);
+  const wire = await Wire.open(front.listener.port);
+  wire.send(command('WATCH', 'malformed'));
+  await wire.rest();
+  t.equal(front.bugs.length, 1, 'an answer that is none');
+  const second = await Wire.open(front.listener.port);
+  // A command that throws while it is looked at.
+  front.front.settings.has = () => {
+    throw new Error('a bug');
+  };
+  second.send(command('CONFIG', 'SET', 'a', 'b'));
+  await second.rest();
+  t.equal(front.bugs.length, 2);
+  for (let i = 0; i < 10; i++) t.equal(await other.ask(command('SET', 'a', '1'), '+OK\r\n'), '+OK\r\n');
+  wire.close();
+  second.close();
+});

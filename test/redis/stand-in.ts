@@ -146,6 +146,7 @@ export class StandIn implements Store {
       case 'ping':
         return '+PONG\r\n';
       case 'watch':
+        if (key === 'malformed') return ':1\r\n';
         return `*${words.length - 1}\r\n${words
           .slice(1)
           .map((each) => `:${this.values.get(each)?.revision ?? 0}\r\n`)
@@ -163,6 +164,7 @@ export interface Started {
   /** Clients that the batcher gave up, with the errors. */
   readonly broken: unknown[];
   readonly features: boolean[];
+  readonly bugs: unknown[];
   close(): Promise<void>;
 }
 
@@ -182,14 +184,16 @@ export async function startFront(options: Partial<FrontOptions> = {}): Promise<S
   front.store = store;
   const broken: unknown[] = [];
   const features: boolean[] = [];
+  const bugs: unknown[] = [];
   const batcher = new Batcher(front, {
     broken: (_store, error) => broken.push(error),
     feature: (isOn) => features.push(isOn),
+    bug: (error) => bugs.push(error),
   });
   front.wake = (connection) => batcher.wake(connection);
   const listener = new Listener(front, batcher, silentLogger);
   await listener.open('127.0.0.1:0');
-  return { front, store, listener, broken, features, close: () => listener.close() };
+  return { front, store, listener, broken, features, bugs, close: () => listener.close() };
 }
 
 /** A client that sends and reads bytes. */
