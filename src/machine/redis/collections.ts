@@ -12,6 +12,8 @@ const COUNTED_MAX = 512;
 /** Up to this many members, HSCAN and SSCAN give all at once, as Redis does with small collections. */
 const SCANNED_AT_ONCE = 512;
 const SCAN_COUNT_MAX = 4096;
+/** How often a random member is looked for, for each one that is wanted. */
+const TRIES = 4;
 const HASH_LIMIT = 2 ** 32;
 
 /** Whether a command may take this many members in hand, with the error as the answer. */
@@ -86,7 +88,20 @@ export function randomMembers(call: Call, collection: Collection, count: number)
       if (call.random.below(left) < count - chosen.size) chosen.add(id);
     return [...chosen];
   }
-  while (chosen.size < count) chosen.add(randomMember(call, collection));
+  // Members of one hash, which who writes them can bring about, are not found by chance.
+  for (let left = TRIES * count; left > 0 && chosen.size < count; left--) chosen.add(randomMember(call, collection));
+  if (chosen.size < count) {
+    collection.seek(call.random.u32());
+    for (let wraps = 0; chosen.size < count && wraps < 2; ) {
+      const id = collection.next();
+      if (id >= 0) {
+        chosen.add(id);
+        continue;
+      }
+      collection.seek(0);
+      wraps++;
+    }
+  }
   return [...chosen];
 }
 
@@ -109,6 +124,7 @@ export function scanMembers(call: Call, type: number): void {
   // Members of one hash come together or not at all: the cursor is a hash.
   let foundBefore = 0;
   let hash = -1;
+  let groups = 0;
   let bytes = 0;
   let visited = 0;
   let cursor = 0;
@@ -120,6 +136,7 @@ export function scanMembers(call: Call, type: number): void {
         cursor = own;
         if (visited >= count) break;
         hash = own;
+        groups++;
         foundBefore = found.length;
       }
       cursor = 0;
@@ -140,7 +157,8 @@ export function scanMembers(call: Call, type: number): void {
         continue;
       // The marks of bulk strings, at most.
       bytes += first.memberLength(id) + (perMember === 2 ? records.valueLength(id) : 0) + 10 * perMember;
-      if (bytes + 64 > out.room && foundBefore > 0) {
+      if (bytes + 64 > out.room && groups === 1) return out.overflow(bytes);
+      if (bytes + 64 > out.room) {
         found.length = foundBefore;
         cursor = own;
         break;

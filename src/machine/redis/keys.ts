@@ -145,6 +145,7 @@ function scan(call: Call): void {
   // Keys of one hash come together or not at all: the cursor is a hash.
   let foundBefore = 0;
   let hash = -1;
+  let groups = 0;
   let bytes = 0;
   let visited = 0;
   let cursor = 0;
@@ -155,6 +156,7 @@ function scan(call: Call): void {
       if (walk.hash !== hash) {
         if (visited >= count) break;
         hash = walk.hash;
+        groups++;
         foundBefore = found.length;
       }
       visited++;
@@ -165,7 +167,8 @@ function scan(call: Call): void {
       if (!fits) continue;
       // The marks of a bulk string, at most.
       bytes += records.keyLength(id) + 10;
-      if (bytes + 64 > out.room && foundBefore > 0) {
+      if (bytes + 64 > out.room && groups === 1) return out.overflow(bytes);
+      if (bytes + 64 > out.room) {
         found.length = foundBefore;
         break;
       }

@@ -4,6 +4,7 @@
  */
 import t, { type Test } from 'tap';
 import { createHash } from 'node:crypto';
+import { COMMANDS } from '../../../src/machine/redis/command-table.js';
 import { KNOWN_SCRIPTS } from '../../../src/machine/redis/scripts.js';
 import { RedisMachine, type Words } from './redis-machine.js';
 
@@ -299,6 +300,15 @@ t.test('commands that are wrong, unknown or not for the machine', (t) => {
     ['SELECT 1', '-ERR DB index is out of range\r\n'],
     ['TIME', array(bulk('1700000000'), bulk('0'))],
   ]);
+  t.end();
+});
+
+t.test('the machine executes every command that the table does not leave to the front end', (t) => {
+  const machine = new RedisMachine();
+  for (const { name, arity, kind } of COMMANDS.values()) {
+    const answer = machine.run([name, ...new Array<string>(Math.abs(arity) - 1).fill('1')]);
+    t.equal(answer.includes('the front end executes'), kind === 'local', name);
+  }
   t.end();
 });
 

@@ -2,6 +2,7 @@
 import t from 'tap';
 import { decodeCommandsResult, decodeWatched } from '../../../src/machine/redis/codec.js';
 import { COMMANDS_OPCODE, ROOM_BYTES_MAX, ROOM_BYTES_MIN } from '../../../src/machine/redis/layout.js';
+import { memberHash } from '../../../src/machine/store/parts.js';
 import { KvMachine } from '../../../src/machine/kv.js';
 import { bytesOf, encodeOperation, RedisMachine, timestampOf, type Part } from './redis-machine.js';
 
@@ -201,6 +202,50 @@ t.test('random commands follow the operation, not the replica', (t) => {
   t.equal(machine!.query('SRANDMEMBER s', { random: 1 }), machine!.query('SRANDMEMBER s', { random: 1 }));
   const asked = Array.from({ length: 20 }, (_, random) => machine!.query('SRANDMEMBER s', { random }));
   t.ok(new Set(asked).size > 10);
+  t.end();
+});
+
+/** As in store/parts.ts. */
+const MEMBER_SEED = 0x6d656d62;
+
+/** Members of eight bytes that all have one hash: what somebody who knows the hash (MurmurHash3) can write. */
+function colliding(count: number): Uint8Array[] {
+  const rotate = (word: number, by: number): number => (word << by) | (word >>> (32 - by));
+  /** The inverse of an odd number, modulo 2^32. */
+  const inverse = (odd: number): number => {
+    let x = odd;
+    for (let i = 0; i < 5; i++) x = Math.imul(x, 2 - Math.imul(odd, x));
+    return x;
+  };
+  const scramble = (word: number): number => Math.imul(rotate(Math.imul(word, 0xcc9e2d51), 15), 0x1b873593);
+  const mixed = (hash: number, word: number): number =>
+    (Math.imul(rotate(hash ^ scramble(word), 13), 5) + 0xe6546b64) | 0;
+  const members: Uint8Array[] = [];
+  for (let first = 0; first < count; first++) {
+    const before = mixed(MEMBER_SEED, first);
+    // The second word leads to the state 0.
+    const wanted = rotate(Math.imul(-0xe6546b64, inverse(5)), 32 - 13) ^ before;
+    const second = Math.imul(rotate(Math.imul(wanted, inverse(0x1b873593)), 32 - 15), inverse(0xcc9e2d51));
+    const member = new Uint8Array(8);
+    new DataView(member.buffer).setInt32(0, first, true);
+    new DataView(member.buffer).setInt32(4, second, true);
+    members.push(member);
+  }
+  return members;
+}
+
+t.test('random members of a set whose members all have one hash are found all the same', (t) => {
+  const machine = new RedisMachine();
+  const members = colliding(2000);
+  t.equal(new Set(members.map((member) => memberHash(member, 0, 8))).size, 1);
+  machine.run(['SADD', 's', ...members]);
+  t.match(machine.run('SSCAN s 0'), /^\*2\r\n\$1\r\n0\r\n\*2000\r\n/);
+  t.match(machine.run('SSCAN s 0', { room: 2000 }), /^-ERR the answer has \d{4} bytes, 1977 fit/);
+  t.match(machine.run('SPOP s 100'), /^\*100\r\n/);
+  t.equal(machine.run('SCARD s'), ':1900\r\n');
+  t.match(machine.run('SRANDMEMBER s 600'), /^\*600\r\n/);
+  t.match(machine.run('SRANDMEMBER s -600'), /^\*600\r\n/);
+  t.match(machine.run('SPOP s'), /^\$8\r\n/);
   t.end();
 });
 
