@@ -47,8 +47,8 @@ interface PasswordHash {
   readonly cost: number;
   readonly block: number;
   readonly parallel: number;
-  readonly salt: Buffer;
-  readonly hash: Buffer;
+  readonly salt: Uint8Array;
+  readonly hash: Uint8Array;
 }
 
 /** One user as the file has it. */
