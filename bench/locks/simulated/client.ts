@@ -15,6 +15,7 @@ import { ClientCore } from '../../../src/protocol/client/client-core.js';
 import { ClientSessions } from '../../../src/protocol/client/client-sessions.js';
 import { DEFAULT_CLIENT_TIMINGS } from '../../../src/protocol/config.js';
 import { Instant, Outcome } from '../../../src/protocol/contract.js';
+import { ownedSessionLo } from '../../../src/protocol/log/session-owner.js';
 import type { SimulatedClock } from '../../../src/sim/clock.js';
 import type { EventHandler, EventQueue } from '../../../src/sim/event-queue.js';
 import type { Datagram, Network } from '../../../src/sim/network.js';
@@ -257,8 +258,9 @@ export class SimulatedClient implements EventHandler, Pick<Client, 'execute' | '
         lanes: LANES,
         seed: random.next(),
         sessionHi: random.next() | 1,
-        sessionLo: random.next() | 1,
-        nonceHi: random.next(),
+        // As a client with a key of its own.
+        sessionLo: ownedSessionLo(random.next(), this.endpoint),
+        nonceHi: this.endpoint,
         nonceLo: random.next(),
         limits: LIMITS,
         timings: DEFAULT_CLIENT_TIMINGS,

@@ -172,7 +172,7 @@ class WatchedCore implements SimulatedReplicaCore {
 
   receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant): void {
     if (typeOf(bytes, offset) === Watch.type) this.watches.onWatch(bytes, offset, from, now, NO_OWNER);
-    else this.core.receive(bytes, offset, length, from, now);
+    else this.core.receive(bytes, offset, length, from, now, from);
   }
 
   unreachable(replica: number, now: Instant): void {

@@ -236,9 +236,11 @@ export class Repair {
 
   /** The primary sent entry `index`: if its request was seen here and overtaken, that was perhaps a crossing. */
   private caughtUp(index: number): void {
-    const entry = this.state.log.pointAt(index, this.placed);
-    const slot = this.cache.find(entry.sessionHi, entry.sessionLo, entry.lane, entry.request);
-    if (slot >= 0) this.noLongerOvertaken(slot, entry);
+    const { cache, placed } = this;
+    const { sessionHi, sessionLo, lane, request } = this.state.log.pointAt(index, placed);
+    const slot = cache.find(sessionHi, sessionLo, lane, request);
+    // Only the request says who sent it: an entry that was fetched has no owner.
+    if (slot >= 0) this.noLongerOvertaken(slot, cache.pointAt(slot, placed));
   }
 
   private noLongerOvertaken(slot: number, entry: Entry): void {
