@@ -112,3 +112,24 @@ t.test(
     t.end();
   },
 );
+
+t.test('a silence in which a member acknowledges counts as a second, and none outlasts what waits', (t) => {
+  const retries = new Retries(4000, 16_000);
+  const now = new Instant();
+  now.monotonicUs = 5e6;
+  retries.acknowledged(now);
+  t.equal(retries.pauseUs(5e6), 4000, 'an acknowledgement begins no silence');
+  for (let nowUs = 5e6; nowUs <= 65e6; nowUs += 250_000) retries.spend(nowUs);
+  t.equal(retries.pauseUs(65e6), 64_000);
+  now.monotonicUs = 65e6;
+  retries.acknowledged(now);
+  t.equal(retries.pauseUs(65e6), 15_625);
+  now.monotonicUs += 1000;
+  retries.acknowledged(now);
+  t.equal(retries.pauseUs(now.monotonicUs), 15_625, 'the silence goes on');
+  for (let nowUs = 65.1e6; nowUs <= 69e6; nowUs += 250_000) retries.spend(nowUs);
+  t.ok(retries.pauseUs(69e6) > 60_000);
+  retries.spend(75e6);
+  t.equal(retries.pauseUs(75e6), 4000, 'nothing had waited for seconds: the next trouble begins anew');
+  t.end();
+});

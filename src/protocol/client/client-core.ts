@@ -414,6 +414,7 @@ export class ClientCore {
     const chainLo = reply.getInt32(o + at.chain + 4);
     const timestampLo = reply.getInt32(o + at.timestamp + 4);
     const ordered = reply.getUint8(o + at.ordered);
+    this.retries.acknowledged(now);
     const isPrimary = from === rule.primary;
     // A member that acknowledges by the primary's order says nothing about the delay to it.
     if (isPrimary || ordered === 0) {

@@ -10,8 +10,8 @@
  *   request of some time was resent, the wait is shorter than the round trip; then they are measured from their first
  *   copy.
  * - Resending costs tokens: each commit earns a part of one, and time a few. While nothing commits at all, time earns fewer
- *   and fewer (`pauseUs`): a client that gets nothing through, and many that wait for the same, would only add load, and on a
- *   path that forgets it for its datagrams use up the answers of each other.
+ *   and fewer (`pauseUs`), but not as few while members acknowledge. A client that gets nothing through, and many that wait
+ *   for the same, would only add load, and on a path that forgets it for its datagrams use up the answers of each other.
  */
 
 import { DOUBLE_ZERO } from '../double-zero.js';
@@ -29,6 +29,10 @@ const TOKENS_MAX = 64;
 /** While nothing commits, the pause is this part of the time for which that has been so, and at most this, µs. */
 const PAUSE_PART = 1 / 64;
 const PAUSE_MAX_US = 64_000;
+/** A silence in which a member acknowledges something counts as no longer than this, µs: a way there is open again. */
+const HEARD_US = 1_000_000;
+/** Open requests are looked at far more often, µs: before that, nothing waited, and nothing was silent. */
+const RESTED_US = 1_000_000;
 
 export class Retries {
   /** Longest recent round trip, µs. */
@@ -89,9 +93,16 @@ export class Retries {
     );
   }
 
+  /** A member acknowledged a request. */
+  acknowledged(now: Instant): void {
+    if (this.quietFromUs < 0) return;
+    const nowUs = now.monotonicUs;
+    if (nowUs - this.quietFromUs > HEARD_US) this.quietFromUs = nowUs - HEARD_US;
+  }
+
   /** Whether a request may be resent now. */
   spend(nowUs: number): boolean {
-    if (this.quietFromUs < 0) this.quietFromUs = nowUs;
+    if (this.quietFromUs < 0 || nowUs - this.earnedUs > RESTED_US) this.quietFromUs = nowUs;
     this.tokens = Math.min(TOKENS_MAX, this.tokens + (nowUs - this.earnedUs) / this.pauseUs(nowUs));
     this.earnedUs = nowUs;
     if (this.tokens < 1) return false;
