@@ -242,26 +242,85 @@ t.test('C7: an entry that is in a log counts, whether it is known to be committe
   t.end();
 });
 
-t.test('a replica that forgot its promises does not begin while an epoch is decided that has not begun', (t) => {
-  const c = new Changing(5, true, 'unnamed');
-  const lost = c.replica(4);
-  const primary = c.replica(0);
-  // The primary has the same voters decided for the next epoch, which does not begin yet: nobody hears that it is asked for.
-  t.ok(primary.state.append(renewalBehind(primary.state.log, 0, 1, [0, 1, 2, 3, 4])));
-  primary.state.execution.executeTo(primary.last);
-  c.loses = ({ message }) => message === ViewChange || message === Vote;
-  c.run(60_000);
-  t.match(primary.state.members, { started: 0, decided: 1 });
-  lost.crash();
-  lost.disk.wipe();
-  lost.start(true, 'log-lost');
-  c.run(500_000);
-  t.equal(lost.state.starting, true, 'it may have promised a view of that epoch');
-  c.mend();
-  c.run(3_000_000);
-  t.match(primary.state.members, { started: 1, decided: 1 });
-  t.equal(lost.state.starting, false);
-  t.ok(lost.state.view >= EPOCH_VIEWS + VIEW_LEAP, `it leapt above the views of the new one: ${lost.state.view}`);
+for (const dies of [false, true])
+  t.test(
+    `a replica that forgot its promises does not begin while an epoch is decided that has not begun${dies ? ', nor waits for who said so and died' : ''}`,
+    (t) => {
+      const c = new Changing(5, true, 'unnamed');
+      const lost = c.replica(4);
+      const primary = c.replica(0);
+      // The primary has the same voters decided for the next epoch, which does not begin yet: nobody hears that it is asked for.
+      t.ok(primary.state.append(renewalBehind(primary.state.log, 0, 1, [0, 1, 2, 3, 4])));
+      primary.state.execution.executeTo(primary.last);
+      c.loses = ({ message }) => message === ViewChange || message === Vote;
+      c.run(60_000);
+      t.match(primary.state.members, { started: 0, decided: 1 });
+      lost.crash();
+      lost.disk.wipe();
+      lost.start(true, 'log-lost');
+      c.run(500_000);
+      t.equal(lost.state.starting, true, 'it may have promised a view of that epoch');
+      if (dies) {
+        primary.crash();
+        c.run(1_000_000);
+        t.equal(lost.state.starting, true, 'the others say so, too');
+      }
+      c.mend();
+      c.run(dies ? 10_000_000 : 3_000_000);
+      t.match(c.replica(1).state.members, { started: 1, decided: 1 });
+      t.equal(lost.state.starting, false);
+      t.ok(lost.state.view >= EPOCH_VIEWS + VIEW_LEAP, `it leapt above the views of the new one: ${lost.state.view}`);
+      t.end();
+    },
+  );
+
+t.test('only what replicas answered lately says that none lists a replica that forgot its promises', (t) => {
+  const c = new Cluster(3, { first: 'ask' });
+  const replica = c.replica(0);
+  replica.start(false, 'log-lost');
+  c.pass(30_000);
+  const probe = c.history.filter(({ message }) => message.name === Probe.name).pop()!;
+  const answer = { nonce: probe.values['nonce']!, view: 3, status: ReplicaStatus.normal, incarnation: 1 };
+  replica.receive(ProbeReply, answer, 1);
+  c.pass(300_000);
+  replica.receive(ProbeReply, { ...answer, view: 2 }, 2);
+  t.ok(replica.state.starting, 'one of the two answered long ago');
+  replica.receive(ProbeReply, { ...answer, view: 2 }, 1);
+  t.notOk(replica.state.starting);
+  t.end();
+});
+
+t.test('a view that a replica named long ago still counts', (t) => {
+  const c = new Cluster(5, { first: 'ask' });
+  const replica = c.replica(0);
+  replica.start(false, 'log-lost');
+  c.pass(30_000);
+  const probe = c.history.filter(({ message }) => message.name === Probe.name).pop()!;
+  const answer = { nonce: probe.values['nonce']!, view: 2, status: ReplicaStatus.normal, incarnation: 1 };
+  replica.receive(ProbeReply, { ...answer, view: 9, condition: ReplicaCondition.named }, 1);
+  c.pass(300_000);
+  for (const from of [2, 3, 4]) {
+    t.ok(replica.state.starting);
+    replica.receive(ProbeReply, answer, from);
+  }
+  t.notOk(replica.state.starting);
+  t.equal(replica.state.view, 9 + VIEW_LEAP);
+  t.end();
+});
+
+t.test('nobody is new where another one has said that a directory is listed, even long ago', (t) => {
+  const c = new Cluster(3, { first: 'ask' });
+  const replica = c.replica(0);
+  replica.start(false, 'ask');
+  c.pass(30_000);
+  const probe = c.history.filter(({ message }) => message.name === Probe.name).pop()!;
+  const condition = ReplicaCondition.starting | ReplicaCondition.met;
+  const answer = { nonce: probe.values['nonce']!, status: ReplicaStatus.normal, condition };
+  replica.receive(ProbeReply, answer, 1);
+  replica.receive(ProbeReply, { ...answer, incarnation: 1, condition: ReplicaCondition.named }, 1);
+  c.pass(300_000);
+  replica.receive(ProbeReply, answer, 2);
+  t.ok(replica.state.starting, 'though both were unused when they first answered');
   t.end();
 });
 

@@ -22,7 +22,8 @@
  *   report. It leaps further above, by more views than can have been requested without any of those hearing of one
  *   (`leastLeap`), and makes that its durable view. From there on it is a replica that lost its log (rule R1): it
  *   acknowledges only in a higher view, and votes once it has installed a log. While an epoch is decided that has not
- *   begun it waits, because it may have promised a view of that one. The argument is in docs/internals/protocol.md.
+ *   begun it waits, because it may have promised a view of that one; what a replica said of that counts only as long as it
+ *   goes on answering. The argument is in docs/internals/protocol.md.
  *
  * Rule S guarded here, *C7* (an id means one data directory, for good): once the log may list a directory under this
  * replica's id, an empty one does not begin under it. As many others with a log as a view starts from have to say that
@@ -49,6 +50,11 @@ import { EPOCH_VIEWS, MAX_VIEW } from '../configuration.js';
 const REST_US = 1_000_000;
 /** How often answers are requested: while starting, and in normal operation from replicas that never answered. */
 const ASK_US = 20_000;
+/**
+ * For how long the newest answer of a replica counts as what it says now. While starting, each is asked every ASK_US. So
+ * nine in a row may be lost.
+ */
+const FRESH_US = 10 * ASK_US;
 const ANNOUNCE_US = 1_000_000;
 /** How far a replica of unknown promises leaps above the views of f+1 others, where the epoch has room. */
 export const VIEW_LEAP = 1 << 16;
@@ -117,6 +123,8 @@ interface Answer {
   /** Its log may list another directory under this replica's id, or have decided an epoch that has not begun. */
   readonly named: boolean;
   readonly remembered: number;
+  /** When it came here. */
+  readonly atUs: number;
 }
 
 export class Introduction {
@@ -238,6 +246,7 @@ export class Introduction {
       lost: status === ReplicaStatus.recovering,
       named: (condition & ReplicaCondition.named) !== 0,
       remembered,
+      atUs: now.monotonicUs,
     });
     this.decide(now);
   }
@@ -256,28 +265,45 @@ export class Introduction {
     for (let rest = asked; rest !== 0; rest &= rest - 1) this.sender.probe(lowest(rest), this.nonce);
   }
 
+  /**
+   * Which answers count (S). What was once true of views and of incarnations stays so: every answer of this life counts for
+   * them, however old. `named` does not stay so: it ends when the epoch has begun, and who said it may be dead by then. So an
+   * old `named` does not hold this replica up. It is outweighed, not dropped: f+1 others with a log (areEnough) have to have
+   * answered as lately, and none of them may say `named`. The Change of an epoch of which this replica may have promised a
+   * view was committed before it asked at all. So one of any f+1 with a log has that Change, and says `named`, or a view of the
+   * epoch that has begun, which is in `highest`. If none does, it was not committed, whatever the old answer told of. In the
+   * same way one of them has a listing that was committed before they answered, and says `named` for good; for one that is
+   * committed later see C7 above.
+   * An old `named` still says that the cluster is in use: nobody begins as new beside it.
+   */
   private decide(now: Instant): void {
     const { state } = this;
     let inUse = this.first() === 'log-lost';
     let withLog = 0;
     let highest = 0;
+    // Who of those that answer now named the highest view. Who named `highest` may be dead.
+    let newest = -1;
     let namedBy = -1;
     let remembered = 0;
     let by = -1;
     let met = 0;
     let lost = 1 << state.id;
     for (const [r, answer] of this.answers) {
-      if (!answer.unused) inUse = true;
+      const isFresh = now.monotonicUs - answer.atUs <= FRESH_US;
+      if (!answer.unused || answer.named) inUse = true;
       if (answer.met) met++;
-      if (answer.named) {
+      if (answer.named && isFresh) {
         this.unknownEpoch(r, now);
         return;
       }
       if (!answer.starting) {
-        if (!answer.lost) withLog |= 1 << r;
-        if (answer.view > highest) {
-          highest = answer.view;
-          namedBy = r;
+        highest = Math.max(highest, answer.view);
+        if (isFresh) {
+          if (!answer.lost) withLog |= 1 << r;
+          if (answer.view > newest) {
+            newest = answer.view;
+            namedBy = r;
+          }
         }
       }
       if (answer.lost) lost |= 1 << r;
@@ -316,9 +342,9 @@ export class Introduction {
   }
 
   /**
-   * These replicas have a log and remember what they promised, and are as many voters of the epoch of `highest`, the
-   * highest view that one of them named, as a view of it starts from. If that epoch is not known here, f others are reason
-   * enough to ask about it.
+   * These replicas, all of which answered lately, have a log and remember what they promised, and are as many voters of the
+   * epoch of `highest`, the highest view that was named, as a view of it starts from. If that epoch is not known here, f
+   * others are reason enough to ask about it.
    */
   private areEnough(withLog: number, highest: number): boolean {
     const { views, configuration } = this.state;
