@@ -5,6 +5,9 @@
  * only read go into read operations, the others into write operations, in the order of connections; each operation is no
  * longer than what one datagram carries, unless a single command is.
  *
+ * The rule, *fair*: a pass ends after some commands or bytes of replies, whoever they are for. Whose turn has not come
+ * then is first in the next pass, and the event loop goes round in between.
+ *
  * The rule (S), *order*: a connection has one operation open at most. The machine executes the commands of an operation in
  * their order and stops before one whose answer might not fit; the rest is sent again before anything else of those
  * connections.
@@ -30,6 +33,10 @@ import { Stage } from './stage.js';
 /** Codes of a rejected call that say that the operation was not executed. */
 const NOT_EXECUTED = new Set(['aborted', 'busy', 'client-closed', 'operation-refused']);
 const IN_DOUBT = new Set(['outcome-unknown', 'session-lost']);
+
+/** Commands, and bytes of replies that the front end makes, of one pass, beside the last run. A run counts at least 1. */
+const PASS_COMMANDS_MAX = 10_000;
+const PASS_BYTES_MAX = 1 << 20;
 
 const FEATURE_OFF = failure(
   'ERR the feature redis is off in this cluster; switch it on with jitpaxos features enable redis',
@@ -62,6 +69,8 @@ export interface BatcherEvents {
 
 export class Batcher {
   private readonly ready = new Set<Connection>();
+  /** The last pass ended before their turn. */
+  private left = new Set<Connection>();
   /** Their next command waits for an operation. */
   private readonly waiting = new Set<Connection>();
   private readonly stage: Stage;
@@ -99,12 +108,14 @@ export class Batcher {
       connection.flush();
       return;
     }
+    connection.breathe();
     this.ready.add(connection);
     this.schedule();
   }
 
   forget(connection: Connection): void {
     this.ready.delete(connection);
+    this.left.delete(connection);
     this.waiting.delete(connection);
   }
 
@@ -117,17 +128,23 @@ export class Batcher {
   private readonly pass = (): void => {
     this.isScheduled = false;
     const { ready, waiting, stage, front } = this;
+    const now = this.left;
+    this.left = new Set();
     if (waiting.size > 0 && (this.hasRoom || !front.isConnected)) {
-      const others = [...ready];
-      ready.clear();
-      for (const connection of waiting) ready.add(connection);
-      for (const connection of others) ready.add(connection);
+      for (const connection of waiting) now.add(connection);
       waiting.clear();
     }
-    const now = [...ready];
+    for (const connection of ready) now.add(connection);
     ready.clear();
+    let commands = 0;
+    let bytes = 0;
     for (const connection of now) {
       if (!connection.mayGoOn) continue;
+      if (commands >= PASS_COMMANDS_MAX || bytes >= PASS_BYTES_MAX) {
+        this.left.add(connection);
+        continue;
+      }
+      const { commands: commandsBefore, madeBytes: bytesBefore } = connection;
       stage.begin(this.hasRoom);
       let waits: boolean;
       try {
@@ -137,6 +154,8 @@ export class Batcher {
         this.events.bug(error);
         continue;
       }
+      commands += Math.max(1, connection.commands - commandsBefore);
+      bytes += connection.madeBytes - bytesBefore;
       if (stage.count > 0) {
         this.place(connection);
         // Local replies that come before the first command of the machine.
@@ -150,7 +169,7 @@ export class Batcher {
     this.send(this.reading);
     this.send(this.writing);
     this.reading = this.writing = undefined;
-    if (ready.size > 0) this.schedule();
+    if (ready.size > 0 || this.left.size > 0) this.schedule();
   };
 
   private get hasRoom(): boolean {

@@ -64,6 +64,18 @@ function subcommandsOf({ name }: CommandInfo): CommandInfo[] {
   return [...SUBCOMMANDS.values()].filter((info) => info.name.startsWith(`${name}|`));
 }
 
+type Text = (version: RespVersion, info: CommandInfo) => string;
+
+/** Makes the text of a command once for each version. */
+function onceFor(make: Text): Text {
+  const made = { 2: new Map<CommandInfo, string>(), 3: new Map<CommandInfo, string>() };
+  return (version, info) => {
+    let text = made[version].get(info);
+    if (text === undefined) made[version].set(info, (text = make(version, info)));
+    return text;
+  };
+}
+
 function categoriesOf(info: CommandInfo): string[] {
   const { flags } = info;
   const kind = flags.includes('write') ? ['@write'] : flags.includes('readonly') ? ['@read'] : [];
@@ -71,8 +83,8 @@ function categoriesOf(info: CommandInfo): string[] {
   return [...kind, ...admin, flags.includes('fast') ? '@fast' : '@slow'];
 }
 
-function described(version: RespVersion, info: CommandInfo): string {
-  return array([
+const described = onceFor((version, info) =>
+  array([
     bulk(info.name),
     integer(info.arity),
     set(version, info.flags.map(simple)),
@@ -83,10 +95,10 @@ function described(version: RespVersion, info: CommandInfo): string {
     array([]),
     array([]),
     array(subcommandsOf(info).map((sub) => described(version, sub))),
-  ]);
-}
+  ]),
+);
 
-function documented(version: RespVersion, info: CommandInfo): string {
+const documented = onceFor((version, info) => {
   const subcommands = subcommandsOf(info);
   return map(version, [
     bulk('summary'),
@@ -111,7 +123,7 @@ function documented(version: RespVersion, info: CommandInfo): string {
           ),
         ]),
   ]);
-}
+});
 
 function list(options: readonly string[]): string {
   const names = [...COMMANDS.keys()];

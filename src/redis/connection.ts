@@ -5,10 +5,12 @@
  * they came; and replies leave in that order, those of the front end itself among them.
  */
 import type { Socket } from 'node:net';
+import type { InputMemory } from './input-memory.js';
 import { RespReader } from './resp-reader.js';
 import type { RespVersion } from './resp-text.js';
-import type { Transaction, Watched } from './transaction.js';
+import type { Transaction } from './transaction.js';
 import type { User } from './users.js';
+import { Watched } from './watched.js';
 
 /** What becomes of the machine's answer; undefined: nothing is sent. */
 export type Answer = (reply: Uint8Array | string) => Uint8Array | string | undefined;
@@ -35,7 +37,7 @@ export class Connection {
   noEvict = false;
   noTouch = false;
   transaction: Transaction | undefined;
-  readonly watched: Watched = new Map();
+  readonly watched = new Watched();
   /** An operation has commands of it. */
   isOpen = false;
   /** A login is being checked: its commands wait. */
@@ -53,8 +55,12 @@ export class Connection {
   lastCommandMs = performance.now();
   lastCommand = '';
   commands = 0;
+  /** Bytes of replies that the front end made for it, said or not: what it cost. */
+  madeBytes = 0;
   /** What it held of the server's memory for replies at the last look. */
   heldBytes = 0;
+  /** What it holds of the server's memory for commands. */
+  private inputBytes = 0;
 
   private isMuted = false;
   private mutesNext = false;
@@ -70,6 +76,7 @@ export class Connection {
     readonly id: number,
     readonly socket: Socket,
     commandBytesMax: number,
+    private readonly input: InputMemory,
   ) {
     this.reader = new RespReader(commandBytesMax);
     this.address = addressOf(socket.remoteAddress, socket.remotePort);
@@ -79,6 +86,11 @@ export class Connection {
   /** Its commands can be looked at. */
   get mayGoOn(): boolean {
     return !this.isOpen && !this.isBlocked && !this.isClosing && !this.isClosed && !this.isStalled;
+  }
+
+  /** Its client left, as far as can be seen: one that only ended its side may still read. */
+  get isGone(): boolean {
+    return this.isClosed || this.isEnded;
   }
 
   /** The next command begins: whether it is answered is decided. */
@@ -99,7 +111,8 @@ export class Connection {
 
   /** The front end's own reply to the present command. */
   reply(text: string): void {
-    if (!this.mutesThis) this.say(text);
+    if (this.mutesThis) this.madeBytes += text.length;
+    else this.say(text);
   }
 
   /** The machine will answer the present command. */
@@ -117,6 +130,7 @@ export class Connection {
 
   /** Says something whatever CLIENT REPLY says: errors before the connection is closed, pushes. */
   say(text: string): void {
+    this.madeBytes += text.length;
     if (this.pending.length > 0) this.pending.push(text);
     else this.put(text);
   }
@@ -188,10 +202,21 @@ export class Connection {
     this.noEvict = this.noTouch = false;
   }
 
+  /** Its socket is closed. */
+  closed(): void {
+    this.isClosed = true;
+    this.input.change(-this.inputBytes);
+    this.inputBytes = 0;
+  }
+
   /** Stops reading while commands wait, and goes on afterwards. */
-  private breathe(): void {
-    const isFull = this.isStalled || (this.reader.waiting > INPUT_BYTES_MAX && this.hasInput);
-    if (isFull === this.isPaused || this.isClosed) return;
+  breathe(): void {
+    if (this.isClosed) return;
+    const { held, waiting } = this.reader;
+    this.input.change(held - this.inputBytes);
+    this.inputBytes = held;
+    const isFull = this.isStalled || (this.hasInput && (waiting > INPUT_BYTES_MAX || this.input.isFull));
+    if (isFull === this.isPaused) return;
     this.isPaused = isFull;
     if (isFull) this.socket.pause();
     else this.socket.resume();

@@ -5,6 +5,7 @@
  *
  * The rule: words that clients repeat a command on (TRYAGAIN) are said only if it was surely not executed.
  */
+import { KV_KEY_BYTES_MAX } from '../machine/kv-layout.js';
 import { decodeWatched } from '../machine/redis/codec.js';
 import { findCommand, hasArity, SUBCOMMANDS, type CommandInfo } from '../machine/redis/command-table.js';
 import { isClientName } from './client-commands.js';
@@ -12,20 +13,20 @@ import type { Connection } from './connection.js';
 import type { Front } from './front.js';
 import { infoText } from './info.js';
 import { localReply } from './local-commands.js';
-import { forbidden } from './permissions.js';
-import { CommandSpans, Found, textOf, type Refusal } from './resp-reader.js';
-import { array, failure, OK, QUEUED, simple, verbatim } from './resp-text.js';
+import { forbidden, mayCountKeys } from './permissions.js';
+import { CommandSpans, Found, type Refusal } from './resp-reader.js';
+import { failure, OK, QUEUED, simple, verbatim } from './resp-text.js';
 import type { Stage } from './stage.js';
-import { argumentsOf, Transaction, withLocalReplies } from './transaction.js';
+import { argumentsOf, localAnswer, Transaction, withLocalReplies } from './transaction.js';
 
 /** Commands of a connection that one run looks at: other connections are served in between. */
 const RUN_COMMANDS_MAX = 1000;
+/** Replies that one run makes, bytes, beside the last: then they are sent, and the client has to read. */
+const RUN_BYTES_MAX = 1 << 18;
 /** Of these, commands for the machine: their answers are kept whether the client reads or not. */
 const RUN_MACHINE_MAX = 256;
 /** Longest name in an error, and longest list of arguments. */
 const SHOWN_MAX = 128;
-/** Most keys that a connection watches. */
-const WATCHED_MAX = 1024;
 
 /** `taken`: go on. `again`: the command stays the next one, for another run. `stop`: it is taken, and the run ends. */
 type Step = 'taken' | 'again' | 'stop';
@@ -44,7 +45,8 @@ export class Dispatcher {
    */
   run(connection: Connection, stage: Stage): boolean {
     const { reader } = connection;
-    for (let i = 0; i < RUN_COMMANDS_MAX; i++) {
+    const bytesEnd = connection.madeBytes + RUN_BYTES_MAX;
+    for (let i = 0; i < RUN_COMMANDS_MAX && connection.madeBytes < bytesEnd; i++) {
       reader.unknown = connection.user === undefined;
       switch (reader.next(this.command)) {
         case Found.nothing:
@@ -144,6 +146,15 @@ export class Dispatcher {
       connection.reply(failure('ERR WATCH inside MULTI is not allowed'));
       return 'taken';
     }
+    if (info.name === 'watch') {
+      const longest = Math.max(...command.lengths.subarray(1, command.count));
+      if (longest > KV_KEY_BYTES_MAX)
+        return this.refuse(
+          connection,
+          info.name,
+          `ERR the key has ${longest} bytes, this cluster takes 1 to ${KV_KEY_BYTES_MAX}`,
+        );
+    }
     if (!front.isConnected) return this.unavailable(connection, info);
     if (!stage.isOpen || stage.count >= RUN_MACHINE_MAX) return 'again';
     const isWriting = info.kind === 'write';
@@ -177,13 +188,8 @@ export class Dispatcher {
   ): Uint8Array | string {
     const found = typeof reply === 'string' ? undefined : decodeWatched(reply, keys);
     if (found === undefined) return reply;
-    for (const one of found) {
-      const key = textOf(one.key);
-      if (connection.watched.has(key)) continue;
-      if (connection.watched.size >= WATCHED_MAX) return failure(`ERR more than ${WATCHED_MAX} keys are watched`);
-      connection.watched.set(key, one);
-    }
-    return OK;
+    const why = connection.watched.add(found, this.front.operationBytes);
+    return why === undefined ? OK : failure(why);
   }
 
   private unavailable(connection: Connection, info: CommandInfo): Step {
@@ -283,7 +289,7 @@ export class Dispatcher {
     if (transaction.isRefused) connection.reply(failure('EXECABORT Transaction discarded because of previous errors.'));
     else if (isLocal)
       connection.reply(
-        array(transaction.commands.map((queued) => localReply(front, connection, queued.info, argumentsOf(queued)))),
+        localAnswer(transaction, (queued) => localReply(front, connection, queued.info, argumentsOf(queued))),
       );
     else {
       front.counters.tryAgain++;
@@ -334,12 +340,12 @@ export class Dispatcher {
     return 'stop';
   }
 
-  /** INFO tells how many keys there are: the cluster is asked, if it is there. */
+  /** INFO tells how many keys there are: the cluster is asked, if it is there and the user may know. */
   private info(connection: Connection, stage: Stage, info: CommandInfo): Step {
     const { front } = this;
     const sections = argumentTexts(this.command).slice(1);
-    const text = (): string => verbatim(connection.version, infoText(front, sections));
-    if (!front.isConnected) {
+    const text = (): string => verbatim(connection.version, infoText(front, connection.user, sections));
+    if (!front.isConnected || !mayCountKeys(connection.user)) {
       connection.begin(info.name);
       connection.reply(text());
       return 'taken';

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { systemMs } from '../client/lease-clock.js';
 import type { Connection } from './connection.js';
 import { newCounters } from './counters.js';
+import { InputMemory } from './input-memory.js';
 import type { Login, Logins } from './logins.js';
 import { ARGUMENTS_MAX, textOf } from './resp-reader.js';
 import { failure } from './resp-text.js';
@@ -26,11 +27,15 @@ export interface FrontOptions {
   readonly lanes: number;
   readonly timeoutMs: number;
   readonly clientsMax: number;
+  /** Commands that were not taken yet, of all connections, bytes. Default 512 MiB. */
+  readonly inputBytesMax?: number;
   /** Members besides the primary: what WAIT counts. */
   readonly othersCount: number;
   /** Undefined: there are no users, and only this host may connect. */
   readonly logins: Logins | undefined;
 }
+
+const DEFAULT_INPUT_BYTES = 512 << 20;
 
 const NOT_CONNECTED = failure('TRYAGAIN this server has no session with the cluster yet; nothing was executed');
 const CLOSING = failure('TRYAGAIN this server is being stopped; nothing was executed');
@@ -39,6 +44,7 @@ export class Front {
   readonly counters = newCounters();
   readonly connections = new Map<number, Connection>();
   readonly settings: Map<string, string>;
+  readonly input: InputMemory;
   readonly startedMs = performance.now();
   readonly runId = randomBytes(20).toString('hex');
   readonly argumentsMax = ARGUMENTS_MAX;
@@ -54,6 +60,7 @@ export class Front {
 
   constructor(readonly options: FrontOptions) {
     this.settings = newSettings(options.clientsMax);
+    this.input = new InputMemory(options.inputBytesMax ?? DEFAULT_INPUT_BYTES);
   }
 
   get operationBytes(): number {
@@ -98,7 +105,7 @@ export class Front {
     const address = connection.socket.remoteAddress ?? '';
     let login: Login;
     try {
-      login = await this.logins!.check(name, password, address);
+      login = await this.logins!.check(name, password, address, () => connection.isGone);
     } catch (error) {
       return `ERR the password cannot be checked: ${error instanceof Error ? error.message : String(error)}`;
     }
@@ -106,6 +113,7 @@ export class Front {
       connection.user = login;
       return undefined;
     }
+    if (login === 'gone') return BUSY;
     this.counters.loginsFailed++;
     switch (login) {
       case 'wrong':
@@ -113,7 +121,7 @@ export class Front {
       case 'too-often':
         return 'ERR too many logins from this address have failed; wait some seconds';
       case 'busy':
-        return 'TRYAGAIN too many logins are being checked; nothing was executed';
+        return BUSY;
     }
   }
 
@@ -138,4 +146,5 @@ export class Front {
   }
 }
 
+const BUSY = 'TRYAGAIN too many logins are being checked; nothing was executed';
 const WRONG_PASSWORD = 'WRONGPASS invalid username-password pair or user is disabled.';

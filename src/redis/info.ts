@@ -5,11 +5,15 @@
 import { availableParallelism } from 'node:os';
 import { version } from '../host/version.js';
 import type { Front } from './front.js';
+import { mayCountKeys } from './permissions.js';
+import type { User } from './users.js';
 
 /** The version of Redis whose words and arithmetic these are: clients look at it. */
 export const REDIS_VERSION = '7.2.0';
 
-const SECTIONS: Readonly<Record<string, (front: Front) => readonly (readonly [string, string | number])[]>> = {
+const SECTIONS: Readonly<
+  Record<string, (front: Front, mayCount: boolean) => readonly (readonly [string, string | number])[]>
+> = {
   server: (front) => {
     const upSeconds = Math.floor((performance.now() - front.startedMs) / 1000);
     return [
@@ -85,19 +89,23 @@ const SECTIONS: Readonly<Record<string, (front: Front) => readonly (readonly [st
     ];
   },
   cluster: () => [['cluster_enabled', 0]],
-  keyspace: ({ keys }) => (keys === 0 ? [] : [['db0', `keys=${keys},expires=0,avg_ttl=0`]]),
+  keyspace: ({ keys }, mayCount) => (keys === 0 || !mayCount ? [] : [['db0', `keys=${keys},expires=0,avg_ttl=0`]]),
 };
 const ALL = new Set(['all', 'default', 'everything']);
 
-/** @param sections as INFO was given them; none: all */
-export function infoText(front: Front, sections: readonly string[]): string {
+/**
+ * @param user who asks: one that has a prefix is not told how many keys there are
+ * @param sections as INFO was given them; none: all
+ */
+export function infoText(front: Front, user: User | undefined, sections: readonly string[]): string {
+  const mayCount = mayCountKeys(user);
   const asked = new Set(sections.map((section) => section.toLowerCase()));
   const isAll = asked.size === 0 || [...asked].some((section) => ALL.has(section));
   return Object.entries(SECTIONS)
     .filter(([name]) => isAll || asked.has(name))
     .map(
       ([name, lines]) =>
-        `# ${name === 'cpu' ? 'CPU' : name[0]!.toUpperCase() + name.slice(1)}\r\n${lines(front)
+        `# ${name === 'cpu' ? 'CPU' : name[0]!.toUpperCase() + name.slice(1)}\r\n${lines(front, mayCount)
           .map(([key, value]) => `${key}:${value}\r\n`)
           .join('')}`,
     )

@@ -144,7 +144,7 @@ export class Listener {
       return;
     }
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
-    const connection = new Connection(++this.lastId, socket, front.operationBytes + COMMANDS_BYTES);
+    const connection = new Connection(++this.lastId, socket, front.operationBytes + COMMANDS_BYTES, front.input);
     connection.user = front.firstUser();
     counters.connections++;
     connections.set(connection.id, connection);
@@ -161,7 +161,7 @@ export class Listener {
       batcher.wake(connection);
     });
     socket.on('close', () => {
-      connection.isClosed = true;
+      connection.closed();
       counters.outputBytes += connection.unreported();
       this.heldBytes -= connection.heldBytes;
       connections.delete(connection.id);

@@ -13,6 +13,9 @@ import { array, bulk, failure, integer, map, OK, simple, verbatim } from './resp
 import { SETTING_BYTES_MAX } from './settings.js';
 
 const DB_COUNT = 1;
+/** Most names in what lists or describes: a short command must not ask for a very long reply. */
+const NAMES_MAX = 256;
+const NAMING = new Set(['command|info', 'command|docs', 'client|list', 'client|kill', 'config|get']);
 const SYNTAX = failure('ERR syntax error');
 const NOT_INTEGER = failure('ERR value is not an integer or out of range');
 
@@ -26,6 +29,8 @@ export function localReply(
   { name }: Pick<CommandInfo, 'name'>,
   words: readonly string[],
 ): string {
+  if (words.length - 2 > NAMES_MAX && NAMING.has(name))
+    return failure(`ERR the command has ${words.length - 2} names, this server takes ${NAMES_MAX}`);
   const container = name.split('|', 1)[0]!;
   switch (container) {
     case 'ping':
@@ -48,7 +53,7 @@ export function localReply(
     case 'config':
       return config(front, connection, words);
     case 'info':
-      return verbatim(connection.version, infoText(front, words.slice(1)));
+      return verbatim(connection.version, infoText(front, connection.user, words.slice(1)));
     case 'wait':
       return wait(front, words);
     case 'role':

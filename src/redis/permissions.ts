@@ -10,6 +10,11 @@ const SHOWS_ALL = new Set(['keys', 'scan', 'randomkey', 'dbsize']);
 /** Commands whose keys are counted by an argument: its position. */
 const COUNTED_BY: Readonly<Record<string, number>> = { eval: 2, evalsha: 2, sintercard: 1 };
 
+/** Whether it may know how many keys there are. */
+export function mayCountKeys(user: User | undefined): boolean {
+  return user?.prefix === '';
+}
+
 /** Positions of the keys of a command. Undefined: its number of keys is no number, or there are fewer arguments. */
 export function keyPositions(info: CommandInfo, command: CommandSpans): number[] | undefined {
   const counter = COUNTED_BY[info.name];

@@ -99,6 +99,11 @@ export class RespReader {
     return this.end - this.start;
   }
 
+  /** Bytes of memory that they are in. */
+  get held(): number {
+    return this.bytes.length;
+  }
+
   /** Takes bytes that arrived. They may be kept, so nobody may change them. */
   push(chunk: Uint8Array): void {
     if (this.fault !== '') return;

@@ -3,7 +3,8 @@ import { commandBytes, CommandsEncoder, type CommandsHead } from '../machine/red
 import { COMMANDS_BYTES } from '../machine/redis/layout.js';
 import type { CommandSpans } from './resp-reader.js';
 import type { RespVersion } from './resp-text.js';
-import type { Transaction, Watched } from './transaction.js';
+import type { Transaction } from './transaction.js';
+import type { Watched } from './watched.js';
 
 /** Any head that the encoder takes: the operation gets its own. */
 const HEAD: CommandsHead = { room: 1024, now: 0, randomHi: 0, randomLo: 0 };
@@ -75,11 +76,12 @@ export class Stage {
   }
 
   transaction(transaction: Transaction, watched: Watched, version: RespVersion): Added {
-    const room = this.roomFor(transaction.bytesWith(watched));
+    const keys = watched.list();
+    const room = this.roomFor(transaction.bytesWith(keys));
     if (room !== 'added') return room;
     this.starts.push(this.length);
     const { encoder } = this;
-    encoder.transaction(version === 3, [...watched.values()], transaction.machineCount, transaction.machineBytes);
+    encoder.transaction(version === 3, keys, transaction.machineCount, transaction.machineBytes);
     for (const { info, bytes, lengths } of transaction.commands) {
       if (info.kind === 'local') continue;
       encoder.command(version === 3, lengths.length, bytes.length);

@@ -7,10 +7,11 @@
 import type { CommandInfo } from '../machine/redis/command-table.js';
 import { commandBytes, transactionBytes, type WatchedKey } from '../machine/redis/codec.js';
 import { textOf, type CommandSpans } from './resp-reader.js';
-import { replyEnd } from './resp-text.js';
+import { array, failure, replyEnd } from './resp-text.js';
 
-/** By key, a byte a character. */
-export type Watched = Map<string, WatchedKey>;
+/** Replies of the front end in the answer to one EXEC: beyond it its other commands are refused. */
+const LOCAL_BYTES_MAX = 1 << 18;
+const TOO_MUCH = failure(`ERR the replies of this server in a transaction have more than ${LOCAL_BYTES_MAX} bytes`);
 
 export interface QueuedCommand {
   readonly info: CommandInfo;
@@ -55,8 +56,8 @@ export class Transaction {
   }
 
   /** Bytes of an operation that it takes. */
-  bytesWith(watched: Watched): number {
-    return transactionBytes([...watched.values()], this.machineBytes);
+  bytesWith(watched: readonly WatchedKey[]): number {
+    return transactionBytes(watched, this.machineBytes);
   }
 
   get hasLocal(): boolean {
@@ -69,6 +70,22 @@ export function argumentsOf({ bytes, lengths }: QueuedCommand): string[] {
   const text = textOf(bytes);
   let at = 0;
   return lengths.map((length) => text.slice(at, (at += length)));
+}
+
+/** The answer to a transaction that the machine takes no part in. */
+export function localAnswer({ commands }: Transaction, local: (command: QueuedCommand) => string): string {
+  return array(commands.map(bounded(local)));
+}
+
+/** Says no more than is bounded, whatever was queued. */
+function bounded(local: (command: QueuedCommand) => string): (command: QueuedCommand) => string {
+  let bytes = 0;
+  return (command) => {
+    if (bytes > LOCAL_BYTES_MAX) return TOO_MUCH;
+    const reply = local(command);
+    bytes += reply.length;
+    return reply;
+  };
 }
 
 /**
@@ -84,10 +101,11 @@ export function withLocalReplies(
   const text = textOf(bytes);
   if (!text.startsWith('*') || text.startsWith('*-1')) return text;
   let at = text.indexOf('\r\n') + 2;
+  const own = bounded(local);
   let joined = `*${commands.length}\r\n`;
   for (const command of commands) {
     if (command.info.kind === 'local') {
-      joined += local(command);
+      joined += own(command);
       continue;
     }
     const end = replyEnd(bytes, at);

@@ -101,6 +101,69 @@ t.test('guessing is slow', async (t) => {
   t.equal(await logins.check('app', 'x'.repeat(513), '192.0.2.3'), 'wrong');
 });
 
+t.test('one host with many addresses of IPv6 guesses no faster', async (t) => {
+  const logins = new Logins(loadUsers(USERS), () => 0);
+  const guesses = (addresses: readonly string[]): Promise<string[]> =>
+    Promise.all(addresses.map(async (address, i) => String(await logins.check('app', `guess ${i}`, address))));
+  const near = await guesses(Array.from({ length: 30 }, (_, i) => `2001:db8:0:1${i === 0 ? ':0:0:0:0' : `::${i}:0`}`));
+  const wrong = near.filter((login) => login === 'wrong').length;
+  t.ok(wrong >= 10 && wrong <= 12, `${wrong} of 30 were checked`);
+  t.same(await guesses(['2001:db8::1:ffff:0:0:1', '2001:db8:0:1::%eth0']), ['too-often', 'too-often']);
+  t.same(await guesses(['2001:db8:0:2::1', '2001:db8::1', '::1', '192.0.2.1']), Array(4).fill('wrong'));
+  t.same(await guesses(Array(9).fill('::ffff:192.0.2.1')), Array(9).fill('wrong'));
+  t.same(await guesses(['::ffff:192.0.2.1', '192.0.2.1', '192.0.2.2']), ['too-often', 'too-often', 'wrong']);
+});
+
+t.test('a login whose connection is gone is not checked', async (t) => {
+  const logins = new Logins(loadUsers(USERS));
+  let isGone = false;
+  const check = (name: string, i: number, gone: () => boolean): Promise<unknown> =>
+    logins.check(name, `guess ${i}`, `192.0.2.${i % 250}`, gone);
+  const tries = Array.from({ length: 1_002 }, (_, i) => check('app', i, () => isGone));
+  t.equal(await check('app', 1, () => false), 'busy', 'two are checked, 1,000 wait');
+  isGone = true;
+  const last = check('app', 2_000, () => false);
+  const found = await Promise.all(tries);
+  t.equal(found.filter((login) => login === 'wrong').length, 2);
+  t.equal(found.filter((login) => login === 'gone').length, 1_000);
+  t.equal(await last, 'wrong', 'it had the place of one of them');
+  // The front end says when it is gone.
+  let asked: (() => boolean) | undefined;
+  let done = (_login: 'gone'): void => undefined;
+  logins.check = (_name, _password, _address, gone) => {
+    asked = gone;
+    return new Promise((resolve) => (done = resolve));
+  };
+  const front = await startFront({ logins });
+  t.teardown(() => front.close());
+  const wire = await opened(t, front.listener.port);
+  wire.send(command('AUTH', 'app', 'x'));
+  while (asked === undefined) await new Promise(setImmediate);
+  t.equal(asked(), false);
+  wire.socket.end();
+  while (!asked()) await new Promise(setImmediate);
+  done('gone');
+  t.equal(await wire.rest(), '-TRYAGAIN too many logins are being checked; nothing was executed\r\n');
+  t.equal(front.front.counters.loginsFailed, 0);
+});
+
+t.test('INFO tells a user with a prefix no more than DBSIZE does', async (t) => {
+  const front = await startFront({ logins: new Logins(loadUsers(USERS)) });
+  t.teardown(() => front.close());
+  const wire = await opened(t, front.listener.port);
+  const both = async (sent: string, reply: string): Promise<void> => void t.equal(await wire.ask(sent, reply), reply);
+  const counted = '# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\n';
+  const full = `$${counted.length}\r\n${counted}\r\n`;
+  const none = '$12\r\n# Keyspace\r\n\r\n';
+  const info = command('INFO', 'keyspace');
+  await both(command('AUTH', 'secret') + command('SET', 'a', '1') + info, `+OK\r\n+OK\r\n${full}`);
+  const calls = front.store.calls.length;
+  await both(command('AUTH', 'app', 'secret') + info, `+OK\r\n${none}`);
+  t.equal(front.store.calls.length, calls, 'the cluster is not asked');
+  await both(command('MULTI') + info + command('EXEC'), `+OK\r\n+QUEUED\r\n*1\r\n${none}`);
+  await both(command('AUTH', 'reader', 'look') + info, `+OK\r\n${full}`);
+});
+
 t.test('the file', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'redis-users-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
