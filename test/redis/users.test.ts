@@ -119,6 +119,11 @@ t.test('a login whose connection is gone is not checked', async (t) => {
   let isGone = false;
   const check = (name: string, i: number, gone: () => boolean): Promise<unknown> =>
     logins.check(name, `guess ${i}`, `192.0.2.${i % 250}`, gone);
+  let hasLeft = false;
+  const few = Array.from({ length: 6 }, (_, i) => check('app', i, () => hasLeft));
+  hasLeft = true;
+  const checked = (await Promise.all(few)).map((login) => String(login));
+  t.same(checked.sort(), ['gone', 'gone', 'gone', 'gone', 'wrong', 'wrong'], 'its turn comes, and it is passed over');
   const tries = Array.from({ length: 1_002 }, (_, i) => check('app', i, () => isGone));
   t.equal(await check('app', 1, () => false), 'busy', 'two are checked, 1,000 wait');
   isGone = true;
