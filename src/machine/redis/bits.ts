@@ -93,6 +93,7 @@ function bitcount(call: Call): void {
   const bytes = records.valueLength(id);
   const range = { from: 0, to: 8 * bytes };
   if (call.argc > 2 && !readRange(call, 2, bytes, true, range)) return;
+  call.scanned(Math.max(0, range.to - range.from) / 8);
   let count = 0;
   const value = records.valueBytes(id);
   const at = records.valueOffset(id);
@@ -125,6 +126,7 @@ function bitpos(call: Call): void {
   if (call.argc > 3 && !readRange(call, 3, bytes, false, range)) return;
   const value = records.valueBytes(id);
   const at = records.valueOffset(id);
+  call.scanned(Math.max(0, range.to - range.from) / 8);
   const whole = wanted === 1 ? 0 : 0xff;
   for (let bit = range.from; bit < range.to; ) {
     const byte = value[at + (bit >> 3)]!;

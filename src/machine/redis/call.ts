@@ -9,6 +9,7 @@ import { Hold, KEEP_HOLD, KV_KEY_BYTES_MAX, KV_VALUE_BYTES_MAX, ValueType } from
 import type { KvStore } from '../kv-store.js';
 import { ABSENT, Collection, MEMBER_BYTES_MAX } from '../store/collection.js';
 import { isName } from './command-table.js';
+import { globSteps } from './glob.js';
 import { ROOM_BYTES_MAX } from './layout.js';
 import { latin1, readInt64, readInteger } from './numbers.js';
 import { CommandRandom } from './random.js';
@@ -33,10 +34,27 @@ const OUT_OF_MEMORY =
 
 /**
  * After this much work an operation ends, and its sender sends the rest again. A unit is a member or a key that is looked
- * at or written, some microseconds. So no operation keeps a replica from its other duties for more than some tens of
- * milliseconds, whatever its commands are.
+ * at or written, or some bytes of a value or steps of a pattern: about a microsecond, at most some. What an argument costs
+ * by itself (a key is looked for, its bytes are written once) is not counted: the bytes of the operation bound it. One
+ * command has bounds of its own, PATTERN_STEPS_MAX and BYTES_MAX among them; a transaction has one, twice: what reads is
+ * executed to measure it, and again. So no operation keeps a replica from its other duties for much more than some tens
+ * of milliseconds, whatever its commands are.
  */
 export const WORK_MAX = 4096;
+/** Bytes that are looked at one by one, for a unit of work. */
+const SCANNED_PER_WORK = 64;
+/** Bytes that are copied or compared as blocks, for a unit of work. */
+const COPIED_PER_WORK = 2048;
+/** Of large exponents: numbers of some thousands of bits are multiplied and divided. */
+const CALCULATION_WORK = 16;
+const DIGITS_PER_WORK = 64;
+/** Most bytes of values that a command on many elements or keys copies or compares. */
+export const BYTES_MAX = 2 ** 24;
+/** With a key or member of 1,024 bytes, half of PATTERN_STEPS_MAX. So SCAN always comes forward. */
+const PATTERN_BYTES_MAX = 2048;
+/** Most steps of a command that compares keys or members with a pattern. */
+export const PATTERN_STEPS_MAX = 2 ** 22;
+const STEPS_PER_WORK = 128;
 
 const FIRST_ARGUMENTS = 64;
 
@@ -61,6 +79,8 @@ export class Call {
   due = 0;
   /** What the commands of the operation have cost so far. See WORK_MAX. */
   work = 0;
+  /** Steps of the command's pattern so far. */
+  patternSteps = 0;
   /** The command's name, for errors. */
   name = '';
 
@@ -179,6 +199,52 @@ export class Call {
     return false;
   }
 
+  /** Counts bytes that are looked at one by one. */
+  scanned(bytes: number): void {
+    this.work += bytes / SCANNED_PER_WORK;
+  }
+
+  /** Counts bytes that are copied or compared as blocks. */
+  copied(bytes: number): void {
+    this.work += bytes / COPIED_PER_WORK;
+  }
+
+  /** Counts that a long double is read, of a text of this many bytes, and added. */
+  calculated(bytes: number): void {
+    this.work += CALCULATION_WORK + bytes / DIGITS_PER_WORK;
+  }
+
+  /** Counts bytes of many values; whether a command may copy or compare so many, with the error as the answer. */
+  fewBytes(bytes: number): boolean {
+    if (bytes > BYTES_MAX) {
+      this.out.error(`ERR the command would take ${bytes} bytes in hand, of at most ${BYTES_MAX} at once`);
+      return false;
+    }
+    this.copied(bytes);
+    return true;
+  }
+
+  /** Whether an argument can be a pattern, with the error as the answer. */
+  patternFits(index: number): boolean {
+    const length = this.lengths[index]!;
+    if (length <= PATTERN_BYTES_MAX) return true;
+    this.out.error(`ERR the pattern has ${length} bytes, this cluster takes ${PATTERN_BYTES_MAX}`);
+    return false;
+  }
+
+  /** Whether bytes match the pattern of an argument. Counts the steps: see `patternSteps`. */
+  matches(pattern: number, bytes: Uint8Array, offset: number, length: number): boolean {
+    const steps = globSteps(this.bytes, this.starts[pattern]!, this.lengths[pattern]!, bytes, offset, length);
+    this.patternSteps += Math.abs(steps);
+    this.work += Math.abs(steps) / STEPS_PER_WORK;
+    return steps > 0;
+  }
+
+  /** The answer if a pattern takes too many steps on keys or members of one hash, which a scan cannot part. */
+  patternTooLong(): void {
+    this.out.error(`ERR ${this.name} with this pattern takes more than ${PATTERN_STEPS_MAX} steps; use a simpler one`);
+  }
+
   /** Whether a value of this length can be written, with the error as the answer. */
   valueFits(length: number): boolean {
     if (length <= KV_VALUE_BYTES_MAX) return true;
@@ -204,6 +270,7 @@ export class Call {
     const key = this.starts[index]!;
     const keyLength = this.lengths[index]!;
     const id = store.findToChange(bytes, key, keyLength);
+    this.copied(length);
     if (store.put(id, bytes, key, keyLength, value, offset, length, hold, end)) return true;
     this.outOfMemory();
     return false;
@@ -278,6 +345,7 @@ export class Call {
   copyValue(id: number): number {
     const { records } = this.store;
     const length = records.valueLength(id);
+    this.copied(length);
     copyBytes(records.valueBytes(id), records.valueOffset(id), this.value, 0, length);
     return length;
   }

@@ -1,8 +1,7 @@
 /** What the commands on hashes, sets and lists share. */
 import { KV_ENTRY_OVERHEAD_BYTES, ValueType } from '../kv-layout.js';
 import { elementCost, keyCost, memberCost, type Collection } from '../store/collection.js';
-import { matchesGlob } from './glob.js';
-import type { Call } from './call.js';
+import { PATTERN_STEPS_MAX, type Call } from './call.js';
 import { readCursor, readScanOptions } from './scan-options.js';
 
 /** Most members that one command writes, removes or compares: some milliseconds. */
@@ -30,7 +29,8 @@ export function copyCollection(call: Call, from: number, to: number): boolean {
   first.open(bytes, call.starts[from]!, call.lengths[from]!);
   if (!fewMembers(call, first.count)) return false;
   const needed = keyCost(first.type, call.lengths[to]!) + KV_ENTRY_OVERHEAD_BYTES;
-  if (!call.fits(first.count + 2, needed + contentBytes(call, first))) return false;
+  const content = contentBytes(call, first);
+  if (!call.fewBytes(content) || !call.fits(first.count + 2, needed + content)) return false;
   call.remove(to);
   first.open(bytes, call.starts[from]!, call.lengths[from]!);
   second.openToChange(bytes, call.starts[to]!, call.lengths[to]!);
@@ -41,7 +41,7 @@ export function copyCollection(call: Call, from: number, to: number): boolean {
 }
 
 /** What the parts of a collection count as towards `maxBytes`. */
-function contentBytes(call: Call, collection: Collection): number {
+export function contentBytes(call: Call, collection: Collection): number {
   const { records } = call.store;
   let bytes = 0;
   if (collection.type === ValueType.list) {
@@ -143,18 +143,14 @@ export function scanMembers(call: Call, type: number): void {
       visited++;
       const at = first.memberOffset(id);
       const { pattern } = options;
-      if (
-        pattern > 0 &&
-        !matchesGlob(
-          call.bytes,
-          call.starts[pattern]!,
-          call.lengths[pattern]!,
-          records.valueBytes(id),
-          at,
-          first.memberLength(id),
-        )
-      )
-        continue;
+      const matches = pattern === 0 || call.matches(pattern, records.valueBytes(id), at, first.memberLength(id));
+      if (call.patternSteps > PATTERN_STEPS_MAX) {
+        if (groups === 1) return call.patternTooLong();
+        found.length = foundBefore;
+        cursor = own;
+        break;
+      }
+      if (!matches) continue;
       // The marks of bulk strings, at most.
       bytes += first.memberLength(id) + (perMember === 2 ? records.valueLength(id) : 0) + 10 * perMember;
       if (bytes + 64 > out.room && groups === 1) return out.overflow(bytes);

@@ -161,6 +161,7 @@ export class RedisCommands {
   #run(info: CommandInfo, isInTransaction: boolean): void {
     const call = this.#call;
     call.name = info.name;
+    call.patternSteps = 0;
     if (!hasArity(info, call.argc)) return call.arityError();
     if (call.argc > ARGUMENTS_MAX)
       return call.error(`ERR the command has ${call.argc} arguments, this cluster takes ${ARGUMENTS_MAX}`);
@@ -222,7 +223,7 @@ export class RedisCommands {
 
   /**
    * How long the answers of a transaction may become, with the array that they are in; -1: a command is wrong. What reads
-   * is executed for that. If the transaction itself makes an answer longer, it may not fit after all.
+   * is executed for that, and that work counts. If the transaction itself makes an answer longer, it may not fit after all.
    */
   #measure(bytes: Uint8Array, commands: number, count: number): number {
     const call = this.#call;
@@ -242,7 +243,6 @@ export class RedisCommands {
       } else this.#bounds[i] = ANSWER_BYTES_MIN;
       sum += this.#bounds[i]!;
     }
-    call.work = before;
     return sum;
   }
 

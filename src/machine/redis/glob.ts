@@ -2,8 +2,8 @@
  * Patterns of KEYS and of MATCH, as Redis compares them: `*`, `?`, `[a-z]`, `[^a]` and a backslash before a character that
  * stands for itself. Bytes are compared.
  *
- * After a star that could not be matched with what follows it, earlier stars need not be tried again. So the time stays
- * within the product of the lengths.
+ * After a star that could not be matched with what follows it, earlier stars need not be tried again. So the steps stay
+ * within the product of the lengths, and a little more. They are counted, for who compares has a bound on them.
  */
 const STAR = 0x2a;
 const QUESTION = 0x3f;
@@ -13,6 +13,7 @@ const CARET = 0x5e;
 const BACKSLASH = 0x5c;
 const DASH = 0x2d;
 
+/** Whether the text matches. */
 export function matchesGlob(
   pattern: Uint8Array,
   patternOffset: number,
@@ -21,6 +22,18 @@ export function matchesGlob(
   textOffset: number,
   textLength: number,
 ): boolean {
+  return globSteps(pattern, patternOffset, patternLength, text, textOffset, textLength) > 0;
+}
+
+/** How many bytes of the pattern were looked at, at least 1: positive if the text matches, otherwise negative. */
+export function globSteps(
+  pattern: Uint8Array,
+  patternOffset: number,
+  patternLength: number,
+  text: Uint8Array,
+  textOffset: number,
+  textLength: number,
+): number {
   const patternEnd = patternOffset + patternLength;
   const textEnd = textOffset + textLength;
   let p = patternOffset;
@@ -28,30 +41,36 @@ export function matchesGlob(
   /** Where to go on if what follows the last star does not match: it takes one byte more. */
   let starAt = -1;
   let starText = 0;
+  let steps = 1;
   for (;;) {
     if (p < patternEnd && pattern[p] === STAR) {
-      while (p < patternEnd && pattern[p] === STAR) p++;
-      if (p === patternEnd) return true;
+      for (; p < patternEnd && pattern[p] === STAR; p++) steps++;
+      if (p === patternEnd) return steps;
       starAt = p;
       starText = t;
       continue;
     }
     if (t === textEnd) {
-      return p === patternEnd;
+      return p === patternEnd ? steps : -steps;
     }
-    const next = p < patternEnd ? matchOne(pattern, p, patternEnd, text[t]!) : -1;
-    if (next >= 0) {
-      p = next;
+    let matches = false;
+    if (p < patternEnd) {
+      const next = matchOne(pattern, p, patternEnd, text[t]!);
+      matches = next > 0;
+      steps += Math.abs(next) - p;
+      if (matches) p = next;
+    } else steps++;
+    if (matches) {
       t++;
       continue;
     }
-    if (starAt < 0) return false;
+    if (starAt < 0) return -steps;
     p = starAt;
     t = ++starText;
   }
 }
 
-/** Where the pattern goes on if its next element matches the byte; -1 if it does not. */
+/** Where the pattern goes on behind its next element: positive if that matches the byte, otherwise negative. */
 function matchOne(pattern: Uint8Array, at: number, end: number, byte: number): number {
   switch (pattern[at]) {
     case QUESTION:
@@ -59,10 +78,10 @@ function matchOne(pattern: Uint8Array, at: number, end: number, byte: number): n
     case OPEN:
       return matchClass(pattern, at + 1, end, byte);
     case BACKSLASH:
-      if (at + 1 < end) return pattern[at + 1] === byte ? at + 2 : -1;
-      return byte === BACKSLASH ? at + 1 : -1;
+      if (at + 1 < end) return pattern[at + 1] === byte ? at + 2 : -(at + 2);
+      return byte === BACKSLASH ? at + 1 : -(at + 1);
     default:
-      return pattern[at] === byte ? at + 1 : -1;
+      return pattern[at] === byte ? at + 1 : -(at + 1);
   }
 }
 
@@ -87,5 +106,5 @@ function matchClass(pattern: Uint8Array, from: number, end: number, byte: number
       if (byte >= low && byte <= high) matches = true;
     } else if (pattern[at] === byte) matches = true;
   }
-  return matches !== isNegated ? at : -1;
+  return matches !== isNegated ? at : -at;
 }

@@ -157,12 +157,14 @@ function hincrby(call: Call): void {
 /** HINCRBYFLOAT key field n */
 function hincrbyfloat(call: Call): void {
   const { out } = call;
+  call.calculated(call.lengths[3]!);
   const delta = readLongDouble(call.bytes, call.starts[3]!, call.lengths[3]!);
   if (delta === undefined) return call.error(NOT_A_FLOAT);
   if (delta.isInfinite) return call.error('ERR value is NaN or Infinity');
   if (!call.open(call.first, 1, ValueType.hash, true)) return;
   const { records } = call.store;
   const id = fieldOf(call, call.first, 2);
+  if (id >= 0) call.calculated(records.valueLength(id));
   const before =
     id < 0
       ? { mantissa: 0n, exponent: 0, isInfinite: false }

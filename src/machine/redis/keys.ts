@@ -1,9 +1,8 @@
 /** Commands on keys of any type, and those that belong to the connection but can stand in a transaction. */
 import { Hold, KV_ENTRY_OVERHEAD_BYTES, ValueType } from '../kv-layout.js';
 import { KeyScan, randomKey } from '../store/keyspace.js';
-import { ABSENT, NOT_A_DATABASE, SYNTAX_ERROR, type Call, type Handler } from './call.js';
+import { ABSENT, NOT_A_DATABASE, PATTERN_STEPS_MAX, SYNTAX_ERROR, type Call, type Handler } from './call.js';
 import { copyCollection } from './collections.js';
-import { matchesGlob } from './glob.js';
 import { readInteger } from './numbers.js';
 import { readCursor, readScanOptions } from './scan-options.js';
 
@@ -98,19 +97,13 @@ function bulkKey(call: Call, id: number): void {
 
 function keyMatches(call: Call, id: number, pattern: number): boolean {
   const { records } = call.store;
-  return matchesGlob(
-    call.bytes,
-    call.starts[pattern]!,
-    call.lengths[pattern]!,
-    records.valueBytes(id),
-    records.keyOffset(id),
-    records.keyLength(id),
-  );
+  return call.matches(pattern, records.valueBytes(id), records.keyOffset(id), records.keyLength(id));
 }
 
 /** KEYS pattern */
 function keys(call: Call): void {
   const { store, out } = call;
+  if (!call.patternFits(1)) return;
   if (store.keyCount > KEYS_MAX)
     return call.error(`ERR KEYS would look at ${store.keyCount} keys, of at most ${KEYS_MAX}; use SCAN`);
   call.work += store.keyCount / KEYS_PER_WORK;
@@ -121,7 +114,10 @@ function keys(call: Call): void {
     const scan = new KeyScan(store, cursor);
     for (let id = scan.next(); id >= 0; id = scan.next()) {
       if (call.isQuery) call.saw(id);
-      if (!keyMatches(call, id, 1)) continue;
+      const matches = keyMatches(call, id, 1);
+      if (call.patternSteps > PATTERN_STEPS_MAX)
+        return call.error(`ERR KEYS with this pattern takes more than ${PATTERN_STEPS_MAX} steps; use SCAN`);
+      if (!matches) continue;
       found.push(id);
       bytes += store.records.keyLength(id);
       if (bytes > out.room) return out.overflow(bytes);
@@ -164,6 +160,11 @@ function scan(call: Call): void {
       const fits =
         (options.pattern === 0 || keyMatches(call, id, options.pattern)) &&
         (options.type === 0 || call.is(options.type, TYPE_NAMES[records.type(id)]!));
+      if (call.patternSteps > PATTERN_STEPS_MAX) {
+        if (groups === 1) return call.patternTooLong();
+        found.length = foundBefore;
+        break;
+      }
       if (!fits) continue;
       // The marks of a bulk string, at most.
       bytes += records.keyLength(id) + 10;

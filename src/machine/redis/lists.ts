@@ -1,8 +1,8 @@
 /** Commands on lists. */
 import { Hold, KV_ENTRY_OVERHEAD_BYTES, ValueType } from '../kv-layout.js';
 import { elementCost, keyCost, type Collection } from '../store/collection.js';
-import { NOT_AN_INTEGER, SYNTAX_ERROR, type Call, type Handler } from './call.js';
-import { fewMembers, MEMBERS_MAX } from './collections.js';
+import { BYTES_MAX, NOT_AN_INTEGER, SYNTAX_ERROR, type Call, type Handler } from './call.js';
+import { contentBytes, fewMembers, MEMBERS_MAX } from './collections.js';
 
 const NO_SUCH_KEY = 'ERR no such key';
 
@@ -144,7 +144,9 @@ function rebuild(call: Call, list: Collection, start: number, kept: number): boo
     const length = records.valueLength(id);
     elements.push(records.valueBytes(id).slice(at, at + length));
     bytes += elementCost(length);
+    if (bytes > BYTES_MAX) break;
   }
+  if (!call.fewBytes(bytes)) return false;
   // What is removed counts until it is gone.
   if (!call.fits(kept + 2, bytes)) return false;
   const kind = records.holdKind(list.id);
@@ -175,7 +177,7 @@ function lrem(call: Call): void {
   const given = call.integerOrError(2);
   if (Number.isNaN(given)) return;
   if (!call.open(list, 1, ValueType.list, true)) return;
-  if (!fewMembers(call, list.count)) return;
+  if (!fewMembers(call, list.count) || !call.fewBytes(contentBytes(call, list))) return;
   const most = given === 0 ? list.count : Math.abs(given);
   const isFromEnd = given < 0;
   const { count } = list;
@@ -200,7 +202,7 @@ function linsert(call: Call): void {
   if (list.count === 0) return call.out.integer(0);
   const length = call.lengths[4]!;
   if (!call.valueFits(length)) return;
-  if (!fewMembers(call, list.count)) return;
+  if (!fewMembers(call, list.count) || !call.fewBytes(contentBytes(call, list))) return;
   let at = 0;
   while (at < list.count && !equalsElement(call, list.at(at), 3)) at++;
   if (at === list.count) return call.out.integer(-1);
@@ -250,12 +252,19 @@ function lpos(call: Call): void {
   const wanted = count < 0 ? 1 : count === 0 ? Infinity : count;
   const found: number[] = [];
   let skip = Math.abs(rank) - 1;
+  const { records } = call.store;
+  let bytes = 0;
   for (let i = 0; i < compared && found.length < wanted; i++) {
     const index = rank < 0 ? first.count - 1 - i : i;
-    if (!equalsElement(call, first.at(index), 2)) continue;
+    const id = first.at(index);
+    if (records.valueLength(id) !== call.lengths[2]!) continue;
+    bytes += call.lengths[2]!;
+    if (bytes > BYTES_MAX) break;
+    if (!equalsElement(call, id, 2)) continue;
     if (skip > 0) skip--;
     else found.push(index);
   }
+  if (!call.fewBytes(bytes)) return;
   if (count < 0) {
     if (found.length === 0) out.nil();
     else out.integer(found[0]!);

@@ -25,8 +25,9 @@ const NAMED_EXPONENT_MAX = 1_000_000;
 const DECIMALS = 17;
 const SCALE = 10n ** BigInt(DECIMALS);
 
-const DECIMAL = /^([+-]?)(\d*)\.?(\d*)(?:[eE]([+-]?\d+))?$/;
-const HEXADECIMAL = /^([+-]?)0[xX]([\da-fA-F]*)\.?([\da-fA-F]*)(?:[pP]([+-]?\d+))?$/;
+// Digits can be read in one way only: otherwise a text that is no number takes the square of its length.
+const DECIMAL = /^([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?$/;
+const HEXADECIMAL = /^([+-]?)0[xX]([\da-fA-F]*)(?:\.([\da-fA-F]*))?(?:[pP]([+-]?\d+))?$/;
 const INFINITE = /^([+-]?)inf(?:inity)?$/i;
 
 /** The number that the bytes spell as strtold() reads it; undefined: none, or one that is too large or too small. */

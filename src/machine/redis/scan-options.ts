@@ -38,5 +38,6 @@ export function readScanOptions(call: Call, index: number, hasType: boolean): Sc
     else if (hasType && call.is(i, 'type')) options.type = i + 1;
     else return refused(SYNTAX_ERROR);
   }
+  if (options.pattern > 0 && !call.patternFits(options.pattern)) return undefined;
   return options;
 }

@@ -378,7 +378,10 @@ function run(call: Call, isIt: (script: Script) => boolean, unknown: string): vo
   if (script === undefined) return call.error(unknown);
   if ((script.keys > 0 && keys !== script.keys) || call.argc - FIRST_KEY - keys < script.args)
     return call.error(`ERR the script takes ${script.keys || 'any number of'} keys and ${script.args} arguments`);
-  script.execute(call, FIRST_KEY + keys);
+  const args = FIRST_KEY + keys;
+  // The value of a lock is compared with that of each key, or written to it.
+  if (script.keys === 0 && !call.fewBytes(keys * call.lengths[args]!)) return;
+  script.execute(call, args);
 }
 
 export const SCRIPT_HANDLERS: Readonly<Record<string, Handler>> = { eval: evaluate, evalsha: evaluateDigest };

@@ -57,6 +57,7 @@ function set(call: Call): void {
 }
 
 function equalsArgument(call: Call, id: number, index: number): boolean {
+  call.copied(call.lengths[index]!);
   return call.store.records.valueEquals(id, call.bytes, call.starts[index]!, call.lengths[index]!);
 }
 
@@ -245,6 +246,7 @@ function incrbyfloat(call: Call): void {
   const id = call.findString(1);
   if (id === WRONG_TYPE) return;
   const { records } = call.store;
+  call.calculated(call.lengths[2]! + (id < 0 ? 0 : records.valueLength(id)));
   const before =
     id < 0
       ? { mantissa: 0n, exponent: 0, isInfinite: false }
