@@ -46,6 +46,8 @@ class Members {
   readonly fallen: string[] = [];
   over = false;
   private readonly killed = new Set<ReplicaProcess>();
+  /** Hosts that were silent for too long when their place was given away: the tool has said that they cannot return. */
+  private readonly barred = new Set<number>();
   /** As the last finished command said. */
   private voters: readonly number[];
   /** Waiting processes whose command has not ended. */
@@ -143,7 +145,11 @@ class Members {
     const child = spawn(process.execPath, [MAIN, ...args, ...flags], { stdio: ['ignore', 'pipe', 'pipe'] });
     const [said, complained]: [string[], string[]] = [[], []];
     child.stdout.setEncoding('utf8').on('data', (text: string) => said.push(text));
-    child.stderr.setEncoding('utf8').on('data', (text: string) => complained.push(text));
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      complained.push(text);
+      for (const [, id] of complained.join('').matchAll(/host (\d+) can no longer return/g))
+        this.barred.add(Number(id));
+    });
     const timer = killAfterMs === undefined ? undefined : setTimeout(() => child.kill('SIGKILL'), killAfterMs);
     return new Promise((resolve) =>
       child.once('close', (code) => {
@@ -204,7 +210,7 @@ class Members {
     try {
       await replica.waitReady();
     } catch (error) {
-      if (!replica.complaint.includes('replica-removed')) throw error;
+      if (!this.mayEnd(replica)) throw error;
       this.count('starts of removed hosts refused');
     }
   }
@@ -229,9 +235,14 @@ class Members {
     }
   }
 
+  /** It has no place any more, and says so. */
+  private mayEnd({ id, complaint }: ReplicaProcess): boolean {
+    return complaint.includes('replica-removed') || (this.barred.has(id) && complaint.includes('replica-id-taken'));
+  }
+
   private watch(replica: ReplicaProcess): void {
     replica.child.once('exit', (code, signal) => {
-      if (this.over || this.killed.has(replica) || replica.complaint.includes('replica-removed')) return;
+      if (this.over || this.killed.has(replica) || this.mayEnd(replica)) return;
       this.fallen.push(
         `replica ${replica.id} ended with ${signal ?? `exit code ${code}`}: ${replica.complaint.trim().split('\n').at(-1) ?? ''}`,
       );
