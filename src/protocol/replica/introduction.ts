@@ -61,8 +61,9 @@ export const VIEW_LEAP = 1 << 16;
 /**
  * Shortest leap (S), of VIEW_LEAP at most: in views, and in cycles. A view that is asked for is less than a cycle above
  * those that its asker knows; but the first that is asked for after a leap is a whole leap above those that others know.
- * A vote for it that is on its way while a second replica leaps is a gap (docs/internals/protocol.md, "Crash and
- * return"). A leap of VIEW_LEAP is 5.4 cycles of 13 voters, so a short one is no less than that.
+ * A vote for it that is on its way while a second replica leaps is a gap
+ * (docs/internals/protocol.md, "Crash and return"). A leap of VIEW_LEAP is 5.4 cycles of 13 voters, so a short one is no
+ * less than that.
  */
 const LEAST_VIEWS = 1 << 12;
 const LEAST_CYCLES = 6;
