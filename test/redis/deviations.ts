@@ -66,7 +66,7 @@ export const RULES: Readonly<Record<string, (difference: Difference) => boolean>
   cursors: ({ redis, ours }) =>
     !isError(redis) && !isError(ours) && redis.items.length === 2 && ours.items.length === 2,
   'bad-cursors': ({ words, ours }) =>
-    ours.text === 'ERR invalid cursor' && /^$|^-/.test(words[/^scan$/i.test(words[0]!) ? 1 : 2]!),
+    ours.text === 'ERR invalid cursor' && /^$|^-|\0/.test(words[/^scan$/i.test(words[0]!) ? 1 : 2]!),
   clock: ({ words, redis, ours }) => {
     if (!isInteger(redis) || !isInteger(ours)) return false;
     const unit = words[0]!.toLowerCase().startsWith('p') ? 1000 : 1;
