@@ -2,15 +2,14 @@
  * `jitpaxos redis`: serves Redis clients until SIGTERM or SIGINT. It keeps nothing, so any number of them may run, each
  * on a host of the applications or beside a replica.
  */
-import { LineOutput, neverWait } from '../host/line-output.js';
-import { formatFor, LOG_LEVELS, streamLogger, type LogLevel } from '../host/logger.js';
+import { LineOutput } from '../host/line-output.js';
+import { LOG_LEVELS } from '../host/logger.js';
 import { RedisFrontEnd } from '../redis/server.js';
-import { MetricsServer } from '../server/metrics-server.js';
 import { defineCommand } from '../console/command.js';
 import { CliError, Exit } from '../console/exit.js';
 import { CLUSTER_FLAG, KEY_FILE_FLAG, keysOf } from '../console/settings.js';
 import { TRANSPORT_FLAGS, transportChoice } from '../console/transport-flags.js';
-import { serveHttp } from './serve-http.js';
+import { beginService, serveHttp } from './serve-http.js';
 
 /** How long a stopping front end waits for a reader of its last lines. */
 const LAST_LINES_MS = 2_000;
@@ -100,15 +99,7 @@ export const redis = defineCommand(
     const { 'tls-cert': cert, 'tls-key': key } = values;
     if ((cert === undefined) !== (key === undefined))
       throw new CliError('flag-invalid', '--tls-cert and --tls-key belong together; give both, or none');
-    const http = { names: values['metrics-names']?.split(',') ?? [] };
-    if (values.metrics !== undefined) MetricsServer.check(values.metrics, http);
-    if (values.health !== undefined) MetricsServer.check(values.health, http);
-    for (const stream of [process.stdout, process.stderr]) neverWait(stream);
-    const logger = streamLogger(
-      process.stderr,
-      values['log-level'] as LogLevel,
-      formatFor(values['log-format'], process.stderr),
-    );
+    const { http, logger } = beginService(values);
     const running = await RedisFrontEnd.start({
       cluster: values.cluster,
       ...keysOf(values),

@@ -9,9 +9,8 @@ import { EchoMachine } from '../machine/echo.js';
 import { KvMachine } from '../machine/kv.js';
 import { HeapMeter } from '../metrics/heap-meter.js';
 import { DEFAULT_LATE, DEFAULT_TIMINGS, LATE_RULES, type LateRule, type Timings } from '../protocol/config.js';
-import { LineOutput, neverWait } from '../host/line-output.js';
-import { formatFor, LOG_LEVELS, streamLogger, type Logger, type LogLevel } from '../host/logger.js';
-import { MetricsServer } from '../server/metrics-server.js';
+import { LineOutput } from '../host/line-output.js';
+import { LOG_LEVELS, type Logger } from '../host/logger.js';
 import { Replica } from '../server/replica.js';
 import { DEFAULT_DURABILITY, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN } from '../server/storage-choice.js';
 import { DURABILITIES, type Durability } from '../storage/durability.js';
@@ -21,7 +20,7 @@ import { defineCommand } from '../console/command.js';
 import { dataBeside } from '../console/data-beside.js';
 import type { Flags } from '../console/flags.js';
 import { joinedId } from './members/join.js';
-import { serveHttp } from './serve-http.js';
+import { beginService, serveHttp } from './serve-http.js';
 import { placeIn } from './members/place.js';
 import { addressText } from '../host/cluster-config.js';
 import { CliError, Exit } from '../console/exit.js';
@@ -204,15 +203,7 @@ export const replica = defineCommand(
           ? '--id and --join are given; a host that is added gets its id from the cluster: leave --id out'
           : '--data is missing; with --join give the data directory of this host',
       );
-    const http = { names: values['metrics-names']?.split(',') ?? [] };
-    if (values.metrics !== undefined) MetricsServer.check(values.metrics, http);
-    if (values.health !== undefined) MetricsServer.check(values.health, http);
-    for (const stream of [process.stdout, process.stderr]) neverWait(stream);
-    const logger = streamLogger(
-      process.stderr,
-      values['log-level'] as LogLevel,
-      formatFor(values['log-format'], process.stderr),
-    );
+    const { http, logger } = beginService(values);
     const cluster = join ?? values.cluster;
     const id = join === undefined ? values.id! : await becomeHost(values, join, logger);
     if (id === undefined) return Exit.done;

@@ -1,10 +1,27 @@
-/** How services serve their metrics and health: `jitpaxos replica` and `jitpaxos redis`. */
+/** What the services have in common, `jitpaxos replica` and `jitpaxos redis`: their log, and how they serve metrics and health. */
 import { JitPaxosError } from '../errors.js';
-import type { LogFields, Logger } from '../host/logger.js';
+import { neverWait } from '../host/line-output.js';
+import { formatFor, streamLogger, type LogFields, type Logger, type LogLevel } from '../host/logger.js';
 import { MetricsServer, type MetricsServerOptions, type Monitored } from '../server/metrics-server.js';
 
 /** If the address is taken, it is tried again after this. */
 const HTTP_RETRY_MS = 10_000;
+
+/** What every service's command checks and opens before it starts anything. Throws the errors of MetricsServer.check. */
+export function beginService(values: {
+  readonly metrics: string | undefined;
+  readonly health: string | undefined;
+  readonly 'metrics-names': string | undefined;
+  readonly 'log-level': string;
+  readonly 'log-format': string;
+}): { readonly http: MetricsServerOptions; readonly logger: Logger } {
+  const http = { names: values['metrics-names']?.split(',') ?? [] };
+  if (values.metrics !== undefined) MetricsServer.check(values.metrics, http);
+  if (values.health !== undefined) MetricsServer.check(values.health, http);
+  for (const stream of [process.stdout, process.stderr]) neverWait(stream);
+  const format = formatFor(values['log-format'], process.stderr);
+  return { http, logger: streamLogger(process.stderr, values['log-level'] as LogLevel, format) };
+}
 
 export interface Served {
   /** Undefined: it could not be opened yet. */

@@ -177,7 +177,7 @@ export class RespReader {
       command.count = 0;
       return Found.command;
     }
-    if (count > ARGUMENTS_MAX) return this.skip(at, count, command, 0);
+    if (count > ARGUMENTS_MAX) return this.passOverFrom(at, count, command, 0);
     command.bytes = bytes;
     command.count = count;
     const { offsets, lengths } = command;
@@ -187,7 +187,7 @@ export class RespReader {
       if (line < 0) return this.fault === '' ? Found.nothing : Found.fault;
       const length = this.length;
       const from = line + 2;
-      if (from + length + 2 - start > this.commandBytesMax) return this.skip(at, count - i, command, i);
+      if (from + length + 2 - start > this.commandBytesMax) return this.passOverFrom(at, count - i, command, i);
       if (from + length + 2 > end) return this.wait(from + length + 2);
       offsets[i] = from;
       lengths[i] = length;
@@ -241,8 +241,11 @@ export class RespReader {
     return Found.fault;
   }
 
-  /** From `at` on, `left` arguments are passed over; `seen` arguments of the command are before that. */
-  private skip(at: number, left: number, command: CommandSpans, seen: number): Found {
+  /**
+   * The command is longer than any that can be executed. It is refused, with its number of arguments and their lengths, when
+   * the rest of it has come: from `at` on, `left` arguments are passed over without keeping them; `seen` are before that.
+   */
+  private passOverFrom(at: number, left: number, command: CommandSpans, seen: number): Found {
     let longest = 0;
     let bytes = 0;
     for (let i = 0; i < seen; i++) {

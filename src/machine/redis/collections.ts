@@ -59,6 +59,14 @@ export function bulkMember(call: Call, collection: Collection, id: number): void
   call.out.bulk(call.store.records.valueBytes(id), collection.memberOffset(id), collection.memberLength(id));
 }
 
+/** Answers with a random member of the collection in argument 1, or with nothing: HRANDFIELD and SRANDMEMBER without a count. */
+export function oneRandomMember(call: Call, type: number): void {
+  const { out, first } = call;
+  if (!call.open(first, 1, type)) return;
+  if (first.count === 0) out.nil();
+  else bulkMember(call, first, randomMember(call, first));
+}
+
 /** A random member of a collection that has one. */
 export function randomMember(call: Call, collection: Collection): number {
   if (collection.count > COUNTED_MAX) return collection.random(call.random.u32());

@@ -2,7 +2,7 @@
 import { KV_VALUE_BYTES_MAX, ValueType } from '../kv-layout.js';
 import { keyCost, memberCost, type Collection } from '../store/collection.js';
 import { NOT_A_COUNT, NOT_A_FLOAT, NOT_AN_INTEGER, SYNTAX_ERROR, type Call, type Handler } from './call.js';
-import { bulkMember, fewMembers, randomMember, randomMembers, randomPicks, scanMembers } from './collections.js';
+import { bulkMember, fewMembers, oneRandomMember, randomMembers, randomPicks, scanMembers } from './collections.js';
 import { addLongDoubles, longDoubleText, readLongDouble } from './long-double.js';
 import { INT64_MAX, INT64_MIN, readInt64, writeLatin1 } from './numbers.js';
 
@@ -183,12 +183,7 @@ function hincrbyfloat(call: Call): void {
 /** HRANDFIELD key [count [WITHVALUES]] */
 function hrandfield(call: Call): void {
   const { out, first } = call;
-  if (call.argc === 2) {
-    if (!call.open(first, 1, ValueType.hash)) return;
-    if (first.count === 0) out.nil();
-    else bulkMember(call, first, randomMember(call, first));
-    return;
-  }
+  if (call.argc === 2) return oneRandomMember(call, ValueType.hash);
   const exact = call.int64(2);
   if (exact === undefined) return call.error(NOT_AN_INTEGER);
   if (exact === INT64_MIN) return call.error(NOT_A_COUNT);

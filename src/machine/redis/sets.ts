@@ -2,7 +2,15 @@
 import { KV_ENTRY_OVERHEAD_BYTES, ValueType } from '../kv-layout.js';
 import { keyCost, memberCost, type Collection } from '../store/collection.js';
 import { NOT_A_COUNT, NOT_AN_INTEGER, SYNTAX_ERROR, type Call, type Handler } from './call.js';
-import { bulkMember, fewMembers, randomMember, randomMembers, randomPicks, scanMembers } from './collections.js';
+import {
+  bulkMember,
+  fewMembers,
+  oneRandomMember,
+  randomMember,
+  randomMembers,
+  randomPicks,
+  scanMembers,
+} from './collections.js';
 import { INT64_MIN, latin1, writeLatin1 } from './numbers.js';
 
 const NO_VALUE = new Uint8Array(0);
@@ -114,12 +122,7 @@ function spop(call: Call): void {
 function srandmember(call: Call): void {
   const { out, first } = call;
   if (call.argc > 3) return call.error(SYNTAX_ERROR);
-  if (call.argc === 2) {
-    if (!call.open(first, 1, ValueType.set)) return;
-    if (first.count === 0) out.nil();
-    else bulkMember(call, first, randomMember(call, first));
-    return;
-  }
+  if (call.argc === 2) return oneRandomMember(call, ValueType.set);
   const exact = call.int64(2);
   if (exact === undefined) return call.error(NOT_AN_INTEGER);
   if (exact === INT64_MIN) return call.error(NOT_A_COUNT);
