@@ -113,6 +113,11 @@ export class Batcher {
     this.schedule();
   }
 
+  /** What commands waited for may be there now. */
+  resume(): void {
+    if (this.waiting.size > 0) this.schedule();
+  }
+
   forget(connection: Connection): void {
     this.ready.delete(connection);
     this.left.delete(connection);
@@ -130,7 +135,7 @@ export class Batcher {
     const { ready, waiting, stage, front } = this;
     const now = this.left;
     this.left = new Set();
-    if (waiting.size > 0 && (this.hasRoom || !front.isConnected)) {
+    if (waiting.size > 0 && (this.hasRoom || !front.takesCommands)) {
       for (const connection of waiting) now.add(connection);
       waiting.clear();
     }
@@ -173,7 +178,8 @@ export class Batcher {
   };
 
   private get hasRoom(): boolean {
-    return this.open < this.front.options.lanes;
+    const { front } = this;
+    return this.open < front.options.lanes && (front.isConnected || !front.isStarting);
   }
 
   /** Puts what is staged into an operation. */

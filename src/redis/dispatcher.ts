@@ -155,7 +155,7 @@ export class Dispatcher {
           `ERR the key has ${longest} bytes, this cluster takes 1 to ${KV_KEY_BYTES_MAX}`,
         );
     }
-    if (!front.isConnected) return this.unavailable(connection, info);
+    if (!front.takesCommands) return this.unavailable(connection, info);
     if (!stage.isOpen || stage.count >= RUN_MACHINE_MAX) return 'again';
     const isWriting = info.kind === 'write';
     const added = stage.command(command, connection.version, isWriting);
@@ -251,7 +251,7 @@ export class Dispatcher {
     const { front } = this;
     const { transaction, watched, version } = connection;
     const isLocal = transaction !== undefined && transaction.machineCount === 0 && watched.size === 0;
-    const isSent = transaction !== undefined && !transaction.isRefused && !isLocal && front.isConnected;
+    const isSent = transaction !== undefined && !transaction.isRefused && !isLocal && front.takesCommands;
     if (isSent) {
       if (!stage.isOpen) return 'again';
       const added = stage.transaction(transaction, watched, version);

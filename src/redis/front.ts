@@ -52,6 +52,8 @@ export class Front {
   port = 0;
   /** The session with the cluster; undefined: there is none at the moment. */
   store: Store | undefined;
+  /** The first session is being opened: commands that need it wait, no longer than the timeout. */
+  isStarting = false;
   isStopping = false;
   /** Keys of the store, when somebody last asked. */
   keys = 0;
@@ -73,6 +75,11 @@ export class Front {
 
   get isConnected(): boolean {
     return this.store !== undefined && !this.isStopping;
+  }
+
+  /** Commands for the cluster are taken, now or soon. */
+  get takesCommands(): boolean {
+    return this.isConnected || (this.isStarting && !this.isStopping);
   }
 
   /** The reply to what needs the cluster while it is not there. */

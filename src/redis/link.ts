@@ -12,6 +12,8 @@ const RETRY_MS = 1_000;
 export interface LinkEvents {
   up(client: Client): void;
   down(): void;
+  /** An attempt to connect failed; there will be another. */
+  failed(): void;
   /** The first attempt failed for a reason that waiting does not cure. */
   hopeless(error: unknown): void;
 }
@@ -49,6 +51,7 @@ export class Link {
         return;
       }
       this.isFirst = false;
+      this.events.failed();
       this.logger.warn('redis.not-connected', {
         error: error instanceof Error ? error.message : String(error),
         next: `commands that need the cluster are answered with TRYAGAIN; it is tried again every ${RETRY_MS / 1000} s`,

@@ -129,9 +129,11 @@ export class RedisFrontEnd {
       {
         up: (client) => {
           this.front.store = client;
+          this.started();
           void this.askFeature(client);
         },
         down: () => (this.front.store = undefined),
+        failed: () => this.started(),
         hopeless: (error) => {
           this.onFailed(error);
           void this.close();
@@ -157,8 +159,8 @@ export class RedisFrontEnd {
   }
 
   /**
-   * Listens, and begins to connect to the cluster; does not wait for that: until there is a session, commands are answered
-   * with TRYAGAIN.
+   * Listens, and begins to connect to the cluster; does not wait for that. Commands wait for the first attempt to open a
+   * session; if it fails, they are answered with TRYAGAIN until there is one.
    *
    * Throws JitPaxosError `option-invalid`, `port-in-use`, `address-unavailable`, `redis-users-unreadable`,
    * `redis-users-exposed`, `redis-users-invalid`, `cluster-file-unreadable` or `cluster-file-invalid`.
@@ -185,6 +187,7 @@ export class RedisFrontEnd {
       clearInterval(started.featureTimer);
       throw error;
     }
+    started.front.isStarting = true;
     void started.link.open();
     return started;
   }
@@ -251,6 +254,12 @@ export class RedisFrontEnd {
     await this.listener.close();
     await this.link.close();
     this.onClosed();
+  }
+
+  /** The first attempt to open a session has ended. */
+  private started(): void {
+    this.front.isStarting = false;
+    this.batcher.resume();
   }
 
   private async askFeature(client: Client): Promise<void> {
