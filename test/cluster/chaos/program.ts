@@ -10,6 +10,7 @@ import { clusterSize, seedRange } from '../../../src/cli/sim.js';
 import { DURABILITIES, type Durability } from '../../../src/storage/durability.js';
 import { formatHistory } from '../../../src/sim/history.js';
 import { membersChaos } from './members.js';
+import { redisChaos } from './redis.js';
 import { chaos, type ChaosResult } from './run.js';
 
 // If this program were killed now, a stopped replica would stay forever: the cluster kills its processes when this one
@@ -35,26 +36,34 @@ await program(
         kind: 'switch',
         help: 'instead of network, disks and clocks: an operator who replaces, adds and removes hosts without end',
       },
+      redis: {
+        kind: 'switch',
+        help: 'instead of all that: ioredis and a client of its own over two Redis front ends, while replicas are killed, and with every second pair of seeds front ends; needs ioredis (npm ci)',
+      },
       verbose: { kind: 'switch', help: 'say what is done as it is done' },
     },
     examples: [
       'npm run chaos -- --seed 1..10 --seconds 60 --replicas 3,5 --durability fsync,memory',
       'npm run chaos -- --seed 7 --verbose',
       'npm run chaos -- --members --seed 1..3 --seconds 30 --durability memory,os,fsync',
+      'npm run chaos -- --redis --seed 1..4 --seconds 60',
     ],
   },
-  async ({ seed, seconds, replicas, durability, members, verbose }, output) => {
+  async ({ seed, seconds, replicas, durability, members, redis, verbose }, output) => {
     const [first, last] = seedRange(seed);
     const sizes = replicas.split(',').map(clusterSize);
     if (sizes.includes(1))
       throw new CliError('flag-invalid', '--replicas: a cluster of one survives nothing; give 3 or more');
+    if (members && redis) throw new CliError('flag-invalid', '--members and --redis are two kinds of runs; give one');
+    const run = members ? membersChaos : redis ? redisChaos : chaos;
+    const kind = members ? ' --members' : redis ? ' --redis' : '';
     const modes = durability.split(',').map(durabilityOf);
     const results: ChaosResult[] = [];
     for (let one = first; one <= last; one++) {
       for (const size of sizes) {
         for (const mode of modes) {
           const startedMs = performance.now();
-          const result = await (members ? membersChaos : chaos)({
+          const result = await run({
             seed: one,
             replicas: size,
             durability: mode,
@@ -72,7 +81,7 @@ await program(
             [
               ...result.failures,
               `history: ${file}`,
-              `again: npm run chaos -- --seed ${one} --seconds ${seconds} --replicas ${size} --durability ${mode}${members ? ' --members' : ''} --verbose`,
+              `again: npm run chaos -- --seed ${one} --seconds ${seconds} --replicas ${size} --durability ${mode}${kind} --verbose`,
             ].join('\n'),
           );
         }
