@@ -64,7 +64,7 @@ export class IoredisClient implements RedisClient {
 
   async ask(words: readonly string[]): Promise<Outcome> {
     try {
-      return { value: valueOf(await this.redis.call(...words)) };
+      return { value: fromIoredis(await this.redis.call(...words)) };
     } catch (error) {
       return { error: (error as Error).message };
     }
@@ -78,7 +78,7 @@ export class IoredisClient implements RedisClient {
       if (results === null) return { value: null };
       const failed = results.find(([error]) => error !== null);
       if (failed !== undefined) return { error: failed[0]!.message };
-      return { value: results.map(([, result]) => valueOf(result)) };
+      return { value: results.map(([, result]) => fromIoredis(result)) };
     } catch (error) {
       return { error: (error as Error).message };
     }
@@ -153,7 +153,7 @@ function textsOf({ kind, text, items }: Reply): Value {
   return kind === '*' && text !== null ? items.map(textsOf) : text;
 }
 
-function valueOf(value: unknown): Value {
-  if (Array.isArray(value)) return value.map(valueOf);
+function fromIoredis(value: unknown): Value {
+  if (Array.isArray(value)) return value.map(fromIoredis);
   return value === null || value === undefined ? null : String(value);
 }
