@@ -24,7 +24,14 @@ t.test('well-behaved clients are measured beside each kind of noise', async (t) 
   t.equal(code, 0, stderr);
   const { schema, rows } = JSON.parse(stdout) as {
     schema: string;
-    rows: { noise: string; transport: string; opsPerSecond: number; noisePerSecond: number }[];
+    rows: {
+      noise: string;
+      transport: string;
+      opsPerSecond: number;
+      failed: number;
+      afterPerSecond: number;
+      noisePerSecond: number;
+    }[];
   };
   t.equal(schema, 'jitpaxos.fairness/1');
   t.same(
@@ -32,7 +39,9 @@ t.test('well-behaved clients are measured beside each kind of noise', async (t) 
     ['none', 'elsewhere', 'again', 'registers', 'member-only'],
   );
   for (const row of rows) {
-    t.ok(row.opsPerSecond > 0, `${row.noise}: the clients commit`);
+    // On a busy host a flood may leave the clients nothing until their operations end with an error. That is measured too.
+    t.ok(row.opsPerSecond + row.failed > 0, `${row.noise}: what was offered is counted`);
+    t.ok(row.afterPerSecond > 0, `${row.noise}: the clients commit when it is over`);
     t.equal(row.noisePerSecond > 0, row.noise !== 'none');
   }
 });

@@ -126,9 +126,9 @@ t.test('without loss, every order ends with the request committed', (t) => {
 });
 
 for (const [configuration, statesMax] of [
-  [TWO_CLIENTS, 1500],
-  [VIEW_CHANGE, 1500],
-  [EPOCH_CHANGE, 600],
+  [TWO_CLIENTS, 400],
+  [VIEW_CHANGE, 400],
+  [EPOCH_CHANGE, 200],
 ] as const) {
   t.test(`to a bound: ${configuration.name}`, (t) => {
     const result = explore(configuration, { statesMax });
