@@ -45,7 +45,7 @@ export const PART_FLAG = 0x8000;
 export const NAME_BYTES_MASK = 0x7fff;
 
 /** What the value of a key is. The values are part of snapshots. A collection is a value of any other type than string. */
-export const ValueType = { string: 0, hash: 1, set: 2, list: 3 } as const;
+export const ValueType = { string: 0, hash: 1, set: 2, list: 3, zset: 4 } as const;
 
 /**
  * How long a key stays, with a number beside it: for ever; until an agreed time, ms; as long as a lease, by the lease's

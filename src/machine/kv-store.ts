@@ -38,6 +38,7 @@ import { UndoLog } from '../wire/undo-log.js';
 import { ChangeKind, ChangeRing, type ChangeKindCode } from './store/change-ring.js';
 import { LEASE_BYTES, LEASE_COUNTS, LeaseCount, Leases, type LeaseFigures } from './store/leases.js';
 import { GRAVE_BYTES, GRAVE_NAME_BYTES, PartKind, readGeneration, writeGeneration } from './store/parts.js';
+import type { RankOrder } from './store/rank-order.js';
 
 /**
  * All replicas of a cluster must have the same `maxKeys` and `maxBytes`: they decide which writes are answered `full`.
@@ -625,6 +626,11 @@ export class KvStore {
     return this.#held.next(cursor);
   }
 
+  /** The members of all sorted sets by score. Read-only for callers. */
+  get ranks(): Pick<RankOrder, 'before' | 'beforeSet' | 'beforeScore' | 'beforeMember' | 'seek' | 'next'> {
+    return this.#held.ranks;
+  }
+
   /** Keys, also those that have ended, in the order of their hashes from this one on. */
   walkFrom(hash: number): KeyWalk {
     return new KeyWalk(this.#heap, this.#table, hash);
@@ -666,16 +672,30 @@ export class KvStore {
     const { order } = this.#held;
     const name = this.#graveName;
     const cursor = this.#graveCursor;
-    const ids = this.#buried;
     order.seek(name, 0, PART_FLAG, cursor);
     const grave = order.idAt(cursor);
     const generation = readGeneration(heap.valueBytes(grave), heap.keyOffset(grave));
-    writeGeneration(name, PartKind.living, generation);
+    let left = BURIED_PER_OPERATION;
+    left -= this.#removeParts(PartKind.living, generation, left);
+    left -= this.#removeParts(PartKind.ranked, generation, left);
+    if (left === 0) return;
+    writeGeneration(name, PartKind.grave, generation);
+    this.removePart(grave, name, 0, GRAVE_NAME_BYTES | PART_FLAG);
+  }
+
+  /** Removes parts of a generation, at most so many. Returns how many. */
+  #removeParts(kind: number, generation: number, most: number): number {
+    const heap = this.#heap;
+    const { order } = this.#held;
+    const name = this.#graveName;
+    const cursor = this.#graveCursor;
+    const ids = this.#buried;
+    writeGeneration(name, kind, generation);
     order.seek(name, 0, GRAVE_NAME_BYTES | PART_FLAG, cursor);
     let count = 0;
-    for (; count < BURIED_PER_OPERATION; count++) {
+    for (; count < most; count++) {
       const id = this.#held.next(cursor);
-      if (id < 0 || readGeneration(heap.valueBytes(id), heap.keyOffset(id)) !== generation) break;
+      if (id < 0 || !isPartOf(heap.valueBytes(id), heap.keyOffset(id), kind, generation)) break;
       if (this.#keeps) this.#keep(id, heap.valueBytes(id), heap.keyOffset(id), heap.keyLength(id));
       if (this.#copy.isUnderway) this.#copy.changes(id);
       ids[count] = id;
@@ -684,9 +704,7 @@ export class KvStore {
       order.seek(name, 0, GRAVE_NAME_BYTES | PART_FLAG, cursor);
       this.#held.dropParts(ids, count, cursor);
     }
-    if (count === BURIED_PER_OPERATION) return;
-    writeGeneration(name, PartKind.grave, generation);
-    this.removePart(grave, name, 0, GRAVE_NAME_BYTES | PART_FLAG);
+    return count;
   }
 
   /** The last change, for those who watch. */
@@ -696,8 +714,7 @@ export class KvStore {
 
   #setValue(id: number, value: Uint8Array, valueOffset: number, valueLength: number): void {
     if (this.#copy.isUnderway) this.#copy.changes(id);
-    this.#held.bytes += valueLength - this.#heap.valueLength(id);
-    this.#heap.setValue(id, value, valueOffset, valueLength);
+    this.#held.setValue(id, value, valueOffset, valueLength);
   }
 
   /** Whether the store has room for this many more keys and bytes. One that is at its limits may still shrink. */
@@ -929,6 +946,10 @@ export class KvStore {
     const ofKeys = table.count * (entryBytes(this.#level) - KV_ENTRY_OVERHEAD_BYTES);
     return this.#headBytes + bytes + ofKeys + parts.count * (SNAPSHOT_ENTRY_BYTES - KV_ENTRY_OVERHEAD_BYTES);
   }
+}
+
+function isPartOf(name: Uint8Array, offset: number, kind: number, generation: number): boolean {
+  return name[offset] === kind && readGeneration(name, offset) === generation;
 }
 
 function option(name: string, value: number | undefined, byDefault: number, limit: number, least = 1): number {

@@ -7,8 +7,21 @@ import type { User } from './users.js';
 const ADMIN = new Set(['flushall', 'flushdb', 'debug']);
 /** Shows or counts keys of others, so it is not for a user that has a prefix. */
 const SHOWS_ALL = new Set(['keys', 'scan', 'randomkey', 'dbsize']);
-/** Commands whose keys are counted by an argument: its position. */
-const COUNTED_BY: Readonly<Record<string, number>> = { eval: 2, evalsha: 2, sintercard: 1 };
+/** Commands whose keys are counted by an argument: its position. A key that they store to stands before it. */
+const COUNTED_BY: Readonly<Record<string, number>> = {
+  eval: 2,
+  evalsha: 2,
+  sintercard: 1,
+  lmpop: 1,
+  zmpop: 1,
+  zunion: 1,
+  zinter: 1,
+  zdiff: 1,
+  zintercard: 1,
+  zunionstore: 2,
+  zinterstore: 2,
+  zdiffstore: 2,
+};
 
 /** Whether it may know how many keys there are. */
 export function mayCountKeys(user: User | undefined): boolean {
@@ -22,7 +35,8 @@ export function keyPositions(info: CommandInfo, command: CommandSpans): number[]
     const text = counter < command.count ? command.text(counter) : '';
     const keys = /^\d{1,5}$/.test(text) ? Number(text) : NaN;
     if (Number.isNaN(keys) || counter + keys >= command.count) return undefined;
-    return Array.from({ length: keys }, (_, i) => counter + 1 + i);
+    const counted = Array.from({ length: keys }, (_, i) => counter + 1 + i);
+    return info.firstKey === 0 ? counted : [info.firstKey, ...counted];
   }
   if (info.firstKey === 0) return [];
   const last = info.lastKey < 0 ? command.count + info.lastKey : info.lastKey;

@@ -4,13 +4,21 @@
  */
 import { Hold, KEEP_HOLD, PART_FLAG, ValueType } from '../../src/machine/kv-layout.js';
 import type { KvStore } from '../../src/machine/kv-store.js';
-import { ABSENT, Collection, elementCost, keyCost, memberCost } from '../../src/machine/store/collection.js';
+import {
+  ABSENT,
+  Collection,
+  elementCost,
+  keyCost,
+  memberCost,
+  SCORE_BYTES,
+} from '../../src/machine/store/collection.js';
 
 export type Command =
   | { name: 'put'; key: string; value: string; ttl: number | undefined; keep: boolean }
   | { name: 'delete'; key: string }
   | { name: 'setMembers'; type: 1 | 2; key: string; members: readonly (readonly [string, string])[] }
-  | { name: 'removeMembers'; type: 1 | 2; key: string; members: readonly string[] }
+  | { name: 'setScores'; key: string; members: readonly (readonly [string, string])[] }
+  | { name: 'removeMembers'; type: 1 | 2 | 4; key: string; members: readonly string[] }
   | { name: 'push'; key: string; front: boolean; values: readonly string[] }
   | { name: 'pop'; key: string; front: boolean; count: number }
   | { name: 'setAt'; key: string; index: number; value: string }
@@ -78,6 +86,19 @@ export class Runner {
         let added = 0;
         for (const [member, value] of command.members)
           if (a.set(bytes(member), 0, member.length, bytes(value), 0, value.length)) added++;
+        a.save();
+        return String(added);
+      }
+      case 'setScores': {
+        const type = a.openToChange(key, 0, n);
+        if (type !== ABSENT && type !== ValueType.zset) return 'wrong-type';
+        let cost = type === ABSENT ? keyCost(ValueType.zset, n) : 0;
+        for (const [member] of command.members) cost += memberCost(member.length, SCORE_BYTES);
+        if (!store.fits(command.members.length + (type === ABSENT ? 1 : 0), cost)) return 'full';
+        if (type === ABSENT) a.create(ValueType.zset);
+        let added = 0;
+        for (const [member, score] of command.members)
+          if (a.setScore(bytes(member), 0, member.length, Number(score))) added++;
         a.save();
         return String(added);
       }
@@ -198,12 +219,14 @@ export function executeAtModel(
     }
     case 'delete':
       return model.delete(key) ? 'ok' : 'absent';
-    case 'setMembers': {
-      if (found !== undefined && found.type !== command.type) return 'wrong-type';
+    case 'setMembers':
+    case 'setScores': {
+      const type = name === 'setMembers' ? command.type : ValueType.zset;
+      if (found !== undefined && found.type !== type) return 'wrong-type';
       const members = (found?.value ?? new Map()) as Map<string, string>;
       const before = members.size;
       for (const [member, value] of command.members) members.set(member, value);
-      model.set(key, { type: command.type, value: members, end, lease });
+      model.set(key, { type, value: members, end, lease });
       return String(members.size - before);
     }
     case 'removeMembers': {
@@ -283,14 +306,33 @@ export function contentsOf(store: KvStore): Record<string, unknown> {
       open.seek(0);
       for (let part = open.next(); part >= 0; part = open.next()) {
         const member = text(records.valueBytes(part), open.memberOffset(part), open.memberLength(part));
-        members[member] = `${type} ${valueText(part)}`;
+        members[member] = `${type} ${type === ValueType.zset ? open.scoreOf(part) : valueText(part)}`;
         if (open.find(bytes(member), 0, member.length) !== part) throw new Error(`member ${member} is not found`);
       }
+      if (type === ValueType.zset) checkRanks(open, records, key);
       if (Object.keys(members).length !== open.count) throw new Error(`${key} has not ${open.count} members`);
       shown[key] = members;
     }
   }
   return shown;
+}
+
+/** A sorted set is walked through by score, and each member has the rank at which it comes. */
+function checkRanks(open: Collection, records: KvStore['records'], key: string): void {
+  const walked: [number, string][] = [];
+  open.seekRank(0);
+  for (let rank = 0; rank < open.count; rank++) {
+    const part = open.nextByScore(false);
+    if (open.rankOf(part) !== rank) throw new Error(`${key}: rank ${open.rankOf(part)} comes as ${rank}`);
+    const from = open.memberOffset(part);
+    const member = Buffer.from(records.valueBytes(part).subarray(from, from + open.memberLength(part)));
+    walked.push([open.scoreOf(part), member.toString('latin1')]);
+  }
+  const isSorted = walked.every(([score, member], i) => {
+    const [before, other] = walked[i - 1] ?? [-Infinity, ''];
+    return i === 0 || before < score || (before === score && other < member);
+  });
+  if (!isSorted) throw new Error(`${key} is not in the order of scores`);
 }
 
 /** The same of a model. */
@@ -313,6 +355,7 @@ export function aCommand(random: (n: number) => number, keys: number, leases: re
   const value = (): string => String.fromCharCode(random(256)).repeat(random(20) === 0 ? random(3000) : random(40));
   const member = (): string => `m${random(random(4) === 0 ? 400 : 12)}`;
   const type = (1 + random(2)) as 1 | 2;
+  const score = (): string => String(random(3) === 0 ? (random(2000) - 1000) / 8 : random(5));
   const many = random(12) === 0 ? 1 + random(200) : 1 + random(4);
   const some = <T>(one: () => T): T[] => Array.from({ length: many }, one);
   switch (random(26)) {
@@ -335,6 +378,7 @@ export function aCommand(random: (n: number) => number, keys: number, leases: re
     case 8:
     case 9:
     case 10:
+      if (random(3) === 0) return { name: 'setScores', key: key(), members: some(() => [member(), score()] as const) };
       return {
         name: 'setMembers',
         type,
@@ -344,7 +388,7 @@ export function aCommand(random: (n: number) => number, keys: number, leases: re
     case 11:
     case 12:
     case 13:
-      return { name: 'removeMembers', type, key: key(), members: some(member) };
+      return { name: 'removeMembers', type: random(3) === 0 ? 4 : type, key: key(), members: some(member) };
     case 14:
     case 15:
     case 16:

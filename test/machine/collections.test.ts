@@ -1,5 +1,5 @@
 /**
- * Hashes, sets and lists in the store of level 2: against a model of Maps, undone at random, in snapshots whole and in
+ * Hashes, sets, sorted sets and lists in the store of level 2: against a model of Maps, undone at random, in snapshots whole and in
  * pieces, at the limits, and gone. Replay a random failure with SEED=n.
  */
 import t, { type Test } from 'tap';
@@ -562,12 +562,13 @@ t.test('a snapshot whose collections do not have the parts that they should is r
     },
     { name: 'setMembers', type: 2, key: 's', members: [['a', '']] },
     { name: 'push', key: 'l', front: false, values: ['p', 'q'] },
+    { name: 'setScores', key: 'z', members: ['a', 'b'].map((m) => [m, '1.5'] as const) },
     { name: 'setMembers', type: 2, key: 'gone', members: [['a', '']] },
     { name: 'delete', key: 'gone' },
   ]);
   const good = store.snapshot();
   restored(good, {}, 10);
-  t.same(partsIn(good), { parts: 6, graves: 1 });
+  t.same(partsIn(good), { parts: 8, graves: 1 });
   let refused = 0;
   let accepted = 0;
   for (let at = 0; at < good.length; at++) {
@@ -580,7 +581,7 @@ t.test('a snapshot whose collections do not have the parts that they should is r
         // What is let in is a store like any other: it can be read, and everything can be removed from it.
         contentsOf(other);
         const runner = new Runner(other);
-        for (let i = 1; i < 50; i++) runner.run({ name: 'delete', key: ['h', 's', 'l'][i % 3]! }, i, START_MS);
+        for (let i = 1; i < 50; i++) runner.run({ name: 'delete', key: ['h', 's', 'l', 'z'][i % 4]! }, i, START_MS);
         const again = new KvStore();
         again.restore(other.snapshot());
       } catch (error) {

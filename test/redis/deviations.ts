@@ -67,6 +67,15 @@ export const RULES: Readonly<Record<string, (difference: Difference) => boolean>
     !isError(redis) && !isError(ours) && redis.items.length === 2 && ours.items.length === 2,
   'bad-cursors': ({ words, ours }) =>
     ours.text === 'ERR invalid cursor' && /^$|^-|\0/.test(words[/^scan$/i.test(words[0]!) ? 1 : 2]!),
+  'scanned-scores': ({ redis, ours }) => {
+    const numbers = ({ text, items }: Reply): string =>
+      `${text?.replace(/=-?\d[\d.e+-]*"/g, (score) => `=${Number(score.slice(1, -1))}"`)}${items.map(numbers).join()}`;
+    return redis.text !== null && numbers(redis) === numbers(ours);
+  },
+  'minus-zero': ({ redis, ours }) => {
+    const unsigned = (reply: Reply): string => key(reply).replace(/(^|[$,("=])-0(?=[("])/g, '$10');
+    return unsigned(redis) === unsigned(ours);
+  },
   clock: ({ words, redis, ours }) => {
     if (!isInteger(redis) || !isInteger(ours)) return false;
     const unit = words[0]!.toLowerCase().startsWith('p') ? 1000 : 1;

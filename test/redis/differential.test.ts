@@ -101,11 +101,14 @@ async function oneStep(random: RandomCommands, pair: Pair, other: Pair): Promise
 async function chosenAtRandom(random: RandomCommands, pair: Pair): Promise<boolean> {
   const set = random.key('set');
   const hash = random.key('hash');
+  const zset = random.key('zset');
   const words = random.pick<Words>([
     ['SPOP', set],
     ['SPOP', set, random.integer()],
     ['SRANDMEMBER', set],
     ['SRANDMEMBER', set, random.integer()],
+    ['ZRANDMEMBER', zset],
+    ['ZRANDMEMBER', zset, random.integer(), ...random.options(['WITHSCORES'])],
     ['HRANDFIELD', hash],
     ['HRANDFIELD', hash, random.integer(), ...random.options(['WITHVALUES'])],
     ['RANDOMKEY'],
@@ -114,8 +117,10 @@ async function chosenAtRandom(random: RandomCommands, pair: Pair): Promise<boole
   const [present] =
     command === 'RANDOMKEY'
       ? await pair.ask('KEYS', '*')
-      : await pair.ask(command === 'HRANDFIELD' ? 'HGETALL' : 'SMEMBERS', key!);
-  const known = new Set(present.items.map(({ text }) => text));
+      : await (command === 'ZRANDMEMBER'
+          ? pair.ask('ZRANGE', key!, '0', '-1', 'WITHSCORES')
+          : pair.ask(command === 'HRANDFIELD' ? 'HGETALL' : 'SMEMBERS', key!));
+  const known = new Set(present.items.flatMap(({ text, items }) => [text, ...items.map((item) => item.text)]));
   const [redis, ours] = await pair.ask(...words);
   const isChosen = (reply: typeof redis): boolean =>
     reply.items.length > 0 ? reply.items.every(isChosen) : known.has(reply.text);
@@ -135,7 +140,12 @@ async function chosenAtRandom(random: RandomCommands, pair: Pair): Promise<boole
 /** A whole iteration, on both; the sum of it is compared. */
 async function scanned(random: RandomCommands, pair: Pair): Promise<boolean> {
   const options = random.options(['MATCH', random.pattern()], ['COUNT', String(1 + random.below(5))]);
-  const front = random.pick<Words>([['SCAN'], ['SSCAN', random.key('set')], ['HSCAN', random.key('hash')]]);
+  const front = random.pick<Words>([
+    ['SCAN'],
+    ['SSCAN', random.key('set')],
+    ['HSCAN', random.key('hash')],
+    ['ZSCAN', random.key('zset')],
+  ]);
   const sums: string[] = [];
   for (const client of [pair.redis, pair.ours]) {
     const seen: string[] = [];
@@ -148,7 +158,8 @@ async function scanned(random: RandomCommands, pair: Pair): Promise<boolean> {
       }
       cursor = reply.items[0]!.text!;
       const found = reply.items[1]!.items.map(({ text }) => text!);
-      if (front[0] === 'HSCAN') for (let i = 0; i < found.length; i += 2) seen.push(`${found[i]}=${found[i + 1]}`);
+      if (front[0] === 'HSCAN' || front[0] === 'ZSCAN')
+        for (let i = 0; i < found.length; i += 2) seen.push(`${found[i]}=${found[i + 1]}`);
       else seen.push(...found);
     } while (cursor !== '0');
     sums.push(JSON.stringify([...new Set(seen)].sort()));
@@ -195,6 +206,7 @@ const READ: Readonly<Record<string, (key: string) => string[]>> = {
   hash: (key) => ['HGETALL', key],
   set: (key) => ['SMEMBERS', key],
   list: (key) => ['LRANGE', key, '0', '-1'],
+  zset: (key) => ['ZRANGE', key, '0', '-1', 'WITHSCORES'],
 };
 
 async function wholeState(pair: Pair): Promise<boolean> {

@@ -6,8 +6,12 @@ import { randomFrom } from '../random.js';
 
 export type Words = readonly string[];
 
-const KINDS = ['string', 'number', 'hash', 'set', 'list'] as const;
+const KINDS = ['string', 'number', 'hash', 'set', 'list', 'zset'] as const;
 type Kind = (typeof KINDS)[number];
+/** Sorted sets whose scores are all the same: only there do ranges of members have a meaning. */
+const LEX_KEYS = ['x0', 'x1'];
+const LEX_MEMBERS = ['a', 'aa', 'b', 'c', 'dd', '', '1', '-5', '10', '3.25', 'x y', '\0\x80\xff\r\n', 'foo'];
+const LEX_ENDS = ['-', '+', '[', '(', '[b', '(b', '[c', '(foo', '[zz', '(', 'b', '', '-x', '+\0y', '[\xff'];
 /** Keys of a kind, in general: one in eight commands takes a key of another kind. */
 const KEYS_A_KIND = 3;
 
@@ -55,6 +59,22 @@ const FLOATS = [
   '0x10',
   '1234567890123',
 ];
+const SCORES = [
+  ...FLOATS,
+  'Infinity',
+  '+inf',
+  '0x1.8p3',
+  '1e-320',
+  '1.00000762939453125',
+  '0.1',
+  '3.0000000000000004',
+  '1e17',
+  '123456789012345678',
+  '-1.5e-7',
+  '.5',
+  '5.',
+];
+const SCORE_ENDS = ['-inf', '+inf', '(1', '(-inf', '(0.5', '(', '( 3', '1e400', '(x', '1\0x', '(inf'];
 const PATTERNS = ['*', '?1', 's*', '[a-m]*', '[^s]*', '\\*', '*1', 'h?', '', '[', '[]', '[z-a]1', '*\\', 'a*b*c*'];
 const TYPES = ['string', 'hash', 'set', 'list', 'zset', 'stream', 'nothing'];
 /** Far enough away that seconds of it do not matter, and times that are refused. */
@@ -115,6 +135,11 @@ export class RandomCommands {
   value = (): string => this.pick(VALUES);
   integer = (): string => (this.chance(70) ? String(this.#below(12) - 4) : this.pick(INTEGERS));
   float = (): string => (this.chance(30) ? String(this.#below(20) - 8) : this.pick(FLOATS));
+  score = (): string => (this.chance(50) ? String(this.#below(12) - 4) : this.pick(SCORES));
+  scoreEnd = (): string => (this.chance(60) ? this.score() : this.pick(SCORE_ENDS));
+  lexKey = (): string => this.pick(LEX_KEYS);
+  lexMember = (): string => this.pick(LEX_MEMBERS);
+  lexEnd = (): string => this.pick(LEX_ENDS);
   pattern = (): string => this.pick(PATTERNS);
   type = (): string => this.pick(TYPES);
   seconds = (): string => (this.chance(70) ? this.pick(FAR_SECONDS) : this.pick(BAD_TIMES));
@@ -155,6 +180,93 @@ type Group = (r: RandomCommands) => Words;
 function chooser(...cases: Group[]): Group {
   return (r) => r.pick(cases)(r);
 }
+
+const withScores: Words = ['WITHSCORES'];
+const limited = (r: RandomCommands): Words => ['LIMIT', r.integer(), r.integer()];
+const adding = (r: RandomCommands): string[] => r.options(['NX'], ['XX'], ['GT'], ['LT'], ['CH'], ['INCR']);
+const weighing = (r: RandomCommands, keys: number): string[] =>
+  r.options(['WEIGHTS', ...Array.from({ length: keys }, r.score)], ['AGGREGATE', r.pick(['SUM', 'MIN', 'MAX', 'AVG'])]);
+
+function sources(r: RandomCommands): string[] {
+  const keys = r.many(1, () => r.key(r.chance(25) ? 'set' : 'zset'));
+  return [r.chance(90) ? String(keys.length) : r.integer(), ...keys];
+}
+
+const zsets = chooser(
+  (r) => ['ZADD', r.key('zset'), ...r.many(1, () => [r.score(), r.member()])],
+  (r) => ['ZADD', r.key('zset'), ...r.many(1, () => [String(r.below(6)), r.member()])],
+  (r) => ['ZADD', r.key('zset'), ...adding(r), ...r.many(1, () => [r.score(), r.member()])],
+  (r) => ['ZADD', r.key('zset'), ...adding(r), r.score(), r.member()],
+  (r) => ['ZINCRBY', r.key('zset'), r.score(), r.member()],
+  (r) => [r.pick(['ZSCORE', 'ZRANK', 'ZREVRANK']), r.key('zset'), r.member()],
+  (r) => [r.pick(['ZMSCORE', 'ZREM']), r.key('zset'), ...r.many(1, r.member)],
+  (r) => ['ZCARD', r.key('zset')],
+  (r) => ['ZCOUNT', r.key('zset'), r.scoreEnd(), r.scoreEnd()],
+  (r) => [
+    'ZRANGE',
+    r.key('zset'),
+    r.scoreEnd(),
+    r.scoreEnd(),
+    ...r.options(['BYSCORE'], ['REV'], withScores, limited(r)),
+  ],
+  (r) => [
+    'ZRANGE',
+    r.key('zset'),
+    r.scoreEnd(),
+    r.scoreEnd(),
+    'BYSCORE',
+    ...r.options(['REV'], withScores, limited(r)),
+  ],
+  (r) => [r.pick(['ZRANGE', 'ZREVRANGE']), r.key('zset'), r.integer(), r.integer(), ...r.options(withScores)],
+  (r) => ['ZRANGE', r.key('zset'), r.integer(), r.integer(), ...r.options(['REV'], withScores, limited(r))],
+  (r) => [
+    r.pick(['ZRANGEBYSCORE', 'ZREVRANGEBYSCORE']),
+    r.key('zset'),
+    r.scoreEnd(),
+    r.scoreEnd(),
+    ...r.options(withScores, limited(r)),
+  ],
+  (r) => [
+    'ZRANGESTORE',
+    r.key('zset'),
+    r.key('zset'),
+    r.integer(),
+    r.integer(),
+    ...r.options(['BYSCORE'], ['REV'], limited(r)),
+  ],
+  (r) => [r.pick(['ZPOPMIN', 'ZPOPMAX']), r.key('zset'), ...r.options([r.integer()])],
+  (r) => ['ZMPOP', ...sources(r), r.pick(['MIN', 'MAX', 'MID']), ...r.options(['COUNT', r.integer()])],
+  (r) => ['ZREMRANGEBYRANK', r.key('zset'), r.integer(), r.integer()],
+  (r) => ['ZREMRANGEBYSCORE', r.key('zset'), r.scoreEnd(), r.scoreEnd()],
+  (r) => ['ZSCAN', r.key('zset'), r.pick(['0', 'x']), ...r.options(['MATCH', r.pattern()], ['COUNT', r.integer()])],
+  (r) => {
+    const from = sources(r);
+    return [r.pick(['ZUNION', 'ZINTER']), ...from, ...weighing(r, from.length - 1), ...r.options(withScores)];
+  },
+  (r) => ['ZDIFF', ...sources(r), ...r.options(withScores)],
+  (r) => {
+    const from = sources(r);
+    return [r.pick(['ZUNIONSTORE', 'ZINTERSTORE']), r.key('zset'), ...from, ...weighing(r, from.length - 1)];
+  },
+  (r) => ['ZDIFFSTORE', r.key('zset'), ...sources(r)],
+  (r) => ['ZINTERCARD', ...sources(r), ...r.options(['LIMIT', r.integer()])],
+);
+
+const lexes = chooser(
+  (r) => ['ZADD', r.lexKey(), ...r.many(1, () => ['0', r.lexMember()])],
+  (r) => ['ZADD', r.lexKey(), ...r.many(3, () => ['0', r.lexMember()])],
+  (r) => ['ZREM', r.lexKey(), r.lexMember()],
+  (r) => [r.pick(['ZLEXCOUNT', 'ZREMRANGEBYLEX']), r.lexKey(), r.lexEnd(), r.lexEnd()],
+  (r) => [
+    r.pick(['ZRANGEBYLEX', 'ZREVRANGEBYLEX']),
+    r.lexKey(),
+    r.lexEnd(),
+    r.lexEnd(),
+    ...r.options(limited(r), withScores),
+  ],
+  (r) => ['ZRANGE', r.lexKey(), r.lexEnd(), r.lexEnd(), 'BYLEX', ...r.options(['REV'], limited(r))],
+  (r) => ['ZRANGESTORE', r.lexKey(), r.lexKey(), r.lexEnd(), r.lexEnd(), 'BYLEX', ...r.options(['REV'], limited(r))],
+);
 
 const strings = chooser(
   (r) => ['SET', r.key('string'), r.value()],
@@ -282,6 +394,11 @@ const lists = chooser(
   ],
   (r) => ['LTRIM', r.key('list'), r.pick(['0', '1', '-3', 'x']), r.pick(['-1', '-1', '2', '5', '-2'])],
   (r) => ['LREM', r.key('list'), r.integer(), r.value()],
+  (r) => {
+    const keys = r.many(1, () => r.key('list'));
+    const count = r.chance(90) ? String(keys.length) : r.integer();
+    return ['LMPOP', count, ...keys, r.pick(['LEFT', 'RIGHT', 'UP']), ...r.options(['COUNT', r.integer()])];
+  },
   (r) => ['LINSERT', r.key('list'), r.pick(['BEFORE', 'AFTER', 'NEAR']), r.value(), r.value()],
 );
 
@@ -294,7 +411,7 @@ const others = chooser(
   (r) => [
     'COMMAND',
     'GETKEYS',
-    r.pick(['GET', 'MSET', 'DEL', 'SINTERCARD', 'EVAL', 'NOSUCH', 'PING']),
+    r.pick(['GET', 'MSET', 'DEL', 'SINTERCARD', 'ZUNION', 'ZUNIONSTORE', 'ZMPOP', 'LMPOP', 'EVAL', 'NOSUCH', 'PING']),
     ...r.many(0, r.integer),
   ],
   (r) => ['EVALSHA', r.pick(['f'.repeat(40), 'abc', '']), r.pick(['0', '1', '-1', 'x', '9']), ...r.many(0, r.value)],
@@ -321,5 +438,9 @@ const GROUPS: readonly Group[] = [
   sets,
   lists,
   lists,
+  zsets,
+  zsets,
+  zsets,
+  lexes,
   others,
 ];

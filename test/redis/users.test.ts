@@ -49,6 +49,17 @@ t.test('logging in', async (t) => {
     '+OK\r\n+OK\r\n$1\r\n1\r\n',
   );
   await both(command('GET', 'other'), '-NOPERM No permissions to access a key\r\n');
+  // All keys count, those that a number announces, too.
+  for (const words of [
+    ['ZUNIONSTORE', 'app:z', '2', 'app:a', 'other'],
+    ['ZUNIONSTORE', 'other', '1', 'app:a'],
+    ['ZINTER', '2', 'app:a', 'other'],
+    ['ZINTERCARD', '1', 'other'],
+    ['ZMPOP', '2', 'app:a', 'other', 'MIN'],
+    ['LMPOP', '1', 'other', 'LEFT'],
+    ['ZRANGESTORE', 'app:z', 'other', '0', '1'],
+  ])
+    await both(command(...words), '-NOPERM No permissions to access a key\r\n');
   await both(command('DBSIZE'), "-NOPERM User app has no permissions to run the 'dbsize' command\r\n");
   const reader = await opened(t, front.listener.port);
   reader.send(command('HELLO', '3', 'AUTH', 'reader', 'look', 'SETNAME', 'me') + command('SET', 'b', '1'));

@@ -1,19 +1,24 @@
-/** What the commands on hashes, sets and lists share. */
+/** What the commands on hashes, sets, sorted sets and lists share. */
 import { KV_ENTRY_OVERHEAD_BYTES, ValueType } from '../kv-layout.js';
 import { elementCost, keyCost, memberCost, type Collection } from '../store/collection.js';
-import { PATTERN_STEPS_MAX, type Call } from './call.js';
+import { NOT_A_COUNT, NOT_AN_INTEGER, PATTERN_STEPS_MAX, SYNTAX_ERROR, type Call } from './call.js';
+import { doubleText } from './doubles.js';
+import { INT64_MAX, INT64_MIN } from './numbers.js';
 import { readCursor, readScanOptions } from './scan-options.js';
 
 /** Most members that one command writes, removes or compares: some milliseconds. */
 export const MEMBERS_MAX = 4096;
 /** Up to this many members, a random one is counted to, so that each is as likely as the others. */
 const COUNTED_MAX = 512;
-/** Up to this many members, HSCAN and SSCAN give all at once, as Redis does with small collections. */
+/** Up to this many members, HSCAN, SSCAN and ZSCAN give all at once, as Redis does with small collections. */
 const SCANNED_AT_ONCE = 512;
 const SCAN_COUNT_MAX = 4096;
 /** How often a random member is looked for, for each one that is wanted. */
 const TRIES = 4;
 const HASH_LIMIT = 2 ** 32;
+/** Longest score in an answer. */
+const SCORE_TEXT_BYTES_MAX = 24;
+const INTEGER_SCORE_MAX = 2 ** 62;
 
 /** Whether a command may take this many members in hand, with the error as the answer. */
 export function fewMembers(call: Call, count: number): boolean {
@@ -59,12 +64,44 @@ export function bulkMember(call: Call, collection: Collection, id: number): void
   call.out.bulk(call.store.records.valueBytes(id), collection.memberOffset(id), collection.memberLength(id));
 }
 
-/** Answers with a random member of the collection in argument 1, or with nothing: HRANDFIELD and SRANDMEMBER without a count. */
+/** Answers with what belongs to a member: the value of a field, or a score. */
+function answerValue(call: Call, collection: Collection, id: number): void {
+  if (collection.type === ValueType.zset) call.out.double(collection.scoreOf(id));
+  else call.bulkOf(id);
+}
+
+/** Answers with a random member of the collection in argument 1, or with nothing: HRANDFIELD, ZRANDMEMBER and SRANDMEMBER without a count. */
 export function oneRandomMember(call: Call, type: number): void {
   const { out, first } = call;
   if (!call.open(first, 1, type)) return;
   if (first.count === 0) out.nil();
   else bulkMember(call, first, randomMember(call, first));
+}
+
+/** HRANDFIELD and ZRANDMEMBER key [count [WITHVALUES | WITHSCORES]] @param option in lower case */
+export function randomMembersOf(call: Call, type: number, option: string): void {
+  const { out, first } = call;
+  if (call.argc === 2) return oneRandomMember(call, type);
+  const exact = call.int64(2);
+  if (exact === undefined) return call.error(NOT_AN_INTEGER);
+  if (exact === INT64_MIN) return call.error(NOT_A_COUNT);
+  if (call.argc > 4 || (call.argc === 4 && !call.is(3, option))) return call.error(SYNTAX_ERROR);
+  const withValues = call.argc === 4;
+  if (withValues && (exact > INT64_MAX / 2n || exact < -(INT64_MAX / 2n)))
+    return call.error('ERR value is out of range');
+  const count = Number(exact);
+  if (!call.open(first, 1, type)) return;
+  if (count === 0 || first.count === 0) return out.array(0);
+  const wanted = count < 0 ? -count : Math.min(count, first.count);
+  // No member is shorter in the answer.
+  if (6 * wanted > out.room) return out.overflow(6 * wanted);
+  if (!fewMembers(call, wanted)) return;
+  out.array(withValues && !out.isResp3 ? 2 * wanted : wanted);
+  for (const id of count < 0 ? randomPicks(call, first, wanted) : randomMembers(call, first, wanted)) {
+    if (withValues && out.isResp3) out.array(2);
+    bulkMember(call, first, id);
+    if (withValues) answerValue(call, first, id);
+  }
 }
 
 /** A random member of a collection that has one. */
@@ -113,7 +150,7 @@ export function randomMembers(call: Call, collection: Collection, count: number)
   return [...chosen];
 }
 
-/** HSCAN and SSCAN: key cursor [MATCH pattern] [COUNT n] */
+/** HSCAN, SSCAN and ZSCAN: key cursor [MATCH pattern] [COUNT n] */
 export function scanMembers(call: Call, type: number): void {
   const { out, first } = call;
   const from = readCursor(call, 2);
@@ -127,7 +164,7 @@ export function scanMembers(call: Call, type: number): void {
   if (options === undefined) return;
   const { records } = call.store;
   const count = first.count <= SCANNED_AT_ONCE ? SCANNED_AT_ONCE : Math.min(options.count, SCAN_COUNT_MAX);
-  const perMember = type === ValueType.hash ? 2 : 1;
+  const perMember = type === ValueType.set ? 1 : 2;
   const found: number[] = [];
   // Members of one hash come together or not at all: the cursor is a hash.
   let foundBefore = 0;
@@ -160,7 +197,10 @@ export function scanMembers(call: Call, type: number): void {
       }
       if (!matches) continue;
       // The marks of bulk strings, at most.
-      bytes += first.memberLength(id) + (perMember === 2 ? records.valueLength(id) : 0) + 10 * perMember;
+      bytes +=
+        first.memberLength(id) +
+        (type === ValueType.hash ? records.valueLength(id) : type === ValueType.zset ? SCORE_TEXT_BYTES_MAX : 0) +
+        10 * perMember;
       if (bytes + 64 > out.room && groups === 1) return out.overflow(bytes);
       if (bytes + 64 > out.room) {
         found.length = foundBefore;
@@ -176,6 +216,12 @@ export function scanMembers(call: Call, type: number): void {
   out.array(found.length * perMember);
   for (const id of found) {
     bulkMember(call, first, id);
-    if (perMember === 2) call.bulkOf(id);
+    if (type === ValueType.zset) out.bulkText(scannedScore(first.scoreOf(id)));
+    else if (type === ValueType.hash) call.bulkOf(id);
   }
+}
+
+/** A string in RESP3 as well; an integer in all its digits, as Redis writes it of a small sorted set. */
+function scannedScore(score: number): string {
+  return Number.isInteger(score) && Math.abs(score) <= INTEGER_SCORE_MAX ? BigInt(score).toString() : doubleText(score);
 }

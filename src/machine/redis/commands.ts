@@ -36,8 +36,11 @@ import {
 } from './layout.js';
 import { LCS_HANDLERS } from './lcs.js';
 import { LIST_HANDLERS } from './lists.js';
+import { SCORE_RANGE_HANDLERS } from './score-ranges.js';
+import { SCORE_SUM_HANDLERS } from './score-sums.js';
 import { SCRIPT_HANDLERS } from './scripts.js';
 import { SET_HANDLERS } from './sets.js';
+import { SORTED_SET_HANDLERS } from './sorted-sets.js';
 import { STRING_HANDLERS } from './strings.js';
 
 /**
@@ -63,6 +66,9 @@ for (const handlers of [
   HASH_HANDLERS,
   SET_HANDLERS,
   LIST_HANDLERS,
+  SORTED_SET_HANDLERS,
+  SCORE_RANGE_HANDLERS,
+  SCORE_SUM_HANDLERS,
   SCRIPT_HANDLERS,
 ])
   for (const [name, handler] of Object.entries(handlers)) HANDLERS.set(COMMANDS.get(name)!, handler);

@@ -1,8 +1,8 @@
 /** Commands on hashes. Fields come in the order of their hashes, which is the same at every replica. */
 import { KV_VALUE_BYTES_MAX, ValueType } from '../kv-layout.js';
 import { keyCost, memberCost, type Collection } from '../store/collection.js';
-import { NOT_A_COUNT, NOT_A_FLOAT, NOT_AN_INTEGER, SYNTAX_ERROR, type Call, type Handler } from './call.js';
-import { bulkMember, fewMembers, oneRandomMember, randomMembers, randomPicks, scanMembers } from './collections.js';
+import { NOT_A_FLOAT, NOT_AN_INTEGER, type Call, type Handler } from './call.js';
+import { bulkMember, randomMembersOf, scanMembers } from './collections.js';
 import { addLongDoubles, longDoubleText, readLongDouble } from './long-double.js';
 import { INT64_MAX, INT64_MIN, readInt64, writeLatin1 } from './numbers.js';
 
@@ -180,34 +180,6 @@ function hincrbyfloat(call: Call): void {
   if (writeText(call, text)) out.cut(length);
 }
 
-/** HRANDFIELD key [count [WITHVALUES]] */
-function hrandfield(call: Call): void {
-  const { out, first } = call;
-  if (call.argc === 2) return oneRandomMember(call, ValueType.hash);
-  const exact = call.int64(2);
-  if (exact === undefined) return call.error(NOT_AN_INTEGER);
-  if (exact === INT64_MIN) return call.error(NOT_A_COUNT);
-  if (call.argc > 4 || (call.argc === 4 && !call.is(3, 'withvalues'))) return call.error(SYNTAX_ERROR);
-  const withValues = call.argc === 4;
-  if (withValues && (exact > INT64_MAX / 2n || exact < -(INT64_MAX / 2n)))
-    return call.error('ERR value is out of range');
-  const count = Number(exact);
-  if (!call.open(first, 1, ValueType.hash)) return;
-  if (count === 0 || first.count === 0) return out.array(0);
-  const wanted = count < 0 ? -count : Math.min(count, first.count);
-  const perField = withValues && !out.isResp3 ? 2 : 1;
-  // No field is shorter in the answer.
-  if (6 * wanted > out.room) return out.overflow(6 * wanted);
-  if (!fewMembers(call, wanted)) return;
-  out.array(wanted * perField);
-  const answer = (id: number): void => {
-    if (withValues && out.isResp3) out.array(2);
-    bulkMember(call, first, id);
-    if (withValues) call.bulkOf(id);
-  };
-  for (const id of count < 0 ? randomPicks(call, first, wanted) : randomMembers(call, first, wanted)) answer(id);
-}
-
 export const HASH_HANDLERS: Readonly<Record<string, Handler>> = {
   hset: hset(true),
   hmset: hset(false),
@@ -224,5 +196,5 @@ export const HASH_HANDLERS: Readonly<Record<string, Handler>> = {
   hincrby,
   hincrbyfloat,
   hscan: (call) => scanMembers(call, ValueType.hash),
-  hrandfield,
+  hrandfield: (call) => randomMembersOf(call, ValueType.hash, 'withvalues'),
 };

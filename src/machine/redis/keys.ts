@@ -7,7 +7,7 @@ import { readInteger } from './numbers.js';
 import { readCursor, readScanOptions } from './scan-options.js';
 
 /** In the order of ValueType. */
-const TYPE_NAMES = ['string', 'hash', 'set', 'list'];
+const TYPE_NAMES = ['string', 'hash', 'set', 'list', 'zset'];
 /** Most keys that KEYS looks at. */
 const KEYS_MAX = 50_000;
 const KEYS_PER_WORK = 8;
@@ -242,6 +242,7 @@ function encodingOf(call: Call, id: number): string {
   switch (records.type(id)) {
     case ValueType.hash:
     case ValueType.set:
+    case ValueType.zset:
       return smallEncoding(call);
     case ValueType.list:
       return 'quicklist';
@@ -256,7 +257,8 @@ function smallEncoding(call: Call): string {
   const collection = call.first;
   collection.open(call.bytes, call.starts[2]!, call.lengths[2]!);
   const isSet = collection.type === ValueType.set;
-  if (collection.count > (isSet ? 512 : 128)) return 'hashtable';
+  const large = collection.type === ValueType.zset ? 'skiplist' : 'hashtable';
+  if (collection.count > (isSet ? 512 : 128)) return large;
   call.work += collection.count;
   collection.seek(0);
   for (let id = collection.next(); id >= 0; id = collection.next()) {
@@ -265,7 +267,7 @@ function smallEncoding(call: Call): string {
     const fits = isSet
       ? !Number.isNaN(readInteger(records.valueBytes(id), at, length))
       : Math.max(length, records.valueLength(id)) <= 64;
-    if (!fits) return 'hashtable';
+    if (!fits) return large;
   }
   return isSet ? 'intset' : 'listpack';
 }

@@ -3,6 +3,7 @@ import { Hold, KV_ENTRY_OVERHEAD_BYTES, ValueType } from '../kv-layout.js';
 import { elementCost, keyCost, type Collection } from '../store/collection.js';
 import { BYTES_MAX, NOT_AN_INTEGER, SYNTAX_ERROR, type Call, type Handler } from './call.js';
 import { contentBytes, fewMembers, MEMBERS_MAX } from './collections.js';
+import { readPopOptions } from './sorted-sets.js';
 
 const NO_SUCH_KEY = 'ERR no such key';
 
@@ -49,11 +50,17 @@ function pop(isFront: boolean): Handler {
     const popped = Math.min(count, list.count);
     if (!fewMembers(call, popped)) return;
     if (call.argc === 3) out.array(popped);
-    for (let i = 0; i < popped && !out.overflows; i++) call.bulkOf(list.at(isFront ? i : list.count - 1 - i));
-    if (out.overflows) return;
-    for (let i = 0; i < popped; i++) list.pop(isFront);
-    list.save();
+    popFrom(call, list, isFront, popped);
   };
+}
+
+/** Answers with so many elements, and removes them if the answer fits. */
+function popFrom(call: Call, list: Collection, isFront: boolean, popped: number): void {
+  const { out } = call;
+  for (let i = 0; i < popped && !out.overflows; i++) call.bulkOf(list.at(isFront ? i : list.count - 1 - i));
+  if (out.overflows) return;
+  for (let i = 0; i < popped; i++) list.pop(isFront);
+  list.save();
 }
 
 function llen(call: Call): void {
@@ -311,6 +318,24 @@ function lmove(call: Call): void {
   move(call, call.is(3, 'left'), call.is(4, 'left'));
 }
 
+/** LMPOP numkeys key … LEFT | RIGHT [COUNT n] */
+function lmpop(call: Call): void {
+  const { out, first } = call;
+  const options = readPopOptions(call, ['left', 'right']);
+  if (options === undefined) return;
+  for (let i = 2; i < 2 + options.keys; i++) {
+    if (!call.open(first, i, ValueType.list, true)) return;
+    if (first.count === 0) continue;
+    const popped = Math.min(options.count, first.count);
+    if (!fewMembers(call, popped)) return;
+    out.array(2);
+    out.bulk(call.bytes, call.starts[i]!, call.lengths[i]!);
+    out.array(popped);
+    return popFrom(call, first, !options.isLast, popped);
+  }
+  out.nilArray();
+}
+
 export const LIST_HANDLERS: Readonly<Record<string, Handler>> = {
   lpush: push(true, false),
   rpush: push(false, false),
@@ -327,5 +352,6 @@ export const LIST_HANDLERS: Readonly<Record<string, Handler>> = {
   linsert,
   lpos,
   lmove,
+  lmpop,
   rpoplpush: (call) => move(call, false, true),
 };

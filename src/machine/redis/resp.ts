@@ -4,6 +4,7 @@
  * fits.
  */
 import { copyBytes } from '../../wire/copy.js';
+import { doubleText } from './doubles.js';
 import { INTEGER_BYTES_MAX, integerBytes, writeInteger, writeLatin1 } from './numbers.js';
 
 const CR = 0x0d;
@@ -12,6 +13,7 @@ const Mark = {
   simple: 0x2b,
   error: 0x2d,
   integer: 0x3a,
+  double: 0x2c,
   bulk: 0x24,
   array: 0x2a,
   map: 0x25,
@@ -97,6 +99,12 @@ export class RespWriter {
   /** An integer that is given as text. */
   integerText(text: string): void {
     this.#line(Mark.integer, text);
+  }
+
+  /** A double; in RESP2 its text as a bulk string. */
+  double(value: number): void {
+    if (this.isResp3) this.#line(Mark.double, doubleText(value));
+    else this.bulkText(doubleText(value));
   }
 
   nil(): void {

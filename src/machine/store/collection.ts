@@ -1,5 +1,5 @@
 /**
- * A hash, a set or a list of the store while a command reads or changes it. parts.ts shows what the store keeps of it.
+ * A hash, a set, a sorted set or a list of the store while a command reads or changes it. parts.ts shows what the store keeps of it.
  *
  *     if (set.openToChange(bytes, key, keyLength) === ABSENT) set.create(ValueType.set);
  *     set.set(bytes, member, memberLength, bytes, 0, 0);
@@ -24,14 +24,18 @@ import {
   MEMBER_BYTES_MAX,
   MEMBER_NAME_BYTES,
   memberHash,
-  PartKind,
+  partKindOf,
   readCollection,
   readGeneration,
+  readScore,
+  SCORE_BYTES,
   writeCollection,
   writeGeneration,
+  writeScore,
 } from './parts.js';
+import { RankCursor } from './rank-order.js';
 
-export { MEMBER_BYTES_MAX } from './parts.js';
+export { MEMBER_BYTES_MAX, SCORE_BYTES } from './parts.js';
 
 /** Instead of a type: there is no such key. */
 export const ABSENT = -1;
@@ -41,7 +45,7 @@ export function keyCost(type: number, keyLength: number): number {
   return KV_ENTRY_OVERHEAD_BYTES + keyLength + collectionBytes(type);
 }
 
-/** What a new member counts as towards `maxBytes`, and as one key. @param valueLength 0 in a set */
+/** What a new member counts as towards `maxBytes`, and as one key. @param valueLength 0 in a set, SCORE_BYTES in a sorted set */
 export function memberCost(memberLength: number, valueLength: number): number {
   return KV_ENTRY_OVERHEAD_BYTES + MEMBER_NAME_BYTES + memberLength + valueLength;
 }
@@ -68,6 +72,8 @@ export class Collection {
   /** Of a part; it begins with the generation. */
   readonly #name = new Uint8Array(KV_KEY_BYTES_MAX);
   readonly #cursor: OrderCursor = { block: 0, position: 0 };
+  readonly #rankCursor = new RankCursor();
+  readonly #score = new Uint8Array(SCORE_BYTES);
 
   constructor(store: KvStore) {
     this.#store = store;
@@ -95,7 +101,7 @@ export class Collection {
     if (this.type > ValueType.string) {
       readCollection(records.valueBytes(id), records.valueOffset(id), this.type, this.#head);
       this.count = this.#head.count;
-      writeGeneration(this.#name, PartKind.living, this.#head.generation);
+      writeGeneration(this.#name, partKindOf(this.type), this.#head.generation);
     }
     return this.type;
   }
@@ -107,7 +113,7 @@ export class Collection {
     this.count = 0;
     this.#head.generation = this.#store.takeNumber();
     this.#head.first = FIRST_POSITION;
-    writeGeneration(this.#name, PartKind.living, this.#head.generation);
+    writeGeneration(this.#name, partKindOf(type), this.#head.generation);
   }
 
   /** Gives the key its new revision, or removes it if nothing is left. Without a change since it was opened: nothing. */
@@ -126,7 +132,7 @@ export class Collection {
     this.id = store.setCollection(this.id, this.#key, this.#keyOffset, this.#keyLength, this.type, this.#value, length);
   }
 
-  // Of hashes and sets.
+  // Of hashes, sets and sorted sets.
 
   /** The member's part, or -1. */
   find(member: Uint8Array, offset: number, length: number): number {
@@ -212,6 +218,48 @@ export class Collection {
   /** Where the member begins in `records.valueBytes(id)`. */
   memberOffset(id: number): number {
     return this.#store.records.keyOffset(id) + MEMBER_NAME_BYTES;
+  }
+
+  // Of sorted sets. Ranks count from 0, from the lowest score on; members of one score are in the order of their bytes.
+
+  /** Adds a member of at most MEMBER_BYTES_MAX bytes, or gives it another score, which is not NaN. True if it was added. */
+  setScore(member: Uint8Array, offset: number, length: number, score: number): boolean {
+    writeScore(this.#score, 0, score);
+    return this.set(member, offset, length, this.#score, 0, SCORE_BYTES);
+  }
+
+  scoreOf(id: number): number {
+    const { records } = this.#store;
+    return readScore(records.valueBytes(id), records.valueOffset(id));
+  }
+
+  rankOf(id: number): number {
+    return this.#store.ranks.before(id) - this.#begin;
+  }
+
+  /** How many members have a lower score; with `orEqual`, or the same. */
+  rankOfScore(score: number, orEqual: boolean): number {
+    return this.#store.ranks.beforeScore(this.#head.generation, score, orEqual) - this.#begin;
+  }
+
+  /** How many members are below one of this score, which need not be there; with `orEqual`, or the same. */
+  rankOfMember(score: number, member: Uint8Array, offset: number, length: number, orEqual: boolean): number {
+    const { ranks } = this.#store;
+    return ranks.beforeMember(this.#head.generation, score, member, offset, length, orEqual) - this.#begin;
+  }
+
+  /** Sets the walk by score to a rank below `count`. It is valid until the next change of the store. */
+  seekRank(rank: number): void {
+    this.#store.ranks.seek(this.#begin + rank, this.#rankCursor);
+  }
+
+  /** The part at the walk by score, which moves on, or back, by one. The caller counts: behind the last one are others. */
+  nextByScore(isBack: boolean): number {
+    return this.#store.ranks.next(this.#rankCursor, isBack);
+  }
+
+  get #begin(): number {
+    return this.#store.ranks.beforeSet(this.#head.generation, false);
   }
 
   // Of lists.

@@ -12,8 +12,11 @@ import {
   MEMBER_NAME_BYTES,
   memberHash,
   PartKind,
+  partKindOf,
   readCollection,
   readGeneration,
+  readScore,
+  SCORE_BYTES,
 } from './parts.js';
 import { readI32, readIndex } from '../../wire/u64.js';
 
@@ -55,14 +58,17 @@ export class PartsCheck {
       this.#expected.set(generation, { generation, type: undefined, count: 0, first: 0 });
       return true;
     }
-    if (bytes[name] !== PartKind.living || nameBytes < MEMBER_NAME_BYTES) return false;
+    const kind = bytes[name];
+    if ((kind !== PartKind.living && kind !== PartKind.ranked) || nameBytes < MEMBER_NAME_BYTES) return false;
+    // Its rank is found by its score, in whatever is left of a set.
+    if (kind === PartKind.ranked && !isScore(bytes, name + nameBytes, valueLength)) return false;
     if (this.#present?.generation !== generation) {
       if (this.#present?.type !== undefined && this.#come !== this.#present.count) return false;
       this.#present = this.#expected.get(generation);
       this.#come = 0;
     }
     const present = this.#present;
-    if (present === undefined) return false;
+    if (present === undefined || (present.type !== undefined && kind !== partKindOf(present.type))) return false;
     if (++this.#come === present.count && present.type !== undefined) this.#unfinished--;
     switch (present.type) {
       case undefined:
@@ -90,4 +96,8 @@ export class PartsCheck {
   #isNew(generation: number, revision: number): boolean {
     return generation >= 1 && generation <= revision && !this.#expected.has(generation);
   }
+}
+
+function isScore(bytes: Uint8Array, offset: number, length: number): boolean {
+  return length === SCORE_BYTES && !Number.isNaN(readScore(bytes, offset));
 }

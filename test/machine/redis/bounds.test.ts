@@ -27,12 +27,12 @@ const USES: Readonly<Record<string, readonly string[]>> = {
   delex: ['s IFEQ v', 's'],
   expire: ['s 100', 'h -1'],
   pexpire: ['s 100'],
-  expireat: ['s 99999999999'],
+  expireat: ['s 99999999999', 'z 99999999999'],
   pexpireat: ['l 1'],
   persist: ['t'],
-  rename: ['s t2', 'h s', 's h'],
+  rename: ['s t2', 'h s', 's h', 'z h'],
   renamenx: ['l new'],
-  copy: ['s new', 'h new', 'set new', 'l s REPLACE'],
+  copy: ['s new', 'h new', 'set new', 'z new', 'l s REPLACE'],
   set: [`s ${LONG}`, `new v`, `s v2 GET`, `h v`, `s v2 EX 10 GET`, `s v3 IFEQ v`, 'long v GET'],
   setnx: ['new v'],
   setex: ['new 10 v'],
@@ -83,6 +83,20 @@ const USES: Readonly<Record<string, readonly string[]>> = {
   ltrim: ['l 1 2', 'l 5 1'],
   lrem: ['l 0 a', 'l1 1 e'],
   linsert: ['l BEFORE b x', `l AFTER a ${LONG}`],
+  lmpop: ['1 long-list LEFT', '2 new l RIGHT COUNT 2', '1 l1 LEFT'],
+  zadd: ['z 5 a', 'z 7 new', 'new 1 m', 'z GT 9 a 9 b', 'z INCR 0.1 a', 'z XX CH 4 a 4 b'],
+  zincrby: ['z 1.5 a', 'z 1 new', 'new 1 m'],
+  zrem: ['z a', 'z1 m'],
+  zrangestore: ['new z 0 -1', 'z z 1 1', 's long-z 0 0', 'z none 0 -1'],
+  zpopmin: ['z', 'long-z', 'long-z 2', 'z1', 'z 100'],
+  zpopmax: ['z', 'long-z 1', 'long-z 3'],
+  zmpop: ['1 z MIN', '2 new long-z MAX COUNT 2', '1 z1 MIN'],
+  zremrangebyrank: ['z 0 0', 'z 0 -1'],
+  zremrangebyscore: ['z 1 2', 'z (1 2'],
+  zremrangebylex: ['z1 - +'],
+  zunionstore: ['new 2 z set', 'z 1 z WEIGHTS 2', 'z1 1 none'],
+  zinterstore: ['new 1 z', 'z1 2 z z1'],
+  zdiffstore: ['new 2 z z1', 'z 2 z z'],
   eval: [],
   evalsha: [
     `${release!.digest} 1 s v`,
@@ -93,7 +107,7 @@ const USES: Readonly<Record<string, readonly string[]>> = {
 };
 /** These need more than a full store has. */
 const GROWS =
-  /^(set (new|s xxx)|setnx|setex|psetex|getset s|mset|msetnx|append|setrange|incr new|incrby n 1000|incrbyfloat (n 0|new)|setbit|copy (s|h|set) new|hset|hsetnx|hmset|hincrby(float)? new|hincrby h new|sadd|s(inter|union|diff)store new|[lr]push|[lr]pushx|lset|linsert|lmove l new|rpoplpush l|evalsha \w+ (2 new|1 new))/;
+  /^(set (new|s xxx)|setnx|setex|psetex|getset s|mset|msetnx|append|setrange|incr new|incrby n 1000|incrbyfloat (n 0|new)|setbit|copy (s|h|set|z) new|hset|hsetnx|hmset|hincrby(float)? new|hincrby h new|sadd|s(inter|union|diff)store new|[lr]push|[lr]pushx|lset|linsert|zadd (z 7|new)|zincrby \w+ 1 |z(range|union|inter|diff)store new|lmove l new|rpoplpush l|evalsha \w+ (2 new|1 new))/;
 
 function filled(): RedisMachine {
   const machine = new RedisMachine();
@@ -110,6 +124,9 @@ function filled(): RedisMachine {
     `SET long ${LONG}`,
     `SADD long-set 1${LONG} 2${LONG} 3${LONG}`,
     `RPUSH long-list 1${LONG} 2${LONG} 3${LONG}`,
+    'ZADD z 1 a 2 b 3 c',
+    'ZADD z1 1 m',
+    `ZADD long-z 0 1${LONG} 0 2${LONG} 0 3${LONG}`,
   ])
     machine.run(line);
   machine.run(['SET', 'filler', 'f'.repeat(30_000)]);
@@ -207,6 +224,7 @@ t.test('mutated operations never throw, queries change nothing, and replicas agr
     'h',
     's',
     'l',
+    'z',
     'f',
     'm',
     '0',
@@ -236,6 +254,16 @@ t.test('mutated operations never throw, queries change nothing, and replicas agr
     'REPLACE',
     'BIT',
     'IDX',
+    '[b',
+    '(1',
+    'WITHSCORES',
+    'BYSCORE',
+    'BYLEX',
+    'REV',
+    'INCR',
+    'MIN',
+    'WEIGHTS',
+    'AGGREGATE',
     'PERSIST',
     'RANK',
     'encoding',

@@ -1,5 +1,6 @@
 /** Numbers in text, long doubles, and patterns. What Redis 7.0 answers is the expectation. */
 import t from 'tap';
+import { doubleText, readDouble, readScoreBound } from '../../../src/machine/redis/doubles.js';
 import { matchesGlob } from '../../../src/machine/redis/glob.js';
 import { addLongDoubles, longDoubleText, readLongDouble } from '../../../src/machine/redis/long-double.js';
 import { integerBytes, readInt64, readInteger, writeInteger } from '../../../src/machine/redis/numbers.js';
@@ -23,6 +24,89 @@ t.test('an integer has one spelling', (t) => {
   t.equal(exactly('9223372036854775808'), undefined);
   t.equal(exactly('-9223372036854775809'), undefined);
   t.equal(read('9223372036854775807'), 2 ** 63);
+  t.end();
+});
+
+t.test('doubles are written as %.17g does', (t) => {
+  for (const [value, text] of [
+    [0, '0'],
+    [-0, '-0'],
+    [1, '1'],
+    [-3, '-3'],
+    [0.1, '0.10000000000000001'],
+    [3.5, '3.5'],
+    [-2.25, '-2.25'],
+    [1e15, '1000000000000000'],
+    [1e16, '10000000000000000'],
+    [1e17, '1e+17'],
+    [-1.5e300, '-1.5000000000000001e+300'],
+    [123456789012345680, '1.2345678901234568e+17'],
+    [0.0001, '0.0001'],
+    [0.00001, '1.0000000000000001e-05'],
+    [5e-324, '4.9406564584124654e-324'],
+    [2 ** 60 + 2 ** 20, '1.1529215046078956e+18'],
+    // In the middle of two texts of 17 digits: to the even one.
+    [1 + 2 ** -17, '1.0000076293945312'],
+    [-1 - 3 * 2 ** -17, '-1.0000228881835938'],
+    [Infinity, 'inf'],
+    [-Infinity, '-inf'],
+  ] as const)
+    t.equal(doubleText(value), text);
+  t.end();
+});
+
+t.test('doubles are read as strtod() does', (t) => {
+  const read = (text: string): number | undefined => readDouble(bytesOf(`1${text}1`), 1, text.length);
+  for (const [text, value] of [
+    ['1', 1],
+    ['-1.5', -1.5],
+    ['+2', 2],
+    ['.5', 0.5],
+    ['5.', 5],
+    ['1e3', 1000],
+    ['1E-3', 0.001],
+    ['0x10', 16],
+    ['-0X1.8p1', -3],
+    ['0x1p-1074', 5e-324],
+    [`0x1${'0'.repeat(300)}p-1200`, 1],
+    ['inf', Infinity],
+    ['-INFINITY', -Infinity],
+    ['1e-320', 1e-320],
+    ['0e-999', 0],
+    ['0x1.00000000000008p0', 1],
+    ['0x1.00000000000008000000000000000001p0', 1 + 2 ** -52],
+  ] as const)
+    t.equal(read(text), value, text);
+  for (const text of [
+    '',
+    ' 1',
+    '1 ',
+    'x',
+    '1x',
+    'nan',
+    '0x',
+    '1e400',
+    '-1e400',
+    '1e-400',
+    '0x1p2000',
+    '0x1p-2000',
+    '.',
+    'e5',
+    '1\0',
+  ])
+    t.equal(read(text), undefined, text);
+  const bound = (text: string): number | undefined => readScoreBound(bytesOf(`(${text}1`), 1, text.length);
+  for (const [text, value] of [
+    ['', 0],
+    [' 2', 2],
+    ['2\0x', 2],
+    ['1e400', Infinity],
+    ['1e-400', 0],
+    ['nan', undefined],
+    ['2 ', undefined],
+    [' ', undefined],
+  ] as const)
+    t.equal(bound(text), value, text);
   t.end();
 });
 

@@ -77,14 +77,16 @@ t.test('what a transaction takes to be measured counts', (t) => {
   t.end();
 });
 
-t.test('HSCAN and SSCAN stop at so many steps', (t) => {
+t.test('HSCAN, SSCAN and ZSCAN stop at so many steps', (t) => {
   const machine = new RedisMachine();
   const names = Array.from({ length: 60 }, (_, i) => 'a'.repeat(900) + String(i).padStart(4, '0'));
   for (const name of names) machine.run(['HSET', 'h', name, 'v']);
   for (const name of names) machine.run(['SADD', 's', name]);
+  for (const name of names) machine.run(['ZADD', 'z', '1', name]);
   for (const [scan, key] of [
     ['HSCAN', 'h'],
     ['SSCAN', 's'],
+    ['ZSCAN', 'z'],
   ] as const) {
     let cursor = '0';
     let calls = 0;
@@ -152,5 +154,38 @@ t.test('a command on a list or a collection takes so many bytes in hand', (t) =>
     );
   t.equal(machine.run('LLEN l'), before);
   t.equal(machine.run(['LPOS', 'l', element]), ':0\r\n', 'what is found early is no work');
+  t.end();
+});
+
+t.test('a sorted set of many members: ranges and ranks are found, what takes too many is refused', (t) => {
+  const machine = new RedisMachine();
+  const count = 12_000;
+  for (let from = 0; from < count; from += 1000)
+    machine.run(['ZADD', 'z', ...Array.from({ length: 1000 }, (_, i) => [String(from + i), `m${from + i}`]).flat()]);
+  t.equal(machine.run('ZCARD z'), `:${count}\r\n`);
+  t.equal(machine.run('ZRANK z m7777'), ':7777\r\n');
+  t.equal(machine.run('ZREVRANK z m7777'), `:${count - 1 - 7777}\r\n`);
+  t.equal(machine.run('ZCOUNT z (100 +inf'), `:${count - 101}\r\n`);
+  t.equal(machine.run('ZRANGEBYSCORE z -inf +inf LIMIT 9000 2'), '*2\r\n$5\r\nm9000\r\n$5\r\nm9001\r\n');
+  t.equal(machine.run('ZREVRANGE z 11000 11000 WITHSCORES'), '*2\r\n$4\r\nm999\r\n$3\r\n999\r\n');
+  const ranks = times(2000, ['ZRANK', 'z', 'm7777']);
+  t.equal(executed(machine, ranks), 2000, 'a rank is no work');
+  const before = machine.snapshot;
+  const refused = /^-ERR the command would take \d+ members in hand, of at most 4096 at once/;
+  for (const line of [
+    'ZREMRANGEBYRANK z 0 -2',
+    'ZREMRANGEBYSCORE z 1 inf',
+    'ZRANGESTORE new z 0 -1',
+    'ZUNIONSTORE new 1 z',
+    'ZINTERCARD 1 z',
+    'ZDIFF 2 z none',
+    'ZPOPMIN z 10000',
+    'ZRANGEBYLEX z - +',
+    'COPY z new',
+  ])
+    t.match(machine.run(line), refused, line);
+  t.match(machine.run('ZRANGE z 0 -1'), /^-ERR the answer has \d+ bytes/);
+  t.ok(machine.snapshot.equals(before), 'nothing was changed');
+  t.equal(machine.run('ZREMRANGEBYRANK z 0 -1'), `:${count}\r\n`, 'all of them go as a grave does');
   t.end();
 });
