@@ -72,6 +72,10 @@ export class FrontEnds {
     });
   }
 
+  pid(id: number): number {
+    return this.children[id]!.pid!;
+  }
+
   /** SIGKILL; resolves when it is gone. */
   async kill(id: number): Promise<void> {
     const child = this.children[id]!;
