@@ -2,6 +2,7 @@
  * docs/reference/metrics.md: every metric with its kind, labels and help, from a replica, a client and a Redis front end
  * that run in this process.
  */
+import { setTimeout } from 'node:timers/promises';
 import { Client, KvClient, KvMachine, RedisFrontEnd, Replica, silentLogger } from '../../dist/src/index.js';
 import { freePorts } from '../../dist/src/host/free-ports.js';
 
@@ -9,7 +10,7 @@ export async function metricsPage() {
   const [port] = await freePorts(1);
   const cluster = { schema: 'jitpaxos.cluster/1', id: '00c0ffee12345678', replicas: [`127.0.0.1:${port}`] };
   const replica = await Replica.start({ cluster, id: 0, machine: new KvMachine(), logger: silentLogger });
-  const client = await Client.connect({ cluster, logger: silentLogger });
+  const client = await Client.connect({ cluster, logger: silentLogger, oneWayPerSecond: 100 });
   const front = await RedisFrontEnd.start({ cluster, listen: '127.0.0.1:0', logger: silentLogger });
   try {
     await heard(client);
@@ -44,21 +45,21 @@ export async function metricsPage() {
   }
 }
 
-/** Some metrics have samples only after certain replies have arrived: the page must have them. */
+/** Some metrics have samples only after certain replies have arrived, or questions were asked: the page must have them. */
 async function heard(client) {
   const store = new KvClient(client);
-  for (let tries = 0; tries < 100; tries++) {
-    if (
-      client
-        .metrics()
-        .some(({ name, samples }) => name === 'jitpaxos_client_clock_offset_seconds' && samples.length > 0)
-    )
-      return;
+  const late = ['jitpaxos_client_clock_offset_seconds', 'jitpaxos_client_one_way_seconds'];
+  const missing = () => {
+    const families = client.metrics();
+    return late.find((name) => !families.some((family) => family.name === name && family.samples.length > 0));
+  };
+  for (let tries = 0; tries < 1_000 && missing() !== undefined; tries++) {
     await store.put('key', 'value');
+    await setTimeout(5);
   }
-  throw new Error(
-    'jitpaxos_client_clock_offset_seconds has no samples after 100 operations; see src/client/client-metrics.ts',
-  );
+  const name = missing();
+  if (name !== undefined)
+    throw new Error(`${name} has no samples after 1,000 operations; see src/client/client-metrics.ts`);
 }
 
 function table(families) {
@@ -69,13 +70,17 @@ function table(families) {
   ];
 }
 
-/** Label names, with their values if these are the same everywhere, which is not so for the events of a transport. */
+/** Label names, with their values if these are the same everywhere, which is not so for replicas and the events of a transport. */
 function labels(samples) {
   const values = new Map();
   for (const sample of samples)
     for (const [key, value] of Object.entries(sample.labels ?? {}))
-      values.set(key, [...(values.get(key) ?? []), value]);
+      values.set(key, (values.get(key) ?? new Set()).add(value));
   return [...values]
-    .map(([key, each]) => (samples.length === 1 || key === 'event' ? `\`${key}\`` : `\`${key}\`: ${each.join(', ')}`))
+    .map(([key, each]) =>
+      samples.length === 1 || key === 'event' || key === 'replica'
+        ? `\`${key}\``
+        : `\`${key}\`: ${[...each].join(', ')}`,
+    )
     .join('; ');
 }

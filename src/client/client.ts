@@ -17,12 +17,18 @@ import { aborted, CLIENT_HOST_OPTION_NAMES, ClientHost, type ClientHostOptions }
 import { systemMs, type LeaseClock } from './lease-clock.js';
 import { clientMetrics, DURATION_BOUNDS_US } from './client-metrics.js';
 import { clientStats, type ClientStats } from './client-stats.js';
+import { OneWayMetrics } from './one-way-metrics.js';
 
 export interface ClientOptions extends ClientHostOptions {
   /** Default time for one operation, ms; Infinity: wait forever. Default 5,000. */
   readonly timeout?: number;
   /** Operations that may wait for a lane. Default 10,000. */
   readonly queue?: number;
+  /**
+   * How often each replica is asked in a second, on average, when a question arrived and when its answer left: one-way delays,
+   * in `metrics()`. 0 to 100. Default 0: nothing is asked.
+   */
+  readonly oneWayPerSecond?: number;
 }
 
 export interface CallOptions {
@@ -34,12 +40,17 @@ export interface CallOptions {
 
 const CLIENT_OPTION_NAMES = [
   ...CLIENT_HOST_OPTION_NAMES,
-  ...optionNames<Omit<ClientOptions, keyof ClientHostOptions>>({ timeout: true, queue: true }),
+  ...optionNames<Omit<ClientOptions, keyof ClientHostOptions>>({
+    timeout: true,
+    queue: true,
+    oneWayPerSecond: true,
+  }),
 ];
 const CALL_OPTION_NAMES = optionNames<CallOptions>({ signal: true, timeout: true });
 
 const DEFAULT_TIMEOUT_MS = 5_000;
 const DEFAULT_QUEUE = 10_000;
+const ONE_WAY_PER_SECOND_MAX = 100;
 const TIMEOUT_MAX_MS = 0x7fffffff;
 /** Calls that wait before all others; more of them wait like the others. */
 const FIRST_MAX = 64;
@@ -134,6 +145,7 @@ export class Client {
   private isClosed = false;
   private failure: unknown;
   private readonly closeListeners: (() => void)[] = [];
+  private oneWay: OneWayMetrics | undefined;
   private host!: ClientHost;
 
   private constructor(
@@ -154,9 +166,16 @@ export class Client {
    */
   static async connect(options: ClientOptions): Promise<Client> {
     checkKeys('option-invalid', 'Client.connect', options, CLIENT_OPTION_NAMES);
-    const { timeout, queue, ...hostOptions } = options;
+    const { timeout, queue, oneWayPerSecond, ...hostOptions } = options;
     const timeoutMs = checkTimeout('Client.connect', timeout ?? DEFAULT_TIMEOUT_MS);
     const queueMax = checkInteger('option-invalid', 'Client.connect: queue', queue ?? DEFAULT_QUEUE, 0, 0x7fffffff);
+    const asked = checkInteger(
+      'option-invalid',
+      'Client.connect: oneWayPerSecond',
+      oneWayPerSecond ?? 0,
+      0,
+      ONE_WAY_PER_SECOND_MAX,
+    );
     let client: Client | undefined;
     const host = await ClientHost.connect(hostOptions, {
       completed: (lane, outcome, status) => client?.onCompleted(lane, outcome, status),
@@ -166,6 +185,7 @@ export class Client {
     client = new Client(host.lanes, timeoutMs, queueMax);
     client.host = host;
     const connected = client;
+    if (asked > 0) host.sampleTimes(1000 / asked, (client.oneWay = new OneWayMetrics()));
     registerParts(connected, {
       clock: leaseClockOf(connected, host),
       watch: (request) => host.watch(request),
@@ -216,7 +236,8 @@ export class Client {
    * one round trip. Allocates.
    */
   metrics(): Family[] {
-    return clientMetrics(this.stats(), this.durationsUs.execute.snapshot(), this.durationsUs.query.snapshot());
+    const { execute, query } = this.durationsUs;
+    return [...clientMetrics(this.stats(), execute.snapshot(), query.snapshot()), ...(this.oneWay?.families() ?? [])];
   }
 
   /** Rejects sent operations with `outcome-unknown`, waiting ones with `client-closed`. Closing again does nothing. */
