@@ -23,8 +23,8 @@ import report from './test-reporter.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const DIST = join(ROOT, 'dist');
-/** One more than the processors of the smallest host: most files wait for processes that they started for part of their time. */
-const CONCURRENCY = 3;
+/** Twice the processors of the smallest host: most files wait for processes that they started for part of their time. */
+const CONCURRENCY = 4;
 /**
  * On an idle host the longest file takes a minute, at a load of 20 ten. The limit ends files that hang; files have no
  * limit of their own.
