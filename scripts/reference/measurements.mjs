@@ -78,6 +78,15 @@ export const MEASUREMENTS = [
     ['A replica is killed every five seconds, and one datagram in a hundred is lost at the client.'],
   ),
   measurement(
+    'redis',
+    'The Redis front end',
+    'redis',
+    [],
+    [
+      'The front end before a cluster of three, beside Redis alone, which replicates nothing, and beside Redis with two replicas and `WAIT 1` after each write. [Performance](performance.md#the-redis-front-end) says how each row is measured.',
+    ],
+  ),
+  measurement(
     'locks',
     'Locks and leases',
     'locks',
@@ -137,7 +146,14 @@ function section({ title, command, notes }, { commit, date, loadBefore, result }
     '',
     ...result.rows.flatMap(({ name, note }) => (note === undefined ? [] : [`- \`${name}\`: ${note}.`])),
     ...(result.rows.some(({ note }) => note !== undefined) ? [''] : []),
+    ...(result.tables ?? []).flatMap(tableOf),
   ];
+}
+
+/** Figures without a goal. */
+function tableOf({ title, columns, rows }) {
+  const line = (cells) => `| ${cells.join(' | ')} |`;
+  return [`${title}:`, '', line(columns), line(columns.map(() => '---')), ...rows.map(line), ''];
 }
 
 /** The picture's path and text, and the page's. */

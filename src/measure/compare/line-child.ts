@@ -60,7 +60,12 @@ export class LineChild {
   }
 
   go(): void {
-    this.child.stdin!.write('go\n');
+    this.tell('go');
+  }
+
+  /** @param line without its end */
+  tell(line: string): void {
+    this.child.stdin!.write(`${line}\n`);
   }
 
   /** @param afterMs how long it was told to work */

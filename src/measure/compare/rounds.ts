@@ -19,16 +19,28 @@ export async function runRounds(
   progress: (round: number, name: string, measured: Measured) => void,
   interrupted: () => boolean = () => false,
 ): Promise<ReadonlyMap<string, readonly Measured[]>> {
-  const measured = new Map<string, Measured[]>(contestants.map(({ name }) => [name, []]));
+  const byName = new Map(contestants.map((contestant) => [contestant.name, contestant]));
+  return takeTurns([...byName.keys()], rounds, (name) => byName.get(name)!.run(point, timing), progress, interrupted);
+}
+
+/** The same for anything that has a name and is run: `run` measures once what has that name. */
+export async function takeTurns<Result>(
+  names: readonly string[],
+  rounds: number,
+  run: (name: string) => Promise<Result>,
+  progress: (round: number, name: string, result: Result) => void,
+  interrupted: () => boolean,
+): Promise<ReadonlyMap<string, readonly Result[]>> {
+  const measured = new Map<string, Result[]>(names.map((name) => [name, []]));
   for (let round = 0; round < rounds; round++) {
-    const results = new Map<string, Measured>();
-    for (let turn = 0; turn < contestants.length && !interrupted(); turn++) {
-      const contestant = contestants[(round + turn) % contestants.length]!;
-      const result = await contestant.run(point, timing);
-      results.set(contestant.name, result);
-      progress(round, contestant.name, result);
+    const results = new Map<string, Result>();
+    for (let turn = 0; turn < names.length && !interrupted(); turn++) {
+      const name = names[(round + turn) % names.length]!;
+      const result = await run(name);
+      results.set(name, result);
+      progress(round, name, result);
     }
-    if (results.size < contestants.length) break;
+    if (results.size < names.length) break;
     for (const [name, result] of results) measured.get(name)!.push(result);
   }
   return measured;
