@@ -19,6 +19,7 @@ import { version } from '../src/host/version.js';
 import { Children, LineChild } from '../src/measure/compare/line-child.js';
 import { median } from '../src/measure/compare/rounds.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
+import { Interruption } from '../src/measure/load/interruption.js';
 import { seededRandom } from '../src/measure/load/random.js';
 import type { LocalClusterOptions } from '../src/measure/local-cluster.js';
 import { checkHistory, explain } from '../src/sim/linearizability.js';
@@ -37,6 +38,7 @@ import {
 } from './membership/changes.js';
 import { ChangingCluster } from './membership/changing-cluster.js';
 import { measureCatchUp, type CatchUp } from './membership/catching-up.js';
+import { stagesText } from './membership/stages.js';
 import type { SteadyClientSetup, Window } from './membership/steady-client.js';
 import { program } from './program.js';
 import { RecordedLoad } from './recorded-load.js';
@@ -108,6 +110,7 @@ await program(
     ],
   },
   async ({ changes, only, rate, state, steady, warmup, durability, transport, keys, seed, strict }, output) => {
+    using interruption = new Interruption();
     const plan = planOf(changesNamed(only), changes);
     if (plan.length === 0 && state === 0)
       throw new CliError('flag-invalid', '--changes and --state are both 0, so nothing would be measured');
@@ -127,12 +130,13 @@ await program(
         cluster,
         { ...load, ratePerSecond },
         { steadyMs: steady / NS_PER_MS, warmupMs: warmup / NS_PER_MS, seed },
+        interruption,
         output.note,
       );
-      rows.push(...rowsOf(changed));
+      if (changed.all.length > 0) rows.push(...rowsOf(changed));
     }
     let caughtUp: CatchUp | undefined;
-    if (state > 0) {
+    if (state > 0 && !interruption.requested) {
       caughtUp = await measureCatchUp({
         cluster,
         state,
@@ -149,6 +153,8 @@ await program(
       missed: rows.filter(({ holds }) => !holds).map(({ name }) => name),
       ratePerSecond,
       askedPerSecond: rate,
+      /** It was ended before all changes were made. */
+      interrupted: interruption.stopped,
       peakPerSecond: peak,
       durability,
       authenticated: keys,
@@ -222,6 +228,7 @@ async function measureChanges(
   options: LocalClusterOptions,
   load: Omit<SteadyClientSetup, 'cluster'>,
   { steadyMs, warmupMs, seed }: { readonly steadyMs: number; readonly warmupMs: number; readonly seed: number },
+  interruption: Interruption,
   note: (text: string) => void,
 ): Promise<ChangesResult> {
   await using cluster = await ChangingCluster.start(options);
@@ -238,11 +245,18 @@ async function measureChanges(
   const all: Changed[] = [];
   try {
     await sleep(warmupMs);
-    for (const [at, change] of plan.entries()) {
-      const changed = await makeChange(change, cluster, client, { steadyMs });
-      all.push(changed);
-      note(`${at + 1} of ${plan.length}: ${describe(changed)}`);
-    }
+    // The change that is being made when the user asks for the end is made first.
+    await interruption.during(
+      () => note('interrupted: the summary follows when the present change is made'),
+      async () => {
+        for (const [at, change] of plan.entries()) {
+          if (interruption.requested) return;
+          const changed = await makeChange(change, cluster, client, { steadyMs });
+          all.push(changed);
+          note(`${at + 1} of ${plan.length}: ${describe(changed)}`);
+        }
+      },
+    );
   } finally {
     await recorded.stop();
   }
@@ -268,9 +282,9 @@ function partsOf({ copying, during, after }: Changed): readonly Window[] {
   return [copying, during, after].filter((window) => window !== undefined);
 }
 
-function describe({ change, steady, failover, copying, during, after, control }: Changed): string {
+function describe({ change, steady, failover, copying, during, after, control, stages }: Changed): string {
   const p99 = (window: Window): string => formatDuration(merged([window]).quantile(0.99));
-  return `${change} in ${during.seconds.toFixed(2)} s: ${failover === undefined ? '' : `no commits for ${pauseMs(failover).toFixed(1)} ms at its death, `}${copying === undefined ? '' : `${pauseMs(copying).toFixed(1)} ms in ${copying.seconds.toFixed(2)} s of copying, `}no commits for ${pauseMs(during).toFixed(1)} ms at the change (${pauseMs(steady).toFixed(1)} ms before, ${pauseMs(after).toFixed(1)} ms after, ${pauseMs(control).toFixed(1)} ms in as long without a change); p99 ${p99(steady)}, ${p99(during)}, ${p99(after)}`;
+  return `${change} in ${during.seconds.toFixed(2)} s: ${failover === undefined ? '' : `no commits for ${pauseMs(failover).toFixed(1)} ms at its death, `}${copying === undefined ? '' : `${pauseMs(copying).toFixed(1)} ms in ${copying.seconds.toFixed(2)} s of copying, `}no commits for ${pauseMs(during).toFixed(1)} ms at the change (${pauseMs(steady).toFixed(1)} ms before, ${pauseMs(after).toFixed(1)} ms after, ${pauseMs(control).toFixed(1)} ms in as long without a change); p99 ${p99(steady)}, ${p99(during)}, ${p99(after)}${stages === undefined ? '' : `; ${stagesText(stages)}`}`;
 }
 
 interface Kind {
@@ -289,7 +303,7 @@ interface Kind {
 }
 
 function figuresOf(changed: Changed) {
-  const { change, steady, failover, copying, during, after, control } = changed;
+  const { change, steady, failover, copying, during, after, control, stages } = changed;
   const of = (window: Window) => ({
     seconds: window.seconds,
     gapMs: pauseMs(window),
@@ -305,6 +319,7 @@ function figuresOf(changed: Changed) {
     during: of(during),
     after: of(after),
     control: of(control),
+    stages: stages ?? null,
   };
 }
 

@@ -5,6 +5,7 @@ import type { LineChild } from '../../src/measure/compare/line-child.js';
 import type { JoiningProcess } from '../../src/measure/local-cluster.js';
 import { Histogram } from '../../src/metrics/histogram.js';
 import type { ChangingCluster, Parts } from './changing-cluster.js';
+import { stagesOf, type Stages } from './stages.js';
 import type { Window } from './steady-client.js';
 
 /** In the order of a round. Three voters become five, seven, five and three again. */
@@ -67,6 +68,8 @@ export interface Changed {
   readonly after: Window;
   /** As long as `during`, without a change: what the load, the host and this bench do by themselves. */
   readonly control: Window;
+  /** Undefined if the replicas' logs do not tell them. */
+  readonly stages: Stages | undefined;
 }
 
 export interface Pauses {
@@ -107,14 +110,15 @@ export async function makeChange(
     copying = await windowOf(client);
   }
   await cluster.change(requestOf(change, victims, added));
-  await cluster.settled();
+  const began = await cluster.settled();
   const during = await windowOf(client);
+  const stages = stagesOf(cluster.cluster.replicas, [began.primary, ...began.members], during);
   await sleep(steadyMs);
   const after = await windowOf(client);
   await sleep(during.seconds * 1e3);
   const control = await windowOf(client);
   await cluster.retire(victims);
-  return { change, steady, failover, copying, during, after, control };
+  return { change, steady, failover, copying, during, after, control, stages };
 }
 
 /** How many processes it adds. */

@@ -28,6 +28,8 @@ export interface SteadyClientSetup {
 /** What happened since the last window. */
 export interface Window {
   readonly seconds: number;
+  /** When it ended, ms by the host's clock. */
+  readonly endedMs: number;
   /** From the intended moment of an operation to its end, ns. */
   readonly histogram: HistogramData;
   readonly committed: number;
@@ -94,6 +96,7 @@ class SteadyClient {
     const counts = countsOf(clientStats(this.host, 0, 0), 0);
     const window = {
       seconds: (nowNs - numbers[BEGAN_NS]!) / 1e9,
+      endedMs: Date.now(),
       histogram: loop.interval.toData(),
       committed: numbers[COMMITTED]!,
       failed: numbers[FAILED]!,
@@ -166,6 +169,7 @@ async function main(setup: SteadyClientSetup): Promise<void> {
     for (const line of text.split('\n')) if (line !== '') process.stdout.write(`${JSON.stringify(client.take())}\n`);
   });
   process.stdin.once('end', () => process.exit());
+  process.on('SIGINT', () => undefined); // Ctrl-C is for the parent, which still asks what was measured
   process.stdout.write('ready {}\n');
 }
 
