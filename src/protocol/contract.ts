@@ -160,6 +160,11 @@ export interface Storage {
    * that it is alive.
    */
   readonly stalled: boolean;
+  /**
+   * The entry that made the members that are on the disk; 0: they are those of the cluster file. Speed only. Undefined: it
+   * is not known.
+   */
+  readonly membersIndex?: number;
   persist(token: number, batch: PersistBatch): void;
 }
 
@@ -299,6 +304,11 @@ export interface ClientEvents {
    * it cannot know of any change of the members, give the view to `takeFirstMembers`.
    */
   unknownEpoch?(from: number, view: number): void;
+  /**
+   * An epoch is decided that has not begun: ask the primary `from` who the members are, and give them to `takeMembers`.
+   * Speed only: without it, `unknownEpoch` is called when the epoch has begun.
+   */
+  epochDecided?(from: number): void;
   /**
    * Nothing has committed for several waits: the replicas that are known here may all have left. The host asks who the
    * members are: all addresses that it knows, those of earlier members and the seeds of the cluster file too, one after

@@ -122,6 +122,10 @@ export class SimulatedDisk implements Storage, EventHandler {
     this.installedView = this.viewOfNone;
   }
 
+  get membersIndex(): number {
+    return indexOf(this.members);
+  }
+
   /** Nothing was ever written, or all of it is gone, and nothing is being written. */
   get isEmpty(): boolean {
     return this.sequence === 0 && this.pending.length === 0;

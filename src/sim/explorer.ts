@@ -462,6 +462,10 @@ class World {
     const storage: Storage = {
       keepsLog: false,
       stalled: false,
+      get membersIndex() {
+        const members = disks[id]?.members;
+        return members === undefined ? 0 : readIndex(members, 0);
+      },
       persist: (token, batch) => {
         disks[id] = { ...batch.hardState };
         this.replicas[id]!.persisted(token);

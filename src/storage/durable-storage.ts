@@ -248,6 +248,10 @@ export class DurableStorage implements Storage {
     };
   }
 
+  get membersIndex(): number {
+    return membersIndex(this.storedHardState?.members);
+  }
+
   persist(token: number, batch: PersistBatch): void {
     // While the disk fails, incoming batches are not kept: the whole log will be written again.
     if (this.closing || this.failure !== undefined) return;

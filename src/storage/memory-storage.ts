@@ -7,6 +7,7 @@
  */
 import type { HardState, PersistBatch, Recovered, Storage } from '../protocol/contract.js';
 import { identityFrom } from '../protocol/membership/operations.js';
+import { membersIndex } from './members-file.js';
 
 /** Where the hard state goes: a HardStateFile, or memory for replicas that are never started again. */
 export interface HardStateStore {
@@ -47,6 +48,10 @@ export class MemoryStorage implements Storage {
   private idle: Promise<void> = Promise.resolve();
 
   constructor(private readonly hardState: HardStateStore) {}
+
+  get membersIndex(): number {
+    return membersIndex(this.hardState.state?.members);
+  }
 
   /** The identity of the data directory; undefined until it is durable, and without a directory. */
   get identity(): string | undefined {

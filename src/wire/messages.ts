@@ -23,8 +23,9 @@ export const Request = defineMessage('Request', 1, {
 /**
  * Member → client: the request is in my log at `index` under `chain`, with `timestamp` as its key. Only the primary's
  * Reply carries a result. `slack`: arrival clock − timestamp in µs, saturated. `ordered`: at the primary, 1 while it
- * pushes its order to members; at a member, 1 if a repair placed the request there, not its arrival. `list`: as in
- * Probe, for the member.
+ * pushes its order to members; at a member, 1 if a repair placed the request there, not its arrival. The primary adds 2
+ * while an epoch is decided that has not begun: the client may ask who the members are before it needs them. `list`: as
+ * in Probe, for the member.
  */
 export const Reply = defineMessage('Reply', 2, {
   view: 'u32',
@@ -100,7 +101,8 @@ export const Sync = defineMessage('Sync', 6, {
  * SyncAck; the primary then pushes its order. 2 or 3: the request of the entry behind `matchedIndex` has not arrived here
  * (2), or had to wait here for the primary's order (3); the primary may then serve its owner apart. `clock`: the sender's
  * clock when it wrote this, ns; 0 if not given. From the primary to a member, with `differed` 3: I append the requests of
- * the owner of the entry behind `matchedIndex` in batches; the other fields are 0.
+ * the owner of the entry behind `matchedIndex` in batches; the other fields are 0. A replica adds 4 to `differed` while an
+ * epoch is decided that has not begun, and its disk says who the members are then.
  */
 export const SyncAck = defineMessage('SyncAck', 7, {
   view: 'u32',
@@ -565,7 +567,14 @@ export const RejectReason = {
 
 export type RejectReasonCode = (typeof RejectReason)[keyof typeof RejectReason];
 
-/** What SyncAck says in `differed`. */
+/** Bits of Reply's `ordered`. */
+export const ReplyOrder = {
+  ordered: 1,
+  /** From the primary: an epoch is decided that has not begun. */
+  decided: 2,
+} as const;
+
+/** What SyncAck says in `differed`, beside MEMBERS_WRITTEN. */
 export const Differed = {
   no: 0,
   differs: 1,
@@ -574,6 +583,9 @@ export const Differed = {
 } as const;
 
 export type DifferedCode = (typeof Differed)[keyof typeof Differed];
+
+/** Bit of SyncAck's `differed`: the members of the decided epoch are on the sender's disk. */
+export const MEMBERS_WRITTEN = 4;
 
 /** Bits of ProbeReply's `condition`. */
 export const ReplicaCondition = {

@@ -39,7 +39,7 @@ import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
 import * as wire from '../../src/wire/messages.js';
 import type { Message } from '../../src/wire/layout.js';
-import { toBigInt } from '../../src/wire/u64.js';
+import { readIndex, toBigInt } from '../../src/wire/u64.js';
 import { WIRE_VERSION } from '../../src/wire/versions.js';
 
 export type Value = number | bigint | Uint8Array;
@@ -142,6 +142,11 @@ export class Disk implements Storage {
   persisted: (token: number) => void = () => undefined;
 
   constructor(readonly keepsLog: boolean) {}
+
+  get membersIndex(): number {
+    const { members } = this.hardState ?? {};
+    return members === undefined ? 0 : readIndex(members, 0);
+  }
 
   persist(token: number, batch: PersistBatch): void {
     const hardState = { ...batch.hardState };
@@ -437,7 +442,12 @@ export class TestClient {
     this.core = new ClientCore(config, outbox, {
       registered: (status) => this.registrations.push(status),
       searchMembers: () => this.searches++,
-      ...(follows ? { unknownEpoch: (from: number) => void this.asked.push(from) } : {}),
+      ...(follows
+        ? {
+            unknownEpoch: (from: number) => void this.asked.push(from),
+            epochDecided: (from: number) => void this.asked.push(from),
+          }
+        : {}),
       completed: (lane, outcome, status, fast) =>
         this.completions.push({
           lane,

@@ -3,6 +3,7 @@
 import t from 'tap';
 import { Configuration, EPOCH_VIEWS } from '../../src/protocol/configuration.js';
 import { Counter } from '../../src/protocol/counters.js';
+import { decodeMembership } from '../../src/protocol/membership/membership.js';
 import type { ReplicaState } from '../../src/protocol/replica/replica-state.js';
 import { OpenEpoch } from '../../src/protocol/replica/suspicion/open-epoch.js';
 import { Views } from '../../src/protocol/views.js';
@@ -11,6 +12,7 @@ import { Distant } from './distant.js';
 const WAY_US = 500;
 const WRITE_US = 40_000;
 const ROUND_TRIP_US = 2 * WAY_US;
+const SYNC_US = 5_000;
 
 /** The ids of the present voters without these, and with the hosts in these slots. */
 function voters(c: Distant, without: readonly number[], joined: readonly number[]): number[] {
@@ -72,6 +74,66 @@ t.test('a planned change costs one write of a disk and a few round trips, whoeve
       'the members stay members',
     );
   }
+  t.end();
+});
+
+t.test('the next epoch is asked for as soon as all hosts that answer have written who its members are', (t) => {
+  const { c, primary, joined } = scene(3, 1);
+  c.writeUs = 10_000;
+  c.ask({ kind: 'change', from: 0, to: 1, ids: voters(c, [primary], joined) });
+  c.until(100_000, () => c.newest.decided === 1);
+  const decidedUs = c.now.monotonicUs;
+  c.until(1_000_000, () => c.replica(primary).state.view >= EPOCH_VIEWS);
+  const afterUs = c.now.monotonicUs - decidedUs;
+  t.ok(afterUs >= c.writeUs && afterUs <= c.writeUs + 4 * SYNC_US, `after ${afterUs} µs`);
+  t.end();
+});
+
+t.test('a spare whose disk hangs does not hold the next epoch up, and costs no commits', (t) => {
+  const { c, spares, joined } = scene(3, 1);
+  c.slowerUs.set(c.replica(joined[0]!), 5_000_000);
+  const gap = gapOf(c, voters(c, spares, joined));
+  t.equal(c.newest.started, 1, 'the members that stay are a quorum');
+  t.ok(gap <= WRITE_US + 4 * ROUND_TRIP_US, `nothing commits for ${gap} µs`);
+  t.end();
+});
+
+t.test('while the hosts of a quorum write who the members are, the old epoch serves', (t) => {
+  const { c, primary, joined } = scene(3, 1);
+  c.writeUs = 200_000;
+  c.ask({ kind: 'change', from: 0, to: 1, ids: voters(c, [primary], joined) });
+  c.until(100_000, () => c.newest.decided === 1);
+  c.watch();
+  // A promise would wait behind that write, and is a second one.
+  c.until(1_000_000, () => c.replica(primary).state.view >= EPOCH_VIEWS);
+  t.ok(c.longestUs <= 3 * ROUND_TRIP_US, `nothing committed for ${c.longestUs} µs`);
+  t.ok(
+    c.replicas.every(({ disk }) => disk.hardState!.members !== undefined),
+    'all have written',
+  );
+  t.end();
+});
+
+t.test('hosts that never say that they have written do not hold the next epoch up for long', (t) => {
+  const { c, primary, joined } = scene(3, 1);
+  for (const { disk } of c.replicas) Object.defineProperty(disk, 'membersIndex', { value: undefined });
+  c.ask({ kind: 'change', from: 0, to: 1, ids: voters(c, [primary], joined) });
+  c.until(1_000_000, () => c.newest.started === 1);
+  t.equal(c.newest.started, 1);
+  t.end();
+});
+
+t.test('a client knows the members before the epoch begins, and so enters it when the first replica names it', (t) => {
+  const { c, primary, joined } = scene(3, 1);
+  const asked = c.askedByLoader;
+  c.ask({ kind: 'change', from: 0, to: 1, ids: voters(c, [primary], joined) });
+  c.until(1_000_000, () => c.replica(primary).state.view >= EPOCH_VIEWS);
+  const { members } = c.loader.core.succession();
+  t.equal(members === undefined ? -1 : decodeMembership(members, 0, members.length)!.decided, 1);
+  t.ok(c.loader.core.view < EPOCH_VIEWS, 'the old one serves it');
+  c.until(1_000_000, () => c.loader.core.view >= EPOCH_VIEWS);
+  c.run(100_000);
+  t.equal(c.askedByLoader - asked, 1, 'it asked once');
   t.end();
 });
 

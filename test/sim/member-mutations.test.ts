@@ -16,7 +16,7 @@ const KNOWN: Readonly<Record<string, readonly [seed: number, replicas: number]>>
   append: [1, 3],
   epochvolatile: [16, 5],
   nocatchup: [1, 1],
-  'slot-voter': [74, 3],
+  'slot-voter': [261, 3],
   counter: [120, 1],
   rejoin: [23, 3],
   emptyvote: [44, 3],

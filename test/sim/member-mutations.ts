@@ -88,7 +88,7 @@ function forgetEpoch(core: ReplicaCore): void {
 
 /**
  * A change that was executed counts at once, committed or not. What is stored are the members that are committed. The
- * primary does not leave the decision to sink in first, which is a matter of speed, and hides the broken rule.
+ * primary does not wait for the disks of hosts first, which is a matter of speed, and hides the broken rule.
  */
 function actWhenAppended(core: ReplicaCore): void {
   const { state } = core;
@@ -106,6 +106,7 @@ function actWhenAppended(core: ReplicaCore): void {
     better['decidedIn'] = state.view;
     better['decidedSync'] = -1;
     better['epochUs'] = now.monotonicUs;
+    better['decidedUs'] = -Infinity;
     return inNextEpoch.call(better, now);
   };
 }

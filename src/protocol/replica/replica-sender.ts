@@ -83,7 +83,7 @@ export class Sender extends MessageWriter {
     const bytes = state.out.bytes;
     const at = wire.SyncAck.at;
     writeI32(bytes, o + at.sequence, state.syncHeard);
-    bytes[o + at.differed] = differed;
+    bytes[o + at.differed] = differed | (state.nextIsWritten ? wire.MEMBERS_WRITTEN : 0);
     writeIndex(bytes, o + at.matchedIndex, matched);
     writeIndex(bytes, o + at.neededIndex, Math.min(matched, state.committed));
     writeI32(bytes, o + at.clock, now.wallHi);

@@ -40,6 +40,8 @@ export class Heartbeat {
    * it continue without it: a primary that hears no replica cannot be told to stop.
    */
   unheard = false;
+  /** At the primary: replicas that have written who votes in the epoch that is decided; a mask. */
+  membersWritten = 0;
 
   /** Sequence of the newest Sync that each replica reported; an older one is not a sign of life (isNewer). */
   private readonly ackedSequence: Int32Array;
@@ -72,6 +74,7 @@ export class Heartbeat {
   viewEnded(): void {
     this.sequence = 0;
     this.unheard = false;
+    this.membersWritten = 0;
     this.ackedSequence.fill(0);
     this.listener.reset();
     this.state.forgetSyncs();
@@ -80,6 +83,7 @@ export class Heartbeat {
   /** Another host is there, and was not heard. */
   forget(replica: number): void {
     this.ackedSequence[replica] = 0;
+    this.membersWritten &= ~(1 << replica);
   }
 
   /** The host was stalled for `gapUs`: silence in that time says nothing about others. */

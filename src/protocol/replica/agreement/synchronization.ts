@@ -6,7 +6,7 @@
  * changes then is repair.ts, what is committed commit-index.ts. When a replica asks is catch-up.ts, when the primary speaks
  * heartbeat.ts; both may be changed freely.
  */
-import { Chunk, Differed, Order, ReplicaStatus, Sync, SyncAck } from '../../../wire/messages.js';
+import { Chunk, Differed, MEMBERS_WRITTEN, Order, ReplicaStatus, Sync, SyncAck } from '../../../wire/messages.js';
 import { readI32, readIndex, readU16 } from '../../../wire/u64.js';
 import type { Instant } from '../../contract.js';
 import { invariant } from '../../invariant.js';
@@ -147,7 +147,9 @@ export class Synchronization {
       now,
     );
     this.commitIndex.confirmed(from, matched, readIndex(bytes, o + at.neededIndex));
-    const differed = bytes[o + at.differed]!;
+    const said = bytes[o + at.differed]!;
+    if ((said & MEMBERS_WRITTEN) !== 0) this.heartbeat.membersWritten |= 1 << from;
+    const differed = said & ~MEMBERS_WRITTEN;
     if (differed === Differed.no || !state.views.isMember(state.view, from)) return;
     if (differed === Differed.differs) this.repair.outOfStep.differs(now);
     else this.outOfStep(matched + 1, differed === Differed.awaits);

@@ -9,7 +9,8 @@ import { ViewReason } from '../../../wire/messages.js';
 import type { Instant } from '../../contract.js';
 import { Experience } from './experience.js';
 import { ENTRIES_BEHIND, type OpenEpoch } from './open-epoch.js';
-import { lowest } from '../../masks.js';
+import { DOUBLE_ZERO } from '../../double-zero.js';
+import { count, lowest } from '../../masks.js';
 import { Pleas } from './pleas.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { SyncAnswers } from './sync-answers.js';
@@ -20,12 +21,14 @@ const CLOCK_PAUSE_US = 10_000_000;
 const CLOCK_CHANGES_MAX = 4;
 
 /** How often a primary looks whether the epoch that is decided can begin. */
-const EPOCH_CHECK_US = 20_000;
+const EPOCH_CHECK_US = 2_000;
 /**
- * How long a primary leaves the decision to sink in before it looks. Hosts hear of it by the Syncs that follow, and write
- * down who the members are; a promise would wait for that, and while it does nothing commits.
+ * A promise waits until the host has written down who the members are, and while it does nothing commits. So a primary waits
+ * until all voters that answer have said that they have. After the first time it takes a quorum for enough that has; after
+ * the second, hosts whose disks hang, or that never say it, hold the epoch up no longer.
  */
-const SINK_US = 80_000;
+const ALL_WRITE_US = 80_000;
+const SOME_WRITE_US = 800_000;
 
 export class BetterView {
   readonly pleas: Pleas;
@@ -35,6 +38,8 @@ export class BetterView {
   reason: number = ViewReason.unknown;
   /** When to look again whether the decided epoch can begin. */
   private epochUs = -Infinity;
+  /** When it was found decided. */
+  private decidedUs = DOUBLE_ZERO;
   /**
    * The epoch that was found decided in a view, and the newest Sync then. A host that answers a later one has been
    * told that the decision is committed. If it lacks the entry, it learns who the members are when it fetches the entry.
@@ -94,7 +99,7 @@ export class BetterView {
       this.decided = newest.epoch;
       this.decidedIn = state.view;
       this.decidedSync = heartbeat.sent;
-      this.epochUs = now.monotonicUs + SINK_US;
+      this.decidedUs = now.monotonicUs;
     }
     if (now.monotonicUs < this.epochUs) return -1;
     this.epochUs = now.monotonicUs + EPOCH_CHECK_US;
@@ -105,7 +110,20 @@ export class BetterView {
       const hasHeard = heartbeat.hasAnsweredSince(r, this.decidedSync);
       if (hasHeard && commitIndex.matched[r]! >= state.committed - ENTRIES_BEHIND) ready |= 1 << r;
     }
-    return this.beginning(ready, state.id);
+    return this.beginning(this.written(ready, now), state.id);
+  }
+
+  /** Of the hosts that are ready, those that need not wait for their disks to promise a view of the epoch; 0: not yet. */
+  private written(ready: number, now: Instant): number {
+    const { state, synchronization } = this;
+    const { present, newest } = state.views;
+    const sinceUs = now.monotonicUs - this.decidedUs;
+    if (sinceUs >= SOME_WRITE_US) return ready;
+    const own = state.nextIsWritten ? 1 << state.id : 0;
+    const written = (synchronization.heartbeat.membersWritten | own) & ready;
+    const answering = synchronization.heartbeat.answering(now) & (present.voters | newest.voters);
+    if (sinceUs < ALL_WRITE_US && (answering & ~written) !== 0) return 0;
+    return count(written & present.voters) >= present.votes ? written : 0;
   }
 
   /** A view of the decided epoch, if a quorum of it is `ready`; −1 otherwise. */

@@ -54,7 +54,7 @@ export class OpenEpoch {
   view(ready: number, keep: number): number {
     const { state } = this;
     const { present, newest } = state.views;
-    if (newest === present) return -1;
+    if (newest === present || count(ready & newest.voters) < newest.quorum) return -1;
     const members = state.views.memberMask(state.view);
     const end = Math.min(newest.first + newest.cycle - 1, newest.last);
     let best = -1;
