@@ -15,7 +15,7 @@ const OTHER = { identityHi: 9, identityLo: 3 };
 function claims(c: Changing, identity: typeof OWN): void {
   for (const id of [0, 1]) {
     const { state } = c.replica(id);
-    const entry = goBehind(state.log, 1);
+    const entry = goBehind(state.log, state.log.lastIndex, 1);
     entry.sessionHi = 1;
     entry.operationBytes = encodeOperation({ kind: 'name', id: 2, ...identity, address: 'first-2:1' });
     entry.operationLength = entry.operationBytes.length;

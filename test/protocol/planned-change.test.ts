@@ -7,6 +7,7 @@ import { decodeMembership } from '../../src/protocol/membership/membership.js';
 import type { ReplicaState } from '../../src/protocol/replica/replica-state.js';
 import { OpenEpoch } from '../../src/protocol/replica/suspicion/open-epoch.js';
 import { Views } from '../../src/protocol/views.js';
+import { Fetch } from '../../src/wire/messages.js';
 import { Distant } from './distant.js';
 
 const WAY_US = 500;
@@ -134,6 +135,22 @@ t.test('a client knows the members before the epoch begins, and so enters it whe
   c.until(1_000_000, () => c.loader.core.view >= EPOCH_VIEWS);
   c.run(100_000);
   t.equal(c.askedByLoader - asked, 1, 'it asked once');
+  t.end();
+});
+
+t.test('the entry that begins an epoch is not fetched by those that have what is before it', (t) => {
+  const { c, members, joined, spares } = scene(3, 1);
+  c.ask({ kind: 'change', from: 0, to: 1, ids: voters(c, spares, joined) });
+  c.until(1_000_000, () => c.replica(members[0]!).state.view >= EPOCH_VIEWS);
+  const from = c.history.length;
+  c.until(1_000_000, () => members.every((id) => c.replica(id).state.logView >= EPOCH_VIEWS));
+  t.same(
+    c.history.slice(from).filter(({ message, from }) => message === Fetch && members.includes(from)),
+    [],
+  );
+  const logs = members.map((id) => c.replica(id).state.log);
+  const end = Math.min(...logs.map(({ lastIndex }) => lastIndex));
+  t.equal(new Set(logs.map((log) => `${log.chainHi(end)} ${log.chainLo(end)}`)).size, 1, 'and their logs are the same');
   t.end();
 });
 

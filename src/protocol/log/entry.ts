@@ -11,7 +11,7 @@
  *      0           8         16        20     22      23  24
  *      | timestamp | session | request | lane | flags | 0 | operation …
  */
-import { readI32, readU16 } from '../../wire/u64.js';
+import { readI32, readU16, writeI32, writeU16 } from '../../wire/u64.js';
 import { NO_OWNER } from './owners.js';
 
 /** Bytes of an entry before its operation, on the wire and on disk. */
@@ -61,6 +61,21 @@ export class Entry {
     this.lane = readU16(bytes, offset + EntryAt.lane);
     this.flags = bytes[offset + EntryAt.flags]!;
     return this;
+  }
+
+  /** The entry in wire form. Allocates. */
+  toBytes(): Uint8Array {
+    const bytes = new Uint8Array(ENTRY_HEADER_BYTES + this.operationLength);
+    writeI32(bytes, EntryAt.timestamp, this.timestampHi);
+    writeI32(bytes, EntryAt.timestamp + 4, this.timestampLo);
+    writeI32(bytes, EntryAt.session, this.sessionHi);
+    writeI32(bytes, EntryAt.session + 4, this.sessionLo);
+    writeI32(bytes, EntryAt.request, this.request);
+    writeU16(bytes, EntryAt.lane, this.lane);
+    bytes[EntryAt.flags] = this.flags;
+    const { operationBytes, operationOffset, operationLength } = this;
+    bytes.set(operationBytes.subarray(operationOffset, operationOffset + operationLength), ENTRY_HEADER_BYTES);
+    return bytes;
   }
 
   /** True if both are the same request, whatever their timestamps. */

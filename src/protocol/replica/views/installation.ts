@@ -20,6 +20,7 @@ import { DOUBLE_ZERO } from '../../double-zero.js';
 import type { Contradictions } from '../contradictions.js';
 import { invariant } from '../../invariant.js';
 import { SNAPSHOT_FILL_MAX } from '../log-capacity.js';
+import { goBehind } from '../membership/primary-entries.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { TransferSender } from '../transfer-sender.js';
 import { readOffer, type Offered } from './arriving-snapshot.js';
@@ -129,8 +130,31 @@ export class Installation implements TransferListener {
       transfer.whole(now);
       return;
     }
+    if (this.stageGo(target)) {
+      transfer.whole(now);
+      return;
+    }
     transfer.stageBehindCommitted();
     if (this.staged(now)) transfer.ask(now);
+  }
+
+  /**
+   * The log that an epoch begins with has all that the own one has up to some entry, and `Go` behind it, which follows from
+   * that entry (primary-entries.ts): its last chain proves it. So all of it is here, and nothing is fetched while clients
+   * wait for the epoch.
+   */
+  private stageGo({ view, logView, lastIndex, chainHi, chainLo }: Target): boolean {
+    const { state, transfer } = this;
+    const { log, views, committed } = state;
+    const epoch = views.of(view)?.epoch ?? 0;
+    const before = lastIndex - 1;
+    if (epoch === 0 || logView !== view || before < Math.max(committed, log.baseIndex) || before > log.lastIndex)
+      return false;
+    const { staged } = transfer;
+    const go = goBehind(log, before, epoch).toBytes();
+    staged.beginBehind(before, log.chainHi(before), log.chainLo(before));
+    staged.stage(go, 0, go.length, before);
+    return staged.endsWith(lastIndex, chainHi, chainLo);
   }
 
   onChunk(bytes: Uint8Array, o: number, from: number, now: Instant): boolean {

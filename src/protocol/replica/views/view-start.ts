@@ -205,7 +205,7 @@ export class ViewStart {
   private beginEpoch({ committed }: Target): boolean {
     const { state } = this;
     const { log } = state;
-    const entry = goBehind(log, state.configuration.epoch);
+    const entry = goBehind(log, log.lastIndex, state.configuration.epoch);
     if (!state.append(entry)) {
       state.commitTo(Math.min(committed, log.lastIndex));
       state.makeRoom();
