@@ -23,6 +23,10 @@ const COUNTED_BY: Readonly<Record<string, number>> = {
   zdiffstore: 2,
 };
 
+const NO_KEY = 'NOPERM No permissions to access a key';
+/** SORT also names keys behind these words. */
+const SORTED_BY = new Set(['by', 'get', 'store']);
+
 /** Whether it may know how many keys there are. */
 export function mayCountKeys(user: User | undefined): boolean {
   return user?.prefix === '';
@@ -39,6 +43,11 @@ export function keyPositions(info: CommandInfo, command: CommandSpans): number[]
     return info.firstKey === 0 ? counted : [info.firstKey, ...counted];
   }
   if (info.firstKey === 0) return [];
+  if (info.name === 'sort') {
+    const words = Array.from({ length: command.count }, (_, at) => command.text(at).toLowerCase());
+    const store = words.lastIndexOf('store', command.count - 2);
+    return store > 1 ? [1, store + 1] : [1];
+  }
   const last = info.lastKey < 0 ? command.count + info.lastKey : info.lastKey;
   const positions: number[] = [];
   for (let at = info.firstKey; at <= last && at < command.count; at += info.keyStep) positions.push(at);
@@ -59,8 +68,22 @@ export function forbidden(user: User, info: CommandInfo, command: CommandSpans):
   if (SHOWS_ALL.has(info.name)) return noCommand(user, info);
   const positions = keyPositions(info, command);
   if (positions === undefined) return undefined; // it has no keys, and fails
-  if (positions.every((at) => command.text(at).startsWith(user.prefix))) return undefined;
-  return 'NOPERM No permissions to access a key';
+  const isAllowed = positions.every((at) => command.text(at).startsWith(user.prefix));
+  if (isAllowed && !sortsByOthers(user, info, command)) return undefined;
+  return NO_KEY;
+}
+
+/** Whether SORT names keys of others. A pattern without a star names none. */
+function sortsByOthers(user: User, info: CommandInfo, command: CommandSpans): boolean {
+  if (info.name !== 'sort' && info.name !== 'sort_ro') return false;
+  for (let at = 2; at + 1 < command.count; at++) {
+    const word = command.text(at).toLowerCase();
+    if (!SORTED_BY.has(word)) continue;
+    const name = command.text(at + 1);
+    const isOwn = name.startsWith(user.prefix) && !user.prefix.includes('*');
+    if (!isOwn && (word === 'store' || name.includes('*'))) return true;
+  }
+  return false;
 }
 
 function noCommand({ name: user }: User, info: CommandInfo): string {

@@ -135,6 +135,8 @@ export class RandomCommands {
   value = (): string => this.pick(VALUES);
   integer = (): string => (this.chance(70) ? String(this.#below(12) - 4) : this.pick(INTEGERS));
   float = (): string => (this.chance(30) ? String(this.#below(20) - 8) : this.pick(FLOATS));
+  fieldType = (): string => this.pick(['u8', 'i8', 'u1', 'i5', 'u63', 'i64', 'u64', 'i65', 'i0', 'x8', 'u', 'i16']);
+  fieldOffset = (): string => this.pick(['0', '3', '#1', '#2', '100', '-1', '#', 'x', '4294967296', '7']);
   score = (): string => (this.chance(50) ? String(this.#below(12) - 4) : this.pick(SCORES));
   scoreEnd = (): string => (this.chance(60) ? this.score() : this.pick(SCORE_ENDS));
   lexKey = (): string => this.pick(LEX_KEYS);
@@ -315,6 +317,21 @@ const numbers = chooser(
     r.pick(['0', '1', '1', '2', 'x']),
   ],
   (r) => ['GETBIT', r.key('string'), r.pick(['0', '1', '7', '9', '100', '4294967295', '4294967296', '-1', 'x'])],
+  (r) => ['BITOP', r.pick(['AND', 'OR', 'XOR', 'NOT', 'NAND']), r.key('string'), ...r.many(1, () => r.key('string'))],
+  (r) => ['BITOP', 'NOT', r.key('string'), r.key('string')],
+  (r) => [
+    r.pick(['BITFIELD', 'BITFIELD', 'BITFIELD_RO']),
+    r.key('string'),
+    ...r.many(1, () => [
+      ...r.options(['OVERFLOW', r.pick(['WRAP', 'SAT', 'FAIL', 'fail', 'NO'])]),
+      ...r.pick<Words>([
+        ['GET', r.fieldType(), r.fieldOffset()],
+        ['GET', r.fieldType(), r.fieldOffset()],
+        ['SET', r.fieldType(), r.fieldOffset(), r.integer()],
+        ['INCRBY', r.fieldType(), r.fieldOffset(), r.integer()],
+      ]),
+    ]),
+  ],
   (r) => ['BITCOUNT', r.key('string'), ...r.options([r.integer(), r.integer(), ...r.options(['BYTE'], ['BIT'])])],
   (r) => [
     'BITPOS',
@@ -324,7 +341,44 @@ const numbers = chooser(
   ],
 );
 
+/** Keys that only this group uses: their elements are in the same order in every locale. */
+const SORT_KEYS = ['q0', 'q1', 'q2', 'q3'];
+const SORT_ELEMENTS = ['a', 'b', 'c', '1', '2', '10', '-3', '2.5'];
+const sorts = chooser(
+  (r) => ['RPUSH', 'q0', ...r.many(1, () => r.pick(SORT_ELEMENTS.slice(3)))],
+  (r) => ['RPUSH', r.pick(['q0', 'q3']), ...r.many(1, () => r.pick(SORT_ELEMENTS))],
+  (r) => ['SADD', 'q1', ...r.many(1, () => r.pick(SORT_ELEMENTS))],
+  (r) => ['ZADD', 'q2', ...r.many(1, () => [String(r.below(5)), r.pick(SORT_ELEMENTS)])],
+  (r) => ['SET', `w${r.pick(SORT_ELEMENTS)}`, r.pick(['1', '5', '-2', '0x10', 'x', ' 7', '', '1e400', 'inf'])],
+  (r) => ['HSET', `o${r.pick(SORT_ELEMENTS)}`, 'f', String(r.below(9))],
+  (r) => ['DEL', r.pick([...SORT_KEYS, 'wa', 'w1', 'w2', 'ob'])],
+  (r) => {
+    const name = r.pick(['SORT', 'SORT', 'SORT_RO']);
+    // A set without an order is in another one here, and equal texts in any.
+    const key = r.pick(['q0', 'q2', 'q3', 'q1']);
+    const by =
+      key === 'q1'
+        ? ['BY', 'w*']
+        : r.pick([
+            ['BY', 'w*'],
+            ['BY', 'o*->f'],
+            ['BY', 'nosort'],
+          ]);
+    const options = r.options(
+      by,
+      limited(r),
+      ['DESC'],
+      ['ASC'],
+      ['GET', r.pick(['#', 'w*', 'o*->f', 'nothing', 'o*'])],
+    );
+    if (!options.includes('BY') && r.chance(50)) options.push('ALPHA');
+    if (r.chance(25)) options.push('STORE', 'q3');
+    return [name, key, ...options];
+  },
+);
+
 const keys = chooser(
+  (r) => ['MOVE', r.anyKey(), r.pick(['0', '1', 'x', '-1'])],
   (r) => [r.pick(['DEL', 'UNLINK', 'EXISTS', 'TOUCH']), ...r.many(1, () => r.anyKey())],
   (r) => ['TYPE', r.anyKey()],
   (r) => ['EXPIRE', r.anyKey(), r.seconds(), ...r.options(['NX'], ['XX'], ['GT'], ['LT'])],
@@ -411,7 +465,20 @@ const others = chooser(
   (r) => [
     'COMMAND',
     'GETKEYS',
-    r.pick(['GET', 'MSET', 'DEL', 'SINTERCARD', 'ZUNION', 'ZUNIONSTORE', 'ZMPOP', 'LMPOP', 'EVAL', 'NOSUCH', 'PING']),
+    r.pick([
+      'GET',
+      'MSET',
+      'DEL',
+      'SINTERCARD',
+      'ZUNION',
+      'ZUNIONSTORE',
+      'ZMPOP',
+      'LMPOP',
+      'SORT',
+      'EVAL',
+      'NOSUCH',
+      'PING',
+    ]),
     ...r.many(0, r.integer),
   ],
   (r) => ['EVALSHA', r.pick(['f'.repeat(40), 'abc', '']), r.pick(['0', '1', '-1', 'x', '9']), ...r.many(0, r.value)],
@@ -442,5 +509,6 @@ const GROUPS: readonly Group[] = [
   zsets,
   zsets,
   lexes,
+  sorts,
   others,
 ];

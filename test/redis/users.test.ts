@@ -58,6 +58,10 @@ t.test('logging in', async (t) => {
     ['ZMPOP', '2', 'app:a', 'other', 'MIN'],
     ['LMPOP', '1', 'other', 'LEFT'],
     ['ZRANGESTORE', 'app:z', 'other', '0', '1'],
+    ['SORT', 'other'],
+    ['SORT', 'app:l', 'BY', 'other*'],
+    ['SORT_RO', 'app:l', 'get', '*'],
+    ['SORT', 'app:l', 'STORE', 'other'],
   ])
     await both(command(...words), '-NOPERM No permissions to access a key\r\n');
   await both(command('DBSIZE'), "-NOPERM User app has no permissions to run the 'dbsize' command\r\n");

@@ -74,6 +74,9 @@ const ROWS: readonly Row[] = [
   ['keys', 2, 'readonly', 0, 0, 0, 'read'],
   ['scan', -2, 'readonly', 0, 0, 0, 'read'],
   ['object', -2, '', 0, 0, 0, 'read'],
+  ['sort', -2, 'write denyoom movablekeys', 1, 1, 1, 'write'],
+  ['sort_ro', -2, 'readonly movablekeys', 1, 1, 1, 'read'],
+  ['move', 3, 'write fast', 1, 1, 1, 'write'],
   // strings
   ['set', -3, 'write denyoom', 1, 1, 1, 'write'],
   ['get', 2, 'readonly fast', 1, 1, 1, 'read'],
@@ -100,6 +103,9 @@ const ROWS: readonly Row[] = [
   ['getbit', 3, 'readonly fast', 1, 1, 1, 'read'],
   ['bitcount', -2, 'readonly', 1, 1, 1, 'read'],
   ['bitpos', -3, 'readonly', 1, 1, 1, 'read'],
+  ['bitop', -4, 'write denyoom', 2, -1, 1, 'write'],
+  ['bitfield', -2, 'write denyoom', 1, 1, 1, 'write'],
+  ['bitfield_ro', -2, 'readonly fast', 1, 1, 1, 'read'],
   ['lcs', -3, 'readonly', 1, 2, 1, 'read'],
   ['delex', -2, 'write fast', 1, 1, 1, 'write'],
   // transactions

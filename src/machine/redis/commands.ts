@@ -12,6 +12,7 @@ import { BAD_LENGTH, BAD_WRITE_IN_QUERY, KV_KEY_BYTES_MAX, STATUS_OK } from '../
 import type { KvStore } from '../kv-store.js';
 import type { ApplyContext, Operation, Reply } from '../state-machine.js';
 import { BAD_COUNT } from '../store/layout.js';
+import { BIT_FIELD_HANDLERS } from './bit-fields.js';
 import { BIT_HANDLERS } from './bits.js';
 import { Call, WORK_MAX, type Handler } from './call.js';
 import { COMMANDS, findCommand, hasArity, type CommandInfo } from './command-table.js';
@@ -40,6 +41,7 @@ import { SCORE_RANGE_HANDLERS } from './score-ranges.js';
 import { SCORE_SUM_HANDLERS } from './score-sums.js';
 import { SCRIPT_HANDLERS } from './scripts.js';
 import { SET_HANDLERS } from './sets.js';
+import { SORT_HANDLERS } from './sort.js';
 import { SORTED_SET_HANDLERS } from './sorted-sets.js';
 import { STRING_HANDLERS } from './strings.js';
 
@@ -60,12 +62,14 @@ const HANDLERS = new Map<CommandInfo, Handler>();
 for (const handlers of [
   STRING_HANDLERS,
   BIT_HANDLERS,
+  BIT_FIELD_HANDLERS,
   LCS_HANDLERS,
   EXPIRY_HANDLERS,
   KEY_HANDLERS,
   HASH_HANDLERS,
   SET_HANDLERS,
   LIST_HANDLERS,
+  SORT_HANDLERS,
   SORTED_SET_HANDLERS,
   SCORE_RANGE_HANDLERS,
   SCORE_SUM_HANDLERS,

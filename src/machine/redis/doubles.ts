@@ -21,7 +21,16 @@ const NAMED_EXPONENT_MAX = 1_000_000;
 
 /** The number that the bytes spell; undefined: none, or one that is too large or too small for a double. */
 export function readDouble(bytes: Uint8Array, offset: number, length: number): number | undefined {
-  const text = latin1(bytes, offset, length);
+  return inRange(latin1(bytes, offset, length));
+}
+
+/** What SORT sorts by, as Redis reads it: up to a zero byte, behind spaces, and nothing as 0. */
+export function readWeight(weight: string): number | undefined {
+  const [text = ''] = weight.split('\0', 1);
+  return text === '' ? 0 : inRange(text.replace(SPACES, ''));
+}
+
+function inRange(text: string): number | undefined {
   const value = parse(text);
   if (value === undefined || INFINITE.test(text)) return value;
   if (!Number.isFinite(value)) return undefined;

@@ -337,6 +337,11 @@ function isOnlyDatabase(call: Call, index: number): boolean {
   return false;
 }
 
+/** MOVE key db: there is no other database. */
+function move(call: Call): void {
+  if (isOnlyDatabase(call, 2)) call.error('ERR source and destination objects are the same');
+}
+
 function time(call: Call): void {
   const seconds = Math.floor(call.now / 1000);
   call.out.array(2);
@@ -353,6 +358,7 @@ export const KEY_HANDLERS: Readonly<Record<string, Handler>> = {
   rename: rename(false),
   renamenx: rename(true),
   copy,
+  move,
   randomkey,
   keys,
   scan,

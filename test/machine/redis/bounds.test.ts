@@ -83,6 +83,15 @@ const USES: Readonly<Record<string, readonly string[]>> = {
   ltrim: ['l 1 2', 'l 5 1'],
   lrem: ['l 0 a', 'l1 1 e'],
   linsert: ['l BEFORE b x', `l AFTER a ${LONG}`],
+  bitop: ['AND new s n', 'NOT s s', `OR s s long`, 'XOR s none'],
+  bitfield: [
+    's SET u8 0 65',
+    'new INCRBY i5 100 1',
+    's GET u4 0 SET u8 9000 1',
+    's OVERFLOW FAIL INCRBY u2 0 9 INCRBY u2 4 1',
+  ],
+  sort: ['l ALPHA STORE new', 'set ALPHA DESC STORE s', 'none STORE s', 'l BY nosort GET # GET s* STORE l'],
+  move: [],
   lmpop: ['1 long-list LEFT', '2 new l RIGHT COUNT 2', '1 l1 LEFT'],
   zadd: ['z 5 a', 'z 7 new', 'new 1 m', 'z GT 9 a 9 b', 'z INCR 0.1 a', 'z XX CH 4 a 4 b'],
   zincrby: ['z 1.5 a', 'z 1 new', 'new 1 m'],
@@ -107,7 +116,7 @@ const USES: Readonly<Record<string, readonly string[]>> = {
 };
 /** These need more than a full store has. */
 const GROWS =
-  /^(set (new|s xxx)|setnx|setex|psetex|getset s|mset|msetnx|append|setrange|incr new|incrby n 1000|incrbyfloat (n 0|new)|setbit|copy (s|h|set|z) new|hset|hsetnx|hmset|hincrby(float)? new|hincrby h new|sadd|s(inter|union|diff)store new|[lr]push|[lr]pushx|lset|linsert|zadd (z 7|new)|zincrby \w+ 1 |z(range|union|inter|diff)store new|lmove l new|rpoplpush l|evalsha \w+ (2 new|1 new))/;
+  /^(set (new|s xxx)|setnx|setex|psetex|getset s|mset|msetnx|append|setrange|incr new|incrby n 1000|incrbyfloat (n 0|new)|setbit|bitop (AND|OR)|bitfield (new|s GET)|sort l ALPHA|copy (s|h|set|z) new|hset|hsetnx|hmset|hincrby(float)? new|hincrby h new|sadd|s(inter|union|diff)store new|[lr]push|[lr]pushx|lset|linsert|zadd (z 7|new)|zincrby \w+ 1 |z(range|union|inter|diff)store new|lmove l new|rpoplpush l|evalsha \w+ (2 new|1 new))/;
 
 function filled(): RedisMachine {
   const machine = new RedisMachine();

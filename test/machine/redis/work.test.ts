@@ -157,6 +157,26 @@ t.test('a command on a list or a collection takes so many bytes in hand', (t) =>
   t.end();
 });
 
+t.test('SORT takes so many members and bytes in hand', (t) => {
+  const machine = new RedisMachine();
+  for (let i = 0; i < 5; i++)
+    machine.run(['RPUSH', 'l', ...Array.from({ length: 1000 }, (_, j) => String(i * 1000 + j))]);
+  t.match(machine.run('SORT l STORE new'), /^-ERR the command would take 5000 members in hand/);
+  machine.run('LTRIM l 0 2999');
+  t.match(machine.run('SORT l BY w* STORE new'), /^-ERR the command would take 6000 members/, 'keys are looked for');
+  t.equal(machine.run('SORT l DESC LIMIT 0 1'), '*1\r\n$4\r\n2999\r\n');
+  for (let i = 0; i < 40; i++) machine.run(['RPUSH', 'long', 'e'.repeat(30_000)]);
+  t.match(
+    machine.run('SORT long ALPHA STORE new'),
+    /^-ERR the command would take \d+ bytes in hand, of at most 1048576/,
+  );
+  machine.run(['SET', 'value', 'v'.repeat(30_000)]);
+  machine.run(['RPUSH', 'few', ...Array.from({ length: 40 }, () => 'value')]);
+  t.match(machine.run('SORT few BY nosort GET * STORE new'), /^-ERR the command would take \d+ bytes in hand/);
+  t.equal(machine.run('EXISTS new'), ':0\r\n');
+  t.end();
+});
+
 t.test('a sorted set of many members: ranges and ranks are found, what takes too many is refused', (t) => {
   const machine = new RedisMachine();
   const count = 12_000;
