@@ -9,6 +9,7 @@ import { parse, parseAllDocuments, stringify } from 'yaml';
 import { REPLICA_SETTINGS } from '../src/cli/config.js';
 import { variableOf } from '../src/console/settings.js';
 import { Client } from '../src/client/client.js';
+import { RedisFrontEnd } from '../src/redis/server.js';
 import { KvMachine } from '../src/machine/kv.js';
 import { loadCluster, type ClusterConfig } from '../src/host/cluster-config.js';
 import { clusterConfig, startReplicas } from './server/fixtures.js';
@@ -48,7 +49,11 @@ t.test('dashboard and alerts name metrics that exist', async (t) => {
   t.teardown(() => replicas[0]!.close());
   const client = await Client.connect({ cluster });
   t.teardown(() => client.close());
-  const kinds = new Map([...replicas[0]!.metrics(), ...client.metrics()].map(({ name, kind }) => [name, kind]));
+  const front = await RedisFrontEnd.start({ cluster, listen: '127.0.0.1:0' });
+  t.teardown(() => front.close());
+  const kinds = new Map(
+    [...replicas[0]!.metrics(), ...client.metrics(), ...front.metrics()].map(({ name, kind }) => [name, kind]),
+  );
   const known = new Set(kinds.keys());
   for (const file of ['deploy/alerts.yaml', 'deploy/grafana-dashboard.json']) {
     const named = metricsIn(read(file));
@@ -100,7 +105,7 @@ t.test('every alert is explained, and nothing else is', (t) => {
     (match) => match[1]!,
   );
   t.same(rules.map(({ alert }) => alert).sort(), documented.sort());
-  t.ok(rules.every(({ expr, annotations }) => expr.includes('job="jitpaxos"') && annotations.summary !== ''));
+  t.ok(rules.every(({ expr, annotations }) => /job="jitpaxos(-redis)?"/.test(expr) && annotations.summary !== ''));
   t.end();
 });
 
@@ -114,6 +119,10 @@ const steady = (value: number): string => `${value}x${SAMPLES}`;
 const all = (value: number): [string, string, string] => [steady(value), steady(value), steady(value)];
 /** From 0 on, `perStep` more each 15 s. */
 const growing = (perStep: number): string => `0+${perStep}x${SAMPLES}`;
+
+/** Of one Redis front end. */
+const redisSeries = (name: string, labels = ''): string =>
+  `${name}{job="jitpaxos-redis",instance="f0"${labels === '' ? '' : `,${labels}`}}`;
 
 /** Nothing is wrong: 100 operations a second, clocks within 20 µs. */
 const HEALTHY: SeriesMap = {
@@ -142,6 +151,13 @@ const HEALTHY: SeriesMap = {
   ...replicaSeries('replica_clocks_divided', all(0)),
   ...replicaSeries('loop_stalls_total', all(0)),
   ...replicaSeries('datagrams_dropped_total', all(0), ',reason="key"'),
+  [redisSeries('up')]: steady(1),
+  [redisSeries('jitpaxos_redis_cluster_connected')]: steady(1),
+  [redisSeries('jitpaxos_redis_commands_failed_total', 'word="indoubt"')]: steady(3),
+  [redisSeries('jitpaxos_redis_commands_failed_total', 'word="tryagain"')]: steady(3),
+  [redisSeries('jitpaxos_redis_connections_refused_total', 'reason="full"')]: steady(3),
+  [redisSeries('jitpaxos_redis_connections_cut_total')]: steady(3),
+  [redisSeries('jitpaxos_redis_logins_failed_total')]: growing(1),
 };
 
 /** A replica that restarts again and again, and is scraped before it has fetched the log. */
@@ -163,6 +179,7 @@ interface AlertCase {
   readonly labels: readonly Readonly<Record<string, string>>[];
 }
 
+const F0 = { instance: 'f0', job: 'jitpaxos-redis' };
 const R2 = { instance: 'r2', job: 'jitpaxos' };
 const of = (
   name: string,
@@ -278,6 +295,48 @@ const ALERT_CASES: readonly AlertCase[] = [
     alert: 'JitPaxosForeignDatagrams',
     series: of('datagrams_dropped_total', 2, growing(150), ',reason="key"'),
     labels: [{ instance: 'r2', reason: 'key' }],
+  },
+  {
+    what: 'a front end is gone',
+    alert: 'JitPaxosRedisDown',
+    series: { [redisSeries('up')]: steady(0) },
+    labels: [F0],
+  },
+  {
+    what: 'a front end without a session',
+    alert: 'JitPaxosRedisNotConnected',
+    series: { [redisSeries('jitpaxos_redis_cluster_connected')]: steady(0) },
+    labels: [F0],
+  },
+  {
+    what: 'commands of unknown outcome',
+    alert: 'JitPaxosRedisInDoubt',
+    series: { [redisSeries('jitpaxos_redis_commands_failed_total', 'word="indoubt"')]: growing(1) },
+    labels: [{ ...F0, word: 'indoubt' }],
+  },
+  {
+    what: 'commands are turned away',
+    alert: 'JitPaxosRedisTryAgain',
+    series: { [redisSeries('jitpaxos_redis_commands_failed_total', 'word="tryagain"')]: growing(60) },
+    labels: [{ ...F0, word: 'tryagain' }],
+  },
+  {
+    what: 'too many connections',
+    alert: 'JitPaxosRedisConnectionsRefused',
+    series: { [redisSeries('jitpaxos_redis_connections_refused_total', 'reason="full"')]: growing(15) },
+    labels: [{ ...F0, reason: 'full' }],
+  },
+  {
+    what: 'clients that do not read',
+    alert: 'JitPaxosRedisConnectionsCut',
+    series: { [redisSeries('jitpaxos_redis_connections_cut_total')]: growing(1) },
+    labels: [F0],
+  },
+  {
+    what: 'passwords are tried',
+    alert: 'JitPaxosRedisLoginsFailed',
+    series: { [redisSeries('jitpaxos_redis_logins_failed_total')]: growing(15) },
+    labels: [F0],
   },
 ];
 
