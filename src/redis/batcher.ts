@@ -299,6 +299,9 @@ export class Batcher {
       return;
     }
     const rest = owners[count];
+    let executed = 0;
+    while (executed < count && owners[count - 1 - executed] === rest) executed++;
+    rest!.leftOver(executed);
     const done = new Set(owners.splice(0, count));
     // Of the connection that the rest begins with, some commands may be still open.
     done.delete(rest!);
@@ -359,7 +362,7 @@ export class Batcher {
   }
 
   private done(connection: Connection): void {
-    connection.isOpen = false;
+    connection.ran();
     connection.flush();
     this.wake(connection);
   }

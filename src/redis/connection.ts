@@ -22,6 +22,9 @@ const DROP: Answer = () => undefined;
 const OUTPUT_BYTES_MAX = 8 << 20;
 /** Beyond this nothing more is read from a connection until its commands are taken. */
 const INPUT_BYTES_MAX = 1 << 17;
+/** Commands for the machine in one run: at first, and at most. Their answers are kept whether the client reads or not. */
+const RUN_FIRST = 16;
+const RUN_MAX = 256;
 
 export class Connection {
   readonly reader: RespReader;
@@ -40,6 +43,11 @@ export class Connection {
   readonly watched = new Watched();
   /** An operation has commands of it. */
   isOpen = false;
+  /**
+   * Commands for the machine that its next run may have. A run whose answers do not fit one result is sent again and
+   * again, and others wait for it; so the runs of a client that asks for much become short, and grow again.
+   */
+  runMost = RUN_FIRST;
   /** A login is being checked: its commands wait. */
   isBlocked = false;
   /** Every command that comes from now on is ignored: the replies so far are sent, then it is closed. */
@@ -126,6 +134,17 @@ export class Connection {
     const text = answer(reply);
     if (text !== undefined) this.put(text);
     while (typeof this.pending[0] === 'string') this.put(this.pending.shift() as string);
+  }
+
+  /** An operation ended before all of its run was executed. @param executed commands of the run that were */
+  leftOver(executed: number): void {
+    this.runMost = Math.max(1, Math.min(this.runMost, executed));
+  }
+
+  /** Its run was executed. */
+  ran(): void {
+    this.isOpen = false;
+    this.runMost = Math.min(RUN_MAX, 2 * this.runMost);
   }
 
   /** Says something whatever CLIENT REPLY says: errors before the connection is closed, pushes. */

@@ -23,8 +23,6 @@ import { argumentsOf, localAnswer, Transaction, withLocalReplies } from './trans
 const RUN_COMMANDS_MAX = 1000;
 /** Replies that one run makes, bytes, beside the last: then they are sent, and the client has to read. */
 const RUN_BYTES_MAX = 1 << 18;
-/** Of these, commands for the machine: their answers are kept whether the client reads or not. */
-const RUN_MACHINE_MAX = 256;
 /** Longest name in an error, and longest list of arguments. */
 const SHOWN_MAX = 128;
 
@@ -156,7 +154,7 @@ export class Dispatcher {
         );
     }
     if (!front.takesCommands) return this.unavailable(connection, info);
-    if (!stage.isOpen || stage.count >= RUN_MACHINE_MAX) return 'again';
+    if (!stage.isOpen || stage.count >= connection.runMost) return 'again';
     const isWriting = info.kind === 'write';
     const added = stage.command(command, connection.version, isWriting);
     if (added === 'full') return 'again';

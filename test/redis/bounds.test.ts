@@ -190,3 +190,22 @@ t.test('commands of all connections that wait are bounded, and none is lost', as
   while (front.front.connections.size > 10) await turn();
   t.equal(front.front.input.bytes, 0, 'a closed connection holds nothing');
 });
+
+t.test('clients that ask for long values in long pipelines do not keep others waiting', async (t) => {
+  const front = await started(t, { lanes: 2 });
+  // As if each answer filled a result.
+  front.store.most = 1;
+  const hogs = await Promise.all(Array.from({ length: 20 }, () => opened(t, front)));
+  const other = await opened(t, front);
+  const { calls } = front.store;
+  for (const hog of hogs) hog.send(command('GET', 'long').repeat(3_000));
+  while (calls.length < 2_000) await turn();
+  let worst = 0;
+  for (let i = 0; i < 5; i++) {
+    const before = calls.length;
+    await other.ask(command('GET', 'own'), '$-1\r\n');
+    worst = Math.max(worst, calls.length - before);
+  }
+  t.ok(worst <= 200, `others had ${worst} operations in between`);
+  for (const hog of hogs) t.ok(hog.text.length < 3_000 * 5, 'they are not done yet');
+});
