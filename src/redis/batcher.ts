@@ -27,6 +27,7 @@ import { writeU16 } from '../wire/u64.js';
 import type { Connection } from './connection.js';
 import { Dispatcher } from './dispatcher.js';
 import type { Front, Store } from './front.js';
+import { RandomWords } from './random-words.js';
 import { failure } from './resp-text.js';
 import { Stage } from './stage.js';
 
@@ -77,7 +78,7 @@ export class Batcher {
   private readonly dispatcher: Dispatcher;
   private readonly encoder = new CommandsEncoder();
   private readonly spare: Operation[] = [];
-  private readonly random = new Int32Array(2);
+  private readonly random = new RandomWords();
   private reading: Operation | undefined;
   private writing: Operation | undefined;
   private open = 0;
@@ -217,12 +218,11 @@ export class Batcher {
   }
 
   private head(): CommandsHead {
-    crypto.getRandomValues(this.random);
     return {
       room: this.front.options.roomBytes,
       now: Math.max(0, Math.floor(this.front.agreedMs())),
-      randomHi: this.random[0]!,
-      randomLo: this.random[1]!,
+      randomHi: this.random.next(),
+      randomLo: this.random.next(),
     };
   }
 
