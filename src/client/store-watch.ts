@@ -71,7 +71,8 @@ export class StoreWatch implements AsyncIterableIterator<StoreChange, undefined>
         prefixes,
         values,
         after,
-        changed: (change, bytes) => this.changed(change, bytes),
+        // Messages are not asked for.
+        changed: (change, bytes) => this.changed(change as StoreChange, bytes),
         nextEnd: (ms, last) => ticker.heard(this.ends, last, ms),
         failed: (error) => this.fail(error),
       });

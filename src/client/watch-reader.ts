@@ -31,7 +31,8 @@ const ROUND_US = 200_000;
 /** Bytes that wait for the reader; what is kept beside key and value counts as well. */
 const BUFFERED_BYTES_MAX = 1 << 20;
 const KEPT_BYTES = 128;
-const KIND_NAMES = ['put', 'delete', 'expire'] as const;
+const KIND_NAMES = ['put', 'delete', 'expire', 'message'] as const;
+const MESSAGE = KIND_NAMES.indexOf('message');
 const SILENT = 0;
 /** Why a replica does not serve now, and may in the next round. */
 const MAY_SERVE_LATER: ReadonlySet<number> = new Set([SILENT, WatchLostReason.primary, WatchLostReason.behind]);
@@ -39,7 +40,7 @@ const MAY_SERVE_LATER: ReadonlySet<number> = new Set([SILENT, WatchLostReason.pr
 /** One change of a key. */
 export interface StoreChange {
   /** `expire`: its time, or that of its lease, was over. */
-  readonly kind: (typeof KIND_NAMES)[number];
+  readonly kind: 'put' | 'delete' | 'expire';
   readonly key: Uint8Array;
   /** Undefined: not asked for, changed again since, or too long for a datagram with the key. Then read the key. */
   readonly value: Uint8Array | undefined;
@@ -47,13 +48,20 @@ export interface StoreChange {
   readonly revision: number;
 }
 
+/** With WatchFlag.messages also a message: its channel is the key. */
+export type WatchedChange = Omit<StoreChange, 'kind'> & { readonly kind: (typeof KIND_NAMES)[number] };
+
 export interface WatchRequest {
   readonly prefixes: readonly Uint8Array[];
   readonly values: boolean;
+  /** WatchFlags `messages`, `noKeys` and `events`. Default: changes of keys. */
+  readonly flags?: number;
   /** Changes after this revision. */
   readonly after: number;
   /** @param bytes that it counts for until it is `taken` */
-  readonly changed: (change: StoreChange, bytes: number) => void;
+  readonly changed: (change: WatchedChange, bytes: number) => void;
+  /** Everything up to this revision was handed on. */
+  readonly upTo?: (revision: number) => void;
   /** When the next key or lease ends, agreed time in ms; 0: none will. @param last the replica has told all up to it */
   readonly nextEnd: (ms: number, last: number) => void;
   /** It is over: `watch-compacted`, `watch-refused`, `client-closed`. */
@@ -182,6 +190,7 @@ export class WatchReader {
     }
     this.after = last;
     this.hasGap = false;
+    this.request.upTo?.(last);
   }
 
   /** Takes a WatchLost message that passed `validate`. */
@@ -294,7 +303,8 @@ export class WatchReader {
   private say(flags: number, now: Instant): void {
     this.isDue = false;
     this.signUs = now.monotonicUs;
-    this.write(flags | (this.request.values ? WatchFlag.values : 0) | (this.anyone ? WatchFlag.anyone : 0));
+    const { values, flags: wanted = 0 } = this.request;
+    this.write(flags | wanted | (values ? WatchFlag.values : 0) | (this.anyone ? WatchFlag.anyone : 0));
   }
 
   private write(flags: number): void {
@@ -340,7 +350,7 @@ function isWellFormed(bytes: Uint8Array, start: number, end: number, last: numbe
     const keyLength = readU16(bytes, at + 9);
     const valueField = readU16(bytes, at + 11);
     if (!(revision > before && revision <= last) || bytes[at]! >= KIND_NAMES.length) return false;
-    if (keyLength === 0 || keyLength > KV_KEY_BYTES_MAX) return false;
+    if ((keyLength === 0 && bytes[at] !== MESSAGE) || keyLength > KV_KEY_BYTES_MAX) return false;
     before = revision;
     at += CHANGE_BYTES + keyLength + (valueField === NO_VALUE ? 0 : valueField);
   }

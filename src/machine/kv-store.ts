@@ -35,7 +35,7 @@ import type { SnapshotInPieces } from './state-machine.js';
 import { copyBytes } from '../wire/copy.js';
 import { readIndex, readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
 import { UndoLog } from '../wire/undo-log.js';
-import { ChangeKind, ChangeRing, type ChangeKindCode } from './store/change-ring.js';
+import { ChangeKind, ChangeRing, EventFlag, type ChangeKindCode } from './store/change-ring.js';
 import { LEASE_BYTES, LEASE_COUNTS, LeaseCount, Leases, type LeaseFigures } from './store/leases.js';
 import { GRAVE_BYTES, GRAVE_NAME_BYTES, PartKind, readGeneration, writeGeneration } from './store/parts.js';
 import type { RankOrder } from './store/rank-order.js';
@@ -93,7 +93,7 @@ const EMPTIED_MAX = 8;
  *     lease  | not granted or lease u8 | number f64 | end f64 | ttl f64 |
  *     part   | absent or present u8 | name u16 with PART_FLAG | value u16 | name | value |; it was given no revision
  *     time   | time u8 | agreed time of the operation before, f64 |
- *     number | number u8 |: a number was taken for a generation
+ *     number | number u8 |: a number was taken for a generation or a message
  *     all    | emptied u8 |: the store was emptied; what it held is kept as it was
  */
 const Undo = { absent: 0, present: 1, notGranted: 2, lease: 3, time: 4, number: 5, emptied: 6 } as const;
@@ -118,6 +118,8 @@ export class KvStore {
   /** Takes snapshots in pieces. */
   #copy!: StoreSnapshot;
   readonly #changes: ChangeRing;
+  /** What changes the store now, for those who watch: see EventFlag. 0: nobody says. Not part of the state. */
+  event = 0;
   readonly #undo = new UndoLog(UNDO_BYTES_MAX);
   /** What it held before it was emptied, as long as that may be undone; oldest first. */
   readonly #emptied: { readonly index: number; readonly held: Contents }[] = [];
@@ -515,7 +517,7 @@ export class KvStore {
       const added = this.#add(key, keyOffset, keyLength, value, valueOffset, valueLength);
       if (this.#level > 0) {
         this.#number(added, kind, hold);
-        this.#note(ChangeKind.put, key, keyOffset, keyLength);
+        this.#note(ChangeKind.put, key, keyOffset, keyLength, EventFlag.added | endsFlag(kind));
       }
       return;
     }
@@ -524,7 +526,7 @@ export class KvStore {
     this.#setValue(id, value, valueOffset, valueLength);
     if (this.#level === 0) return;
     this.#number(id, kind, hold);
-    this.#note(ChangeKind.put, key, keyOffset, keyLength);
+    this.#note(ChangeKind.put, key, keyOffset, keyLength, endsFlag(kind));
     if (buried > 0) this.#bury(buried);
   }
 
@@ -549,7 +551,7 @@ export class KvStore {
     }
     this.#number(written, id < 0 ? Hold.none : KEEP_HOLD, 0);
     this.#heap.setType(written, type);
-    this.#note(ChangeKind.put, key, keyOffset, keyLength);
+    this.#note(ChangeKind.put, key, keyOffset, keyLength, id < 0 ? EventFlag.added : 0);
     return written;
   }
 
@@ -560,7 +562,7 @@ export class KvStore {
     if (this.#copy.isUnderway) this.#copy.changes(id);
     this.#number(id, kind, hold);
     this.#heap.setType(id, type);
-    this.#note(ChangeKind.put, key, keyOffset, keyLength);
+    this.#note(ChangeKind.put, key, keyOffset, keyLength, endsFlag(kind));
   }
 
   /**
@@ -588,7 +590,20 @@ export class KvStore {
     if (type !== ValueType.string) heap.setType(this.#table.find(to, toOffset, toLength), type);
   }
 
-  /** A number that the store gives only once, for the generation of a collection. */
+  /** Leaves a message in the ring of changes. It has a revision of its own, so all who watch have one order. */
+  publish(
+    bytes: Uint8Array,
+    channelOffset: number,
+    channelLength: number,
+    messageOffset: number,
+    messageLength: number,
+  ): void {
+    const revision = this.takeNumber();
+    const index = this.#indexes[0]!;
+    this.#changes.addMessage(revision, index, bytes, channelOffset, channelLength, messageOffset, messageLength);
+  }
+
+  /** A number that the store gives only once: for the generation of a collection, or a message. */
   takeNumber(): number {
     if (this.#keeps && this.#undo.add(this.#indexes[0]!, 1)) this.#undo.bytes[this.#undo.offset] = Undo.number;
     return ++this.#numbers[REVISION]!;
@@ -708,8 +723,9 @@ export class KvStore {
   }
 
   /** The last change, for those who watch. */
-  #note(kind: ChangeKindCode, key: Uint8Array, keyOffset: number, keyLength: number): void {
-    this.#changes.add(this.#numbers[REVISION]!, this.#indexes[0]!, kind, key, keyOffset, keyLength);
+  #note(kind: ChangeKindCode, key: Uint8Array, keyOffset: number, keyLength: number, flags = 0): void {
+    const event = this.event | flags;
+    this.#changes.add(this.#numbers[REVISION]!, this.#indexes[0]!, kind, key, keyOffset, keyLength, event);
   }
 
   #setValue(id: number, value: Uint8Array, valueOffset: number, valueLength: number): void {
@@ -950,6 +966,10 @@ export class KvStore {
 
 function isPartOf(name: Uint8Array, offset: number, kind: number, generation: number): boolean {
   return name[offset] === kind && readGeneration(name, offset) === generation;
+}
+
+function endsFlag(kind: number): number {
+  return kind === Hold.until ? EventFlag.ends : 0;
 }
 
 function option(name: string, value: number | undefined, byDefault: number, limit: number, least = 1): number {

@@ -273,7 +273,9 @@ export class Batcher {
       this.finish(operation, isOff ? FEATURE_OFF : failure(`ERR the operation was refused: ${result.status}`));
       return;
     }
-    const { answers, due } = result;
+    const { answers, due, revision } = result;
+    const { front } = this;
+    front.revision = Math.max(front.revision, revision);
     if (!operation.isWriting && operation.byQuery === undefined && due !== undefined && this.front.agreedMs() >= due) {
       // A key that was read looks as if it had ended: the log's time decides.
       this.front.counters.readsAgain++;
@@ -283,7 +285,10 @@ export class Batcher {
     }
     this.events.feature(true);
     operation.byQuery = undefined;
+    // An operation that only reads leaves the store as it is, so its last revision is that of each of its reads.
+    front.answerRevision = operation.isWriting ? -1 : revision;
     this.deliver(operation, answers);
+    front.answerRevision = -1;
   }
 
   private deliver(operation: Operation, answers: readonly Uint8Array[]): void {

@@ -2,7 +2,8 @@
 import type { Connection } from './connection.js';
 import type { Front } from './front.js';
 import { EVERYBODY } from './users.js';
-import { array, bulk, failure, integer, map, nothing, OK, set, verbatim } from './resp-text.js';
+import { array, bulk, failure, integer, nothing, OK, verbatim } from './resp-text.js';
+import { cachingCommand, redirectOf, trackingCommand, trackingInfo } from './tracking-commands.js';
 
 const HELP = [
   'CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:',
@@ -28,6 +29,13 @@ const HELP = [
   '    Set client meta attr. Options are: LIB-NAME, LIB-VER.',
   'SETNAME <name>',
   '    Assign the name <name> to the current connection.',
+  'CACHING (YES|NO)',
+  '    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.',
+  'GETREDIR',
+  '    Return the client ID we are redirecting to when tracking is enabled.',
+  'TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]',
+  '         [OPTIN] [OPTOUT] [NOLOOP]',
+  '    Control server assisted client side caching.',
   'TRACKINGINFO',
   '    Report tracking status for the current connection.',
   'HELP',
@@ -76,24 +84,13 @@ export function clientCommand(front: Front, connection: Connection, words: reado
       return OK;
     }
     case 'getredir':
-      return integer(-1);
+      return integer(redirectOf(connection));
     case 'trackinginfo':
-      return map(connection.version, [
-        bulk('flags'),
-        set(connection.version, [bulk('off')]),
-        bulk('redirect'),
-        integer(-1),
-        bulk('prefixes'),
-        array([]),
-      ]);
+      return trackingInfo(connection);
     case 'tracking':
-      if (switchOf(rest[0]!) === undefined) return failure('ERR syntax error');
-      if (switchOf(rest[0]!) === false) return OK;
-      return failure('ERR client-side caching is not offered here; read without CLIENT TRACKING');
+      return trackingCommand(front, connection, rest);
     case 'caching':
-      return failure(
-        'ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled',
-      );
+      return cachingCommand(connection, rest[0]!);
     default:
       return array(HELP.map((line) => `+${line}\r\n`));
   }
@@ -120,7 +117,7 @@ function list(front: Front, connection: Connection, options: readonly string[]):
     if (option === 'type' && options.length === 2) {
       const type = options[1]!.toLowerCase();
       if (!TYPES.has(type)) return failure(`ERR Unknown client type '${options[1]}'`);
-      if (type !== 'normal') chosen = [];
+      chosen = chosen.filter((one) => typeOf(one) === type);
     } else if (option === 'id' && options.length > 1) {
       const ids = options.slice(1).map(idIn);
       if (ids.includes(undefined)) return failure('ERR Invalid client ID');
@@ -128,6 +125,10 @@ function list(front: Front, connection: Connection, options: readonly string[]):
     } else return failure('ERR syntax error');
   }
   return verbatim(connection.version, chosen.map((one) => `${describe(one)}\n`).join(''));
+}
+
+function typeOf({ subscriptions }: Connection): string {
+  return subscriptions.count > 0 ? 'pubsub' : 'normal';
 }
 
 const TYPES = new Set(['normal', 'master', 'replica', 'slave', 'pubsub']);
@@ -158,7 +159,7 @@ function kill(front: Front, connection: Connection, options: readonly string[]):
       case 'type': {
         const type = value.toLowerCase();
         if (!TYPES.has(type)) return failure(`ERR Unknown client type '${value}'`);
-        filters.push(() => type === 'normal');
+        filters.push((one) => typeOf(one) === type);
         break;
       }
       case 'addr':
@@ -209,8 +210,8 @@ function describe(connection: Connection): string {
     ['idle', seconds(connection.lastCommandMs)],
     ['flags', flagsOf(connection)],
     ['db', 0],
-    ['sub', 0],
-    ['psub', 0],
+    ['sub', connection.subscriptions.channels.size],
+    ['psub', connection.subscriptions.patterns.size],
     ['ssub', 0],
     ['multi', transaction === undefined ? -1 : transaction.commands.length],
     ['qbuf', connection.reader.waiting],
@@ -226,7 +227,7 @@ function describe(connection: Connection): string {
     ['events', 'r'],
     ['cmd', connection.lastCommand === '' ? 'NULL' : connection.lastCommand],
     ['user', connection.user?.name ?? '(none)'],
-    ['redir', -1],
+    ['redir', redirectOf(connection)],
     ['resp', connection.version],
     ['lib-name', connection.libName],
     ['lib-ver', connection.libVersion],
@@ -236,7 +237,11 @@ function describe(connection: Connection): string {
 
 function flagsOf(connection: Connection): string {
   const flags = [
+    connection.subscriptions.count === 0 ? '' : 'P',
     connection.transaction === undefined ? '' : 'x',
+    connection.tracking === undefined ? '' : 't',
+    connection.tracking?.isBroken === true ? 'R' : '',
+    connection.tracking?.mode === 'bcast' ? 'B' : '',
     connection.noEvict ? 'e' : '',
     connection.noTouch ? 'T' : '',
   ].join('');

@@ -8,6 +8,8 @@ import type { Socket } from 'node:net';
 import type { InputMemory } from './input-memory.js';
 import { RespReader } from './resp-reader.js';
 import type { RespVersion } from './resp-text.js';
+import { OwnSubscriptions } from './own-subscriptions.js';
+import type { OwnTracking } from './own-tracking.js';
 import type { Transaction } from './transaction.js';
 import type { User } from './users.js';
 import { Watched } from './watched.js';
@@ -41,6 +43,9 @@ export class Connection {
   noTouch = false;
   transaction: Transaction | undefined;
   readonly watched = new Watched();
+  readonly subscriptions = new OwnSubscriptions();
+  /** CLIENT TRACKING. */
+  tracking: OwnTracking | undefined;
   /** An operation has commands of it. */
   isOpen = false;
   /**
@@ -60,6 +65,8 @@ export class Connection {
   /** What its client had taken at the last look, and when that grew. */
   takenBytes = 0;
   takenAtMs = performance.now();
+  /** Since when it has not taken much of what it is told as a subscriber. */
+  behindAtMs = Infinity;
   lastCommandMs = performance.now();
   lastCommand = '';
   commands = 0;
@@ -152,6 +159,16 @@ export class Connection {
     this.madeBytes += text.length;
     if (this.pending.length > 0) this.pending.push(text);
     else this.put(text);
+  }
+
+  /** Says something that no command asked for, at once: between replies, wherever they stand. */
+  tell(text: string): void {
+    this.put(text);
+  }
+
+  /** Bytes that were said and are not on their way. */
+  get unflushed(): number {
+    return this.outputBytes;
   }
 
   /** Sends what is due. */

@@ -24,6 +24,12 @@ export interface Counters {
   loginsFailed: number;
   inputBytes: number;
   outputBytes: number;
+  /** Messages and notifications told, each time; messages that came without their bytes. */
+  messagesTold: number;
+  messagesLost: number;
+  /** Times that changes were lost; that no replica told any for long. */
+  feedLost: number;
+  feedSilent: number;
 }
 
 export function newCounters(): Counters {
@@ -46,5 +52,9 @@ export function newCounters(): Counters {
     loginsFailed: 0,
     inputBytes: 0,
     outputBytes: 0,
+    messagesTold: 0,
+    messagesLost: 0,
+    feedLost: 0,
+    feedSilent: 0,
   };
 }

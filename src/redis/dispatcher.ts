@@ -9,15 +9,17 @@ import { KV_KEY_BYTES_MAX } from '../machine/kv-layout.js';
 import { decodeWatched } from '../machine/redis/codec.js';
 import { findCommand, hasArity, SUBCOMMANDS, type CommandInfo } from '../machine/redis/command-table.js';
 import { isClientName } from './client-commands.js';
-import type { Connection } from './connection.js';
+import type { Answer, Connection } from './connection.js';
 import type { Front } from './front.js';
 import { infoText } from './info.js';
 import { localReply } from './local-commands.js';
-import { forbidden, mayCountKeys } from './permissions.js';
-import { CommandSpans, Found, type Refusal } from './resp-reader.js';
-import { failure, OK, QUEUED, simple, verbatim } from './resp-text.js';
+import { forbidden, keyPositions, mayCountKeys } from './permissions.js';
+import { CommandSpans, Found, textOf, type Refusal } from './resp-reader.js';
+import { array, bulk, failure, integer, OK, QUEUED, simple, verbatim } from './resp-text.js';
 import type { Stage } from './stage.js';
-import { argumentsOf, localAnswer, Transaction, withLocalReplies } from './transaction.js';
+import { refusedToSubscriber, subscribe, unsubscribe } from './subscribe-commands.js';
+import { isReadTracked } from './tracking.js';
+import { argumentsOf, localAnswer, NO_RECEIVERS, Transaction, withLocalReplies } from './transaction.js';
 
 /** Commands of a connection that one run looks at: other connections are served in between. */
 const RUN_COMMANDS_MAX = 1000;
@@ -89,10 +91,23 @@ export class Dispatcher {
     const { user } = connection;
     const denied = user === undefined ? undefined : forbidden(user, info, command);
     if (denied !== undefined) return this.refuse(connection, info.name, denied);
+    const notNow = refusedToSubscriber(connection, info.name);
+    if (notNow !== undefined) return this.refuse(connection, info.name, notNow);
     if (connection.transaction !== undefined && !OUTSIDE.has(info.name)) return this.queue(connection, info);
-    return info.kind === 'local' || LOCAL_READS.has(info.name)
-      ? this.local(connection, stage, info)
-      : this.machine(connection, stage, info);
+    const step =
+      info.kind === 'local' || LOCAL_READS.has(info.name)
+        ? this.local(connection, stage, info)
+        : this.machine(connection, stage, info);
+    const { tracking, transaction } = connection;
+    // CLIENT CACHING is for the next command, or all of a transaction.
+    if (
+      tracking?.caching !== undefined &&
+      step !== 'again' &&
+      transaction === undefined &&
+      info.name !== 'client|caching'
+    )
+      tracking.caching = undefined;
+    return step;
   }
 
   private refuse(connection: Connection, name: string, why: string): Step {
@@ -125,6 +140,8 @@ export class Dispatcher {
   private queue(connection: Connection, info: CommandInfo): Step {
     if (info.name === 'auth' || info.name === 'hello')
       return this.refuse(connection, info.name, 'ERR Command not allowed inside a transaction');
+    if (FEEDS.has(info.name) || UNSUBSCRIBES.has(info.name) || info.name === 'client|tracking')
+      return this.refuse(connection, info.name, `ERR ${info.name} is not served inside a transaction`);
     const transaction = connection.transaction!;
     if (!transaction.isRefused && !transaction.queue(info, this.command))
       return this.refuse(
@@ -170,12 +187,83 @@ export class Dispatcher {
     if (isWriting) front.counters.writes++;
     else front.counters.reads++;
     if (info.name !== 'watch') {
-      connection.expect();
+      connection.expect(this.answerOf(connection, info));
       return 'taken';
     }
     const keys = Array.from({ length: command.count - 1 }, (_, i) => command.copy(i + 1));
     connection.expect((reply) => this.watched(connection, keys, reply));
     // What follows may be the EXEC that needs the answer.
+    return 'stop';
+  }
+
+  /** What else becomes of the machine's answer to the present command; undefined: nothing. */
+  private answerOf(connection: Connection, info: CommandInfo): Answer | undefined {
+    const { front, command } = this;
+    const { trackers, subscriptions } = front.audience;
+    if (info.name === 'publish') {
+      const channel = command.text(1);
+      return (reply) => (isText(reply, NO_RECEIVERS) ? integer(subscriptions.receivers(channel)) : reply);
+    }
+    if (info.kind === 'write') {
+      if (!trackers.hasKeys) return undefined;
+      const keys = keysOf(info, command);
+      if (keys.length === 0) return undefined;
+      return (reply) => {
+        trackers.wrote(connection, keys);
+        return reply;
+      };
+    }
+    return isReadTracked(connection) ? this.trackedAnswer(connection, keysOf(info, command), '') : undefined;
+  }
+
+  /** @param begins how an answer begins that says something about the keys */
+  private trackedAnswer(connection: Connection, keys: readonly string[], begins: string): Answer | undefined {
+    if (keys.length === 0) return undefined;
+    const { front } = this;
+    const { trackers, feed } = front.audience;
+    // Where the operation also writes, all that is known is that it is executed after what is known now.
+    const base = Math.max(front.revision, feed.position);
+    return (reply) => {
+      const text = typeof reply === 'string' ? reply : textOf(reply, 0, 3);
+      if (text.startsWith('-') || !text.startsWith(begins) || text === '*-1') return reply;
+      const revision = front.answerRevision >= 0 ? front.answerRevision : base;
+      // Behind the answer.
+      queueMicrotask(() => trackers.answered(connection, keys, revision));
+      return reply;
+    };
+  }
+
+  /** SUBSCRIBE, PSUBSCRIBE, CLIENT TRACKING ON: what follows must not be missed, so the feed has a position first. */
+  private withFeed(connection: Connection, stage: Stage, info: CommandInfo): Step {
+    const { front } = this;
+    const words = argumentTexts(this.command);
+    // Replies that are still due must not come behind the first message.
+    if (stage.count > 0) return 'again';
+    const run = (): string =>
+      info.name === 'client|tracking'
+        ? localReply(front, connection, info, words)
+        : subscribe(front, connection, words);
+    const say = (text: string): void =>
+      info.name === 'client|tracking' ? connection.reply(text) : connection.say(text);
+    if (front.audience.feed.isOn) {
+      connection.begin(info.name);
+      say(run());
+      front.counters.locals++;
+      return 'taken';
+    }
+    if (!front.isConnected) return this.unavailable(connection, info);
+    if (!stage.isOpen || stage.question(['ping'], connection.version) === 'full') return 'again';
+    connection.begin(info.name);
+    front.counters.locals++;
+    connection.expect((reply) => {
+      if (typeof reply === 'string') return reply;
+      if (connection.isClosed) return undefined;
+      front.audience.feed.begin(front.revision);
+      say(run());
+      // If that was an error, nobody needs the feed.
+      front.audience.adjust();
+      return undefined;
+    });
     return 'stop';
   }
 
@@ -229,6 +317,7 @@ export class Dispatcher {
       case 'reset':
         connection.begin(info.name);
         connection.forgetSession();
+        front.audience.forget(connection);
         connection.user = front.firstUser();
         connection.reply(simple('RESET'));
         break;
@@ -237,7 +326,24 @@ export class Dispatcher {
         return this.login(connection, stage, info);
       case 'info':
         return this.info(connection, stage, info);
+      case 'subscribe':
+      case 'psubscribe':
+        return this.withFeed(connection, stage, info);
+      case 'unsubscribe':
+      case 'punsubscribe':
+        if (stage.count > 0) return 'again';
+        connection.begin(info.name);
+        connection.say(unsubscribe(front, connection, argumentTexts(command)));
+        break;
+      case 'ping':
+        connection.begin(info.name);
+        if (connection.version === 2 && connection.subscriptions.count > 0 && command.count <= 2)
+          connection.reply(array([bulk('pong'), bulk(command.count === 2 ? command.text(1) : '')]));
+        else connection.reply(localReply(front, connection, info, argumentTexts(command)));
+        break;
       default:
+        if (info.name === 'client|tracking' && command.text(2).toLowerCase() === 'on')
+          return this.withFeed(connection, stage, info);
         connection.begin(info.name);
         connection.reply(localReply(front, connection, info, argumentTexts(command)));
     }
@@ -268,13 +374,14 @@ export class Dispatcher {
       }
       if (transaction.isWriting) front.counters.writes++;
       else front.counters.reads++;
+      const noted = this.notedTransaction(connection, transaction);
       if (transaction.hasLocal)
         connection.expect((reply) =>
-          withLocalReplies(transaction, reply, (queued) =>
+          withLocalReplies(transaction, noted(reply), (queued) =>
             localReply(front, connection, queued.info, argumentsOf(queued)),
           ),
         );
-      else connection.expect();
+      else connection.expect(noted);
       return 'taken';
     }
     connection.begin('exec');
@@ -294,6 +401,30 @@ export class Dispatcher {
       connection.reply(front.unavailable);
     }
     return 'taken';
+  }
+
+  /** What the trackers of keys learn from the answer, which stays as it is. */
+  private notedTransaction(
+    connection: Connection,
+    { commands }: Transaction,
+  ): (reply: Uint8Array | string) => Uint8Array | string {
+    const { trackers } = this.front.audience;
+    const same = (reply: Uint8Array | string): Uint8Array | string => reply;
+    const isTracked = isReadTracked(connection);
+    if (!isTracked && !trackers.hasKeys) return same;
+    const keys = { read: new Set<string>(), write: new Set<string>() };
+    for (const queued of commands) {
+      const { info } = queued;
+      if (info.kind === 'local') continue;
+      const words = argumentsOf(queued);
+      for (const key of keysOf(info, { count: words.length, text: (i) => words[i]! })) keys[info.kind].add(key);
+    }
+    const read = isTracked ? this.trackedAnswer(connection, [...keys.read], '*') : undefined;
+    return (reply) => {
+      if (keys.write.size > 0) trackers.wrote(connection, [...keys.write]);
+      read?.(reply);
+      return reply;
+    };
   }
 
   /** AUTH and HELLO: the second may have a login in it. Nothing of the connection is open while that is checked. */
@@ -363,6 +494,20 @@ export class Dispatcher {
 const CONTAINERS = new Set([...SUBCOMMANDS.keys()].map((name) => name.slice(0, name.indexOf('|'))));
 /** The machine knows them for transactions; alone they need no cluster. */
 const LOCAL_READS = new Set(['ping', 'echo', 'select', 'time']);
+
+/** They need the feed. */
+const FEEDS = new Set(['subscribe', 'psubscribe']);
+const UNSUBSCRIBES = new Set(['unsubscribe', 'punsubscribe']);
+
+/** The keys of a command, a byte a character. WATCH reads none for its client. */
+function keysOf(info: CommandInfo, command: Pick<CommandSpans, 'count' | 'text'>): string[] {
+  if (info.kind === 'read' && !info.flags.includes('readonly')) return [];
+  return (keyPositions(info, command) ?? []).map((at) => command.text(at));
+}
+
+function isText(reply: Uint8Array | string, text: string): boolean {
+  return (typeof reply === 'string' ? reply : textOf(reply)) === text;
+}
 
 function argumentTexts(command: CommandSpans): string[] {
   return Array.from({ length: command.count }, (_, i) => command.text(i));

@@ -1,10 +1,12 @@
 /** What all connections of a front end share: the cluster behind it, its users, its settings and its counters. */
 import { randomBytes } from 'node:crypto';
 import { systemMs } from '../client/lease-clock.js';
+import { Audience, type AudienceEvents } from './audience.js';
 import type { Connection } from './connection.js';
 import { newCounters } from './counters.js';
 import { InputMemory } from './input-memory.js';
 import type { Login, Logins } from './logins.js';
+import { isChannelForbidden } from './permissions.js';
 import { ARGUMENTS_MAX, textOf } from './resp-reader.js';
 import { failure } from './resp-text.js';
 import { newSettings } from './settings.js';
@@ -57,12 +59,21 @@ export class Front {
   isStopping = false;
   /** Keys of the store, when somebody last asked. */
   keys = 0;
+  /** The highest revision of the store that an answer has shown. */
+  revision = 0;
+  /** While answers are delivered: the revision that they all reflect; −1: they come from an operation that writes. */
+  answerRevision = -1;
+  readonly audience: Audience;
   /** Set by the server: the connection may have commands that can be taken. */
   wake: (connection: Connection) => void = () => undefined;
+  /** Set by the server: a line for the log. */
+  warn: AudienceEvents['warn'] = () => undefined;
 
   constructor(readonly options: FrontOptions) {
     this.settings = newSettings(options.clientsMax);
     this.input = new InputMemory(options.inputBytesMax ?? DEFAULT_INPUT_BYTES);
+    const events: AudienceEvents = { warn: (event, details) => this.warn(event, details) };
+    this.audience = new Audience(this.connections, this.counters, events);
   }
 
   get operationBytes(): number {
@@ -140,6 +151,7 @@ export class Front {
       if (before === undefined) continue;
       const user = users.get(before.name);
       if (user === undefined) connection.socket.destroy();
+      else if (hasForbiddenChannel(connection, user)) connection.socket.destroy();
       else connection.user = user;
       // What it has queued was looked at under the earlier rights.
       if (transaction !== undefined) transaction.isRefused = true;
@@ -151,6 +163,14 @@ export class Front {
     const match = /^:(\d+)\r\n$/.exec(typeof reply === 'string' ? reply : textOf(reply));
     if (match !== null) this.keys = Number(match[1]);
   }
+}
+
+/** It has subscribed to what its user may not hear any more. */
+function hasForbiddenChannel({ subscriptions: { channels, patterns } }: Connection, user: User): boolean {
+  return (
+    [...channels.keys()].some((name) => isChannelForbidden(user, name, false)) ||
+    [...patterns.keys()].some((name) => isChannelForbidden(user, name, true))
+  );
 }
 
 const BUSY = 'TRYAGAIN too many logins are being checked; nothing was executed';

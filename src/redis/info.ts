@@ -35,7 +35,7 @@ const SECTIONS: Readonly<
     ['cluster_connections', 0],
     ['maxclients', front.options.clientsMax],
     ['blocked_clients', 0],
-    ['tracking_clients', 0],
+    ['tracking_clients', front.audience.trackers.clients.size],
   ],
   memory: () => {
     const { rss, heapUsed } = process.memoryUsage();
@@ -68,6 +68,9 @@ const SECTIONS: Readonly<
       ['evicted_keys', 0],
       ['keyspace_hits', 0],
       ['keyspace_misses', 0],
+      ['pubsub_channels', front.audience.subscriptions.channelCount],
+      ['pubsub_patterns', front.audience.subscriptions.patternCount],
+      ['tracking_total_keys', front.audience.trackers.count],
       ['total_error_replies', counters.refused + counters.tryAgain + counters.inDoubt],
       ['acl_access_denied_auth', counters.loginsFailed],
       ['jitpaxos_operations', counters.readOperations + counters.writeOperations],

@@ -10,6 +10,7 @@ import { JitPaxosError } from '../errors.js';
 import type { Logger } from '../host/logger.js';
 import { show } from '../host/options.js';
 import { COMMANDS_BYTES } from '../machine/redis/layout.js';
+import { PUSH_BYTES_SOFT } from './audience.js';
 import type { Batcher } from './batcher.js';
 import { Connection } from './connection.js';
 import type { Front } from './front.js';
@@ -165,6 +166,7 @@ export class Listener {
       counters.outputBytes += connection.unreported();
       this.heldBytes -= connection.heldBytes;
       connections.delete(connection.id);
+      front.audience.forget(connection);
       batcher.forget(connection);
     });
   }
@@ -186,6 +188,9 @@ export class Listener {
         connection.takenBytes = taken;
         connection.takenAtMs = now;
       } else if (now - connection.takenAtMs >= SLOW_MS) this.cut(connection);
+      if (connection.subscriptions.count === 0 || unsent <= PUSH_BYTES_SOFT) connection.behindAtMs = Infinity;
+      else if (connection.behindAtMs === Infinity) connection.behindAtMs = now;
+      else if (now - connection.behindAtMs >= SLOW_MS) this.cut(connection);
     }
     if (this.heldBytes <= OUTPUT_BYTES_MAX) return;
     const largest = [...connections.values()].sort((a, b) => b.heldBytes - a.heldBytes);

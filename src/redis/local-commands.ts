@@ -9,8 +9,10 @@ import type { Connection } from './connection.js';
 import type { Front } from './front.js';
 import { matches } from './glob.js';
 import { infoText, REDIS_VERSION } from './info.js';
+import { normalized } from './notifications.js';
 import { array, bulk, failure, integer, map, OK, simple, verbatim } from './resp-text.js';
-import { SETTING_BYTES_MAX } from './settings.js';
+import { NOTIFY, SETTING_BYTES_MAX } from './settings.js';
+import { pubsubCommand } from './subscribe-commands.js';
 
 const DB_COUNT = 1;
 /** Most names in what lists or describes: a short command must not ask for a very long reply. */
@@ -46,6 +48,10 @@ export function localReply(
     }
     case 'hello':
       return hello(connection);
+    case 'publish': // In a transaction: how many receive it here.
+      return integer(front.audience.subscriptions.receivers(words[1]!));
+    case 'pubsub':
+      return pubsubCommand(front, words);
     case 'client':
       return clientCommand(front, connection, words);
     case 'command':
@@ -118,7 +124,7 @@ function hello({ version: resp, id }: Connection): string {
   ]);
 }
 
-function config({ settings }: Front, { version: resp }: Connection, words: readonly string[]): string {
+function config({ settings, audience }: Front, { version: resp }: Connection, words: readonly string[]): string {
   const [, subcommand, ...rest] = words;
   switch (subcommand!.toLowerCase()) {
     case 'get': {
@@ -145,9 +151,15 @@ function config({ settings }: Front, { version: resp }: Connection, words: reado
           return failure(`ERR CONFIG SET failed (possibly related to argument '${rest[i]}') - duplicate parameter`);
         if (rest[i + 1]!.length > SETTING_BYTES_MAX)
           return failure(`ERR CONFIG SET failed (possibly related to argument '${rest[i]}') - argument too long`);
-        changes.set(name, rest[i + 1]!);
+        const value = name === NOTIFY ? normalized(rest[i + 1]!) : rest[i + 1]!;
+        if (value === undefined)
+          return failure(
+            `ERR CONFIG SET failed (possibly related to argument '${rest[i]}') - Invalid event class character. Use 'Ag$lshzxeKEtmdn'.`,
+          );
+        changes.set(name, value);
       }
       for (const [name, value] of changes) settings.set(name, value);
+      if (changes.has(NOTIFY)) audience.notify(changes.get(NOTIFY)!);
       return OK;
     }
     case 'resetstat':
@@ -161,7 +173,7 @@ function config({ settings }: Front, { version: resp }: Connection, words: reado
           'GET <pattern>',
           '    Return parameters matching the glob-like <pattern> and their values.',
           'SET <directive> <value>',
-          '    Keep a value for GET; it changes nothing else.',
+          '    Set notify-keyspace-events. Other values are kept for GET, and change nothing.',
           'RESETSTAT',
           '    Does nothing: counters are for ever.',
           'REWRITE',

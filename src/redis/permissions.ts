@@ -6,7 +6,13 @@ import type { User } from './users.js';
 /** What concerns others, beside what the table calls `admin`. */
 const ADMIN = new Set(['flushall', 'flushdb', 'debug']);
 /** Shows or counts keys of others, so it is not for a user that has a prefix. */
-const SHOWS_ALL = new Set(['keys', 'scan', 'randomkey', 'dbsize']);
+const SHOWS_ALL = new Set(['keys', 'scan', 'randomkey', 'dbsize', 'pubsub|channels', 'pubsub|numpat']);
+/** Commands whose arguments from this one on are channels, or patterns of channels; the first alone, if it is PUBLISH. */
+const CHANNELS_FROM: Readonly<Record<string, number>> = { publish: 1, subscribe: 1, psubscribe: 1, 'pubsub|numsub': 2 };
+/** Channels that tell what happens to a key. */
+const KEYSPACE = '__keyspace@0__:';
+/** What it is told there are keys that its own connections have read. */
+const INVALIDATE = '__redis__:invalidate';
 /** Commands whose keys are counted by an argument: its position. A key that they store to stands before it. */
 const COUNTED_BY: Readonly<Record<string, number>> = {
   eval: 2,
@@ -33,7 +39,7 @@ export function mayCountKeys(user: User | undefined): boolean {
 }
 
 /** Positions of the keys of a command. Undefined: its number of keys is no number, or there are fewer arguments. */
-export function keyPositions(info: CommandInfo, command: CommandSpans): number[] | undefined {
+export function keyPositions(info: CommandInfo, command: Pick<CommandSpans, 'count' | 'text'>): number[] | undefined {
   const counter = COUNTED_BY[info.name];
   if (counter !== undefined) {
     const text = counter < command.count ? command.text(counter) : '';
@@ -66,6 +72,14 @@ export function forbidden(user: User, info: CommandInfo, command: CommandSpans):
   if (user.role === 'read' && info.kind === 'write') return noCommand(user, info);
   if (user.prefix === '') return undefined;
   if (SHOWS_ALL.has(info.name)) return noCommand(user, info);
+  const channels = CHANNELS_FROM[info.name];
+  if (channels !== undefined) {
+    const end = info.name === 'publish' ? 2 : command.count;
+    for (let i = channels; i < end; i++)
+      if (isChannelForbidden(user, command.text(i), info.name === 'psubscribe'))
+        return 'NOPERM No permissions to access a channel';
+    return undefined;
+  }
   const positions = keyPositions(info, command);
   if (positions === undefined) return undefined; // it has no keys, and fails
   const isAllowed = positions.every((at) => command.text(at).startsWith(user.prefix));
@@ -84,6 +98,16 @@ function sortsByOthers(user: User, info: CommandInfo, command: CommandSpans): bo
     if (!isOwn && (word === 'store' || name.includes('*'))) return true;
   }
   return false;
+}
+
+/**
+ * Whether a user may not use a channel: one with a prefix has the channels that begin with it, and the notifications of its
+ * keys. A pattern has to begin with the prefix as it is.
+ */
+export function isChannelForbidden({ prefix }: User, name: string, isPattern: boolean): boolean {
+  if (prefix === '' || name === INVALIDATE) return false;
+  if (isPattern && /[*?[\\\]^]/.test(prefix)) return true;
+  return !name.startsWith(prefix) && !name.startsWith(KEYSPACE + prefix);
 }
 
 function noCommand({ name: user }: User, info: CommandInfo): string {

@@ -83,6 +83,28 @@ export function redisMetrics(front: Front, levels: FrontLevels): Family[] {
     counter(name('logins_failed_total'), 'Logins that failed', counters.loginsFailed),
     counter(name('input_bytes_total'), 'Bytes read from clients', counters.inputBytes),
     counter(name('output_bytes_total'), 'Bytes of replies', counters.outputBytes),
+    gauge(
+      name('subscriptions'),
+      'Subscriptions of clients to channels and patterns',
+      front.audience.subscriptions.count,
+    ),
+    gauge(name('tracking_clients'), 'Clients with CLIENT TRACKING', front.audience.trackers.clients.size),
+    gauge(name('tracked_keys'), 'Keys that such clients have read, once for each', front.audience.trackers.count),
+    counter(
+      name('messages_told_total'),
+      'Messages and keyspace notifications told, once for each subscriber',
+      counters.messagesTold,
+    ),
+    counter(
+      name('messages_lost_total'),
+      'Messages that were too long for what the replicas keep of changes',
+      counters.messagesLost,
+    ),
+    counter(
+      name('changes_lost_total'),
+      'Times that changes and messages of the store were missed. lost: for good, so messages are missing; silent: no replica told any for some seconds. Clients with CLIENT TRACKING forget everything then',
+      byLabel('reason', { lost: counters.feedLost, silent: counters.feedSilent }),
+    ),
     gauge(name('output_waiting_bytes'), 'Bytes of replies that clients have not taken', unsent),
   ];
 }

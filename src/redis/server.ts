@@ -5,6 +5,8 @@
  */
 import type { SecureContextOptions } from 'node:tls';
 import type { Client, ClientOptions } from '../client/client.js';
+import { partsOf } from '../client/client-parts.js';
+import { endTickerOf, type Ticked } from '../client/end-ticker.js';
 import { JitPaxosError } from '../errors.js';
 import { loadCluster, type Cluster, type ClusterConfig } from '../host/cluster-config.js';
 import type { KeyFile } from '../host/key-file.js';
@@ -13,11 +15,13 @@ import { checkInteger, checkKeys, optionNames } from '../host/options.js';
 import type { TransportKind } from '../host/transport-choice.js';
 import { CommandsEncoder, decodeCommandsResult } from '../machine/redis/codec.js';
 import { ROOM_BYTES_MAX } from '../machine/redis/layout.js';
+import { decodeStoreResult, encodeTick } from '../machine/store/codec.js';
 import type { Family } from '../metrics/exposition.js';
 import { readRegularFile } from '../storage/regular-file.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES_MAX, JUMBO_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { Request } from '../wire/messages.js';
 import { Batcher } from './batcher.js';
+import type { FeedSource } from './feed.js';
 import { Front } from './front.js';
 import { Link } from './link.js';
 import { DEFAULT_LISTEN, isLoopback, Listener } from './listener.js';
@@ -129,10 +133,14 @@ export class RedisFrontEnd {
       {
         up: (client) => {
           this.front.store = client;
+          this.front.audience.feed.connect(feedSource(client));
           this.started();
           void this.askFeature(client);
         },
-        down: () => (this.front.store = undefined),
+        down: () => {
+          this.front.store = undefined;
+          this.front.audience.feed.connect(undefined);
+        },
         failed: () => this.started(),
         hopeless: (error) => {
           this.onFailed(error);
@@ -151,6 +159,7 @@ export class RedisFrontEnd {
         }),
     });
     this.front.wake = (connection) => this.batcher.wake(connection);
+    this.front.warn = (event, details) => logger.warn(event, details);
     this.listener = new Listener(this.front, this.batcher, logger, tls);
     this.featureTimer = setInterval(() => {
       if (this.featureIsOn === false && this.link.current !== undefined) void this.askFeature(this.link.current);
@@ -252,6 +261,7 @@ export class RedisFrontEnd {
   private async stop(): Promise<void> {
     clearInterval(this.featureTimer);
     await this.listener.close();
+    this.front.audience.feed.close();
     await this.link.close();
     this.onClosed();
   }
@@ -290,6 +300,19 @@ export class RedisFrontEnd {
         next: 'jitpaxos features enable redis',
       });
   }
+}
+
+/** What a client of the cluster gives the feed. */
+function feedSource(client: Client): FeedSource {
+  const parts = partsOf(client)!;
+  const tick = async (): Promise<Ticked> => {
+    const bytes = new Uint8Array(16);
+    const result = await client.execute(bytes.subarray(0, encodeTick(bytes, 0)));
+    const ticked = decodeStoreResult('tick', result, 0, result.length);
+    if (ticked.status !== 'ok') throw new Error(`the tick was refused: ${ticked.status}`);
+    return { now: ticked.now, nextEnd: ticked.nextEnd ?? 0 };
+  };
+  return { watch: (request) => parts.watch(request), ends: endTickerOf(client, parts.clock, tick) };
 }
 
 /** Bytes of the operation that one datagram carries. */

@@ -1,7 +1,8 @@
 /**
  * CONFIG: settings of Redis that clients and tools ask for, with values that say what this server does. CONFIG SET keeps
- * what it is given and changes nothing else.
+ * what it is given and changes nothing else, but for notify-keyspace-events.
  */
+import { TRACKED_MAX } from './tracking.js';
 
 const DEFAULTS: Readonly<Record<string, string>> = {
   'active-expire-effort': '1',
@@ -10,6 +11,7 @@ const DEFAULTS: Readonly<Record<string, string>> = {
   appendfsync: 'always',
   appendonly: 'no',
   bind: '',
+  'client-output-buffer-limit': 'normal 8388608 0 0 slave 0 0 0 pubsub 33554432 8388608 60',
   'client-query-buffer-limit': '1073741824',
   'cluster-enabled': 'no',
   databases: '1',
@@ -47,12 +49,15 @@ const DEFAULTS: Readonly<Record<string, string>> = {
   'stream-node-max-entries': '100',
   'tcp-keepalive': '300',
   timeout: '0',
+  'tracking-table-max-keys': String(TRACKED_MAX),
   'zset-max-listpack-entries': '128',
   'zset-max-listpack-value': '64',
   'zset-max-ziplist-entries': '128',
   'zset-max-ziplist-value': '64',
 };
 
+/** The one that has an effect. */
+export const NOTIFY = 'notify-keyspace-events';
 /** Longest value that is kept. */
 export const SETTING_BYTES_MAX = 1024;
 

@@ -28,6 +28,7 @@ export class Transaction {
   machineCount = 0;
   machineBytes = 0;
   isWriting = false;
+  private hasMessage = false;
   private bytes = 0;
 
   /** @param bytesMax of all commands; and how many bytes one operation takes */
@@ -50,6 +51,7 @@ export class Transaction {
     this.commands.push({ info, bytes, lengths: Array.from(lengths.subarray(0, count)) });
     if (info.kind === 'local') return true;
     this.machineCount++;
+    this.hasMessage ||= info.name === 'publish';
     this.machineBytes += length;
     this.isWriting ||= info.kind === 'write';
     return true;
@@ -60,8 +62,9 @@ export class Transaction {
     return transactionBytes(watched, this.machineBytes);
   }
 
+  /** Some of the answer is the front end's own. */
   get hasLocal(): boolean {
-    return this.machineCount < this.commands.length;
+    return this.hasMessage || this.machineCount < this.commands.length;
   }
 }
 
@@ -76,6 +79,9 @@ export function argumentsOf({ bytes, lengths }: QueuedCommand): string[] {
 export function localAnswer({ commands }: Transaction, local: (command: QueuedCommand) => string): string {
   return array(commands.map(bounded(local)));
 }
+
+/** The machine's answer to PUBLISH. */
+export const NO_RECEIVERS = ':0\r\n';
 
 /** Says no more than is bounded, whatever was queued. */
 function bounded(local: (command: QueuedCommand) => string): (command: QueuedCommand) => string {
@@ -109,7 +115,9 @@ export function withLocalReplies(
       continue;
     }
     const end = replyEnd(bytes, at);
-    joined += text.slice(at, end);
+    const reply = text.slice(at, end);
+    // Only the front end knows who receives a message.
+    joined += command.info.name === 'publish' && reply === NO_RECEIVERS ? own(command) : reply;
     at = end;
   }
   return joined;

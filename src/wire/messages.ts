@@ -439,6 +439,12 @@ export const WatchFlag = {
   end: 8,
   /** From a replica's host to its primary's: clients watch here, so say at once what is committed. It opens no watch. */
   hurry: 16,
+  /** Also messages on channels that begin with a prefix, with their bytes as values. */
+  messages: 32,
+  /** No changes of keys. */
+  noKeys: 64,
+  /** In place of its value, a change of a key has what made it: its event (machine/store/change-ring.ts), u16. */
+  events: 128,
 } as const;
 
 export const WatchLostReason = {

@@ -44,7 +44,7 @@ function raised(changes: number): KvMachine {
 interface Change {
   readonly revision: number;
   readonly index: number;
-  readonly kind: 'put' | 'delete' | 'expire';
+  readonly kind: 'put' | 'delete' | 'expire' | 'message';
   readonly key: string;
 }
 
@@ -57,7 +57,7 @@ function changesOf({ changes }: WatchableStore, after = changes.floor): Change[]
     found.push({
       revision: changes.revisionOf(i),
       index: changes.indexOf(i),
-      kind: (['put', 'delete', 'expire'] as const)[changes.kindOf(i)],
+      kind: (['put', 'delete', 'expire', 'message'] as const)[changes.kindOf(i)],
       key: Buffer.from(key).toString(),
     });
   }

@@ -139,6 +139,55 @@ for (const [name, options] of [
     await t.rejects(client.eval('return 1', { keys: [], arguments: [] }), /Lua is not run here/);
   });
 
+for (const [name, options] of [
+  ['redis-5', { RESP: 3 }],
+  ['redis', { RESP: 3 }],
+] as const)
+  t.test(`${name}: messages, and a cache on the client's side`, { skip: skipWithout(name) }, async (t) => {
+    const { createClient } = await load(name);
+    const start = async (more: object): Promise<any> => {
+      const client = await createClient({ url: url(), ...options, ...more })
+        .on('error', t.fail)
+        .connect();
+      t.teardown(() => client.destroy());
+      return client;
+    };
+    const client = await start({ clientSideCache: { ttl: 0, maxEntries: 100, evictPolicy: 'LRU' } });
+    const other = await start({});
+    await other.set('cached', 'one');
+    t.equal(await client.get('cached'), 'one');
+    t.equal(await client.get('cached'), 'one');
+    await other.set('cached', 'two');
+    while ((await client.get('cached')) !== 'two') await new Promise((resolve) => setTimeout(resolve, 2));
+    await client.set('cached', 'three');
+    t.equal(await client.get('cached'), 'three', 'what it wrote itself');
+    const got: string[] = [];
+    await client.subscribe('news', (message: string) => got.push(message));
+    await client.pSubscribe('n*', (message: string, channel: string) => got.push(`${channel} ${message}`));
+    t.equal(await other.publish('news', 'hello'), 2);
+    while (got.length < 2) await new Promise((resolve) => setTimeout(resolve, 2));
+    t.strictSame(got, ['hello', 'news hello']);
+    await client.unsubscribe('news');
+    await client.pUnsubscribe('n*');
+  });
+
+for (const name of ['ioredis', 'ioredis-6'])
+  t.test(`${name}: messages`, { skip: skipWithout(name) }, async (t) => {
+    const { Redis } = await load(name);
+    const [subscriber, publisher] = [new Redis({ port }), new Redis({ port })];
+    t.teardown(() => {
+      subscriber.disconnect();
+      publisher.disconnect();
+    });
+    t.equal(await subscriber.subscribe('news', 'music'), 2);
+    const message = new Promise((resolve) =>
+      subscriber.on('message', (channel: string, text: string) => resolve([channel, text])),
+    );
+    t.equal(await publisher.publish('news', 'hello'), 1);
+    t.strictSame(await message, ['news', 'hello']);
+    t.equal(await subscriber.unsubscribe(), 0);
+  });
+
 /** Sessions outlive the web server. */
 t.test(
   'connect-redis under express-session',

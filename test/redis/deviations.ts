@@ -94,6 +94,5 @@ export const RULES: Readonly<Record<string, (difference: Difference) => boolean>
     ours.items.every(
       ({ kind, text }, i) => DIFFERENT_HELLO.has(i) || (kind === redis.items[i]!.kind && text === redis.items[i]!.text),
     ),
-  tracking: ({ words, ours }) => /^on$/i.test(words[2] ?? '') && isError(ours),
   'script-names': ({ ours }) => isError(ours) && /Lua is not run here/.test(ours.text!),
 };

@@ -143,7 +143,7 @@ t.test('every change once and in order, whatever the network and the replicas do
       store.changes.copyKey(i, key, 0);
       const text = Buffer.from(key).toString();
       if (!text.startsWith('a') && !text.startsWith('bb')) continue;
-      const kind = (['put', 'delete', 'expire'] as const)[store.changes.kindOf(i)];
+      const kind = (['put', 'delete', 'expire', 'message'] as const)[store.changes.kindOf(i)];
       all.push({ kind, key: text, value: undefined, revision: store.changes.revisionOf(i) });
     }
     const withoutValues = told.map((change) => ({ ...change, value: undefined }));

@@ -1,6 +1,6 @@
 /** A replica that is watched, in virtual time, and a reader of its changes. */
 import t from 'tap';
-import { WatchReader, type StoreChange } from '../../src/client/watch-reader.js';
+import { WatchReader, type WatchedChange } from '../../src/client/watch-reader.js';
 import { KvMachine, watchableOf } from '../../src/machine/kv.js';
 import { encodeRemove, encodeWrite } from '../../src/machine/store/codec.js';
 import { Instant, type Outbox } from '../../src/protocol/contract.js';
@@ -20,7 +20,7 @@ export interface Message {
 }
 
 export class TestOutbox implements Outbox {
-  readonly bytes = new Uint8Array(4096);
+  readonly bytes = new Uint8Array(1 << 16);
   private to = 0;
 
   constructor(private readonly send: (message: Message) => void) {}
@@ -28,7 +28,7 @@ export class TestOutbox implements Outbox {
   reserve(to: number, length: number): number {
     if (length > this.bytes.length) throw new Error(`${length} bytes are too many for a message of a watch`);
     this.to = to;
-    this.bytes.fill(0xee);
+    this.bytes.fill(0xee, 0, 3 + length);
     return 3;
   }
 
@@ -118,12 +118,12 @@ export function remove(key: string): Uint8Array {
   return scratch.slice(0, encodeRemove(scratch, 0, utf8(key), undefined));
 }
 
-export interface Told extends Omit<StoreChange, 'key' | 'value'> {
+export interface Told extends Omit<WatchedChange, 'key' | 'value'> {
   readonly key: string;
   readonly value: string | undefined;
 }
 
-export const toldOf = ({ kind, key, value, revision }: StoreChange): Told => ({
+export const toldOf = ({ kind, key, value, revision }: WatchedChange): Told => ({
   kind,
   key: Buffer.from(key).toString(),
   value: value === undefined ? undefined : Buffer.from(value).toString(),
@@ -232,6 +232,7 @@ export const bytesOf = (sent: readonly Message[]): number => sent.reduce((sum, {
 export function readerOf(
   one: OneReplica,
   after: number,
+  flags = 0,
 ): { told: Told[]; reader: WatchReader; step(us: number): void } {
   const { replica, sent } = one;
   const told: Told[] = [];
@@ -240,6 +241,7 @@ export function readerOf(
     {
       prefixes: [utf8('')],
       values: false,
+      flags,
       after,
       changed: (change, bytes) => {
         told.push(toldOf(change));

@@ -16,6 +16,7 @@ import { BIT_FIELD_HANDLERS } from './bit-fields.js';
 import { BIT_HANDLERS } from './bits.js';
 import { Call, WORK_MAX, type Handler } from './call.js';
 import { COMMANDS, findCommand, hasArity, type CommandInfo } from './command-table.js';
+import { eventCode } from './events.js';
 import { EXPIRY_HANDLERS } from './expiry.js';
 import { HASH_HANDLERS } from './hashes.js';
 import { KEY_HANDLERS } from './keys.js';
@@ -37,6 +38,7 @@ import {
 } from './layout.js';
 import { LCS_HANDLERS } from './lcs.js';
 import { LIST_HANDLERS } from './lists.js';
+import { MESSAGE_HANDLERS } from './messages.js';
 import { SCORE_RANGE_HANDLERS } from './score-ranges.js';
 import { SCORE_SUM_HANDLERS } from './score-sums.js';
 import { SCRIPT_HANDLERS } from './scripts.js';
@@ -74,6 +76,7 @@ for (const handlers of [
   SCORE_RANGE_HANDLERS,
   SCORE_SUM_HANDLERS,
   SCRIPT_HANDLERS,
+  MESSAGE_HANDLERS,
 ])
   for (const [name, handler] of Object.entries(handlers)) HANDLERS.set(COMMANDS.get(name)!, handler);
 
@@ -98,6 +101,7 @@ export class RedisCommands {
     call.now = this.#store.nowMs;
     call.random.seed(context.timestampHi, context.timestampLo, context.index);
     this.#execute(operation, reply);
+    this.#store.event = 0;
   }
 
   query(operation: Operation, reply: Reply): void {
@@ -176,7 +180,10 @@ export class RedisCommands {
     if (call.argc > ARGUMENTS_MAX)
       return call.error(`ERR the command has ${call.argc} arguments, this cluster takes ${ARGUMENTS_MAX}`);
     const handler = HANDLERS.get(info);
-    if (handler !== undefined) return handler(call);
+    if (handler !== undefined) {
+      this.#store.event = eventCode(info);
+      return handler(call);
+    }
     if (isInTransaction) call.error('ERR Command not allowed inside a transaction');
     else call.error(`ERR the front end executes '${info.name}', not the cluster`);
   }

@@ -3,6 +3,7 @@ import { Hold, KV_ENTRY_OVERHEAD_BYTES, ValueType } from '../kv-layout.js';
 import { elementCost, keyCost, type Collection } from '../store/collection.js';
 import { BYTES_MAX, NOT_AN_INTEGER, SYNTAX_ERROR, type Call, type Handler } from './call.js';
 import { contentBytes, fewMembers, MEMBERS_MAX } from './collections.js';
+import { tellAs } from './events.js';
 import { readPopOptions } from './sorted-sets.js';
 
 const NO_SUCH_KEY = 'ERR no such key';
@@ -59,6 +60,7 @@ function popFrom(call: Call, list: Collection, isFront: boolean, popped: number)
   const { out } = call;
   for (let i = 0; i < popped && !out.overflows; i++) call.bulkOf(list.at(isFront ? i : list.count - 1 - i));
   if (out.overflows) return;
+  tellAs(call, isFront ? 'lpop' : 'rpop');
   for (let i = 0; i < popped; i++) list.pop(isFront);
   list.save();
 }
@@ -295,6 +297,7 @@ function move(call: Call, fromFront: boolean, toFront: boolean): void {
   if (isSame) {
     first.pop(fromFront);
     first.push(toFront, call.value, 0, length);
+    tellAs(call, toFront ? 'lpush' : 'rpush');
     return first.save();
   }
   const isNew = second.count === 0;
@@ -304,8 +307,10 @@ function move(call: Call, fromFront: boolean, toFront: boolean): void {
   out.cut(0);
   if (!call.keyFits(2) || !call.fits(keys, isNew ? keyCost(ValueType.list, call.lengths[2]!) : 0)) return;
   out.cut(answer);
+  tellAs(call, fromFront ? 'lpop' : 'rpop');
   first.pop(fromFront);
   first.save();
+  tellAs(call, toFront ? 'lpush' : 'rpush');
   if (isNew) second.create(ValueType.list);
   second.push(toFront, call.value, 0, length);
   second.save();

@@ -11,6 +11,7 @@ import {
   randomPicks,
   scanMembers,
 } from './collections.js';
+import { tellAs } from './events.js';
 import { INT64_MIN, latin1, writeLatin1 } from './numbers.js';
 
 const NO_VALUE = new Uint8Array(0);
@@ -151,9 +152,11 @@ function smove(call: Call): void {
   const keys = (isNew ? 1 : 0) - (first.count === 1 ? 1 : 0) - (isThere ? 1 : 0);
   // The member goes from one set to the other.
   if (!call.keyFits(2) || !call.fits(keys, isNew ? keyCost(ValueType.set, call.lengths[2]!) : 0)) return;
+  tellAs(call, 'srem');
   removeMember(call, first, 3);
   first.save();
   if (!isThere) {
+    tellAs(call, 'sadd');
     if (isNew) second.create(ValueType.set);
     addMember(call, second, 3);
     second.save();

@@ -3,6 +3,7 @@ import { KV_ENTRY_OVERHEAD_BYTES, ValueType } from '../kv-layout.js';
 import { keyCost, memberCost, SCORE_BYTES, type Collection } from '../store/collection.js';
 import { NOT_A_FLOAT, SYNTAX_ERROR, type Call, type Handler } from './call.js';
 import { bulkMember, fewMembers, randomMembersOf, scanMembers } from './collections.js';
+import { tellAs } from './events.js';
 import { readDouble } from './doubles.js';
 import { writeLatin1 } from './numbers.js';
 
@@ -228,6 +229,7 @@ function zmpop(call: Call): void {
     if (!fewMembers(call, Math.min(options.count, first.count))) return;
     out.array(2);
     out.bulk(call.bytes, call.starts[i]!, call.lengths[i]!);
+    tellAs(call, options.isLast ? 'zpopmax' : 'zpopmin');
     return popFrom(call, i, options.isLast, options.count, true);
   }
   out.nilArray();

@@ -1,5 +1,6 @@
 /**
  * The newest changes of a store, for those who watch it: revision, index of the entry of the log, kind and key of each.
+ * A message that was published is one of them: its key is its channel, and it has its bytes here as well.
  *
  * It is local to a replica and not part of the state: no result and no snapshot depends on it. Its memory is bounded: a
  * new change takes the place of the oldest ones. `floor` says from which revision on it is complete. A change allocates
@@ -10,7 +11,7 @@ import { compareBytes } from '../bytes.js';
 import { copyBytes } from '../../wire/copy.js';
 import { KV_KEY_BYTES_MAX } from '../kv-layout.js';
 
-export const ChangeKind = { put: 0, delete: 1, expire: 2 } as const;
+export const ChangeKind = { put: 0, delete: 1, expire: 2, message: 3 } as const;
 export type ChangeKindCode = (typeof ChangeKind)[keyof typeof ChangeKind];
 
 /** What somebody who watches needs of a store. `KvStore` is one. */
@@ -36,10 +37,14 @@ export interface WatchableStore {
 const KEY_BYTES_EACH = 64;
 const KEY_BYTES_MIN = 4 * KV_KEY_BYTES_MAX;
 
+/** A message longer than this part of the memory for keys is not kept: it would take the place of too much. */
+const MESSAGE_SHARE = 1 / 16;
+
 /**
- * A change, in 8-byte columns: revision f64 | index of its entry f64 | kind and length of the key | place of the key and
- * bytes taken. The last two are halves of a column. Bytes taken: the key's, with those that were left free before it
- * because it is never cut.
+ * A change, in 8-byte columns: revision f64 | index of its entry f64 | head, place of the key | bytes taken, length of the
+ * message. The last two are halves of a column each. Head: length of the key, 16 bits; kind, 3; event, 9. Bytes taken:
+ * those of key and message, with those that were left free before them because they are never cut. Length of the
+ * message: -1 if it was not kept.
  */
 const REVISION = 0;
 const INDEX = 1;
@@ -47,9 +52,25 @@ const COLUMNS = 4;
 const HEAD = 4;
 const PLACE = 5;
 const TAKEN = 6;
+const MESSAGE = 7;
 const HALVES = 8;
 const KIND_SHIFT = 16;
+const KIND_MASK = 0x7;
+const EVENT_SHIFT = 20;
+const EVENT_MASK = 0x1ff;
 const LENGTH_MASK = 0xffff;
+
+/**
+ * What made a change: a number that whoever changes the store gives (0: none), with what the store adds. It is a hint for
+ * people who watch, and nothing is computed from it.
+ */
+export const EVENT_CODE_MASK = 0x7f;
+export const EventFlag = {
+  /** The key was not there before. */
+  added: 0x80,
+  /** It was given an end. */
+  ends: 0x100,
+} as const;
 
 export class ChangeRing {
   /** Most changes that it holds; 0: it is off. */
@@ -96,7 +117,10 @@ export class ChangeRing {
     this.complete[1] = index;
   }
 
-  /** @param index of the entry that makes the change */
+  /**
+   * @param index of the entry that makes the change
+   * @param event what made it, with its EventFlags
+   */
   add(
     revision: number,
     index: number,
@@ -104,24 +128,58 @@ export class ChangeRing {
     key: Uint8Array,
     keyOffset: number,
     keyLength: number,
+    event = 0,
   ): void {
     if (this.size === 0) return;
+    const place = this.place(revision, index, kind, keyLength, 0, event);
+    copyBytes(key, keyOffset, this.bytes, place, keyLength);
+  }
+
+  /** A message on a channel. A long one is noted without its bytes. */
+  addMessage(
+    revision: number,
+    index: number,
+    bytes: Uint8Array,
+    channelOffset: number,
+    channelLength: number,
+    messageOffset: number,
+    messageLength: number,
+  ): void {
+    if (this.size === 0) return;
+    const isKept = channelLength + messageLength <= this.keyBytes * MESSAGE_SHARE;
+    const length = isKept ? messageLength : -1;
+    const place = this.place(revision, index, ChangeKind.message, channelLength, length, 0);
+    copyBytes(bytes, channelOffset, this.bytes, place, channelLength);
+    if (isKept) copyBytes(bytes, messageOffset, this.bytes, place + channelLength, messageLength);
+  }
+
+  /** Makes room for a change, and notes it. Returns where its key belongs. @param messageLength -1: it is not kept */
+  private place(
+    revision: number,
+    index: number,
+    kind: ChangeKindCode,
+    keyLength: number,
+    messageLength: number,
+    event: number,
+  ): number {
     if (this.bytes.length === 0) this.open();
-    const isCut = this.keyEnd + keyLength > this.keyBytes;
-    const taken = isCut ? this.keyBytes - this.keyEnd + keyLength : keyLength;
+    const length = keyLength + Math.max(0, messageLength);
+    const isCut = this.keyEnd + length > this.keyBytes;
+    const taken = isCut ? this.keyBytes - this.keyEnd + length : length;
     while (this.held === this.size || this.keyBytesHeld + taken > this.keyBytes) this.drop();
     const place = isCut ? 0 : this.keyEnd;
     let slot = this.first + this.held;
     if (slot >= this.size) slot -= this.size;
     this.numbers[COLUMNS * slot + REVISION] = revision;
     this.numbers[COLUMNS * slot + INDEX] = index;
-    this.halves[HALVES * slot + HEAD] = (kind << KIND_SHIFT) | keyLength;
+    this.halves[HALVES * slot + HEAD] = (event << EVENT_SHIFT) | (kind << KIND_SHIFT) | keyLength;
     this.halves[HALVES * slot + PLACE] = place;
     this.halves[HALVES * slot + TAKEN] = taken;
-    copyBytes(key, keyOffset, this.bytes, place, keyLength);
-    this.keyEnd = place + keyLength;
+    this.halves[HALVES * slot + MESSAGE] = messageLength;
+    this.keyEnd = place + length;
     this.keyBytesHeld += taken;
     this.held++;
+    return place;
   }
 
   /** The changes of entries behind `index` were undone; the store's revision is `revision` again. */
@@ -178,7 +236,24 @@ export class ChangeRing {
   }
 
   kindOf(change: number): ChangeKindCode {
-    return (this.halves[HALVES * this.slotOf(change) + HEAD]! >> KIND_SHIFT) as ChangeKindCode;
+    return ((this.halves[HALVES * this.slotOf(change) + HEAD]! >> KIND_SHIFT) & KIND_MASK) as ChangeKindCode;
+  }
+
+  /** What made it, with its EventFlags. */
+  eventOf(change: number): number {
+    return (this.halves[HALVES * this.slotOf(change) + HEAD]! >>> EVENT_SHIFT) & EVENT_MASK;
+  }
+
+  /** -1: its bytes were not kept. */
+  messageLength(change: number): number {
+    return this.halves[HALVES * this.slotOf(change) + MESSAGE]!;
+  }
+
+  /** Copies the bytes of a message that were kept. */
+  copyMessage(change: number, target: Uint8Array, offset: number): void {
+    const slot = this.slotOf(change);
+    const place = this.halves[HALVES * slot + PLACE]! + (this.halves[HALVES * slot + HEAD]! & LENGTH_MASK);
+    copyBytes(this.bytes, place, target, offset, this.halves[HALVES * slot + MESSAGE]!);
   }
 
   keyLength(change: number): number {

@@ -1,13 +1,14 @@
 /**
  * One watch at a replica: how far its client is, and how much may be on its way to it.
  *
- * The rule: until the client acknowledges something, at most 4 KiB are on their way. The window then grows by what is
+ * The rule: until the client acknowledges something, at most 4 KiB are on their way, or one message that is longer. The window then grows by what is
  * acknowledged, up to what the client says. After two repetitions without an acknowledgement nothing more is sent. Each
  * begins with 4 KiB again; if it turns out that nothing was lost, the window is as large as before.
  */
 import { DOUBLE_ZERO } from '../../protocol/double-zero.js';
+import { WatchFlag } from '../../wire/messages.js';
 import { readU16 } from '../../wire/u64.js';
-import type { ChangeRing } from '../../machine/store/change-ring.js';
+import { ChangeKind, type ChangeRing } from '../../machine/store/change-ring.js';
 import type { Interest, Waiting } from './interests.js';
 
 /** May be on their way before anything was acknowledged. */
@@ -188,8 +189,10 @@ export class OpenWatch implements Waiting {
   }
 }
 
-/** Whether the key of a change begins with one of these prefixes, as in a Watch. */
-export function isWanted(prefixes: Uint8Array, changes: ChangeRing, change: number): boolean {
+/** Whether a watch with these flags and prefixes, as in a Watch, is told a change. */
+export function isWanted(flags: number, prefixes: Uint8Array, changes: ChangeRing, change: number): boolean {
+  const isMessage = changes.kindOf(change) === ChangeKind.message;
+  if (isMessage ? (flags & WatchFlag.messages) === 0 : (flags & WatchFlag.noKeys) !== 0) return false;
   for (let at = 0; at < prefixes.length; ) {
     const length = readU16(prefixes, at);
     if (changes.hasPrefix(change, prefixes, at + 2, length)) return true;

@@ -2,13 +2,13 @@
  * The bytes of what a replica and its watches say to each other: Watch as it comes, Changes, WatchLost and the hurry that
  * goes to a primary. What is said, and when: watch-service.ts.
  */
-import type { WatchableStore } from '../../machine/store/change-ring.js';
+import { ChangeKind, type ChangeRing, type WatchableStore } from '../../machine/store/change-ring.js';
 import { KV_KEY_BYTES_MAX } from '../../machine/kv-layout.js';
 import type { Outbox } from '../../protocol/contract.js';
 import { begin } from '../../wire/layout.js';
 import { Changes, Watch, WatchFlag, WatchLost } from '../../wire/messages.js';
 import { readU16, writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
-import { CHANGE_BYTES, NO_VALUE, PREFIX_BYTES_MAX, PREFIXES_MAX } from '../../wire/watches.js';
+import { CHANGE_BYTES, EVENT_BYTES, NO_VALUE, PREFIX_BYTES_MAX, PREFIXES_MAX } from '../../wire/watches.js';
 import type { OpenWatch } from './open-watch.js';
 
 /** Room for the longest key. */
@@ -29,11 +29,20 @@ export function hasGoodPrefixes(bytes: Uint8Array, start: number, length: number
   return at === end && count >= 1 && count <= PREFIXES_MAX && total <= PREFIX_BYTES_MAX;
 }
 
-/** The value is given if it is still that of this change, no collection, and fits. */
+/** Bytes of a change in a Changes, without the value of a key. */
+export function changeBytes(changes: ChangeRing, change: number): number {
+  const isMessage = changes.kindOf(change) === ChangeKind.message;
+  return CHANGE_BYTES + changes.keyLength(change) + (isMessage ? Math.max(0, changes.messageLength(change)) : 0);
+}
+
+/**
+ * The value is given if it is still that of this change, no collection, and fits. There is room for a message.
+ * @param flags of the watch
+ */
 export function writeChange(
   store: WatchableStore,
   change: number,
-  withValue: boolean,
+  flags: number,
   bytes: Uint8Array,
   o: number,
   room: number,
@@ -47,7 +56,20 @@ export function writeChange(
   writeU16(bytes, o + 11, NO_VALUE);
   changes.copyKey(change, bytes, key);
   const length = CHANGE_BYTES + keyLength;
-  if (!withValue) return length;
+  if (changes.kindOf(change) === ChangeKind.message) {
+    const messageLength = changes.messageLength(change);
+    if (messageLength < 0) return length;
+    writeU16(bytes, o + 11, messageLength);
+    changes.copyMessage(change, bytes, key + keyLength);
+    return length + messageLength;
+  }
+  if ((flags & WatchFlag.events) !== 0) {
+    if (length + EVENT_BYTES > room) return length;
+    writeU16(bytes, o + 11, EVENT_BYTES);
+    writeU16(bytes, key + keyLength, changes.eventOf(change));
+    return length + EVENT_BYTES;
+  }
+  if ((flags & WatchFlag.values) === 0) return length;
   const id = store.find(bytes, key, keyLength);
   if (id < 0 || store.revisionOf(id) !== changes.revisionOf(change) || store.isCollection(id)) return length;
   const valueLength = store.records.valueLength(id);

@@ -13,17 +13,24 @@
 import type { Instant, Outbox } from '../../protocol/contract.js';
 import { DOUBLE_ZERO } from '../../protocol/double-zero.js';
 import { NO_OWNER } from '../../protocol/log/session-owner.js';
-import type { WatchableStore } from '../../machine/store/change-ring.js';
+import { ChangeKind, type WatchableStore } from '../../machine/store/change-ring.js';
 import { KV_KEY_BYTES_MAX } from '../../machine/kv-layout.js';
 import { ENVELOPE_BYTES_MAX } from '../../wire/envelope.js';
 import { HOST_PLACES } from '../../wire/host-ids.js';
 import { Changes, Watch, WatchFlag, WatchLostReason } from '../../wire/messages.js';
 import { readI32, readIndex, readU16 } from '../../wire/u64.js';
-import { CHANGE_BYTES } from '../../wire/watches.js';
 import { Allowance } from './allowance.js';
 import { isWanted, OpenWatch } from './open-watch.js';
 import { Openings } from './openings.js';
-import { hasGoodPrefixes, LEAST_ROOM, writeChange, writeChangesHead, writeHurry, writeLost } from './watch-messages.js';
+import {
+  changeBytes,
+  hasGoodPrefixes,
+  LEAST_ROOM,
+  writeChange,
+  writeChangesHead,
+  writeHurry,
+  writeLost,
+} from './watch-messages.js';
 import { WatchTable } from './watch-table.js';
 
 /** A watch is forgotten after this much silence. */
@@ -174,6 +181,7 @@ export class WatchService {
     // What is not committed has not been seen by anybody, whatever a client says.
     const seen = Math.min(after, this.committedRevision);
     const watch = new OpenWatch(from, id, token, owner, group, prefixes, seen, now.monotonicUs - givenUs);
+    watch.flags = bytes[o + at.flags]!;
     this.remember(watch);
     this.hear(watch, bytes, o, now);
   }
@@ -267,7 +275,8 @@ export class WatchService {
     for (; left > 0 && next < end; next++) {
       const length = changes.keyLength(next);
       changes.copyKey(next, key, 0);
-      left -= this.table.interests.take(key, length, wake);
+      const { interests, messages } = this.table;
+      left -= (changes.kindOf(next) === ChangeKind.message ? messages : interests).take(key, length, wake);
       this.frontier = changes.revisionOf(next);
     }
     this.search.left -= begun - left;
@@ -369,7 +378,7 @@ export class WatchService {
     // What the client does not want is skipped before there is a message.
     while (watch.room > 0 && next < end && left > 0) {
       left -= watch.cost;
-      if ((isFound = isWanted(watch.prefixes, changes, next))) break;
+      if ((isFound = isWanted(watch.flags, watch.prefixes, changes, next))) break;
       watch.seen = changes.revisionOf(next++);
     }
     if (isFound || watch.mustTell) {
@@ -407,7 +416,9 @@ export class WatchService {
     const { replica, outbox } = this;
     const { changes } = store;
     const isEmpty = next === end;
-    const room = isEmpty ? Changes.size : Math.min(this.roomBytes, Math.max(LEAST_ROOM, watch.room));
+    const usual = Math.min(this.roomBytes, Math.max(LEAST_ROOM, watch.room));
+    // A message that is longer than a datagram should be goes alone, as a long operation does.
+    const room = isEmpty ? Changes.size : Math.max(usual, Changes.size + changeBytes(changes, next));
     const o = outbox.reserve(watch.endpoint, room);
     if (o < 0) return -1;
     const { bytes } = outbox;
@@ -416,9 +427,9 @@ export class WatchService {
     let at = next;
     for (; at < end && left > 0; at++) {
       left -= watch.cost;
-      if (isWanted(watch.prefixes, changes, at)) {
-        if (length + CHANGE_BYTES + changes.keyLength(at) > room) break;
-        length += writeChange(store, at, (watch.flags & WatchFlag.values) !== 0, bytes, o + length, room - length);
+      if (isWanted(watch.flags, watch.prefixes, changes, at)) {
+        if (length + changeBytes(changes, at) > room) break;
+        length += writeChange(store, at, watch.flags, bytes, o + length, room - length);
         this.told++;
       }
       watch.seen = changes.revisionOf(at);

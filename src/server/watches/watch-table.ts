@@ -5,6 +5,7 @@
  * turns, and the watches of an owner do. What a watch is told: watch-service.ts.
  */
 import type { Instant } from '../../protocol/contract.js';
+import { WatchFlag } from '../../wire/messages.js';
 import { readU16 } from '../../wire/u64.js';
 import { Interests } from './interests.js';
 import type { OpenWatch } from './open-watch.js';
@@ -23,16 +24,18 @@ interface Owner {
 
 export class WatchTable {
   readonly all: OpenWatch[] = [];
+  /** Who waits for changes of keys, and for messages. */
   readonly interests = new Interests<OpenWatch>();
+  readonly messages = new Interests<OpenWatch>();
   /** By endpoint. */
   private readonly clients = new Map<number, OpenWatch[]>();
   private readonly owners = new Map<number, Owner>();
   /** Owners that have something in their queues, in turns. */
   private readonly ready: Owner[] = [];
 
-  /** Nodes of the tree of prefixes. */
+  /** Nodes of the trees of prefixes. */
   get nodes(): number {
-    return this.interests.size;
+    return this.interests.size + this.messages.size - 1;
   }
 
   get hasReady(): boolean {
@@ -60,8 +63,11 @@ export class WatchTable {
     owner.places++;
     this.owners.set(watch.group, owner);
     const { prefixes } = watch;
-    for (let at = 0; at < prefixes.length; at += 2 + readU16(prefixes, at))
-      this.interests.add(watch, prefixes.subarray(at + 2, at + 2 + readU16(prefixes, at)));
+    for (let at = 0; at < prefixes.length; at += 2 + readU16(prefixes, at)) {
+      const prefix = prefixes.subarray(at + 2, at + 2 + readU16(prefixes, at));
+      if ((watch.flags & WatchFlag.noKeys) === 0) this.interests.add(watch, prefix);
+      if ((watch.flags & WatchFlag.messages) !== 0) this.messages.add(watch, prefix);
+    }
     this.all.push(watch);
   }
 

@@ -50,6 +50,7 @@ const USES: Readonly<Record<string, readonly string[]>> = {
   decrby: ['n 1'],
   incrbyfloat: ['n 0.00000001', 'n 1e4000', 'new 1e4900'],
   setbit: ['s 9999 1', 'new 1 1'],
+  publish: ['channel message'],
   hset: [`h f1 ${LONG}`, 'h new v', 'new f v'],
   hsetnx: ['h new v', 'new f v'],
   hmset: [`h f1 w f2 ${LONG}`],
