@@ -602,6 +602,17 @@ t.test('a snapshot whose collections do not have the parts that they should is r
   cut[7]!--;
   cut[35]!--;
   t.throws(() => restored(cut, {}, 10), { code: 'snapshot-invalid', message: /do not have the parts/ });
+  // The last eight bytes are the score of the last member.
+  const scored = raisedWith([{ name: 'setScores', key: 'z', members: [['a', '1.5']] }]).snapshot();
+  for (const [score, isScore] of [
+    [-Infinity, true],
+    [Number.NaN, false],
+  ] as const) {
+    const spoilt = scored.slice();
+    new DataView(spoilt.buffer).setFloat64(spoilt.length - 8, score);
+    if (isScore) restored(spoilt, {}, 10);
+    else t.throws(() => restored(spoilt, {}, 10), { code: 'snapshot-invalid' }, 'no member has that score');
+  }
   t.equal(new Collection(store).open(bytes('none'), 0, 4), ABSENT);
   t.end();
 });
