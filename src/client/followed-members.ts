@@ -53,11 +53,10 @@ export class FollowedMembers {
   }
 
   /** What a core asks of it. */
-  events(): Pick<ClientEvents, 'unknownEpoch' | 'epochDecided' | 'searchMembers'> {
+  events(): Pick<ClientEvents, 'unknownEpoch' | 'searchMembers'> {
     if (!this.isOn) return {};
     return {
       unknownEpoch: (from, view) => this.epochNamed(from, view, this.loop.instant),
-      epochDecided: (from) => this.search.ask(from, this.loop.instant),
       searchMembers: () => this.search.search(this.loop.instant),
     };
   }

@@ -305,11 +305,6 @@ export interface ClientEvents {
    */
   unknownEpoch?(from: number, view: number): void;
   /**
-   * An epoch is decided that has not begun: ask the primary `from` who the members are, and give them to `takeMembers`.
-   * Speed only: without it, `unknownEpoch` is called when the epoch has begun.
-   */
-  epochDecided?(from: number): void;
-  /**
    * Nothing has committed for several waits: the replicas that are known here may all have left. The host asks who the
    * members are: all addresses that it knows, those of earlier members and the seeds of the cluster file too, one after
    * another. It hands each answer to `takeMembers`. Called again with each further wait in vain.

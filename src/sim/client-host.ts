@@ -253,7 +253,6 @@ export class ClientHost implements EventHandler {
       ...(this.around.asksMembers
         ? {
             unknownEpoch: (from: number): void => this.around.events.unknownEpoch(this.endpoint, from, take),
-            epochDecided: (from: number): void => this.around.events.unknownEpoch(this.endpoint, from, take),
             searchMembers: (): void => this.around.events.searchMembers(this.endpoint, take),
           }
         : {}),

@@ -23,9 +23,8 @@ export const Request = defineMessage('Request', 1, {
 /**
  * Member → client: the request is in my log at `index` under `chain`, with `timestamp` as its key. Only the primary's
  * Reply carries a result. `slack`: arrival clock − timestamp in µs, saturated. `ordered`: at the primary, 1 while it
- * pushes its order to members; at a member, 1 if a repair placed the request there, not its arrival. The primary adds 2
- * while an epoch is decided that has not begun: the client may ask who the members are before it needs them. `list`: as
- * in Probe, for the member.
+ * pushes its order to members; at a member, 1 if a repair placed the request there, not its arrival. `list`: as in
+ * Probe, for the member.
  */
 export const Reply = defineMessage('Reply', 2, {
   view: 'u32',
@@ -572,13 +571,6 @@ export const RejectReason = {
 } as const;
 
 export type RejectReasonCode = (typeof RejectReason)[keyof typeof RejectReason];
-
-/** Bits of Reply's `ordered`. */
-export const ReplyOrder = {
-  ordered: 1,
-  /** From the primary: an epoch is decided that has not begun. */
-  decided: 2,
-} as const;
 
 /** What SyncAck says in `differed`, beside MEMBERS_WRITTEN. */
 export const Differed = {

@@ -68,27 +68,6 @@ t.test('views of an epoch are named by its voters; those of the cluster file by 
   t.end();
 });
 
-t.test('a voter of the epoch before is believed once that the next one begins', (t) => {
-  const { epochs } = ofClient();
-  epochs.learn(encodeMembership({ ...LATER, started: 0, decided: 1, voters: [0, 1, 2] }));
-  t.equal(epochs.mayName(EPOCH_VIEWS + 1, 4), false, 'it votes in neither');
-  t.equal(epochs.mayName(EPOCH_VIEWS + 1, 0), true);
-  t.equal(epochs.mayName(EPOCH_VIEWS + 2, 0), false, 'it may wait there for ever');
-  t.equal(epochs.mayName(EPOCH_VIEWS + 2, 3), true);
-  t.end();
-});
-
-t.test('the members of a decided epoch are asked for until they are known, and not with every Reply', (t) => {
-  const { epochs } = ofClient();
-  t.equal(epochs.isToAsk(1, 1_000), true);
-  t.equal(epochs.isToAsk(1, 1_500), false, 'the answer is on its way');
-  t.equal(epochs.isToAsk(1, 30_000), true);
-  epochs.learn(encodeMembership({ ...LATER, started: 0, decided: 1, voters: [0, 1, 2] }));
-  t.equal(epochs.isToAsk(1, 60_000), false);
-  t.equal(epochs.isToAsk(EPOCH_VIEWS, 60_000), true, 'the one after that');
-  t.end();
-});
-
 t.test('a replica that knows of no change says whose a view is, unless a change is known here', (t) => {
   const { epochs } = ofClient();
   t.equal(epochs.isKnown(VIEW), false);

@@ -24,8 +24,6 @@ export class Distant extends Changing {
   readonly slowerUs = new Map<TestReplica, number>();
   /** The longest time without a commit since `watch`, µs. */
   longestUs = 0;
-  /** How often the client that loads asked who the members are. */
-  askedByLoader = 0;
   private onTheWay: Due<Packet>[] | undefined;
   private readonly writes = new Map<TestReplica, number[]>();
   private readonly questions: Due<number>[] = [];
@@ -98,7 +96,6 @@ export class Distant extends Changing {
   private follow(nowUs: number): void {
     const { loading: client, questions } = this;
     if (client === undefined || client.registrations.length === 0) return;
-    this.askedByLoader += client.asked.length;
     for (const asked of client.asked.splice(0)) questions.push({ atUs: nowUs + 2 * this.wayUs, what: asked });
     while (questions.length > 0 && questions[0]!.atUs <= nowUs) {
       const { members } = this.replica(questions.shift()!.what).state;

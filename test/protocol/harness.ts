@@ -442,12 +442,7 @@ export class TestClient {
     this.core = new ClientCore(config, outbox, {
       registered: (status) => this.registrations.push(status),
       searchMembers: () => this.searches++,
-      ...(follows
-        ? {
-            unknownEpoch: (from: number) => void this.asked.push(from),
-            epochDecided: (from: number) => void this.asked.push(from),
-          }
-        : {}),
+      ...(follows ? { unknownEpoch: (from: number) => void this.asked.push(from) } : {}),
       completed: (lane, outcome, status, fast) =>
         this.completions.push({
           lane,

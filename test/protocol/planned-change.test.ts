@@ -3,7 +3,6 @@
 import t from 'tap';
 import { Configuration, EPOCH_VIEWS } from '../../src/protocol/configuration.js';
 import { Counter } from '../../src/protocol/counters.js';
-import { decodeMembership } from '../../src/protocol/membership/membership.js';
 import type { ReplicaState } from '../../src/protocol/replica/replica-state.js';
 import { OpenEpoch } from '../../src/protocol/replica/suspicion/open-epoch.js';
 import { Views } from '../../src/protocol/views.js';
@@ -121,20 +120,6 @@ t.test('hosts that never say that they have written do not hold the next epoch u
   c.ask({ kind: 'change', from: 0, to: 1, ids: voters(c, [primary], joined) });
   c.until(1_000_000, () => c.newest.started === 1);
   t.equal(c.newest.started, 1);
-  t.end();
-});
-
-t.test('a client knows the members before the epoch begins, and so enters it when the first replica names it', (t) => {
-  const { c, primary, joined } = scene(3, 1);
-  const asked = c.askedByLoader;
-  c.ask({ kind: 'change', from: 0, to: 1, ids: voters(c, [primary], joined) });
-  c.until(1_000_000, () => c.replica(primary).state.view >= EPOCH_VIEWS);
-  const { members } = c.loader.core.succession();
-  t.equal(members === undefined ? -1 : decodeMembership(members, 0, members.length)!.decided, 1);
-  t.ok(c.loader.core.view < EPOCH_VIEWS, 'the old one serves it');
-  c.until(1_000_000, () => c.loader.core.view >= EPOCH_VIEWS);
-  c.run(100_000);
-  t.equal(c.askedByLoader - asked, 1, 'it asked once');
   t.end();
 });
 

@@ -413,9 +413,7 @@ export class ClientCore {
     const chainHi = reply.getInt32(o + at.chain);
     const chainLo = reply.getInt32(o + at.chain + 4);
     const timestampLo = reply.getInt32(o + at.timestamp + 4);
-    const notice = reply.getUint8(o + at.ordered);
-    const ordered = notice & wire.ReplyOrder.ordered;
-    if (notice >= wire.ReplyOrder.decided) this.epochDecided(from, now);
+    const ordered = reply.getUint8(o + at.ordered);
     this.retries.acknowledged(now);
     const isPrimary = from === rule.primary;
     // A member that acknowledges by the primary's order says nothing about the delay to it.
@@ -639,15 +637,9 @@ export class ClientCore {
     else if (epochs.mayName(view, from)) this.enterView(view, from, now);
   }
 
-  /** The primary says that the next epoch is decided: its members are asked for while this one serves. */
-  private epochDecided(from: number, now: Instant): void {
-    if (from === this.rule.primary && this.epochs.isToAsk(this.view, now.monotonicUs)) this.events.epochDecided?.(from);
-  }
-
   /** These are the members, committed somewhere; older ones than are known here change nothing. */
   takeMembers(bytes: Uint8Array, now: Instant): void {
-    if (!this.epochs.learn(bytes) || this.enterWanted(now)) return;
-    if (!this.search.isServed(now)) this.search.ask(this.view, false, now);
+    if (this.epochs.learn(bytes) && !this.enterWanted(now)) this.search.ask(this.view, false, now);
   }
 
   /** A replica in `view` knows of no change of the members. */

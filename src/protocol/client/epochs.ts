@@ -4,13 +4,9 @@
  * A view says which quorum counts only when its epoch is known (commit-rule.ts, S). So a view of an epoch that is not
  * known is not entered: its number is kept until somebody says who the members are, or that they never changed.
  */
-import { DOUBLE_ZERO } from '../double-zero.js';
 import { configurationsOf } from '../membership/configurations.js';
 import { decodeMembership } from '../membership/membership.js';
 import type { Views } from '../views.js';
-
-/** While the next epoch is decided, its members are asked for at most once in this time. */
-const ASK_US = 20_000;
 
 export class Epochs {
   /** The newest members that are known, in the form of the log; undefined: none. */
@@ -19,10 +15,6 @@ export class Epochs {
   private index = 0;
   /** A view that a replica named and whose epoch was not known; −1: none. */
   private wanted = -1;
-  /** The last epoch of which a voter of the one before was believed. */
-  private believed = 0;
-  /** When the members of a decided epoch may be asked for again, monotonic µs. */
-  private askAtUs = DOUBLE_ZERO;
 
   constructor(private readonly views: Views) {}
 
@@ -33,25 +25,13 @@ export class Epochs {
     return false;
   }
 
-  /** The primary of `view` says that the next epoch is decided. True: it is not known here, and it is time to ask. */
-  isToAsk(view: number, nowUs: number): boolean {
-    if (this.views.newest.first > view || nowUs < this.askAtUs) return false;
-    this.askAtUs = nowUs + ASK_US;
-    return true;
-  }
-
   /**
    * The replica's word is enough to enter `view`, whose epoch is known. A host that left may wait for a view of the next
-   * epoch that nobody else will ever be in: its voters name its views. Who votes in the epoch before is believed once: it is
-   * the first to know that an epoch begins.
+   * epoch that nobody else will ever be in: its voters name its views.
    */
   mayName(view: number, replica: number): boolean {
-    const configuration = this.views.of(view)!;
-    const { epoch, voters } = configuration;
-    if (epoch === 0 || ((voters >>> replica) & 1) === 1) return true;
-    if (epoch <= this.believed || !this.views.mayVote(view, replica)) return false;
-    this.believed = epoch;
-    return true;
+    const { epoch, voters } = this.views.of(view)!;
+    return epoch === 0 || ((voters >>> replica) & 1) === 1;
   }
 
   /** The view that was named when its epoch was not known, if it is known now and above `view`; −1: there is none. */

@@ -70,15 +70,10 @@ export class ViewSearch {
    * @returns true if the replicas that are known here do not lead on: the members have to be searched for
    */
   noAnswer(view: number, attempts: number, now: Instant): boolean {
-    if (this.isServed(now)) return false;
+    if (now.monotonicUs - this.committedUs < this.retries.waitUs(0)) return false;
     if (attempts <= PROBE_AFTER || !this.mayAsk(now)) return false;
     this.ask(view, attempts > PLEA_AFTER, now);
     return attempts > SEARCH_AFTER;
-  }
-
-  /** A request was committed within the first wait for an answer: the view serves. */
-  isServed(now: Instant): boolean {
-    return now.monotonicUs - this.committedUs < this.retries.waitUs(0);
   }
 
   /** No process listens at a member of the view: the others are asked at once how to continue without it. */

@@ -88,7 +88,7 @@ export class ClientAnswers extends MessageWriter {
     writeI32(bytes, o + at.timestamp, request.stampedHi);
     writeI32(bytes, o + at.timestamp + 4, request.stampedLo);
     writeI32(bytes, o + at.slack, request.slackUs);
-    bytes[o + at.ordered] = (this.state.pushing ? 1 : 0) | this.state.notice;
+    bytes[o + at.ordered] = this.state.pushing ? 1 : 0;
     writeI32(bytes, o + at.list, this.state.list);
     writeU16(bytes, o + at.result, resultLength);
     this.copyResult(result, o + wire.Reply.size);

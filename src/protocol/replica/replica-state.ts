@@ -10,7 +10,7 @@
  * change of durable state marks the turn, so that no message leaves before it is written (durable-outbox.ts).
  */
 import type { RestoreInPieces, StateMachine } from '../../machine/state-machine.js';
-import { ReplicaStatus, ReplyOrder } from '../../wire/messages.js';
+import { ReplicaStatus } from '../../wire/messages.js';
 import { BucketCounts } from '../bucket-counts.js';
 import { DEFAULT_PIECES, type ReplicaConfig } from '../config.js';
 import type { Configuration } from '../configuration.js';
@@ -101,8 +101,6 @@ export class ReplicaState {
   /** Some replica fetches this one's state, and will ask for the entries behind this. */
   private fetchedFrom = Infinity;
 
-  /** At a primary: what its Replies say beside the order (ReplyOrder): `decided`, or 0. Follows from view and members. */
-  notice = 0;
   /** At a primary: it pushes its order to members (order-push.ts). */
   pushing = false;
   /** At a member: its log differed from the primary's, or may have, since it last told the primary. */
@@ -460,7 +458,6 @@ export class ReplicaState {
     const isNormal = this.presentStatus === ReplicaStatus.normal;
     this.isPrimary = isNormal && this.views.primary(this.presentView) === this.id;
     this.isMember = isNormal && this.views.isMember(this.presentView, this.id);
-    this.notice = this.isPrimary && this.views.newest !== this.views.present ? ReplyOrder.decided : 0;
   }
 
   // The log.

@@ -333,14 +333,7 @@ export class Requests {
     }
     execution.executeTo(index);
     invariant(execution.executed === log.lastIndex, 'a primary has executed its whole log when it answers');
-    this.answers.answer(
-      from,
-      index,
-      execution.lastStatus,
-      slackUs,
-      (state.pushing ? 1 : 0) | state.notice,
-      execution.reply,
-    );
+    this.answers.answer(from, index, execution.lastStatus, slackUs, state.pushing ? 1 : 0, execution.reply);
   }
 
   /**
