@@ -207,8 +207,9 @@ function range(kind: RangeKind | undefined, isReverse: boolean | undefined, isSt
   };
 }
 
-/** Applies LIMIT. */
-function cut(ranks: Ranks, { offset, limit }: RangeOptions, isBack: boolean): void {
+/** Applies LIMIT. Of ranks, only `LIMIT offset -1` was let through, and Redis then does not look at the offset. */
+function cut(ranks: Ranks, { kind, offset, limit }: RangeOptions, isBack: boolean): void {
+  if (kind === 'rank') return;
   const count = ranks.to - ranks.from;
   const skipped = offset < 0 ? count : Math.min(offset, count);
   const kept = limit < 0 ? count - skipped : Math.min(limit, count - skipped);

@@ -80,6 +80,19 @@ t.test('strings', (t) => {
   t.end();
 });
 
+t.test('of ranks, LIMIT with a count of -1 is let through, and its offset is not looked at', (t) => {
+  const all = array(bulk('a'), bulk('b'), bulk('c'));
+  dialogue(t, new RedisMachine(), [
+    ['ZADD z 1 a 2 b 3 c', int(3)],
+    ['ZRANGE z 0 -1 LIMIT 2 -1', all],
+    ['ZREVRANGE z 0 1 LIMIT -5 -1', array(bulk('c'), bulk('b'))],
+    ['ZRANGESTORE d z 0 -1 LIMIT 2 -1', int(3)],
+    ['ZRANGE d 0 -1', all],
+    ['ZRANGE z 0 9 BYSCORE LIMIT 2 -1', array(bulk('c'))],
+  ]);
+  t.end();
+});
+
 t.test('keys and their ends', (t) => {
   const machine = new RedisMachine();
   const seconds = machine.now / 1000;
