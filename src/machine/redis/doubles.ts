@@ -9,6 +9,9 @@ const EXPONENT_MIN = -4;
 const TIE_DIGITS = 40;
 const PLAIN_LIMIT = 1e15;
 const TWO_500 = 2 ** 500;
+const MANTISSA_BITS = 53;
+/** The smallest double is 2 to this. */
+const EXPONENT_LEAST = -1074;
 
 // Digits can be read in one way only, as in long-double.ts.
 const DECIMAL = /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/;
@@ -61,19 +64,26 @@ function parse(text: string): number | undefined {
   return sign === '-' ? -magnitude : magnitude;
 }
 
-/** mantissa · 2^exponent. Two steps, because neither factor has to be a double itself. */
+/** mantissa · 2^exponent, rounded once, to an even digit if it is in the middle. */
 function scaled(mantissa: bigint, exponent: number): number {
-  if (mantissa === 0n) return 0;
-  const bits = mantissa.toString(2).length;
-  const shift = Math.max(0, bits - 64);
-  // What is cut off only says whether there was something: the 64 bits that stay are more than a double has.
-  const cut = mantissa >> BigInt(shift);
-  const kept = cut << BigInt(shift) === mantissa ? cut : cut | 1n;
-  let value = Number(kept);
+  const bits = mantissa === 0n ? 0 : mantissa.toString(2).length;
+  if (bits === 0 || bits + exponent < EXPONENT_LEAST) return 0;
+  // What is cut off: digits that no double has, or that the smallest ones do not have.
+  const shift = Math.max(0, bits - MANTISSA_BITS, EXPONENT_LEAST - exponent);
+  let value = Number(shift === 0 ? mantissa : rounded(mantissa, BigInt(shift)));
+  // Exact from here on. It takes steps, because a power of two alone need not be a double.
   let left = exponent + shift;
   for (; left > 500 && value < Infinity; left -= 500) value *= TWO_500;
   for (; left < -500 && value > 0; left += 500) value /= TWO_500;
-  return value * 2 ** Math.max(-500, Math.min(500, left));
+  return value * 2 ** Math.min(500, left);
+}
+
+/** mantissa / 2^shift. */
+function rounded(mantissa: bigint, shift: bigint): bigint {
+  const kept = mantissa >> shift;
+  const cut = mantissa - (kept << shift);
+  const half = 1n << (shift - 1n);
+  return cut > half || (cut === half && (kept & 1n) === 1n) ? kept + 1n : kept;
 }
 
 /** `%.17g`. */
