@@ -6,7 +6,7 @@ import { Counter } from '../../src/protocol/counters.js';
 import type { ReplicaState } from '../../src/protocol/replica/replica-state.js';
 import { OpenEpoch } from '../../src/protocol/replica/suspicion/open-epoch.js';
 import { Views } from '../../src/protocol/views.js';
-import { Fetch } from '../../src/wire/messages.js';
+import { Fetch, Vote } from '../../src/wire/messages.js';
 import { Distant } from './distant.js';
 
 const WAY_US = 500;
@@ -120,6 +120,19 @@ t.test('hosts that never say that they have written do not hold the next epoch u
   c.ask({ kind: 'change', from: 0, to: 1, ids: voters(c, [primary], joined) });
   c.until(1_000_000, () => c.newest.started === 1);
   t.equal(c.newest.started, 1);
+  t.end();
+});
+
+t.test('a promise that waits for the disk is said once when it is there, however long the write took', (t) => {
+  const { c, members, joined, spares } = scene(3, 1);
+  c.writeUs = 20 * SYNC_US;
+  const from = c.history.length;
+  c.ask({ kind: 'change', from: 0, to: 1, ids: voters(c, spares, joined) });
+  c.until(2_000_000, () => members.every((id) => c.replica(id).state.logView >= EPOCH_VIEWS));
+  const votes = c.history.slice(from).filter(({ message }) => message === Vote);
+  for (const id of c.replicas.map((replica) => replica.id))
+    t.ok(votes.filter((vote) => vote.from === id).length <= 2, `votes of replica ${id}`);
+  t.ok(votes.length > 0);
   t.end();
 });
 
