@@ -209,7 +209,7 @@ export class Dispatcher {
       const keys = keysOf(info, command);
       if (keys.length === 0) return undefined;
       return (reply) => {
-        trackers.wrote(connection, keys);
+        trackers.wrote(connection, keys, REPLACING.has(info.name) && isText(reply, OK));
         return reply;
       };
     }
@@ -421,7 +421,7 @@ export class Dispatcher {
     }
     const read = isTracked ? this.trackedAnswer(connection, [...keys.read], '*') : undefined;
     return (reply) => {
-      if (keys.write.size > 0) trackers.wrote(connection, [...keys.write]);
+      if (keys.write.size > 0) trackers.wrote(connection, [...keys.write], false);
       read?.(reply);
       return reply;
     };
@@ -494,6 +494,9 @@ export class Dispatcher {
 const CONTAINERS = new Set([...SUBCOMMANDS.keys()].map((name) => name.slice(0, name.indexOf('|'))));
 /** The machine knows them for transactions; alone they need no cluster. */
 const LOCAL_READS = new Set(['ping', 'echo', 'select', 'time']);
+
+/** Answered with OK, they have replaced the values of all their keys. */
+const REPLACING = new Set(['set', 'mset', 'setex', 'psetex']);
 
 /** They need the feed. */
 const FEEDS = new Set(['subscribe', 'psubscribe']);

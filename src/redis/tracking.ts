@@ -77,7 +77,8 @@ export class Trackers {
 
   /** @param own with all its prefixes */
   start(connection: Connection, own: OwnTracking): void {
-    this.stop(connection);
+    // What it has read stays noted, also if it is the only client.
+    this.leave(connection);
     connection.tracking = own;
     this.clients.add(connection);
     for (const prefix of own.prefixes) {
@@ -93,6 +94,11 @@ export class Trackers {
 
   /** Its keys stay noted until they change: that costs less than to look for them. */
   stop(connection: Connection): void {
+    this.leave(connection);
+    if (this.clients.size === 0) this.clear();
+  }
+
+  private leave(connection: Connection): void {
     const { tracking } = connection;
     if (tracking === undefined) return;
     connection.tracking = undefined;
@@ -106,7 +112,6 @@ export class Trackers {
       if (left > 0) this.lengths.set(prefix.length, left);
       else this.lengths.delete(prefix.length);
     }
-    if (this.clients.size === 0) this.clear();
   }
 
   /**
@@ -139,14 +144,19 @@ export class Trackers {
     }
   }
 
-  /** A connection of this front end has written keys, and is about to be told: the feed says so later. */
-  wrote(writer: Connection, keys: readonly string[]): void {
+  /**
+   * A connection of this front end has written keys, and is about to be told: the feed says so later.
+   * @param isReplaced (S) the keys surely hold what the writer gave, so one with NOLOOP need not hear of earlier changes
+   */
+  wrote(writer: Connection, keys: readonly string[], isReplaced: boolean): void {
     for (const key of keys) {
       const found = this.keys.get(key);
       if (found === undefined) continue;
       for (const id of [...found.keys()]) {
+        const isLoop = id === writer.id && writer.tracking?.noLoop === true;
+        if (isLoop && !isReplaced) continue;
         this.drop(key, found, id);
-        if (id !== writer.id || writer.tracking?.noLoop !== true) this.tellId(id, key);
+        if (!isLoop) this.tellId(id, key);
       }
     }
   }

@@ -156,3 +156,36 @@ t.test('client-side caching', async (t) => {
   await other.raw('DEL', 'y');
   t.equal(await told(listener), '*[$"message" $"__redis__:invalidate" *[$"y"]]');
 });
+
+t.test('tracking that is switched on again goes on with what was read', async (t) => {
+  const { port } = await startFront(t);
+  const one = await client(t, port);
+  const other = await client(t, port);
+  await one.raw('CLIENT', 'TRACKING', 'ON');
+  await one.raw('GET', 'k');
+  t.equal(await one.say('CLIENT', 'TRACKING', 'ON', 'NOLOOP'), '+"OK"');
+  await other.raw('SET', 'k', '1');
+  t.equal(await one.say('GET', 'z'), '>[$"invalidate" *[$"k"]]');
+});
+
+t.test('NOLOOP: a write that need not have replaced the value does not end tracking', async (t) => {
+  const { port } = await startFront(t);
+  const one = await client(t, port);
+  const other = await client(t, port);
+  await one.raw('CLIENT', 'TRACKING', 'ON', 'NOLOOP');
+  await other.raw('SET', 'k', '1');
+  await one.raw('GET', 'k');
+  for (const words of [
+    ['SET', 'k', '2', 'NX'],
+    ['SADD', 'k', 'm'],
+    ['SETNX', 'k', '2'],
+  ]) {
+    await one.raw(...words);
+    await other.raw('SET', 'k', '3');
+    t.equal(await one.say('ECHO', 'end'), '>[$"invalidate" *[$"k"]]', words.join(' '));
+    t.equal(await told(one), '$"end"');
+    await one.raw('GET', 'k');
+  }
+  t.equal(await one.say('SET', 'k', '4'), '+"OK"');
+  t.equal(await one.say('GET', 'k'), '$"4"', 'not told of the own write');
+});
