@@ -607,6 +607,8 @@ t.test('a snapshot whose collections do not have the parts that they should is r
   for (const [score, isScore] of [
     [-Infinity, true],
     [Number.NaN, false],
+    // Equal scores have equal bytes.
+    [-0, false],
   ] as const) {
     const spoilt = scored.slice();
     new DataView(spoilt.buffer).setFloat64(spoilt.length - 8, score);

@@ -6,7 +6,7 @@ import { doubleText } from './doubles.js';
 import { INT64_MAX, INT64_MIN } from './numbers.js';
 import { readCursor, readScanOptions } from './scan-options.js';
 
-/** Most members that one command writes, removes or compares: some milliseconds. */
+/** Most members that one command writes, removes or compares: some tens of milliseconds in a store of a million. */
 export const MEMBERS_MAX = 4096;
 /** Up to this many members, a random one is counted to, so that each is as likely as the others. */
 const COUNTED_MAX = 512;

@@ -99,5 +99,7 @@ export class PartsCheck {
 }
 
 function isScore(bytes: Uint8Array, offset: number, length: number): boolean {
-  return length === SCORE_BYTES && !Number.isNaN(readScore(bytes, offset));
+  if (length !== SCORE_BYTES) return false;
+  const score = readScore(bytes, offset);
+  return !Number.isNaN(score) && !Object.is(score, -0);
 }
