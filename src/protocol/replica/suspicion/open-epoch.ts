@@ -2,9 +2,10 @@
  * When the epoch that is decided is asked for, and which view of it. May be changed freely: until it begins the old epoch
  * serves, and it begins by the rules in views/.
  *
- * The primary hears all hosts anyway. It gives them a moment to write down who the members are. Then it asks for the epoch
- * as soon as a quorum of it is alive and lacks little. A primary that does not hear them must not hold the change up. So
- * after a second the other voters look as well, one after another, by a round of probes.
+ * The primary hears all hosts anyway. It waits until they say that they have written down who the members are
+ * (better-view.ts). Then it asks for the epoch as soon as a quorum of it is alive and lacks little. A primary that does not
+ * hear them must not hold the change up. So after a second the other voters look as well, one after another, by a round of
+ * probes.
  */
 import { ReplicaStatus } from '../../../wire/messages.js';
 import type { Instant } from '../../contract.js';

@@ -282,8 +282,7 @@ export class Suspicion implements Omit<ViewListener, 'unknownEpoch'> {
     this.repeatUs =
       now.monotonicUs + this.state.config.timings.syncIntervalUs * Math.min(8, 1 + this.patience.attempts);
     // What was said first waits for the disk. Said again it would all leave at once then, and be answered one by one.
-    if (!this.state.out.hardStateIsDurable) return;
-    this.viewChanges.repeat(this.reason, now);
+    if (this.state.out.hardStateIsDurable) this.viewChanges.repeat(this.reason, now);
     // Views that do not start: perhaps this replica is no member any more, and nobody tells it.
     if (this.patience.attempts >= SEARCH_AFTER) this.memberSearch.search(now);
   }
