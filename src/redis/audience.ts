@@ -19,11 +19,15 @@ import { Trackers } from './tracking.js';
 /** Bytes that a client has not taken: beyond the first it is closed at once, beyond the second after a minute. */
 const PUSH_BYTES_MAX = 32 << 20;
 export const PUSH_BYTES_SOFT = 8 << 20;
+/** After so many bytes to clients that do not take them, it is looked at what all of them leave. */
+const LOOK_BYTES = 32 << 20;
 /** Between two lines of the log about the same. */
 const LOG_MS = 10_000;
 
 export interface AudienceEvents {
   warn(event: string, details: Readonly<Record<string, string | number>>): void;
+  /** Clients were told much: they may leave more than there is memory for. */
+  crowded(): void;
 }
 
 export class Audience {
@@ -32,6 +36,8 @@ export class Audience {
   readonly trackers: Trackers;
   private readonly unflushed = new Set<Connection>();
   private readonly warnedMs = new Map<string, number>();
+  /** Told since `crowded` was last called, bytes. */
+  private flushedBytes = 0;
   private setting = '';
   private isNotifying = false;
 
@@ -126,7 +132,7 @@ export class Audience {
 
   /** Says something at once; it is sent at the end of this pass of the event loop. */
   private push(connection: Connection, text: string): void {
-    if (connection.isClosed) return;
+    if (connection.isClosed || connection.isClosing) return;
     connection.tell(text);
     if (connection.unsent + connection.unflushed > PUSH_BYTES_MAX) {
       this.counters.closedSlow++;
@@ -141,7 +147,13 @@ export class Audience {
   private readonly flush = (): void => {
     const connections = [...this.unflushed];
     this.unflushed.clear();
-    for (const connection of connections) connection.flush();
+    for (const connection of connections) {
+      this.flushedBytes += connection.unflushed;
+      connection.flush();
+      if (this.flushedBytes < LOOK_BYTES) continue;
+      this.flushedBytes = 0;
+      this.events.crowded();
+    }
   };
 
   private warn(event: string, found: string, next: string): void {

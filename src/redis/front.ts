@@ -57,6 +57,8 @@ export class Front {
   /** The first session is being opened: commands that need it wait, no longer than the timeout. */
   isStarting = false;
   isStopping = false;
+  /** Looks at what clients leave unread. */
+  onCrowded: () => void = () => {};
   /** Keys of the store, when somebody last asked. */
   keys = 0;
   /** The highest revision of the store that an answer has shown. */
@@ -72,7 +74,10 @@ export class Front {
   constructor(readonly options: FrontOptions) {
     this.settings = newSettings(options.clientsMax);
     this.input = new InputMemory(options.inputBytesMax ?? DEFAULT_INPUT_BYTES);
-    const events: AudienceEvents = { warn: (event, details) => this.warn(event, details) };
+    const events: AudienceEvents = {
+      warn: (event, details) => this.warn(event, details),
+      crowded: () => this.onCrowded(),
+    };
     this.audience = new Audience(this.connections, this.counters, events);
   }
 
@@ -151,7 +156,8 @@ export class Front {
       if (before === undefined) continue;
       const user = users.get(before.name);
       if (user === undefined) connection.socket.destroy();
-      else if (hasForbiddenChannel(connection, user)) connection.socket.destroy();
+      else if (hasForbiddenChannel(connection, user) || hasForbiddenPrefix(connection, user))
+        connection.socket.destroy();
       else connection.user = user;
       // What it has queued was looked at under the earlier rights.
       if (transaction !== undefined) transaction.isRefused = true;
@@ -171,6 +177,11 @@ function hasForbiddenChannel({ subscriptions: { channels, patterns } }: Connecti
     [...channels.keys()].some((name) => isChannelForbidden(user, name, false)) ||
     [...patterns.keys()].some((name) => isChannelForbidden(user, name, true))
   );
+}
+
+/** It is told of changes of keys that its user may not know any more. */
+function hasForbiddenPrefix({ tracking }: Connection, { prefix }: User): boolean {
+  return [...(tracking?.prefixes ?? [])].some((one) => !one.startsWith(prefix));
 }
 
 const BUSY = 'TRYAGAIN too many logins are being checked; nothing was executed';

@@ -66,6 +66,7 @@ export class Listener {
     // Before the handshake it is no client yet.
     this.server.on('tlsClientError', (_error: Error, socket: Socket) => socket.destroy());
     this.timer = setInterval(() => this.look(), LOOK_MS);
+    front.onCrowded = () => this.look();
   }
 
   /**

@@ -11,7 +11,7 @@ const SHOWS_ALL = new Set(['keys', 'scan', 'randomkey', 'dbsize', 'pubsub|channe
 const CHANNELS_FROM: Readonly<Record<string, number>> = { publish: 1, subscribe: 1, psubscribe: 1, 'pubsub|numsub': 2 };
 /** Channels that tell what happens to a key. */
 const KEYSPACE = '__keyspace@0__:';
-/** What it is told there are keys that its own connections have read. */
+/** What it is told there are keys that its own connections have read. Nobody with a prefix may say it: others hear it too. */
 const INVALIDATE = '__redis__:invalidate';
 /** Commands whose keys are counted by an argument: its position. A key that they store to stands before it. */
 const COUNTED_BY: Readonly<Record<string, number>> = {
@@ -75,9 +75,12 @@ export function forbidden(user: User, info: CommandInfo, command: CommandSpans):
   const channels = CHANNELS_FROM[info.name];
   if (channels !== undefined) {
     const end = info.name === 'publish' ? 2 : command.count;
-    for (let i = channels; i < end; i++)
-      if (isChannelForbidden(user, command.text(i), info.name === 'psubscribe'))
+    for (let i = channels; i < end; i++) {
+      const name = command.text(i);
+      const isForged = info.name === 'publish' && name === INVALIDATE;
+      if (isForged || isChannelForbidden(user, name, info.name === 'psubscribe'))
         return 'NOPERM No permissions to access a channel';
+    }
     return undefined;
   }
   const positions = keyPositions(info, command);

@@ -14,6 +14,8 @@ import { array, bulk, integer, nothing } from './resp-text.js';
 /** Most channels and patterns of a connection; most different patterns, and bytes of all subscriptions, of the front end. */
 const SUBSCRIPTIONS_MAX = 16_384;
 const PATTERNS_MAX = 1_024;
+/** Bytes of all different patterns: each message is compared with every one, in as many steps as both lengths multiplied at worst. */
+const PATTERN_BYTES_MAX = 64 << 10;
 const BYTES_MAX = 64 << 20;
 const NAME_BYTES_MAX = 1_024;
 /** What a subscription costs beside its name. */
@@ -28,6 +30,7 @@ export class Subscriptions {
   private readonly channels = new Map<string, Set<Connection>>();
   private readonly patterns = new Map<string, Pattern>();
   private bytes = 0;
+  private patternBytes = 0;
   private total = 0;
 
   /** @param push says something to a connection at once */
@@ -57,8 +60,11 @@ export class Subscriptions {
     const bytes = [...added].reduce((sum, { length }) => sum + EACH_BYTES + length, 0);
     if (this.bytes + bytes > BYTES_MAX) return `ERR the subscriptions of all clients have more than ${BYTES_MAX} bytes`;
     const isNew = (name: string): boolean => kind === 'pattern' && !this.patterns.has(name);
-    if (this.patterns.size + [...added].filter(isNew).length > PATTERNS_MAX)
+    const patterns = [...added].filter(isNew);
+    if (this.patterns.size + patterns.length > PATTERNS_MAX)
       return `ERR all clients have more than ${PATTERNS_MAX} different patterns`;
+    if (patterns.reduce((sum, { length }) => sum + length, this.patternBytes) > PATTERN_BYTES_MAX)
+      return `ERR the different patterns of all clients have more than ${PATTERN_BYTES_MAX} bytes`;
     return undefined;
   }
 
@@ -151,7 +157,10 @@ export class Subscriptions {
     }
     const pattern = this.patterns.get(name);
     if (pattern !== undefined) pattern.subscribers.add(connection);
-    else this.patterns.set(name, { bytes: Buffer.from(name, 'latin1'), subscribers: new Set([connection]) });
+    else {
+      this.patterns.set(name, { bytes: Buffer.from(name, 'latin1'), subscribers: new Set([connection]) });
+      this.patternBytes += name.length;
+    }
   }
 
   private drop(connection: Connection, kind: SubscriptionKind, name: string): void {
@@ -161,7 +170,9 @@ export class Subscriptions {
     const table = kind === 'channel' ? this.channels : this.patterns;
     const found = kind === 'channel' ? this.channels.get(name)! : this.patterns.get(name)!.subscribers;
     found.delete(connection);
-    if (found.size === 0) table.delete(name);
+    if (found.size > 0) return;
+    table.delete(name);
+    if (kind === 'pattern') this.patternBytes -= name.length;
   }
 }
 

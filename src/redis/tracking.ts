@@ -18,6 +18,8 @@ const TRACKED_BYTES_MAX = 64 << 20;
 const PREFIXES_PER_CLIENT_MAX = 128;
 const PREFIXES_MAX = 4_096;
 const PREFIX_BYTES_MAX = 1_024;
+/** Different lengths of all prefixes: each change of a key is looked for once for each. */
+const PREFIX_LENGTHS_MAX = 64;
 const INVALIDATE = bulk('invalidate');
 const CHANNEL = bulk('__redis__:invalidate');
 
@@ -72,6 +74,8 @@ export class Trackers {
     const isNew = (prefix: string): boolean => !this.prefixes.has(prefix);
     if (this.prefixes.size + prefixes.filter(isNew).length > PREFIXES_MAX)
       return `ERR all clients have more than ${PREFIXES_MAX} different prefixes`;
+    if (new Set([...this.lengths.keys(), ...prefixes.map(({ length }) => length)]).size > PREFIX_LENGTHS_MAX)
+      return `ERR the prefixes of all clients have more than ${PREFIX_LENGTHS_MAX} different lengths`;
     return undefined;
   }
 
@@ -216,7 +220,7 @@ export class Trackers {
     }
     if (target.version === 3)
       this.push(target, `>2\r\n${INVALIDATE}${keys === undefined ? '_\r\n' : array(keys.map(bulk))}`);
-    else if (target.subscriptions.count > 0)
+    else if (tracking.redirect !== 0 && target.subscriptions.count > 0)
       this.push(target, `*3\r\n${bulk('message')}${CHANNEL}${keys === undefined ? '$-1\r\n' : array(keys.map(bulk))}`);
   }
 }

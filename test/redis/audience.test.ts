@@ -189,3 +189,35 @@ t.test('NOLOOP: a write that need not have replaced the value does not end track
   t.equal(await one.say('SET', 'k', '4'), '+"OK"');
   t.equal(await one.say('GET', 'k'), '$"4"', 'not told of the own write');
 });
+
+t.test('what patterns and prefixes cost for each message and change is bounded', async (t) => {
+  const { port } = await startFront(t);
+  const one = await client(t, port);
+  const patterns = Array.from({ length: 64 }, (_, i) => String(i).padStart(1_024, 'p'));
+  // A command is no longer than an operation.
+  for (const some of [patterns.slice(0, 32), patterns.slice(32)]) {
+    t.match(await one.say('PSUBSCRIBE', ...some), /psubscribe/);
+    for (let i = 1; i < some.length; i++) await told(one);
+  }
+  t.match(await one.say('PSUBSCRIBE', 'more'), /more than 65536 bytes/);
+  t.match(await one.say('PSUBSCRIBE', patterns[0]!), /psubscribe/, 'one that is there costs nothing');
+  await one.raw('PUNSUBSCRIBE', patterns[0]!);
+  t.match(await one.say('PSUBSCRIBE', 'more'), /psubscribe/, 'what is given back can be taken');
+
+  const prefixes = (count: number): string[] =>
+    Array.from({ length: count }, (_, i) => ['PREFIX', String(i).padStart(2, '0') + 'x'.repeat(i)]).flat();
+  t.match(await one.say('CLIENT', 'TRACKING', 'ON', 'BCAST', ...prefixes(65)), /more than 64 different lengths/);
+  t.equal(await one.say('CLIENT', 'TRACKING', 'ON', 'BCAST', ...prefixes(64)), '+"OK"');
+});
+
+t.test('without REDIRECT, RESP2 is told nothing of what was read', async (t) => {
+  const { port } = await startFront(t);
+  const one = await client(t, port, 2);
+  const other = await client(t, port);
+  t.equal(await one.say('CLIENT', 'TRACKING', 'ON'), '+"OK"');
+  await one.raw('GET', 'k');
+  await one.raw('SUBSCRIBE', 'c');
+  await other.raw('SET', 'k', '1');
+  await other.raw('PUBLISH', 'c', 'behind it');
+  t.equal(await told(one), '*[$"message" $"c" $"behind it"]');
+});

@@ -167,6 +167,40 @@ t.test('a login whose connection is gone is not checked', async (t) => {
   t.equal(front.front.counters.loginsFailed, 0);
 });
 
+t.test('what a user may hear', async (t) => {
+  const front = await startFront({ logins: new Logins(loadUsers(USERS)) });
+  t.teardown(() => front.close());
+  const wire = await opened(t, front.listener.port);
+  const both = async (sent: string, reply: string): Promise<void> => void t.equal(await wire.ask(sent, reply), reply);
+  await both(command('AUTH', 'app', 'secret'), '+OK\r\n');
+  const channel = '-NOPERM No permissions to access a channel\r\n';
+  await both(command('PUBLISH', 'other', 'x'), channel);
+  await both(command('PUBLISH', '__redis__:invalidate', 'x'), channel);
+  await both(command('SUBSCRIBE', 'other'), channel);
+  await both(command('PSUBSCRIBE', '*'), channel);
+
+  const broadcast = await opened(t, front.listener.port);
+  await broadcast.ask(command('AUTH', 'secret'), '+OK\r\n');
+  const connection = [...front.front.connections.values()].at(-1)!;
+  t.equal(connection.user!.name, 'default');
+  front.front.audience.trackers.start(connection, {
+    mode: 'bcast',
+    noLoop: false,
+    redirect: 0,
+    prefixes: new Set(['app:1', 'x']),
+    caching: undefined,
+    isBroken: false,
+  });
+  const narrowed = (prefix: string): UsersFile => ({
+    ...USERS,
+    users: USERS.users.map((user) => (user.name === 'default' ? { ...user, prefix } : user)),
+  });
+  front.front.replaceUsers(loadUsers(USERS));
+  t.notOk(connection.socket.destroyed, 'its rights are as before');
+  front.front.replaceUsers(loadUsers(narrowed('app:')));
+  t.ok(connection.socket.destroyed, 'it would be told of the keys of others');
+});
+
 t.test('INFO tells a user with a prefix no more than DBSIZE does', async (t) => {
   const front = await startFront({ logins: new Logins(loadUsers(USERS)) });
   t.teardown(() => front.close());

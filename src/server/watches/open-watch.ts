@@ -1,9 +1,9 @@
 /**
  * One watch at a replica: how far its client is, and how much may be on its way to it.
  *
- * The rule: until the client acknowledges something, at most 4 KiB are on their way, or one message that is longer. The window then grows by what is
- * acknowledged, up to what the client says. After two repetitions without an acknowledgement nothing more is sent. Each
- * begins with 4 KiB again; if it turns out that nothing was lost, the window is as large as before.
+ * The rule: until the client acknowledges something, at most 4 KiB are on their way, or one message that is longer. The
+ * window then grows by what is acknowledged, up to what the client says. After two repetitions without an acknowledgement
+ * nothing more is sent. Each begins with 4 KiB again; if it turns out that nothing was lost, the window is as large as before.
  */
 import { DOUBLE_ZERO } from '../../protocol/double-zero.js';
 import { WatchFlag } from '../../wire/messages.js';
