@@ -23,8 +23,11 @@ import report from './test-reporter.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const DIST = join(ROOT, 'dist');
-/** Twice the processors of the smallest host: most files wait for processes that they started for part of their time. */
-const CONCURRENCY = 4;
+/**
+ * One more than the processors of the smallest host: most files wait for processes that they started for part of their time.
+ * With two more, no processor was idle, and clusters in the benches had no turn for so long that files took twice the time.
+ */
+const CONCURRENCY = 3;
 /**
  * On an idle host the longest file takes a minute, at a load of 20 ten. The limit ends files that hang; files have no
  * limit of their own.
