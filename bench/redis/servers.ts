@@ -122,7 +122,8 @@ export interface Peer extends AsyncDisposable {
   check(): void;
 }
 
-async function freeTcpPort(): Promise<number> {
+/** A port of loopback on which nobody listens now. */
+export async function freeTcpPort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;

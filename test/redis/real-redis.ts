@@ -1,10 +1,10 @@
 /** Debian's Redis, as the tests use it: a server of its own for a test, on a free port of loopback, gone with the test. */
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
+import { freeTcpPort } from '../../bench/redis/servers.js';
 
 export const has = (command: string, ...args: string[]): boolean => {
   const { error, status } = spawnSync(command, args, { timeout: 60_000, stdio: 'ignore' });
@@ -16,14 +16,6 @@ export const REDIS_MISSING: string | false =
   has('redis-server', '--version') && has('redis-cli', '--version')
     ? false
     : 'redis-server and redis-cli are not here: apt-get install redis-server redis-tools';
-
-export async function freeTcpPort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** Starts a server that keeps nothing on disk. @returns its port */
 export async function startRedis(t: Test, ...settings: string[]): Promise<number> {
